@@ -1,0 +1,142 @@
+"""Shared fixtures: the reference vectors, and small random models of every shape."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+# A stand-in for a Jetson behind a real SSH server; its README says what it plays.
+pytest_plugins = ("standin.fixtures",)
+
+DATA = Path(__file__).parent / "data"
+VECTORS = ("square", "prefixed", "wide_projected")
+
+
+@pytest.fixture(scope="session")
+def data() -> Path:
+    return DATA
+
+
+@pytest.fixture(scope="session")
+def square():
+    """A random model: width 64, 2 heads, 3 layers, 8 px patches, 32 cores."""
+    from veca_edge.checkpoint import load_checkpoint
+
+    return load_checkpoint(DATA / "square.pt")
+
+
+@pytest.fixture(scope="session")
+def wide_projected():
+    """A random model with an output projection: width 96 to 40, 3 heads, 4 layers, 8 px patches, 32 cores."""
+    from veca_edge.checkpoint import load_checkpoint
+
+    return load_checkpoint(DATA / "wide_projected.pt")
+
+
+@pytest.fixture(scope="session")
+def demo():
+    """The bundled trained model: width 192, 3 heads, 6 layers, 4 px patches, 64 cores, with a head and labels."""
+    from veca_edge.checkpoint import load_checkpoint
+    from veca_edge.demo import demo_checkpoint
+
+    return load_checkpoint(demo_checkpoint())
+
+
+@pytest.fixture(scope="session")
+def exported_square(square, tmp_path_factory):
+    """A bundle of `square` for the CPU: float32, 32 x 32 pixels, 8, 16 and 32 cores. Read only."""
+    import numpy as np
+    import torch
+
+    from veca_edge.bundle import Bundle, CheckpointFacts, new_bundle, open_bundle, write_manifest
+    from veca_edge.calibration.images import Preprocessing
+    from veca_edge.converters.cpu import onnx_models_from_variants
+    from veca_edge.golden import write_golden
+    from veca_edge.inference import Variant, inference_weights
+    from veca_edge.inference_model import InferenceModel
+    from veca_edge.spec import ExportSpec, ImageSize
+
+    size, counts = ImageSize(32, 32), (8, 16, 32)
+    spec, weights = ExportSpec("cpu", counts, ("fp32",), (size,)), inference_weights(square)
+    frames = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
+    output = tmp_path_factory.mktemp("exported") / "square"
+    with new_bundle(output) as directory:
+        variants = [Variant(spec.graph(count, size), "fp32", weights) for count in counts]
+        artifacts = onnx_models_from_variants(variants, directory, {})
+        for variant in variants:
+            model = InferenceModel(weights, variant.spec)
+            with torch.no_grad():
+                cls, dense = (value.numpy() for value in model(torch.from_numpy(frames)))
+            write_golden(directory, variant.spec.core_count, size, frames, {"cls": cls, "dense": dense})
+        write_manifest(Bundle(directory, spec, CheckpointFacts("square", square.digest, square.config),
+                              Preprocessing().to_json(), {"veca-edge": "test"}, tuple(artifacts)))
+    return open_bundle(output)
+
+
+@pytest.fixture
+def square_bundle(exported_square, tmp_path):
+    """A copy of `exported_square` that a test may change."""
+    import shutil
+
+    from veca_edge.bundle import open_bundle
+
+    shutil.copytree(exported_square.directory, tmp_path / "square")
+    return open_bundle(tmp_path / "square")
+
+
+@pytest.fixture(scope="session")
+def absmax_quantized():
+    """A function: folded weights and a core count to the same weights with plain absmax INT8 on every linear layer.
+
+    Weight scales are the same at every core count; activation scales come from random images of 32 x 48 pixels.
+    """
+    from dataclasses import replace
+
+    import numpy as np
+    import torch
+
+    from veca_edge.inference import LinearQuantization
+    from veca_edge.inference_model import FloatLinear, InferenceModel
+    from veca_edge.spec import GraphSpec, ImageSize
+
+    def quantized(weights, core_count):
+        largest = {}
+
+        def watched(layer):
+            name, module = layer.name.removesuffix(".q").removesuffix(".k").removesuffix(".v"), FloatLinear(layer)
+            module.register_forward_pre_hook(
+                lambda _, x: largest.update({name: max(largest.get(name, 0.0), float(x[0].abs().max()))}))
+            return module
+
+        model = InferenceModel(weights, GraphSpec(core_count, ImageSize(32, 48), 4, "tensor"), watched)
+        with torch.inference_mode():
+            model(torch.randn(4, 3, 32, 48, generator=torch.Generator().manual_seed(0)))
+        made = {}
+        for name, layer in weights.linears.items():
+            scale = (np.abs(layer.weight).max(1) / 127).astype(np.float32)
+            codes = np.clip(np.rint(layer.weight / scale[:, None]), -127, 127).astype(np.int8)
+            made[name] = replace(layer, quantization=LinearQuantization(codes, scale, largest[name] / 127))
+        return weights.with_linears(made)
+
+    return quantized
+
+
+@pytest.fixture(scope="session")
+def apple_packages(square, absmax_quantized, tmp_path_factory):
+    """Core ML packages of `square` with functions for 8, 16 and 32 cores at 32 x 48 pixels: `fp16`, `w8`, `int8`.
+
+    Returns the directory, the artifacts by precision, and the variants by precision. Read only.
+    """
+    from veca_edge.converters.coreml import mlpackages_from_variants
+    from veca_edge.inference import Variant, inference_weights
+    from veca_edge.spec import GraphSpec, ImageSize
+
+    weights, directory = inference_weights(square), tmp_path_factory.mktemp("apple")
+    specs = [GraphSpec(count, ImageSize(32, 48)) for count in (8, 16, 32)]
+    quantized = {spec.core_count: absmax_quantized(weights, spec.core_count) for spec in specs}
+    variants = {precision: [Variant(spec, precision, weights if precision == "fp16" else quantized[spec.core_count])
+                            for spec in specs] for precision in ("fp16", "w8", "int8")}
+    metadata = {"producer": "veca-edge test", "checkpoint_sha256": square.digest, "mean": "0.485 0.456 0.406"}
+    artifacts = mlpackages_from_variants([v for group in variants.values() for v in group], directory, metadata)
+    return directory, {p: [a for a in artifacts if a.precision == p] for p in variants}, variants

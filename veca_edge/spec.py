@@ -1,0 +1,93 @@
+"""What an export is asked to make. Frozen values that validate themselves; no I/O."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from .errors import EdgeError, unknown_name
+
+OUTPUTS = ("cls", "dense", "logits")
+INPUTS = ("image", "tensor")
+
+
+class ImageSize(NamedTuple):
+    """Height and width in pixels."""
+
+    height: int
+    width: int
+
+    def __str__(self) -> str:
+        return f"{self.height}x{self.width}"
+
+    @classmethod
+    def parse(cls, text: str) -> ImageSize:
+        """Reads `256` (square) or `HxW`."""
+        if read := re.fullmatch(r"\s*([1-9][0-9]{0,4})(?:[xX]([1-9][0-9]{0,4}))?\s*", text):
+            return cls(int(read[1]), int(read[2] or read[1]))
+        raise EdgeError(f"'{text}' is no image size.", "Give one number (256) or HEIGHTxWIDTH (256x384).")
+
+
+@dataclass(frozen=True)
+class GraphSpec:
+    """One static graph: everything a writer needs to know beside the weights.
+
+    Attributes:
+        core_count: active core tokens C, a prefix of the bank.
+        image_size: input height and width in pixels, multiples of the patch size.
+        batch: images per call.
+        input: `image` takes uint8 RGB `[B, H, W, 3]`; `tensor` takes normalised float32 `[B, 3, H, W]`.
+            The graph's input is named `image` either way.
+        outputs: which of `cls`, `dense`, `logits` the graph computes, in that order.
+    """
+
+    core_count: int
+    image_size: ImageSize
+    batch: int = 1
+    input: str = "image"
+    outputs: tuple[str, ...] = ("cls", "dense")
+
+    def __post_init__(self) -> None:
+        if self.batch < 1:
+            raise EdgeError(f"Batch is {self.batch}.", "Give --batch 1 or more.")
+        if self.input not in INPUTS:
+            raise unknown_name("input", self.input, INPUTS)
+        for name in self.outputs:
+            if name not in OUTPUTS:
+                raise unknown_name("output", name, OUTPUTS)
+        if not self.outputs:
+            raise EdgeError("No output was asked for.", f"Give --outputs, any of {', '.join(OUTPUTS)}.")
+        object.__setattr__(self, "outputs", tuple(o for o in OUTPUTS if o in self.outputs))
+
+
+@dataclass(frozen=True)
+class ExportSpec:
+    """The whole request of `veca-edge export`; one `GraphSpec` per variant comes out of it.
+
+    `target_options` holds what only one target understands (a frozen dataclass of that target's
+    converter module), or None.
+    """
+
+    target: str
+    core_counts: tuple[int, ...]
+    precisions: tuple[str, ...]
+    image_sizes: tuple[ImageSize, ...]
+    batch: int = 1
+    input: str = "image"
+    outputs: tuple[str, ...] = ("cls", "dense")
+    min_cosine: float = 0.99
+    target_options: object = field(default=None)
+
+    def __post_init__(self) -> None:
+        for name in ("core_counts", "precisions", "image_sizes"):
+            values = getattr(self, name)
+            if not values:
+                raise EdgeError(f"The export names no {name.replace('_', ' ')}.")
+            object.__setattr__(self, name, tuple(dict.fromkeys(values)))
+        if not -1.0 <= self.min_cosine <= 1.0:
+            raise EdgeError(f"--min-cosine is {self.min_cosine}, but a cosine lies between -1 and 1.")
+        self.graph(self.core_counts[0], self.image_sizes[0])
+
+    def graph(self, core_count: int, image_size: ImageSize) -> GraphSpec:
+        return GraphSpec(core_count, image_size, self.batch, self.input, self.outputs)
