@@ -1,0 +1,118 @@
+"""A recipe survives its file, shares one set of weights, and folds exactly."""
+
+import numpy as np
+import pytest
+import torch
+
+from veca_edge.calibration.recipe import (
+    CalibrationFacts,
+    LinearRecipe,
+    QuantizationRecipe,
+    nearest_codes,
+    quantized,
+    quantized_variants,
+)
+from veca_edge.errors import EdgeError
+from veca_edge.inference import inference_weights, smoothed
+from veca_edge.inference_model import InferenceModel
+from veca_edge.spec import GraphSpec, ImageSize
+
+COUNTS = (8, 16)
+
+
+def some_recipe(weights, rounding=True):
+    rng = np.random.default_rng(0)
+    factors = {name: np.exp(rng.uniform(-1, 1, layer.weight.shape[1])).astype(np.float32)
+               for name, layer in weights.linears.items()}
+    folded = smoothed(weights, factors).linears
+    linears = {}
+    for name, layer in folded.items():
+        scale = (np.abs(layer.weight).max(1) / 126).astype(np.float32)
+        linears[name] = LinearRecipe(
+            factors[name], scale, {8: 0.05, 16: 0.06},
+            rng.integers(-1, 2, layer.weight.shape).astype(np.int8) if rounding else None,
+            rng.normal(size=len(scale)).astype(np.float32) if rounding else None)
+    facts = CalibrationFacts("abc", ("d1", "d2"), ("32x32",), 2, 7, {"torch": "1"})
+    return QuantizationRecipe(linears, COUNTS, "search", {"alpha": 0.5}, facts)
+
+
+@pytest.mark.parametrize("rounding", [True, False])
+def test_survives_its_file(square, tmp_path, rounding):
+    weights = inference_weights(square)
+    recipe = some_recipe(weights, rounding)
+    recipe.save(tmp_path / "recipe.safetensors")
+    read = QuantizationRecipe.load(tmp_path / "recipe.safetensors")
+    assert (read.core_counts, read.method, read.options, read.facts) == (
+        recipe.core_counts, recipe.method, recipe.options, recipe.facts)
+    assert list(tmp_path.iterdir()) == [tmp_path / "recipe.safetensors"]
+    for count in COUNTS:
+        ours, theirs = quantized(weights, recipe, count).linears, quantized(weights, read, count).linears
+        assert ours.keys() == theirs.keys()
+        for name, layer in ours.items():
+            a, b = layer.quantization, theirs[name].quantization
+            np.testing.assert_array_equal(a.codes, b.codes)
+            np.testing.assert_array_equal(a.weight_scale, b.weight_scale)
+            np.testing.assert_array_equal(layer.bias, theirs[name].bias)
+            assert a.activation_scale == b.activation_scale
+
+
+def test_bad_files_are_refused(tmp_path, data):
+    with pytest.raises(EdgeError, match="no recipe file"):
+        QuantizationRecipe.load(tmp_path / "none")
+    (tmp_path / "text").write_text("no recipe")
+    with pytest.raises(EdgeError, match="no quantization recipe"):
+        QuantizationRecipe.load(tmp_path / "text")
+
+
+def test_core_counts_share_their_arrays(square):
+    weights = inference_weights(square)
+    variants = quantized_variants(weights, some_recipe(weights))
+    assert tuple(variants) == COUNTS
+    for a, b in zip(variants[8].linears.values(), variants[16].linears.values(), strict=True):
+        assert a.weight is b.weight
+        assert a.bias is b.bias
+        assert a.quantization.codes is b.quantization.codes
+        assert (a.quantization.activation_scale, b.quantization.activation_scale) == (0.05, 0.06)
+
+
+def test_codes_are_nearest_plus_rounding_within_127(square):
+    weights = inference_weights(square)
+    recipe = some_recipe(weights)
+    folded = smoothed(weights, {name: r.smoothing for name, r in recipe.linears.items()}).linears
+    for name, layer in quantized(weights, recipe, 8).linears.items():
+        linear = recipe.linears[name]
+        codes = layer.quantization.codes
+        expected = nearest_codes(folded[name].weight, linear.weight_scale) + linear.rounding
+        np.testing.assert_array_equal(codes, np.clip(expected, -127, 127))
+        assert codes.min() >= -127
+
+
+def test_layers_kept_float_still_fold_their_smoothing(wide_projected):
+    weights = inference_weights(wide_projected)
+    made = quantized(weights, some_recipe(weights), 8, keep_float=tuple(weights.linears))
+    assert all(layer.quantization is None for layer in made.linears.values())
+    spec = GraphSpec(8, ImageSize(16, 24), input="tensor")
+    image = torch.randn(2, 3, 16, 24)
+    with torch.inference_mode():
+        for ours, exact in zip(InferenceModel(made, spec)(image), InferenceModel(weights, spec)(image), strict=True):
+            torch.testing.assert_close(ours, exact, rtol=1e-4, atol=1e-4)
+
+
+def test_unknown_counts_layers_and_models_are_refused(square, wide_projected):
+    weights = inference_weights(square)
+    recipe = some_recipe(weights)
+    with pytest.raises(EdgeError, match="no activation scales for 24 cores"):
+        quantized(weights, recipe, 24)
+    with pytest.raises(EdgeError, match=r"Unknown layer 'x'[^$]*blocks\.0\.qkv"):
+        quantized(weights, recipe, 8, keep_float=("x",))
+    with pytest.raises(EdgeError, match="another model"):
+        quantized(inference_weights(wide_projected), recipe, 8)
+
+
+def test_rounding_takes_less_than_two_bits_a_weight(tmp_path):
+    rng = np.random.default_rng(0)
+    rounding = rng.choice(np.array([-1, 0, 1], np.int8), (512, 512), p=(0.2, 0.6, 0.2))
+    linear = LinearRecipe(np.ones(512, np.float32), np.ones(512, np.float32), {8: 1.0}, rounding)
+    QuantizationRecipe({"a": linear}, (8,), "search").save(tmp_path / "r")
+    assert (tmp_path / "r").stat().st_size < 512 * 512 / 4
+    np.testing.assert_array_equal(QuantizationRecipe.load(tmp_path / "r").linears["a"].rounding, rounding)

@@ -1,0 +1,74 @@
+"""The search on layers whose best quantization is known or bounded."""
+
+from __future__ import annotations
+
+import torch
+
+from veca_edge.calibration.search import (
+    SearchOptions,
+    activation_scales,
+    gptq,
+    nearest,
+    quantized,
+    solve_layer,
+    weight_scales,
+)
+
+PLAIN = SearchOptions(strengths=(), clips=(1.0,), weight_clips=(1.0,), gptq=False, bias_correction=False)
+
+
+def layer(seed: int = 0, rows: int = 600, columns: int = 48, out: int = 40) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    mixing = torch.randn(columns, columns, generator=generator) / columns ** 0.5
+    x = torch.randn(rows, columns, generator=generator) @ mixing
+    return torch.randn(out, columns, generator=generator), x
+
+
+def test_smoothing_takes_outlier_channels_away():
+    weight, x = layer()
+    spread = torch.ones(48)
+    spread[::7] = 60.0
+    plain = solve_layer(weight / spread, {8: x * spread}, PLAIN)
+    searched = solve_layer(weight / spread, {8: x * spread}, SearchOptions())
+    even = solve_layer(weight, {8: x}, SearchOptions())
+    assert searched.error < plain.error / 20
+    assert searched.error < even.error * 1.1  # as good as without outliers
+
+
+def test_gptq_rounds_better_than_nearest():
+    weight, x = layer(1)
+    hessian = (x.double().T @ x.double()) / len(x)
+    scale = weight_scales(weight.double() * 0.05, hessian.diagonal(), (1.0,)) * 16  # coarse, so that rounding matters
+    wanted = weight.double() * 0.05
+
+    def error(codes: torch.Tensor) -> float:
+        off = codes * scale[:, None] - wanted
+        return float(((off @ hessian) * off).sum())
+
+    assert error(gptq(wanted, hessian, scale)) < 0.6 * error(nearest(wanted, scale))
+
+
+def test_activations_are_clipped_where_that_helps():
+    weight, x = layer(2)
+    x[0, 0] = 100.0  # one value that would waste the range of all others
+    clipped, _ = activation_scales(weight, {8: x}, SearchOptions(clips=(1.0, 0.5, 0.1), search_rows=600))
+    whole, _ = activation_scales(weight, {8: x}, SearchOptions(clips=(1.0,), search_rows=600))
+    assert clipped[8] <= whole[8]
+    assert quantized(x, whole[8])[0, 0] == 100.0
+
+
+def test_every_core_count_gets_its_scale_and_all_share_the_codes():
+    weight, x = layer(3)
+    solution = solve_layer(weight, {8: x, 64: 4 * x}, SearchOptions())
+    assert 3 < solution.activation_scale[64] / solution.activation_scale[8] < 5
+    assert solution.codes.abs().max() <= 127
+
+
+def test_bias_correction_leaves_no_mean_error():
+    weight, x = layer(4)
+    x = x + 3.0
+    with_it = solve_layer(weight, {8: x}, SearchOptions(rows=600))
+    scale = with_it.activation_scale[8]
+    seen = quantized(x / with_it.smoothing, scale).double()
+    made = seen @ (with_it.codes * with_it.weight_scale[:, None]).T + with_it.bias_correction
+    assert (made.mean(0) - (x @ weight.T).double().mean(0)).abs().max() < 1e-4

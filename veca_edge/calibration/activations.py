@@ -1,0 +1,62 @@
+"""What the linear layers see: activations of the float32 model on calibration images, a sample of rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..inference import InferenceWeights
+from ..inference_model import InferenceModel
+from ..progress import Progress, silent
+from ..spec import GraphSpec, ImageSize
+
+BATCH = 8
+
+# The inputs of each layer of `InferenceWeights.linears`, by layer name and core count: float32 `[rows, in]`.
+Activations = Mapping[str, Mapping[int, Tensor]]
+
+
+def collect_activations(weights: InferenceWeights, frames: np.ndarray, core_counts: Sequence[int], rows: int,
+                        seed: int = 0, progress: Progress = silent) -> Activations:
+    """Runs the float32 model at every core count and keeps about `rows` token rows per layer and count.
+
+    The core tokens' rows are kept in full share with those of the patches: each call contributes a random
+    sample of what the layer saw.
+
+    Args:
+        frames: uint8 `[n, H, W, 3]`.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    size = ImageSize(*frames.shape[1:3])
+    batches = [frames[i:i + BATCH] for i in range(0, len(frames), BATCH)]
+    per_call = -(-rows // len(batches))
+    found: dict[str, dict[int, list[Tensor]]] = {name: {c: [] for c in core_counts} for name in weights.linears}
+    for step, count in enumerate(core_counts):
+        model = InferenceModel(weights, GraphSpec(count, size)).eval()
+
+        def keep(name: str, count: int = count):
+            def hook(module, inputs) -> None:
+                seen = inputs[0].reshape(-1, inputs[0].shape[-1])
+                chosen = torch.randint(len(seen), (min(per_call, len(seen)),), generator=generator)
+                found[name][count].append(seen[chosen])
+            return hook
+
+        for i, block in enumerate(model.blocks):
+            # k stands for qkv: it sees every row, q of the last block does not.
+            for module, name in ((block.k, "qkv"), (block.out, "out"), (block.fc1, "fc1"), (block.fc2, "fc2")):
+                module.register_forward_pre_hook(keep(f"blocks.{i}.{name}"))
+        if model.output is not None:
+            model.output.register_forward_pre_hook(keep("output_proj"))
+        with torch.inference_mode():
+            for i, batch in enumerate(batches):
+                model(torch.from_numpy(batch))
+                progress("collecting activations", step * len(batches) + i + 1, len(core_counts) * len(batches))
+    # Shuffled, so that the first rows are a sample of all images.
+    def joined(parts: list[Tensor]) -> Tensor:
+        rows = torch.cat(parts)
+        return rows[torch.randperm(len(rows), generator=generator)]
+
+    return {name: {count: joined(parts) for count, parts in counts.items()} for name, counts in found.items()}

@@ -1,0 +1,78 @@
+"""Calibration: images and float weights in, a quantization recipe out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+
+import numpy as np
+import torch
+
+from ..inference import InferenceWeights, smoothed
+from ..progress import Progress, silent
+from ..versions import tool_versions
+from .activations import collect_activations
+from .images import ImageSet
+from .nncf_ptq import NncfOptions, solve_layer_with_nncf
+from .recipe import CalibrationFacts, LinearRecipe, QuantizationRecipe, nearest_codes
+from .search import SearchOptions, Solution, solve_layer
+
+
+def calibrate(weights: InferenceWeights, images: ImageSet, core_counts: Sequence[int], *,
+              options: SearchOptions | NncfOptions | None = None, seed: int = 0, checkpoint_digest: str = "",
+              progress: Progress = silent) -> QuantizationRecipe:
+    """Finds the INT8 of every linear layer on calibration images.
+
+    Args:
+        images: frames of one size.
+        options: their type chooses the method: the search of our own (the default, which measures best on
+            trained weights; see `search`) or NNCF's post-training quantization (see `nncf_ptq`).
+        core_counts: one set of weights serves them all; activations get a scale for each.
+    """
+    options = options or SearchOptions()
+    activations = collect_activations(weights, images.frames, core_counts, options.rows, seed, progress)
+    solutions = {}
+    with torch.inference_mode():
+        for i, (name, layer) in enumerate(weights.linears.items()):
+            weight, bias = torch.from_numpy(layer.weight), torch.from_numpy(layer.bias)
+            if isinstance(options, NncfOptions):
+                solutions[name] = solve_layer_with_nncf(weight, bias, activations[name], options)
+            else:
+                solutions[name] = solve_layer(weight, activations[name], options)
+            progress("quantizing layers", i + 1, len(weights.linears))
+    facts = CalibrationFacts(
+        checkpoint_digest=checkpoint_digest, image_digests=images.digests,
+        image_sizes=("x".join(map(str, images.frames.shape[1:3])),), image_count=len(images.frames), seed=seed,
+        tools=tool_versions())
+    return QuantizationRecipe(recipes_from_solutions(weights, solutions), tuple(core_counts),
+                              "nncf" if isinstance(options, NncfOptions) else "search", asdict(options), facts)
+
+
+def recipes_from_solutions(weights: InferenceWeights, solutions: Mapping[str, Solution]) -> dict[str, LinearRecipe]:
+    """Solutions are for each layer alone; a recipe is for the weights with all smoothing folded in."""
+    factors = {name: s.smoothing.numpy().astype(np.float32) for name, s in solutions.items()}
+    folded = smoothed(weights, factors)
+    recipes = {}
+    for name, solution in solutions.items():
+        divisor = row_divisors(weights, factors, name)
+        scale = (solution.weight_scale.numpy() / divisor).astype(np.float32)
+        rounding = solution.codes.numpy() - nearest_codes(folded.linears[name].weight, scale)
+        correction = solution.bias_correction
+        recipes[name] = LinearRecipe(
+            smoothing=factors[name],
+            weight_scale=scale,
+            activation_scale={count: float(np.float32(s)) for count, s in solution.activation_scale.items()},
+            rounding=rounding.astype(np.int8) if rounding.any() else None,
+            bias_correction=None if correction is None else (correction.numpy() / divisor).astype(np.float32))
+    return recipes
+
+
+def row_divisors(weights: InferenceWeights, factors: Mapping[str, np.ndarray], name: str) -> np.ndarray:
+    """What other layers' smoothing divides the rows of this one by, float64 `[out]`; see `inference.smoothed`."""
+    divisor = np.ones(len(weights.linears[name].bias))
+    block, _, kind = name.rpartition(".")
+    if kind == "qkv":
+        divisor[2 * weights.config.hidden:] = factors[f"{block}.out"]
+    elif kind == "fc1":
+        divisor[weights.config.mlp_hidden:] = factors[f"{block}.fc2"]
+    return divisor

@@ -1,0 +1,223 @@
+"""The quantization recipe: what calibration decided, as data, for every target and core count.
+
+One set of weights serves all core counts, so that variants can share them; only the activation scales
+are each core count's own. A recipe is one small safetensors file.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import zlib
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import EdgeError, unknown_name
+from ..inference import InferenceWeights, Linear, LinearQuantization, smoothed
+
+FORMAT = "veca-edge quantization recipe"
+VERSION = 1
+CODE_MAX = 127
+
+
+@dataclass(frozen=True)
+class LinearRecipe:
+    """INT8 of one linear layer.
+
+    Attributes:
+        smoothing: float32 `[in]`: the input is divided by it and the weight's columns multiplied.
+        weight_scale: float32 `[out]`: of the weights after every layer's smoothing is folded in.
+        activation_scale: per core count, the input's per-tensor scale (symmetric, after smoothing).
+        rounding: int8 `[out, in]`, what is added to the codes of rounding to nearest, or None.
+        bias_correction: float32 `[out]`, added to the bias where the layer runs in INT8, or None.
+    """
+
+    smoothing: np.ndarray
+    weight_scale: np.ndarray
+    activation_scale: Mapping[int, float]
+    rounding: np.ndarray | None = None
+    bias_correction: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class CalibrationFacts:
+    """What a recipe was made from.
+
+    Attributes:
+        checkpoint_digest: sha256 of the checkpoint file.
+        image_digests: sha256 of every calibration image file.
+        image_sizes: `HxW` of every size calibrated at.
+        image_count: images used.
+        seed: of the sample, None where all images were taken.
+        tools: versions of the packages that took part.
+    """
+
+    checkpoint_digest: str = ""
+    image_digests: tuple[str, ...] = ()
+    image_sizes: tuple[str, ...] = ()
+    image_count: int = 0
+    seed: int | None = None
+    tools: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class QuantizationRecipe:
+    """How every linear layer is quantized, and where that was learned.
+
+    Attributes:
+        linears: by layer name; layers that are not here stay float.
+        core_counts: those that every layer has an activation scale for.
+        method: `search` or `nncf`.
+        options: the method's settings (JSON values).
+    """
+
+    linears: Mapping[str, LinearRecipe]
+    core_counts: tuple[int, ...]
+    method: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    facts: CalibrationFacts = field(default_factory=CalibrationFacts)
+
+    def save(self, path: str | Path, keep_rounding: bool = True) -> None:
+        """Writes the recipe as one safetensors file, aside first, then renamed.
+
+        Args:
+            keep_rounding: without it the file holds no rounding (most of its bytes), and what it yields is rounded to
+                nearest.
+        """
+        from safetensors.numpy import save
+
+        tensors, scales = {}, {}
+        for name, linear in self.linears.items():
+            tensors[f"{name}/smoothing"] = linear.smoothing
+            tensors[f"{name}/weight_scale"] = linear.weight_scale
+            if linear.bias_correction is not None:
+                tensors[f"{name}/bias_correction"] = linear.bias_correction
+            if linear.rounding is not None and keep_rounding:
+                tensors[f"{name}/rounding"] = _packed(linear.rounding)
+            scales[name] = {str(count): scale for count, scale in linear.activation_scale.items()}
+        described = {"format": FORMAT, "version": VERSION, "core_counts": list(self.core_counts), "method": self.method,
+                     "options": dict(self.options), "facts": asdict(self.facts), "activation_scale": scales}
+        path = Path(path)
+        aside = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            aside.write_bytes(save(tensors, {"recipe": json.dumps(described, sort_keys=True)}))
+            os.replace(aside, path)
+        except OSError as error:
+            raise EdgeError(f"The recipe {path} can't be written: {error}") from error
+        finally:
+            aside.unlink(missing_ok=True)
+
+    @classmethod
+    def load(cls, path: str | Path) -> QuantizationRecipe:
+        """Reads what `save` wrote. Raises `EdgeError` for anything else."""
+        import safetensors
+
+        path = Path(path)
+        if not path.is_file():
+            raise EdgeError(f"There is no recipe file {path}.")
+        try:
+            with safetensors.safe_open(path, framework="numpy") as file:
+                described = json.loads((file.metadata() or {}).get("recipe", "{}"))
+                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        except (safetensors.SafetensorError, OSError, json.JSONDecodeError) as error:
+            raise EdgeError(f"{path} is no quantization recipe, or is damaged: {error}") from error
+        if described.get("format") != FORMAT:
+            raise EdgeError(f"{path} is no quantization recipe.")
+        version = described.get("version")
+        if version != VERSION:
+            raise EdgeError(f"The recipe {path} has version {version}; this veca-edge reads version {VERSION}.",
+                            "Calibrate again, or use the version that wrote it.")
+        try:
+            linears = {name: _linear(tensors, name, scales) for name, scales in described["activation_scale"].items()}
+            facts = {key: tuple(v) if isinstance(v, list) else v for key, v in described["facts"].items()}
+            return cls(linears, tuple(described["core_counts"]), described["method"], described["options"],
+                       CalibrationFacts(**facts))
+        except (KeyError, TypeError, ValueError, zlib.error) as error:
+            raise EdgeError(f"The recipe {path} is damaged: {error!r}") from error
+
+
+def quantized_variants(
+    weights: InferenceWeights,
+    recipe: QuantizationRecipe,
+    core_counts: Iterable[int] | None = None,
+    keep_float: Collection[str] = (),
+) -> dict[int, InferenceWeights]:
+    """The weights of every core count: smoothing folded in, and INT8 on every layer of the recipe.
+
+    All of them share every array but the activation scales, which are single numbers.
+
+    Args:
+        core_counts: those of the recipe by default.
+        keep_float: names of layers that stay float; their smoothing is folded all the same, which is exact.
+
+    Raises:
+        EdgeError: the recipe has no scales for a core count, or was made for another model.
+    """
+    counts = recipe.core_counts if core_counts is None else tuple(core_counts)
+    for count in counts:
+        if count not in recipe.core_counts:
+            raise EdgeError(f"The quantization recipe has no activation scales for {count} cores.",
+                            f"It was calibrated for: {', '.join(map(str, recipe.core_counts))}.")
+    _check_fits(weights, recipe)
+    for name in keep_float:
+        if name not in weights.linears:
+            raise unknown_name("layer", name, weights.linears)
+    folded = smoothed(weights, {name: linear.smoothing for name, linear in recipe.linears.items()})
+    linears = {name: _quantized(folded.linears[name], linear)
+               for name, linear in recipe.linears.items() if name not in keep_float}
+    return {count: folded.with_linears({name: _at(linear, recipe.linears[name].activation_scale[count])
+                                        for name, linear in linears.items()}) for count in counts}
+
+
+def quantized(weights: InferenceWeights, recipe: QuantizationRecipe, core_count: int,
+              keep_float: Collection[str] = ()) -> InferenceWeights:
+    """The weights of one core count; for several, `quantized_variants` lets them share their arrays."""
+    return quantized_variants(weights, recipe, (core_count,), keep_float)[core_count]
+
+
+def nearest_codes(weight: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    """Codes `[out, in]` in -127..127 of rounding to nearest (as float32): what `rounding` is relative to."""
+    return np.clip(np.rint(weight / scale[:, None]), -CODE_MAX, CODE_MAX)
+
+
+def _quantized(layer: Linear, recipe: LinearRecipe) -> Linear:
+    codes = nearest_codes(layer.weight, recipe.weight_scale)
+    if recipe.rounding is not None:
+        codes = np.clip(codes + recipe.rounding, -CODE_MAX, CODE_MAX)
+    bias = layer.bias if recipe.bias_correction is None else layer.bias + recipe.bias_correction
+    return replace(layer, bias=bias, quantization=LinearQuantization(codes.astype(np.int8), recipe.weight_scale, 0.0))
+
+
+def _at(layer: Linear, activation_scale: float) -> Linear:
+    assert layer.quantization is not None
+    return replace(layer, quantization=replace(layer.quantization, activation_scale=activation_scale))
+
+
+def _check_fits(weights: InferenceWeights, recipe: QuantizationRecipe) -> None:
+    known = weights.linears
+    for name, linear in recipe.linears.items():
+        shape = (len(linear.weight_scale), len(linear.smoothing))
+        if name not in known or known[name].weight.shape != shape:
+            raise EdgeError(f"The quantization recipe was made for another model: its layer '{name}' is {list(shape)}.",
+                            "Calibrate this checkpoint.")
+
+
+def _packed(rounding: np.ndarray) -> np.ndarray:
+    """Deltas are -1, 0, 1 and hardly ever more: entropy coding alone brings them below 2 bits each."""
+    coder = zlib.compressobj(9, strategy=zlib.Z_HUFFMAN_ONLY)
+    return np.frombuffer(coder.compress(rounding.astype(np.int8).tobytes()) + coder.flush(), np.uint8)
+
+
+def _linear(tensors: Mapping[str, np.ndarray], name: str, scales: Mapping[str, float]) -> LinearRecipe:
+    smoothing, weight_scale = tensors[f"{name}/smoothing"], tensors[f"{name}/weight_scale"]
+    packed = tensors.get(f"{name}/rounding")
+    rounding = None
+    if packed is not None:
+        rounding = np.frombuffer(zlib.decompress(packed.tobytes()), np.int8)
+        rounding = rounding.reshape(len(weight_scale), len(smoothing))
+    return LinearRecipe(smoothing, weight_scale, {int(count): float(scale) for count, scale in scales.items()},
+                        rounding, tensors.get(f"{name}/bias_correction"))

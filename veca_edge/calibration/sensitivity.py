@@ -1,0 +1,142 @@
+"""What quantizing each layer does to the outputs, and which layers to leave float to keep a gate.
+
+Measured in the PyTorch simulation of the quantized model, which computes the integers that every target
+computes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..config import ModelConfig
+from ..fidelity import Agreement, Comparison
+from ..inference import InferenceWeights
+from ..inference_model import InferenceModel
+from ..progress import Progress, silent
+from ..spec import GraphSpec, ImageSize
+from .recipe import QuantizationRecipe, quantized_variants
+
+BATCH = 8
+
+
+@dataclass(frozen=True)
+class LayerSensitivity:
+    """One layer in INT8, all others in float32, over all core counts measured.
+
+    Attributes:
+        share: of the multiply-accumulates of all quantized layers, which stands for its share of the time.
+        agreement: by core count, the outputs against those of the float32 model.
+    """
+
+    name: str
+    share: float
+    agreement: Mapping[int, Agreement]
+
+    @property
+    def loss(self) -> float:
+        """1 - the lowest mean cosine (`cls` or `dense`) over the core counts."""
+        return 1.0 - min(a.lowest_mean for a in self.agreement.values())
+
+    @property
+    def loss_per_share(self) -> float:
+        """What leaving it float buys for what it costs."""
+        return self.loss / self.share
+
+
+def measure_sensitivity(
+    weights: InferenceWeights,
+    recipe: QuantizationRecipe,
+    frames: np.ndarray,
+    core_counts: Sequence[int],
+    labels: np.ndarray | None = None,
+    progress: Progress = silent,
+) -> tuple[LayerSensitivity, ...]:
+    """Quantizes one layer at a time. Layers come back in the order of execution.
+
+    Args:
+        frames: uint8 `[n, H, W, 3]`.
+        labels: class indices `[n]`, for top-1.
+    """
+    integer = quantized_variants(weights, recipe, core_counts)
+    floating = quantized_variants(weights, recipe, core_counts, keep_float=tuple(recipe.linears))
+    expected = {count: outputs_of(floating[count], frames, count) for count in core_counts}
+    shares = shares_of(weights.config, recipe)
+    found = []
+    in_order = [name for name in weights.linears if name in recipe.linears]
+    for i, name in enumerate(in_order):
+        agreement = {}
+        for count in core_counts:
+            one = floating[count].with_linears({name: integer[count].linears[name]})
+            agreement[count] = agreement_of(one, frames, count, expected[count], labels)
+        found.append(LayerSensitivity(name, shares[name], agreement))
+        progress("measuring layers", i + 1, len(in_order))
+    return tuple(found)
+
+
+def most_harmful_first(sensitivities: Sequence[LayerSensitivity]) -> tuple[str, ...]:
+    """Layer names by harm per share of the time."""
+    return tuple(s.name for s in sorted(sensitivities, key=lambda s: -s.loss_per_share))
+
+
+def fewest_float_layers(
+    weights: InferenceWeights,
+    recipe: QuantizationRecipe,
+    ranked: Sequence[str],
+    frames: np.ndarray,
+    core_counts: Sequence[int],
+    min_cosine: float,
+) -> tuple[str, ...]:
+    """The shortest beginning of `ranked` that has to stay float for every core count to reach `min_cosine`.
+
+    All of it comes back where nothing less is enough.
+    """
+    expected = {count: outputs_of(weights, frames, count) for count in core_counts}
+
+    def reaches(kept: int) -> bool:
+        mixed = quantized_variants(weights, recipe, core_counts, keep_float=ranked[:kept])
+        return all(agreement_of(mixed[count], frames, count, expected[count]).lowest_mean >= min_cosine
+                   for count in core_counts)
+
+    low, high = 0, len(ranked)  # the fewest that reach it lie in low..high
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if reaches(middle) else (middle + 1, high)
+    return tuple(ranked[:high])
+
+
+def shares_of(config: ModelConfig, recipe: QuantizationRecipe) -> dict[str, float]:
+    """Each layer's share of the weights, which is its share of the multiply-accumulates: all tokens pass each."""
+    sizes = {name: len(layer.weight_scale) * len(layer.smoothing) for name, layer in recipe.linears.items()}
+    total = sum(sizes.values())
+    return {name: size / total for name, size in sizes.items()}
+
+
+def outputs_of(weights: InferenceWeights, frames: np.ndarray, core_count: int) -> dict[str, np.ndarray]:
+    """`cls`, `dense` and, with a head, `logits` of frames uint8 `[n, H, W, 3]`."""
+    import torch
+
+    names = ("cls", "dense", *(("logits",) if weights.head is not None else ()))
+    size, parts = ImageSize(*frames.shape[1:3]), []
+    model = InferenceModel(weights, GraphSpec(core_count, size, outputs=names)).eval()
+    with torch.inference_mode():
+        for start in range(0, len(frames), BATCH):
+            parts.append(model(torch.from_numpy(frames[start:start + BATCH])))
+    return {name: torch.cat([part[i] for part in parts]).numpy() for i, name in enumerate(names)}
+
+
+def agreement_of(weights: InferenceWeights, frames: np.ndarray, core_count: int,
+                 expected: Mapping[str, np.ndarray], labels: np.ndarray | None = None) -> Agreement:
+    comparison = Comparison()
+    comparison.add(outputs_of(weights, frames, core_count), expected)
+    return comparison.agreement(labels)
+
+
+def described(kept: Collection[str], recipe: QuantizationRecipe, config: ModelConfig) -> str:
+    """One sentence for tables and manifests."""
+    shares = shares_of(config, recipe)
+    share = sum(shares[name] for name in kept)
+    return (f"{len(kept)} of {len(recipe.linears)} layers stay float to reach the gate "
+            f"({share:.0%} of the weights): {', '.join(kept)}")
