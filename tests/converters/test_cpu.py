@@ -1,0 +1,93 @@
+"""The CPU dialect's INT8, executed by ONNX Runtime, against the simulation in PyTorch."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import onnx
+import torch
+
+from veca_edge.converters.cpu import onnx_models_from_variants
+from veca_edge.inference import InferenceWeights, LinearQuantization, Variant, inference_weights
+from veca_edge.inference_model import InferenceModel
+from veca_edge.runtime.onnxruntime import session_from_file, session_options
+from veca_edge.spec import GraphSpec, ImageSize
+
+SIZE = ImageSize(32, 32)
+
+
+def quantized_by_range(weights: InferenceWeights, scale: float) -> InferenceWeights:
+    """Plain symmetric INT8, enough to compare two implementations of the same arithmetic."""
+    def quantized(layer):
+        steps = (np.abs(layer.weight).max(1) / 127).astype(np.float32)
+        codes = np.clip(np.rint(layer.weight / steps[:, None]), -127, 127).astype(np.int8)
+        return replace(layer, quantization=LinearQuantization(codes, steps, scale))
+
+    return weights.with_linears({name: quantized(layer) for name, layer in weights.linears.items()})
+
+
+def frames(count: int = 2) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (count, *SIZE, 3), dtype=np.uint8)
+
+
+def run(path, batch: np.ndarray) -> list[np.ndarray]:
+    return session_from_file(path, session_options(threads=1, exact_int8=True)).run(None, {"image": batch})
+
+
+def test_integers_are_those_of_the_simulation(demo, tmp_path):
+    weights = quantized_by_range(inference_weights(demo), 0.05)
+    spec = GraphSpec(16, SIZE, batch=2)
+    (artifact,) = onnx_models_from_variants([Variant(spec, "int8", weights)], tmp_path, {})
+    made = run(tmp_path / artifact.path, frames())
+    with torch.inference_mode():
+        expected = InferenceModel(weights, spec)(torch.from_numpy(frames()))
+    for value, wanted in zip(made, expected, strict=True):
+        cosine = (value * wanted.numpy()).sum() / np.linalg.norm(value) / np.linalg.norm(wanted)
+        assert cosine > 0.9999  # the same integers; float32 rounding flips a few codes
+
+
+def test_products_do_not_saturate(demo, tmp_path):
+    """Ranges so narrow that most codes are extreme: pairs of products then exceed 16 bits."""
+    weights = quantized_by_range(inference_weights(demo), 0.002)
+    spec = GraphSpec(8, SIZE, batch=2)
+    (artifact,) = onnx_models_from_variants([Variant(spec, "int8", weights)], tmp_path, {})
+    cls, _ = run(tmp_path / artifact.path, frames())
+    with torch.inference_mode():
+        expected = InferenceModel(weights, spec)(torch.from_numpy(frames()))[0].numpy()
+    assert (cls * expected).sum() / np.linalg.norm(cls) / np.linalg.norm(expected) > 0.999
+
+
+def test_every_linear_layer_is_one_integer_operator(demo, tmp_path):
+    weights = quantized_by_range(inference_weights(demo), 0.05)
+    (artifact,) = onnx_models_from_variants([Variant(GraphSpec(16, SIZE), "int8", weights)], tmp_path, {})
+    nodes = onnx.load(tmp_path / artifact.path).graph.node
+    layers = weights.config.layers
+    integer = [n for n in nodes if n.op_type == "MatMulIntegerToFloat"]
+    # q, k, v, out, gate, value, fc2 in every block; the last one is quantized once more: fewer rows ask.
+    assert len(integer) == 7 * layers
+    assert len([n for n in nodes if n.op_type == "QuantizeLinear"]) == 4 * layers + 1
+    assert not [n for n in nodes if n.op_type == "DequantizeLinear"]
+
+
+def test_layers_can_stay_float(demo, tmp_path):
+    weights = quantized_by_range(inference_weights(demo), 0.05)
+    name = "blocks.2.fc2"
+    mixed = weights.with_linears({name: replace(weights.linears[name], quantization=None)})
+    (artifact,) = onnx_models_from_variants([Variant(GraphSpec(16, SIZE), "int8", mixed)], tmp_path, {})
+    nodes = onnx.load(tmp_path / artifact.path).graph.node
+    assert len([n for n in nodes if n.op_type == "MatMulIntegerToFloat"]) == 7 * weights.config.layers - 1
+
+
+def test_core_counts_share_one_weights_file(demo, tmp_path):
+    weights = quantized_by_range(inference_weights(demo), 0.05)
+    variants = [Variant(GraphSpec(count, SIZE), "int8", weights) for count in weights.config.core_counts]
+    artifacts = onnx_models_from_variants(variants, tmp_path / "many", {})
+    alone = onnx_models_from_variants(variants[-1:], tmp_path / "one", {})
+    total = sum(p.stat().st_size for p in (tmp_path / "many").rglob("*") if p.is_file())
+    assert (tmp_path / "many" / "models" / "weights.bin").stat().st_size < total
+    assert total < alone[0].bytes * 1.35  # eight graphs around one set of weights (the tiny model's graphs weigh)
+    shared = run(tmp_path / "many" / artifacts[-1].path, frames(1))
+    single = run(tmp_path / "one" / alone[0].path, frames(1))
+    for a, b in zip(shared, single, strict=True):
+        np.testing.assert_array_equal(a, b)
