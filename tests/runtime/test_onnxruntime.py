@@ -1,0 +1,92 @@
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from veca_edge.bundle import Artifact
+from veca_edge.errors import EdgeError
+from veca_edge.runtime import open_runner
+from veca_edge.spec import ImageSize
+
+SIZE = ImageSize(8, 16)
+
+
+def write_model(path, shape=(1, 8, 16, 3), core_count="8", outputs=("cls",)):
+    """A mean over pixels, in place of a model."""
+    image = helper.make_tensor_value_info("image", TensorProto.UINT8, shape)
+    made = [helper.make_tensor_value_info(name, TensorProto.FLOAT, (shape[0], 3)) for name in outputs]
+    axes = numpy_helper.from_array(np.array([1, 2]), "axes")
+    ones = numpy_helper.from_array(np.ones(shape, np.float32), "ones")
+    nodes = [helper.make_node("Cast", ["image"], ["pixels"], to=TensorProto.FLOAT),
+             helper.make_node("Mul", ["pixels", "ones"], ["x"])]
+    nodes += [helper.make_node("ReduceMean", ["x", "axes"], [name], keepdims=0) for name in outputs]
+    model = helper.make_model(helper.make_graph(nodes, "g", [image], made, [axes, ones]),
+                              opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
+    model.metadata_props.add(key="core_count", value=core_count)
+    onnx.save(model, path)
+
+
+@pytest.fixture
+def artifact(tmp_path):
+    write_model(tmp_path / "m.onnx")
+    return Artifact("m.onnx", "onnx", "cpu", 8, "int8", SIZE, 1, "image", ("cls",), "0" * 64, 1)
+
+
+def test_runs_a_frame(artifact, tmp_path):
+    runner = open_runner(tmp_path, artifact, threads=1)
+    frame = np.random.default_rng(0).integers(0, 256, (1, 8, 16, 3), np.uint8)
+    outputs = runner(frame)
+    assert list(outputs) == ["cls"]
+    np.testing.assert_allclose(outputs["cls"], frame.mean((1, 2)), rtol=1e-5)
+    assert runner.session.get_session_options().intra_op_num_threads == 1
+
+
+@pytest.mark.parametrize("batch", [np.zeros((1, 8, 8, 3), np.uint8), np.zeros((1, 8, 16, 3), np.float32),
+                                   np.zeros((8, 16, 3), np.uint8)])
+def test_says_what_it_takes(artifact, tmp_path, batch):
+    with pytest.raises(EdgeError, match=r"takes uint8 \[1, 8, 16, 3\], but was given"):
+        open_runner(tmp_path, artifact)(batch)
+
+
+@pytest.mark.parametrize(("change", "said"), [
+    ({"core_count": 16}, "made for 8 cores, not 16"),
+    ({"image_size": ImageSize(8, 8)}, r"takes 'image' uint8 \[1, 8, 16, 3\], not"),
+    ({"input": "tensor"}, "takes 'image' uint8"),
+    ({"outputs": ("cls", "dense")}, "gives cls, not cls, dense"),
+    ({"path": "other.onnx"}, "is missing"),
+    ({"format": "tflite"}, "Unknown format"),
+])
+def test_refuses_a_file_that_is_something_else(artifact, tmp_path, change, said):
+    with pytest.raises(EdgeError, match=said):
+        open_runner(tmp_path, replace(artifact, **change))
+
+
+@pytest.mark.parametrize("content", [b"", b"not a model", "truncated"])
+def test_a_broken_file_is_one_clear_error(artifact, tmp_path, content):
+    whole = (tmp_path / "m.onnx").read_bytes()
+    (tmp_path / "m.onnx").write_bytes(whole[: len(whole) // 2] if content == "truncated" else content)
+    with pytest.raises(EdgeError, match=r"cannot load|not what the manifest says"):
+        open_runner(tmp_path, artifact)
+
+
+def test_missing_weights_are_one_clear_error(artifact, tmp_path):
+    model = onnx.load(tmp_path / "m.onnx")
+    onnx.save(model, tmp_path / "m.onnx", save_as_external_data=True, location="weights.bin", size_threshold=100)
+    (tmp_path / "weights.bin").unlink()
+    with pytest.raises(EdgeError, match=r"weights.bin"):
+        open_runner(tmp_path, artifact)
+
+
+def test_no_thread_is_refused(artifact, tmp_path):
+    with pytest.raises(EdgeError, match="0 threads"):
+        open_runner(tmp_path, artifact, threads=0)
+
+
+def test_needs_no_torch(artifact, tmp_path):
+    code = ("import sys; from veca_edge.runtime import open_runner; import veca_edge.runtime.onnxruntime; "
+            "assert not {'torch', 'onnx', 'PIL', 'psutil', 'jsonschema'} & set(sys.modules), sorted(sys.modules)")
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,36 @@
+"""What an elastic file takes beside the image: the core tokens, and where they start. Needs only numpy."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from ..bundle import Artifact
+from ..errors import EdgeError
+
+
+def core_inputs(file: Path, artifact: Artifact) -> dict[str, np.ndarray]:
+    """The further inputs of one artifact by name, float32 `[B, C, ...]`; none for a file of one core count.
+
+    Args:
+        file: the artifact's. What its details call `constants` is a path relative to the bundle.
+
+    Raises:
+        EdgeError: the file with the core tokens is missing, damaged or not this artifact's.
+    """
+    name = artifact.details.get("constants")
+    if name is None:
+        return {}
+    path = file.parents[len(Path(artifact.path).parts) - 1] / name
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            arrays = {key: stored[key] for key in stored.files}
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
+        raise EdgeError(f"The core tokens of {artifact.name} cannot be read from {path}: {error}",
+                        "Copy the whole bundle again, or export it again.") from error
+    if any(array.shape[:2] != (artifact.batch, artifact.core_count) for array in arrays.values()):
+        raise EdgeError(f"{path} does not hold the {artifact.core_count} core tokens of {artifact.name}.",
+                        "Export the bundle again.")
+    return arrays

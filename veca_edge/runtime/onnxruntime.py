@@ -1,0 +1,136 @@
+"""ONNX Runtime on the CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..bundle import Artifact
+from ..errors import EdgeError, MissingDependency
+from .core_inputs import core_inputs
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+INPUT = "image"
+EXACT_INT8 = ("session.x64quantprecision", "1")
+_TYPES = {"tensor(uint8)": np.dtype(np.uint8), "tensor(float)": np.dtype(np.float32)}
+
+
+class OnnxRunner:
+    """An ONNX file in a session of its own; see `runtime.Runner`. Calls from several threads are safe."""
+
+    def __init__(self, session: onnxruntime.InferenceSession, artifact: Artifact,
+                 fixed: Mapping[str, np.ndarray] | None = None):
+        self.session = session
+        self.artifact = artifact
+        self._fixed = dict(fixed or {})
+        self._outputs = list(artifact.outputs)
+
+    def __call__(self, batch: np.ndarray) -> dict[str, np.ndarray]:
+        check_batch(self.artifact, batch)
+        made = self.session.run(self._outputs, {INPUT: batch, **self._fixed})
+        return dict(zip(self._outputs, made, strict=True))
+
+
+def open_onnx(path: Path, artifact: Artifact, threads: int | None = None) -> OnnxRunner:
+    """Opens an ONNX file on the CPU.
+
+    Raises:
+        EdgeError: the file is missing or broken, or is not the variant that `artifact` describes.
+        MissingDependency: ONNX Runtime is not installed.
+    """
+    session = session_from_file(path, session_options(threads, exact_int8=artifact.target == "cpu"))
+    fixed = core_inputs(path, artifact)
+    check_session(session, path, artifact, fixed)
+    return OnnxRunner(session, artifact, fixed)
+
+
+def session_options(threads: int | None, exact_int8: bool = False) -> onnxruntime.SessionOptions:
+    """One graph, one call after the other, on `threads` threads that wait for work by spinning.
+
+    Args:
+        exact_int8: for files of the `cpu` dialect. On x86 without VNNI, ONNX Runtime by default adds two
+            u8 x s8 products in 16 bits, which saturates without a word; this makes it take its exact kernel
+            there, and changes nothing elsewhere (onnxruntime_session_options_config_keys.h). It breaks
+            Q/DQ files whose per-channel weights have no zero point.
+    """
+    if threads is not None and threads < 1:
+        raise EdgeError(f"{threads} threads cannot run anything.", "Give --threads 1 or more.")
+    options = _onnxruntime().SessionOptions()
+    options.intra_op_num_threads = threads or 0
+    options.inter_op_num_threads = 1
+    if exact_int8:
+        options.add_session_config_entry(*EXACT_INT8)
+    # 3 is "error": its warnings are about graphs that it optimised well enough.
+    options.log_severity_level = 3
+    return options
+
+
+def session_from_file(path: Path, options: onnxruntime.SessionOptions) -> onnxruntime.InferenceSession:
+    """A CPU session, with ONNX Runtime's own errors told as one `EdgeError`."""
+    runtime = _onnxruntime()
+    if not path.is_file():
+        raise EdgeError(f"The model file {path} is missing.", "Copy the whole bundle again, or export it again.")
+    try:
+        return runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        if type(error).__module__ != "onnxruntime.capi.onnxruntime_pybind11_state":
+            raise
+        raise EdgeError(f"ONNX Runtime {runtime.__version__} cannot load {path}: {_short(error)}",
+                        "Check the bundle with 'veca-edge verify'; if it is whole, update onnxruntime.") from error
+
+
+def check_session(session: onnxruntime.InferenceSession, path: Path, artifact: Artifact,
+                  fixed: Collection[str] = ()) -> None:
+    """Raises `EdgeError` when the file is not the variant that the manifest describes; `fixed` are further inputs."""
+    inputs = {i.name: (_TYPES.get(i.type, i.type), tuple(i.shape)) for i in session.get_inputs() if i.name not in fixed}
+    expected = {INPUT: input_type_and_shape(artifact)}
+    outputs = tuple(o.name for o in session.get_outputs())
+    stored = session.get_modelmeta().custom_metadata_map.get("core_count", str(artifact.core_count))
+    if inputs != expected:
+        what = f"takes {_described(inputs)}, not {_described(expected)}"
+    elif set(outputs) != set(artifact.outputs):
+        what = f"gives {', '.join(outputs)}, not {', '.join(artifact.outputs)}"
+    elif stored != str(artifact.core_count):
+        what = f"was made for {stored} cores, not {artifact.core_count}"
+    else:
+        return
+    raise EdgeError(f"{path} is not what the manifest says: it {what}.", "Export the bundle again.")
+
+
+def input_type_and_shape(artifact: Artifact) -> tuple[np.dtype, tuple[int, ...]]:
+    height, width = artifact.image_size
+    if artifact.input == "image":
+        return np.dtype(np.uint8), (artifact.batch, height, width, 3)
+    return np.dtype(np.float32), (artifact.batch, 3, height, width)
+
+
+def check_batch(artifact: Artifact, batch: np.ndarray) -> None:
+    """Raises `EdgeError` when a batch does not have the artifact's type and shape."""
+    dtype, shape = input_type_and_shape(artifact)
+    if batch.dtype != dtype or batch.shape != shape:
+        raise EdgeError(
+            f"{artifact.name} takes {dtype} {list(shape)}, but was given {batch.dtype} {list(batch.shape)}.",
+            "Resize the frame, RGB, to the model's image size." if artifact.input == "image"
+            else "Give float32 images, normalised, channels first.")
+
+
+def _described(features: dict) -> str:
+    return ", ".join(f"'{name}' {dtype} {list(shape)}" for name, (dtype, shape) in features.items()) or "nothing"
+
+
+def _short(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return text if len(text) <= 300 else text[:300] + " ..."
+
+
+def _onnxruntime():
+    try:
+        import onnxruntime
+    except ImportError:
+        raise MissingDependency("onnxruntime", "export", "Running an ONNX file") from None
+    return onnxruntime
