@@ -1,0 +1,157 @@
+"""Detached jobs, on this machine and through a real SSH server."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from veca_edge.devices import jobs
+from veca_edge.devices.connection import LocalConnection, connect, parse_device
+from veca_edge.devices.jobs import Job, run_job
+from veca_edge.errors import EdgeError
+
+
+@pytest.fixture(params=["local", "ssh"])
+def board(request):
+    if request.param == "local":
+        request.getfixturevalue("local_board")
+        yield LocalConnection()
+    else:
+        request.getfixturevalue("server")
+        with connect(parse_device("orin")) as connection:
+            yield connection
+
+
+@pytest.fixture
+def job(tmp_path):
+    (tmp_path / "in put").write_text("some input\n")
+    script = 'echo "begin $(cat input)"; echo on stderr >&2; cp input result; printf end; exit 5'
+    return Job("build", script, {"input": tmp_path / "in put"})
+
+
+def test_a_job_from_start_to_end(board, job, standin, tmp_path):
+    log = []
+    assert run_job(board, job, on_log=log.append, interval_s=0.05) == 5
+    assert log == ["begin some input", "on stderr", "end"]
+    jobs.fetch(board, job, "result", tmp_path / "result")
+    assert (tmp_path / "result").read_text() == "some input\n"
+    assert jobs.read(board, job, "result") == b"some input\n"
+    assert jobs.read(board, job, "nothing") is None
+    jobs.remove(board, job)
+    assert standin.jobs() == []
+    assert not standin.files.exists()
+
+
+def test_a_finished_job_is_not_run_again(board, job, standin):
+    assert run_job(board, job, interval_s=0.05) == 5
+    [folder] = standin.jobs()
+    stamp = (folder / "result").stat().st_mtime_ns
+    log = []
+    assert jobs.ensure_started(board, job) == "finished"
+    assert run_job(board, job, on_log=log.append, interval_s=0.05) == 5
+    assert log == ["begin some input", "on stderr", "end"]
+    assert (folder / "result").stat().st_mtime_ns == stamp
+    (folder / "finished").write_text(str(int(time.time()) - 1000))
+    assert run_job(board, job, interval_s=0.05, oldest_s=500) == 5
+    assert (folder / "result").stat().st_mtime_ns != stamp
+
+
+def test_other_content_is_another_job(job, tmp_path):
+    same = Job(job.kind, job.script, dict(job.inputs))
+    assert same.directory == job.directory
+    (tmp_path / "other").write_text("other input\n")
+    assert Job(job.kind, job.script, {"input": tmp_path / "other"}).directory != job.directory
+    assert Job(job.kind, job.script + " ", job.inputs).directory != job.directory
+
+
+def test_a_full_disk_is_seen_before_anything_is_copied(board, job, standin):
+    greedy = Job(job.kind, job.script, job.inputs, needed_bytes=1 << 60)
+    with pytest.raises(EdgeError, match=r"free, and this needs"):
+        run_job(board, greedy)
+    assert standin.jobs() == []
+
+
+def test_a_job_that_was_killed_is_started_anew(board, standin, tmp_path):
+    once = Job("build", '[ -f again ] && exit 0; touch again; kill -KILL "$PPID"; sleep 0.2')
+    with pytest.raises(EdgeError, match="ended without a result"):
+        run_job(board, once, interval_s=0.05)
+    assert run_job(board, once, interval_s=0.05) == 0
+
+
+def test_a_dropped_connection_is_made_again(server, standin, tmp_path):
+    long = Job("build", "for i in 1 2 3 4 5 6; do echo $i; sleep 0.3; done")
+    dropped = []
+
+    def drop(line):
+        if line == "2":
+            dropped.append(line)
+            server.drop_connections()
+
+    log = []
+    with connect(parse_device("orin")) as board:
+        assert run_job(board, long, on_log=lambda line: (log.append(line), drop(line)), interval_s=0.05) == 0
+    assert log == ["1", "2", "3", "4", "5", "6"]
+    assert dropped
+
+
+def test_killing_the_client_and_running_again_finishes_the_job(server, standin, tmp_path):
+    """The job goes on while nobody looks, and the second run finds it, with the whole log."""
+    script = "echo started; sleep 2; echo $$ >>runs; echo done"
+    code = ("import sys; from veca_edge.devices.connection import *; from veca_edge.devices.jobs import *\n"
+            f"run_job(connect(parse_device('orin')), Job('build', {script!r}),"
+            " on_log=lambda line: print(line, flush=True), interval_s=0.05)")
+    client = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, start_new_session=True)
+    assert client.stdout.readline() == "started\n"
+    os.killpg(client.pid, signal.SIGKILL)
+    client.wait()
+    server.drop_connections()
+    [folder] = standin.jobs()
+    assert not (folder / "exit").exists()
+    log = []
+    with connect(parse_device("orin")) as board:
+        again = Job("build", script)
+        assert jobs.ensure_started(board, again) == "running"
+        assert run_job(board, again, on_log=log.append, interval_s=0.05) == 0
+        assert log == ["started", "done"]
+        assert jobs.read(board, again, "runs").count(b"\n") == 1
+        jobs.remove(board, again)
+
+
+def test_an_unreachable_board_is_an_error_after_a_while(server):
+    job = Job("build", "echo started; sleep 5")
+
+    def stop(line):
+        server.stop()
+
+    with connect(parse_device("orin")) as board, pytest.raises(EdgeError, match=r"cannot be reached|broke"):
+        run_job(board, job, on_log=stop, interval_s=0.05, patience_s=0.3)
+
+
+def test_ctrl_c_ends_the_job_and_leaves_nothing(board, standin):
+    job = Job("build", "echo $$ >pid_of_script; echo started; sleep 300")
+    pids = []
+
+    def interrupt(line):
+        [folder] = standin.jobs()
+        pids.extend(int((folder / name).read_text()) for name in ("pid", "pid_of_script"))
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_job(board, job, on_log=interrupt, interval_s=0.05)
+    assert standin.jobs() == []
+    until = time.monotonic() + 5
+    while running := [pid for pid in pids if runs(pid)]:
+        assert time.monotonic() < until, f"processes {running} still run"
+        time.sleep(0.05)
+
+
+def runs(pid):
+    """A process that has ended but was not yet waited for does not run."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False

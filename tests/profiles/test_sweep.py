@@ -1,0 +1,207 @@
+import json
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from veca_edge.errors import EdgeError
+from veca_edge.files import held
+from veca_edge.profiles import Measurement, ProfileOptions, of_one_machine, profile_bundle, read_measurements
+from veca_edge.profiles.store import load_measurement, save_measurement
+from veca_edge.profiles.worker import OtherLoad, input_batches, sample, sustain
+
+QUICK = ProfileOptions(threads=1, rounds=2, seconds=0.05, samples=5, warmup_seconds=0.0)
+
+
+def test_measures_every_variant_and_keeps_the_samples(square_bundle):
+    steps = []
+    profile = profile_bundle(square_bundle, QUICK, progress=lambda *step: steps.append(step))
+    assert [m.core_count for m in profile.measurements] == [8, 16, 32]
+    assert not profile.failures
+    for m in profile.measurements:
+        assert len(m.round_sizes) == 2
+        assert len(m.samples_ms) == sum(m.round_sizes) >= 10
+        assert 0 < m.p50_ms <= m.p99_ms
+        assert m.load_ms > 0
+        assert m.first_ms > 0
+        assert 1 << 16 < m.peak_memory_bytes < 1 << 28
+        assert m.threads == 1
+        assert m.machine.versions["onnxruntime"]
+        assert m.details["cost"]["counted_from"] == "graph"
+        assert m.details["cost"]["attention_interactions"] > 0
+    assert steps[-1] == ("measuring", 6, 6)
+    assert sorted(read_measurements(square_bundle), key=lambda m: m.core_count) == list(profile.measurements)
+
+
+def test_what_was_measured_is_not_measured_twice(square_bundle):
+    first = profile_bundle(square_bundle, QUICK, square_bundle.artifacts[:1])
+    both = profile_bundle(square_bundle, QUICK, square_bundle.artifacts[:2])
+    assert both.measurements[0] == first.measurements[0]
+    assert both.kept == ("cores8_fp32_32x32_onnx_threads1",)
+    anew = profile_bundle(square_bundle, replace(QUICK, again=True), square_bundle.artifacts[:1])
+    assert anew.kept == ()
+    assert anew.measurements[0].samples_ms != first.measurements[0].samples_ms
+    assert len(read_measurements(square_bundle)) == 2
+    # Another way of measuring is another measurement, and takes its place.
+    other = profile_bundle(square_bundle, replace(QUICK, samples=6), square_bundle.artifacts[:1])
+    assert other.kept == ()
+    assert len(read_measurements(square_bundle)) == 2
+
+
+def test_one_failing_variant_does_not_end_the_rest(square_bundle):
+    broken = square_bundle.directory / square_bundle.artifacts[1].path
+    whole = broken.read_bytes()
+    broken.write_bytes(b"broken")
+    profile = profile_bundle(square_bundle, QUICK)
+    assert [m.core_count for m in profile.measurements] == [8, 32]
+    (failure,) = profile.failures
+    assert failure.artifact.core_count == 16
+    assert "cannot load" in failure.message
+    (stored,) = (square_bundle.directory / "profiles").glob("*/failed/*.json")
+    assert "cannot load" in json.loads(stored.read_text())["message"]
+    broken.write_bytes(whole)
+    again = profile_bundle(square_bundle, QUICK)
+    assert [m.core_count for m in again.measurements] == [8, 16, 32]
+    assert len(again.kept) == 2
+    assert not stored.exists()
+
+
+SWEEP = """
+import sys
+from veca_edge.bundle import open_bundle
+from veca_edge.profiles import ProfileOptions, profile_bundle
+options = ProfileOptions(threads=1, rounds=2, seconds=0.05, samples=5, warmup_seconds=0.0)
+profile_bundle(open_bundle(sys.argv[1]), options)
+"""
+
+
+def test_a_killed_sweep_goes_on_where_it_stopped(square_bundle):
+    process = subprocess.Popen([sys.executable, "-c", SWEEP, str(square_bundle.directory)])
+    profiles = square_bundle.directory / "profiles"
+    deadline = time.monotonic() + 60
+    while len(left := list(profiles.glob("*/unfinished/*.json"))) < 2:
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    before = {path.stem: json.loads(path.read_text()) for path in left}
+    profile = profile_bundle(square_bundle, QUICK)
+    assert [m.core_count for m in profile.measurements] == [8, 16, 32]
+    assert len(read_measurements(square_bundle)) == 3
+    assert not list(profiles.glob("*/unfinished/*.json"))
+    for m in profile.measurements:
+        assert len(m.round_sizes) == 2
+        if (kept := before.get(f"{m.artifact}_onnx_threads1")) is not None:
+            first = kept["rounds"][0]["samples_ms"]
+            assert list(m.samples_ms[: len(first)]) == first
+
+
+def test_a_long_run_is_kept_by_the_second(square_bundle):
+    options = replace(QUICK, sustained_seconds=4.0, rounds=1)
+    steps = []
+    profile = profile_bundle(square_bundle, options, square_bundle.artifacts[:1], lambda *step: steps.append(step))
+    sustained = profile.measurements[0].sustained
+    assert sustained.seconds == pytest.approx(4, abs=0.5)
+    assert 3 <= len(sustained.windows) <= 6
+    assert sustained.first_minute_ms > 0
+    assert steps[-1][2] == 4
+    with pytest.raises(EdgeError, match="shows no throttling"):
+        ProfileOptions(sustained_seconds=1)
+
+
+def test_two_sweeps_do_not_disturb_each_other(square_bundle):
+    first = profile_bundle(square_bundle, replace(QUICK, rounds=1), square_bundle.artifacts[:1])
+    folder = square_bundle.directory / "profiles" / first.machine.machine_id
+    with held(folder), pytest.raises(EdgeError, match="being profiled by another process"):
+        profile_bundle(square_bundle, QUICK)
+
+
+def test_refuses_numbers_that_would_mean_nothing(square_bundle):
+    for_board = replace(square_bundle.artifacts[0], target="jetson")
+    with pytest.raises(EdgeError, match="written for TensorRT"):
+        profile_bundle(square_bundle, QUICK, [for_board])
+    with pytest.raises(EdgeError, match="not a Mac"):
+        profile_bundle(square_bundle, QUICK, [replace(square_bundle.artifacts[0], format="mlpackage")])
+
+
+# ------------------------------------------------------------------------------------ the parts
+
+
+def stored(bundle, machine_name: str) -> Measurement:
+    from veca_edge.profiles import measurement_of
+    from veca_edge.profiles.machine import Machine
+
+    machine = Machine(machine_name, "x86_64", 4, 4, 1, "Linux")
+    measurement = measurement_of(bundle.artifacts[0], machine, [1.0, 2.0], "2026-01-01T00:00:00+00:00")
+    save_measurement(bundle.directory, measurement)
+    return measurement
+
+
+def test_machines_are_not_mixed(square_bundle):
+    with pytest.raises(EdgeError, match="no measurements"):
+        of_one_machine(read_measurements(square_bundle))
+    one = stored(square_bundle, "one")
+    assert of_one_machine(read_measurements(square_bundle)) == [one]
+    two = stored(square_bundle, "two")
+    every = read_measurements(square_bundle)
+    with pytest.raises(EdgeError, match="of 2 machines, which cannot be mixed") as caught:
+        of_one_machine(every)
+    assert "one" in caught.value.message
+    assert of_one_machine(every, two.machine.machine_id) == [two]
+    with pytest.raises(EdgeError, match="no measurements of the machine abc"):
+        of_one_machine(every, "abc")
+
+
+def test_measurements_of_replaced_files_are_left_out(square_bundle):
+    stored(square_bundle, "one")
+    other = replace(square_bundle, artifacts=tuple(replace(a, sha256="0" * 64) for a in square_bundle.artifacts))
+    assert read_measurements(other) == []
+
+
+def test_a_damaged_measurement_is_named(square_bundle):
+    path = save_measurement(square_bundle.directory, stored(square_bundle, "one"))
+    path.write_text("{}")
+    with pytest.raises(EdgeError, match=f"{path.name} is no measurement"):
+        load_measurement(Path(path))
+
+
+def test_samples_until_both_time_and_count_are_reached():
+    import os
+
+    def slow(batch):
+        time.sleep(0.01)
+
+    parent = os.getppid()
+    assert len(sample(slow, [None], 0.0, 5, 9.0, parent)) == 5
+    assert 5 <= len(sample(slow, [None], 0.1, 1, 9.0, parent)) <= 11
+    assert 3 <= len(sample(slow, [None], 9.0, 50, 0.05, parent)) <= 6
+    assert len(sample(slow, [None], 0.0, 1, 0.0, parent)) == 1
+    windows = sustain(slow, [None], 1.3, parent, lambda line: None)
+    assert [round(w.elapsed_s) for w in windows] == [1, 1]
+    assert windows[0].p50_ms >= 10
+
+
+def test_frames_are_cycled_through_whole_batches(exported_square):
+    from veca_edge.golden import read_golden
+
+    artifact = exported_square.artifacts[0]
+    golden = read_golden(exported_square.directory, 8, artifact.image_size)
+    three = input_batches(replace(artifact, batch=3), golden)
+    assert [b.shape for b in three] == [(3, 32, 32, 3)] * 2
+    np.testing.assert_array_equal(three[0][2], golden.frames[0])
+    normal = input_batches(replace(artifact, input="tensor"), golden)
+    assert normal[0].dtype == np.float32
+    assert normal[0].shape == (1, 3, 32, 32)
+
+
+def test_sees_the_load_of_others():
+    load = OtherLoad()
+    code = "import time\nend = time.time() + 0.6\nwhile time.time() < end: pass"
+    subprocess.run([sys.executable, "-c", code], check=True)
+    assert load.share() > 0.05
