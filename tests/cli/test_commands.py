@@ -1,0 +1,439 @@
+"""Every command on real files: what it prints, what it returns, and what it says to bad input."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from veca_edge.demo import demo_checkpoint, demo_evaluation
+
+
+def refused(ended, *parts: str) -> None:
+    """Exit code 2, one message on stderr that holds every part, nothing on stdout but the first line."""
+    assert ended.code == 2, ended.err
+    for part in parts:
+        assert part in ended.err
+    assert "Traceback" not in ended.err
+    assert "bug" not in ended.err
+
+
+# --------------------------------------------------------------------------------------- export
+
+
+def test_export_says_what_it_made(veca_edge, bundle, tmp_path):
+    target = tmp_path / "out"
+    ended = veca_edge("export", "--cores", "8", "--precision", "fp32", "--output", target, "--no-measure")
+    assert ended.code == 0, ended.err
+    assert ended.out.startswith("No checkpoint was given: this is the bundled demo model")
+    assert "Cosine with the FP32 model at the same core count, 32x32, 70 images" in ended.out
+    assert ended.out.rstrip().endswith(f"veca-edge profile {target}")
+    assert (target / "manifest.json").is_file()
+    again = veca_edge("export", "--cores", "8", "--precision", "fp32", "--output", target)
+    refused(again, f"{target} exists already", "--force")
+
+
+def test_export_in_json(veca_edge, checkpoint, tmp_path):
+    ended = veca_edge("export", checkpoint, "--cores", "all", "--precision", "fp32", "--image-size", "16x24,16",
+                      "--outputs", "cls", "--input", "tensor", "--output", tmp_path / "out", "--json")
+    assert ended.code == 0, ended.err
+    manifest = ended.json["manifest"]
+    assert manifest["spec"]["core_counts"] == [8, 16, 24]
+    assert manifest["spec"]["image_sizes"] == [[16, 24], [16, 16]]
+    assert manifest["spec"]["outputs"] == ["cls"]
+    assert len(manifest["artifacts"]) == 6
+    assert any("CIFAR-10" in note for note in ended.json["notes"])
+    assert "note:" in ended.err
+
+
+@pytest.mark.parametrize(("options", "parts"), [
+    (["--cores", "12"], ["12 cores", "8, 16, 24"]),
+    (["--cores", "32"], ["bank holds 24", "8, 16, 24"]),
+    (["--cores", "0"], ["0 cores"]),
+    (["--cores", "x"], ["'x' is no core count", "all"]),
+    (["--cores", "8,"], ["empty name"]),
+    (["--cores", "-8"], ["'-8' is no core count"]),
+    (["--cores", "9" * 5000], ["is no core count"]),
+    (["--cores", ""], ["--cores is empty"]),
+    (["--target", "tpu"], ["Unknown target 'tpu'", "cpu, jetson, apple"]),
+    (["--precision", "fp16"], ["'cpu' has no precision 'fp16'", "int8, fp32"]),
+    (["--precision", "int4,fp32"], ["no precision 'int4'"]),
+    (["--precision", "auto,fp32"], ["auto"]),
+    (["--image-size", "100"], ["100x100", "patches of 8", "96x96"]),
+    (["--image-size", "big"], ["'big' is no image size", "256x384"]),
+    (["--image-size", "16,,24"], ["empty name"]),
+    (["--outputs", "logits"], ["needs a classifier head", "--head"]),
+    (["--outputs", "class"], ["Unknown output 'class'", "cls, dense, logits"]),
+    (["--input", "jpeg"], ["Unknown input 'jpeg'", "image, tensor"]),
+    (["--min-cosine", "2"], ["between -1 and 1"]),
+    (["--batch", "0"], ["batch"]),
+    (["--threads", "0"], ["threads"]),
+    (["--precision", "int8"], ["INT8 needs images", "--calibration"]),
+    (["--calibration", "/nowhere"], ["no directory /nowhere"]),
+    (["--evaluation", "/nowhere"], ["no directory /nowhere"]),
+    (["--head", "/nowhere"], ["no file /nowhere"]),
+    (["--labels", "/nowhere"], ["no classifier head"]),
+    (["--heads", "5"], ["5 heads do not fit a width of 32"]),
+    (["--rope-zero", "2"], ["zero rotary frequencies is 2"]),
+    (["--ios", "18"], ["--ios is an option of the target 'apple'", "--target apple"]),
+    (["--jetpack", "6.2"], ["--jetpack is an option of the target 'jetson'"]),
+    (["--separate"], ["--separate is an option"]),
+    (["--target", "jetson", "--jetpack", "9.9"], ["JetPack", "9.9", "6.2"]),
+    (["--target", "jetson", "--jetpack", "6.2", "--tensorrt", "10.3"], ["Both"]),
+    (["--target", "jetson", "--tensorrt", "seven"], ["seven"]),
+    (["--output", "/dev/null/bundle"], ["/dev/null"]),
+    (["--output", "/dev/null"], ["/dev/null"]),
+    (["--corse", "8"], ["No such option", "--cores"]),
+])
+def test_export_refuses(veca_edge, checkpoint, tmp_path, options, parts):
+    out = [] if "--output" in options else ["--output", tmp_path / "out"]
+    sizes = [] if "--image-size" in options else ["--image-size", "16"]
+    precision = [] if "--precision" in options or "--target" in options else ["--precision", "fp32"]
+    refused(veca_edge("export", checkpoint, *sizes, *precision, *options, *out), *parts)
+    assert not list(tmp_path.iterdir())
+
+
+def test_export_refuses_what_is_no_checkpoint(veca_edge, tmp_path):
+    file = tmp_path / "model [bold].pt"
+    file.write_bytes(b"hello")
+    refused(veca_edge("export", file, "--precision", "fp32"), "model [bold].pt is no checkpoint")
+    refused(veca_edge("export", tmp_path / "absent.pt", "--precision", "fp32"), "There is no file")
+    assert [p.name for p in tmp_path.iterdir()] == [file.name]
+
+
+def test_export_refuses_an_empty_calibration_folder(veca_edge, checkpoint, tmp_path):
+    (tmp_path / "images").mkdir()
+    refused(veca_edge("export", checkpoint, "--calibration", tmp_path / "images"), "no images in")
+
+
+def test_export_below_the_gate_leaves_nothing(veca_edge, checkpoint, tmp_path, monkeypatch):
+    """A gate that float32 rounding itself misses."""
+    ended = veca_edge("export", checkpoint, "--precision", "fp32", "--image-size", "16", "--cores", "8",
+                      "--min-cosine", "1.0", "--output", tmp_path / "out")
+    assert ended.code == 1
+    assert "--min-cosine" in ended.err
+    assert not list(tmp_path.iterdir())
+
+
+def test_hostile_names(veca_edge, checkpoint, tmp_path):
+    """Names with blanks, quotes, control characters, markup, other scripts."""
+    folder = tmp_path / "a b;'$(x)\x1b[31m [bold]日本"
+    folder.mkdir()
+    model = folder / "-m.pt"
+    torch.save({"student": load_file(checkpoint), "config": {"num_heads": 2, "rope_p_zero_freqs": 0.0}}, model)
+    out = folder / "bundle"
+    ended = veca_edge("export", model, "--cores", "8", "--precision", "fp32", "--image-size", "16", "--output", out)
+    assert ended.code == 0, ended.err
+    assert "\x1b" not in ended.out
+    assert r"\x1b[31m" in ended.out
+    assert veca_edge("verify", out, "--json").json["ok"] is True
+    assert veca_edge("inspect", model, "--json").code == 0
+
+
+def test_names_that_are_no_text(veca_edge, bundle, checkpoint, tmp_path):
+    """Bytes that are no UTF-8: nobody can map such a file, and nothing is lost by saying so."""
+    for suffix in (".pt", ".safetensors"):
+        model = tmp_path / os.fsdecode(b"m\xe9del" + suffix.encode())
+        shutil.copy(checkpoint, model)
+        refused(veca_edge("inspect", model), r"m\udce9del", "not valid UTF-8", "Rename")
+    other = tmp_path / os.fsdecode(b"\xe9")
+    refused(veca_edge("export", "--precision", "fp32", "--output", other), "not valid UTF-8")
+    shutil.copytree(bundle, other)
+    refused(veca_edge("verify", other), "not valid UTF-8")
+
+
+# --------------------------------------------------------------------------------------- the bundle
+
+
+def test_verify(veca_edge, bundle, tmp_path):
+    ended = veca_edge("verify", bundle)
+    assert ended.code == 0
+    assert "All 2 variants are what was exported." in ended.out
+    assert "'" in ended.out.splitlines()[-1], "a name with a blank is quoted"
+    found = veca_edge("verify", bundle, "--json").json
+    assert found["ok"] is True
+    assert [v["name"] for v in found["variants"]] == ["cores8_fp32_32x32", "cores16_fp32_32x32"]
+    broken = tmp_path / "broken"
+    shutil.copytree(bundle, broken)
+    with (broken / "README.md").open("a") as file:
+        file.write("changed")
+    refused(veca_edge("verify", broken), "changed: README.md")
+
+
+def test_verify_tells_a_machine_that_computes_otherwise(veca_edge, bundle, monkeypatch):
+    from veca_edge import pipeline
+
+    monkeypatch.setattr(pipeline, "golden_cosine", lambda *_: 0.5)
+    ended = veca_edge("verify", bundle)
+    assert ended.code == 1
+    assert "2 of 2 variants no longer compute" in ended.out
+    assert veca_edge("verify", bundle, "--json").json["ok"] is False
+
+
+@pytest.mark.parametrize("name", ["verify", "profile", "recommend", "run"])
+def test_what_is_no_bundle(veca_edge, tmp_path, name):
+    words = [tmp_path, "image.jpg"] if name == "run" else [tmp_path]
+    refused(veca_edge(name, *words), "is no bundle")
+    words[0] = tmp_path / "absent"
+    refused(veca_edge(name, *words), "no bundle at")
+
+
+def test_run(veca_edge, bundle, tmp_path):
+    images = sorted((demo_evaluation() / "cat").iterdir())[:2]
+    ended = veca_edge("run", bundle, *images, "--cores", 8)
+    assert ended.code == 0, ended.err
+    assert "cores8_fp32_32x32" in ended.out
+    assert "%" in ended.out
+    saved = tmp_path / "outputs.npz"
+    found = veca_edge("run", bundle, *images, "--cores", 16, "--save", saved, "--json").json
+    assert [len(image["classes"]) for image in found["images"]] == [5, 5]
+    with np.load(saved) as outputs:
+        assert outputs["dense"].shape == (2, 64, 192)
+        np.testing.assert_allclose(outputs["cls"][1], found["images"][1]["cls"], rtol=1e-6)
+
+
+def test_run_refuses(veca_edge, bundle, tmp_path):
+    image = tmp_path / "image.png"
+    Image.new("RGB", (40, 40)).save(image)
+    refused(veca_edge("run", bundle, image), "holds 2 variants", "cores8_fp32_32x32")
+    refused(veca_edge("run", bundle, image, "--cores", 32), "32", "8, 16")
+    refused(veca_edge("run", bundle, image, "--cores", 8, "--precision", "int8"), "int8", "fp32")
+    refused(veca_edge("run", bundle, image, "--cores", 8, "--image-size", "64"), "64x64", "32x32")
+    refused(veca_edge("run", bundle, image, "--cores", 8, "--save", "x.txt"), ".npz")
+    refused(veca_edge("run", bundle, tmp_path / "absent.jpg", "--cores", 8), "absent.jpg")
+    image.write_bytes(b"no image")
+    refused(veca_edge("run", bundle, image, "--cores", 8), "image.png")
+
+
+def test_profile_and_recommend(veca_edge, bundle):
+    quick = ["--rounds", "1", "--seconds", "0.05", "--cores", "8"]
+    ended = veca_edge("profile", bundle, *quick)
+    assert ended.code == 0, ended.err
+    assert "p50" in ended.out
+    assert "veca-edge recommend" in ended.out
+    found = veca_edge("profile", bundle, *quick, "--json").json
+    assert found["kept"], "what was measured is not measured again"
+    assert found["measurements"][0]["statistics"]["p50_ms"] > 0
+    best = veca_edge("recommend", bundle, "--p95", "100s")
+    assert best.code == 0, best.err
+    assert "Best by cosine: 8 cores, fp32, 32x32" in best.out
+    nothing = veca_edge("recommend", bundle, "--p95", "1us", "--json")
+    assert nothing.code == 1
+    assert nothing.json["fallen"][0]["core_count"] == 8
+    assert "p95" in nothing.json["error"]["message"]
+    refused(veca_edge("recommend", bundle, "--p95", "20 parsecs"), "parsecs", "ms")
+    refused(veca_edge("profile", bundle, "--cores", "32"), "no core count 32", "8, 16")
+    refused(veca_edge("profile", bundle, "--precision", "int8"), "no precision int8", "fp32")
+    refused(veca_edge("profile", bundle, "--sustained", "1x"), "'x'", "ms, s, m, h")
+
+
+# --------------------------------------------------------------------------------------- inspect, doctor, ...
+
+
+def test_inspect_checkpoint(veca_edge, checkpoint):
+    ended = veca_edge("inspect")
+    assert ended.code == 0
+    assert "2,694,863" in ended.out
+    assert "airplane" in ended.out
+    found = veca_edge("inspect", demo_checkpoint(), "--json").json
+    assert found["core_counts"] == [8, 16, 24, 32, 40, 48, 56, 64]
+    assert found["parameters"] == sum(found["parameters_by_part"].values()) == 2_694_863
+    assert found["classes"] == 10
+    ended = veca_edge("inspect", checkpoint)
+    assert "8, 16, 24" in ended.out
+    assert f"veca-edge export {checkpoint} --calibration IMAGES --cores 16" in ended.out
+
+
+def test_inspect_bare_state_dict(veca_edge, checkpoint, tmp_path):
+    path = tmp_path / "bare.pt"
+    torch.save(load_file(checkpoint), path)
+    refused(veca_edge("inspect", path), "number of attention heads", "--heads")
+    found = veca_edge("inspect", path, "--heads", 2, "--rope-zero", 0, "--json").json
+    assert found["config"]["heads"] == 2
+
+
+def test_inspect_bundle(veca_edge, bundle):
+    ended = veca_edge("inspect", bundle)
+    assert ended.code == 0
+    assert "models/cores8_fp32_32x32.onnx" in ended.out
+    assert veca_edge("inspect", bundle, "--json").json["manifest"]["spec"]["target"] == "cpu"
+
+
+def test_doctor(veca_edge):
+    ended = veca_edge("doctor")
+    assert ended.code == 0
+    assert "INT8 products" in ended.out
+    assert "Target cpu: ready" in ended.out
+    found = veca_edge("doctor", "--json").json
+    assert found["ready"]["cpu"] is True
+    refused(veca_edge("doctor", "--target", "tpu"), "cpu, jetson, apple")
+
+
+def test_doctor_with_something_missing(veca_edge, monkeypatch):
+    from veca_edge import doctor
+
+    monkeypatch.setattr(doctor, "examine", lambda: [doctor.Check("apple", "coremltools", False, "not installed", "do")])
+    ended = veca_edge("doctor", "--target", "apple")
+    assert ended.code == 2
+    assert "Target apple: missing coremltools" in ended.out
+    assert veca_edge("doctor", "--target", "cpu").code == 0
+    assert veca_edge("doctor").code == 0
+
+
+def test_devices(veca_edge):
+    ended = veca_edge("devices")
+    assert "Orin Nano 8GB" in ended.out
+    assert "10.3" in ended.out
+    assert len(veca_edge("devices", "--json").json["jetpacks"]) >= 7
+
+
+def test_lint(veca_edge, bundle, tmp_path):
+    model = next((bundle / "models").glob("*.onnx"))
+    ended = veca_edge("lint", model, "--target", "jetson", "--tensorrt", "8.6")
+    assert ended.code == 1, "what is written for ONNX Runtime breaks rules of TensorRT 8.6"
+    assert "Why it matters:" in ended.out
+    found = veca_edge("lint", model, "--target", "jetson", "--tensorrt", "8.6", "--json")
+    assert found.code == 1
+    assert {"rule", "node", "message", "why", "source"} == set(found.json["findings"][0])
+    refused(veca_edge("lint", model, "--target", "cpu"), "jetson, apple")
+    refused(veca_edge("lint", model, "--target", "apple", "--tensorrt", "10.3"), "--tensorrt")
+    refused(veca_edge("lint", model, "--target", "jetson", "--tensorrt", "x"), "'x' is no TensorRT version")
+    (tmp_path / "model.onnx").write_text("no model")
+    refused(veca_edge("lint", tmp_path / "model.onnx", "--target", "jetson"), "model.onnx")
+
+
+def test_every_command_takes_json_and_debug(veca_edge):
+    from veca_edge.cli import app
+
+    names = [info.callback.__name__ for info in app.registered_commands]
+    assert {"export", "verify", "profile", "run", "inspect", "doctor"} <= set(names)
+    for name in names:
+        text = veca_edge(name, "--help").out
+        assert "--json" in text
+        assert "--debug" in text
+
+
+def test_version(veca_edge):
+    from veca_edge import __version__
+
+    assert veca_edge("--version").out == f"veca-edge {__version__}\n"
+
+
+# --------------------------------------------------------------------------------------- a real terminal
+
+
+def at_terminal(*words: object, columns: int = 80, **environment: str) -> tuple[int, str]:
+    """Runs a command at a pseudo-terminal and returns its exit code and everything that was shown."""
+    import fcntl
+    import struct
+    import termios
+
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    environment = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "NO_COLOR")} | {
+        "TERM": "xterm", **environment}
+    process = subprocess.Popen([sys.executable, "-m", "veca_edge", *map(str, words)], stdin=theirs, stdout=theirs,
+                               stderr=theirs, env=environment)
+    os.close(theirs)
+    shown = b""
+    while True:
+        try:
+            piece = os.read(ours, 65536)
+        except OSError:
+            break
+        if not piece:
+            break
+        shown += piece
+    os.close(ours)
+    return process.wait(60), shown.decode()
+
+
+def test_tables_fit_a_terminal_of_80_columns(bundle):
+    import re
+
+    code, shown = at_terminal("inspect", bundle)
+    assert code == 0
+    assert "\x1b[1m" in shown
+    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown).replace("\r", "")
+    table = plain[plain.index("Cosine with"):plain.index("Next:")]
+    assert "0.98834" in table, "numbers are not broken over lines"
+    assert len(table.splitlines()) < 15
+    assert max(map(len, table.splitlines())) <= 80
+    assert "\x1b[3" not in at_terminal("inspect", bundle, NO_COLOR="1")[1]
+
+
+# --------------------------------------------------------------------------------------- interruptions
+
+
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_interrupted_export_leaves_nothing(tmp_path, sent, code):
+    words = ["export", "--cores", "all", "--precision", "fp32", "--output", str(tmp_path / "out")]
+    process = subprocess.Popen([sys.executable, "-m", "veca_edge", *words], stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.iterdir()) and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert list(tmp_path.iterdir()), "it should be writing by now"
+    process.send_signal(sent)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == code, err
+    assert "Traceback" not in err
+    assert not list(tmp_path.iterdir())
+
+
+def test_reader_that_goes_away(bundle):
+    process = subprocess.Popen([sys.executable, "-m", "veca_edge", "inspect", str(bundle)], stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE)
+    process.stdout.close()
+    assert process.wait(60) == 141
+    assert process.stderr.read() == b""
+
+
+def test_full_disk_is_one_message(bundle):
+    """/dev/full is a file that is always full."""
+    if not Path("/dev/full").exists():
+        pytest.skip("no /dev/full here")
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([sys.executable, "-m", "veca_edge", "inspect", str(bundle), "--json"], stdout=full,
+                              stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert "No space left" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_json_is_one_line_of_truth(bundle):
+    """From a process of its own: libraries that print at import can't spoil the document."""
+    done = subprocess.run([sys.executable, "-m", "veca_edge", "verify", str(bundle), "--json"], capture_output=True,
+                          text=True, timeout=60, check=False)
+    assert json.loads(done.stdout)["ok"] is True
+
+
+# --------------------------------------------------------------------------------------- report
+
+
+def test_report(veca_edge, bundle, tmp_path):
+    pytest.importorskip("matplotlib")
+    pytest.importorskip("jinja2")
+    veca_edge("profile", bundle, "--rounds", "1", "--seconds", "0.05", "--cores", "8")
+    page = tmp_path / "r.html"
+    ended = veca_edge("report", bundle, "--output", page, "--no-pictures", "--title", "A <b>title</b>")
+    assert ended.code == 0, ended.err
+    assert "A &lt;b&gt;title" in page.read_text()
+    assert page.with_suffix(".md").is_file()
+    refused(veca_edge("report", bundle, "--output", page), "exists already", "--force")
+    assert veca_edge("report", bundle, "--output", page, "--no-pictures", "--force", "--json").json["html"] == str(page)
+    refused(veca_edge("report", bundle, "--output", tmp_path / "r.pdf"), ".html")
+    refused(veca_edge("report", bundle, "--output", tmp_path / "s.html", "--layers", "1,x"), "'x' is no layer")
+    refused(veca_edge("report", tmp_path), "is no bundle")

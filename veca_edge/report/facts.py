@@ -1,0 +1,219 @@
+"""What a report says, as plain rows: nothing here knows how it is drawn or written."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..bundle import Bundle, open_bundle
+from ..config import ModelConfig
+from ..errors import EdgeError
+from ..profiles.machine import Machine
+from ..profiles.verdict import Verdict, verdicts
+from ..recommend import Candidate, candidates
+from ..spec import ImageSize
+from ..targets import target_named
+from .text import milliseconds
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One bundle of the report, by the name it has there, and its measurements."""
+
+    label: str
+    bundle: Bundle
+    measured: tuple[Candidate, ...]
+
+    @property
+    def machines(self) -> tuple[Machine, ...]:
+        return tuple({c.measurement.machine.machine_id: c.measurement.machine for c in self.measured}.values())
+
+    @property
+    def config(self) -> ModelConfig:
+        return self.bundle.checkpoint.config
+
+
+@dataclass(frozen=True)
+class Series:
+    """Measurements that differ in nothing but the core count, in its order.
+
+    Attributes:
+        label: what tells this series from the others of the same figures.
+        index: its place among them, which decides its colour.
+    """
+
+    label: str
+    index: int
+    subject: str
+    precision: str
+    image_size: ImageSize
+    points: tuple[Candidate, ...]
+
+
+@dataclass(frozen=True)
+class VerdictSummary:
+    """One precision against the next higher one over all core counts, on one machine.
+
+    Attributes:
+        label: what it is about, where the report has several.
+        rows: one verdict a core count, with the mean cosines of lower and higher at the full core bank.
+    """
+
+    label: str
+    rows: tuple[tuple[Verdict, float | None, float | None], ...]
+
+    @property
+    def sentence(self) -> str:
+        """`int8 is 1.9x to 2.3x faster than fp32 at all 8 core counts, ...`."""
+        first = self.rows[0][0]
+        low, high = first.lower.precision, first.higher.precision
+        clear = [v for v, _, _ in self.rows if not v.is_close]
+        faster, slower = [v for v in clear if not v.is_slower], [v for v in clear if v.is_slower]
+        parts = []
+        if faster:
+            parts.append(f"{_span([v.speedup for v in faster])} faster than {high} at {self._counts(len(faster))}")
+        if slower:
+            parts.append(f"{_span([1 / v.speedup for v in slower])} SLOWER than {high} at {self._counts(len(slower))}")
+        close = len(self.rows) - len(clear)
+        if close:
+            parts.append(f"no different in speed from {high}, within the spread of the samples, "
+                         f"at {self._counts(close)}")
+        text = f"{low} is {'; '.join(parts)}. Its files take {_span([v.size_ratio for v, _, _ in self.rows])} the space"
+        memory = [v.memory_ratio for v, _, _ in self.rows if v.memory_ratio is not None]
+        text += f" and it needs {_span(memory)} the memory" if memory else ""
+        costs = [high - low for _, low, high in self.rows if low is not None and high is not None]
+        return text + (f"; it costs at most {max(0.0, max(costs)):.4f} of cosine." if costs else ".")
+
+    def _counts(self, n: int) -> str:
+        total = len(self.rows)
+        if total == 1:
+            return "the one core count measured"
+        return f"all {total} core counts" if n == total else f"{n} of {total} core counts"
+
+
+def _span(values: Sequence[float]) -> str:
+    low, high = min(values), max(values)
+    return f"{low:.2f}x" if f"{low:.2f}" == f"{high:.2f}" else f"{low:.2f}x to {high:.2f}x"
+
+
+# ---------------------------------------------------------------------------------- collecting
+
+
+def read_subjects(paths: Sequence[Path], machine: str | None) -> tuple[Subject, ...]:
+    """Every bundle with its measurements, under names that tell them apart.
+
+    Raises:
+        EdgeError: one is no bundle, is given twice, has no measurements, or mixes those of several machines.
+    """
+    if not paths:
+        raise EdgeError("No bundle was given.", "Give the directories that export wrote.")
+    resolved = [path.resolve() for path in paths]
+    for i, path in enumerate(resolved):
+        if path in resolved[:i]:
+            raise EdgeError(f"{paths[i]} was given twice.", "Give each bundle once.")
+    bundles = [open_bundle(path) for path in paths]
+    return tuple(Subject(label, bundle, tuple(candidates(bundle, machine)))
+                 for label, bundle in zip(labels_of(resolved), bundles, strict=True))
+
+
+def labels_of(paths: Sequence[Path]) -> list[str]:
+    """The directories' names, with as many parents as it takes to tell them apart."""
+    deepest = max(len(path.parts) for path in paths)
+    for depth in range(1, deepest + 1):
+        names = ["/".join(path.parts[-depth:]) for path in paths]
+        if len(set(names)) == len(names):
+            return names
+    return [str(path) for path in paths]
+
+
+def image_sizes(subjects: Sequence[Subject]) -> list[ImageSize]:
+    return sorted({c.artifact.image_size for s in subjects for c in s.measured})
+
+
+def series_of(subjects: Sequence[Subject], size: ImageSize) -> tuple[Series, ...]:
+    """The measurements of one image size, grouped into lines over the core count."""
+    groups: dict[tuple, list[Candidate]] = defaultdict(list)
+    for subject in subjects:
+        order = target_named(subject.bundle.spec.target).precisions
+        for c in sorted(subject.measured, key=lambda c: order.index(c.artifact.precision)):
+            if c.artifact.image_size == size:
+                m = c.measurement
+                key = (subject.label, m.machine.machine_id, c.artifact.format, m.setting, m.threads,
+                       c.artifact.precision)
+                groups[key].append(c)
+    labels = telling_labels([(*_parts(*key[:-1], points[0].measurement.machine.name), key[-1])
+                             for key, points in groups.items()], always=5)
+    return tuple(
+        Series(label, i, key[0], key[-1], size, tuple(sorted(points, key=lambda c: c.artifact.core_count)))
+        for i, ((key, points), label) in enumerate(zip(groups.items(), labels, strict=True)))
+
+
+def telling_labels(every: Sequence[tuple[str, ...]], always: int | None = None) -> list[str]:
+    """Names made of the parts that tell them apart: the first ones that do, and the one at `always`."""
+    kept = [] if always is None else [always]
+    for i in range(len(every[0]) if every else 0):
+        if i != always and len({_of(parts, [*kept, i]) for parts in every}) > len({_of(p, kept) for p in every}):
+            kept.append(i)
+    return [", ".join(part for part in _of(parts, sorted(kept)) if part) for parts in every]
+
+
+def _of(parts: tuple[str, ...], kept: Sequence[int]) -> tuple[str, ...]:
+    return tuple(parts[i] for i in kept)
+
+
+def _parts(subject: str, machine_id: str, format: str, setting: str, threads: int | None,
+           machine: str) -> tuple[str, ...]:
+    return (subject, f"{machine} ({machine_id[:4]})", format, setting,
+            "" if threads is None else f"{threads} thread{'' if threads == 1 else 's'}")
+
+
+def ranges(subjects: Sequence[Subject]) -> list[tuple[str, str]]:
+    """Label and sentence: from the fastest to the most faithful variant of every bundle, image size and machine."""
+    groups: dict[tuple, list[Candidate]] = defaultdict(list)
+    for subject in subjects:
+        for c in subject.measured:
+            machine = c.measurement.machine
+            groups[subject.label, f"{machine.name} ({machine.machine_id[:4]})", f"at {c.artifact.image_size}"].append(c)
+    found = []
+    for label, among in zip(telling_labels(list(groups)), groups.values(), strict=True):
+        fastest = min(among, key=lambda c: c.measurement.p50_ms)
+        known = [c for c in among if c.cosine is not None]
+        if known:
+            best = max(known, key=lambda c: (c.cosine, -c.measurement.p50_ms))
+            found.append((label, f"{_place('From', fastest)} {_place('to', best)}." if best is not fastest else
+                          f"{_place('The fastest and most faithful:', best)}."))
+    return found
+
+
+def _place(word: str, c: Candidate) -> str:
+    cosine = "" if c.cosine is None else f" (cosine {c.cosine:.5f})"
+    return f"{word} {milliseconds(c.measurement.p50_ms)} ms with {c.artifact.core_count} cores in " \
+           f"{c.artifact.precision}{cosine}"
+
+
+def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
+    """Indices of points that no other beats: less of the first (latency), more of the second (fidelity)."""
+    best, front = float("-inf"), []
+    for i in sorted(range(len(points)), key=lambda i: (points[i][0], -points[i][1])):
+        if points[i][1] > best:
+            best = points[i][1]
+            front.append(i)
+    return front
+
+
+def verdict_summaries(subjects: Sequence[Subject]) -> tuple[VerdictSummary, ...]:
+    """Every pair of neighbouring precisions, over the core counts."""
+    groups: dict[tuple, list] = defaultdict(list)
+    for subject in subjects:
+        cosines = {(c.measurement.artifact, c.measurement.format): c.cosine for c in subject.measured}
+        for v in verdicts(c.measurement for c in subject.measured):
+            low, high = v.lower, v.higher
+            key = (subject.label, low.machine.machine_id, low.format, low.setting, low.threads, low.image_size,
+                   low.precision, high.precision)
+            groups[key].append((v, cosines[low.artifact, low.format], cosines[high.artifact, high.format]))
+    labels = telling_labels([(*_parts(*key[:5], rows[0][0].lower.machine.name), f"at {key[5]}")
+                             for key, rows in groups.items()])
+    return tuple(VerdictSummary(label, tuple(sorted(rows, key=lambda row: row[0].lower.core_count)))
+                 for rows, label in zip(groups.values(), labels, strict=True))

@@ -1,0 +1,177 @@
+import CoreImage
+import CoreML
+import CoreVideo
+import Foundation
+import os
+
+/// What the model says of one frame. Outputs that were not exported are nil.
+public struct Prediction: Sendable {
+    /// The feature of the whole image, `[1, width]`.
+    public let cls: MLShapedArray<Float>?
+    /// One feature per patch, row by row, `[1, patches, width]`.
+    public let dense: MLShapedArray<Float>?
+    /// Class scores before softmax, `[1, classes]`.
+    public let logits: MLShapedArray<Float>?
+    /// The most likely class of a classifier.
+    public let label: String?
+
+    init(_ features: MLFeatureProvider) {
+        func array(_ name: String) -> MLShapedArray<Float>? {
+            features.featureValue(for: name)?.multiArrayValue.map { MLShapedArray(converting: $0) }
+        }
+        cls = array("cls")
+        dense = array("dense")
+        logits = array("logits")
+        label = features.featureValue(for: "label")?.stringValue
+    }
+}
+
+public enum VecaError: Error {
+    /// No variant has this core count, or this image size.
+    case unknownVariant(coreCount: Int, known: [Int])
+    /// The model is not among the package's resources.
+    case missingModel(String)
+    /// A pixel buffer of the model's size could not be made.
+    case pixelBuffer(CVReturn)
+}
+
+/// A vision transformer whose number of core tokens can change while it runs.
+///
+///     let veca = try await Veca(coreCount: 32)
+///     let prediction = try await veca.predict(pixelBuffer)
+///
+/// One variant is in memory at a time.
+public actor Veca {
+    /// The core counts in this package, fewest first.
+    public static let coreCounts = Set(Variant.all.map(\.coreCount)).sorted()
+
+    /// The core count of the variant that is loaded.
+    public var coreCount: Int { variant.coreCount }
+
+    private let computeUnits: MLComputeUnits
+    private let context = CIContext(options: [.workingColorSpace: NSNull()])
+    private var variant: Variant
+    private var model: MLModel
+    private var wanted: Int
+
+    /// Loads a variant. The first load on a device takes longest: the system then prepares the model for it.
+    public init(
+        coreCount: Int = Variant.defaultCoreCount,
+        imageSize: (width: Int, height: Int) = (Variant.all[0].width, Variant.all[0].height),
+        computeUnits: MLComputeUnits = .all
+    ) async throws {
+        let variant = try Variant.find(coreCount: coreCount, width: imageSize.width, height: imageSize.height)
+        self.model = try await variant.load(computeUnits)
+        self.variant = variant
+        self.wanted = coreCount
+        self.computeUnits = computeUnits
+    }
+
+    /// Runs the model on a camera frame of any size: its centre is cropped and scaled to the model's size.
+    public func predict(_ frame: CVPixelBuffer) async throws -> Prediction {
+        let image = MLFeatureValue(pixelBuffer: try fitted(frame))
+        let input = try MLDictionaryFeatureProvider(dictionary: ["image": image])
+        return Prediction(try await model.prediction(from: input))
+    }
+
+    /// Changes the number of core tokens. Frames keep running on the old variant until the new one is loaded.
+    public func use(coreCount: Int) async throws {
+        wanted = coreCount
+        try await change(to: coreCount)
+    }
+
+    /// Runs fewer cores while the device is hot, and comes back when it has cooled down, until the task is cancelled.
+    public nonisolated func followThermalState() -> Task<Void, Never> {
+        Task { [weak self] in
+            let changes = NotificationCenter.default.notifications(named: ProcessInfo.thermalStateDidChangeNotification)
+            await self?.adapt(to: ProcessInfo.processInfo.thermalState)
+            for await _ in changes {
+                guard let self else { return }
+                await self.adapt(to: ProcessInfo.processInfo.thermalState)
+            }
+        }
+    }
+
+    /// What to run in a thermal state: the next fewer cores when it is serious, the fewest when it is critical.
+    static func coreCount(for state: ProcessInfo.ThermalState, wanted: Int) -> Int {
+        let fewer = coreCounts.filter { $0 < wanted }
+        switch state {
+        case .serious: return fewer.last ?? wanted
+        case .critical: return fewer.first ?? wanted
+        default: return wanted
+        }
+    }
+
+    private func adapt(to state: ProcessInfo.ThermalState) async {
+        do {
+            try await change(to: Self.coreCount(for: state, wanted: wanted))
+        } catch {
+            let stay = "staying at \(variant.coreCount) cores: \(error)"
+            Logger(subsystem: "Veca", category: "thermal").error("\(stay, privacy: .public)")
+        }
+    }
+
+    private func change(to coreCount: Int) async throws {
+        guard coreCount != variant.coreCount else { return }
+        let next = try Variant.find(coreCount: coreCount, width: variant.width, height: variant.height)
+        model = try await next.load(computeUnits)
+        variant = next
+    }
+
+    /// The same crop as in calibration; Core Image has Lanczos where calibration used antialiased bicubic.
+    private func fitted(_ frame: CVPixelBuffer) throws -> CVPixelBuffer {
+        let size = CGSize(width: variant.width, height: variant.height)
+        let image = CIImage(cvPixelBuffer: frame)
+        let asIs = CVPixelBufferGetPixelFormatType(frame) == kCVPixelFormatType_32BGRA && image.extent.size == size
+        guard !asIs else { return frame }
+        let scale = max(size.width / image.extent.width, size.height / image.extent.height)
+        let scaled = image.applyingFilter("CILanczosScaleTransform", parameters: [kCIInputScaleKey: scale])
+        let left = ((scaled.extent.width - size.width) / 2).rounded(.down)
+        let bottom = ((scaled.extent.height - size.height) / 2).rounded(.down)
+        let moved = scaled.transformed(by: CGAffineTransform(translationX: -left, y: -bottom))
+        var made: CVPixelBuffer?
+        let attributes = [kCVPixelBufferIOSurfacePropertiesKey: [String: Any]()] as CFDictionary
+        let status = CVPixelBufferCreate(
+            nil, variant.width, variant.height, kCVPixelFormatType_32BGRA, attributes, &made)
+        guard let buffer = made else { throw VecaError.pixelBuffer(status) }
+        context.render(moved, to: buffer, bounds: CGRect(origin: .zero, size: size), colorSpace: nil)
+        return buffer
+    }
+}
+
+extension Variant {
+    static func find(coreCount: Int, width: Int, height: Int) throws -> Variant {
+        guard let found = all.first(where: { ($0.coreCount, $0.width, $0.height) == (coreCount, width, height) }) else {
+            throw VecaError.unknownVariant(coreCount: coreCount, known: Veca.coreCounts)
+        }
+        return found
+    }
+
+    func load(_ computeUnits: MLComputeUnits) async throws -> MLModel {
+        let configuration = MLModelConfiguration()
+        configuration.computeUnits = computeUnits
+        if let function, #available(iOS 18.0, macOS 15.0, *) {
+            configuration.functionName = function
+        }
+        return try await MLModel.load(contentsOf: try await compiled(), configuration: configuration)
+    }
+
+    /// The compiled model. It is kept in one place: the system finds what it prepared for the Neural Engine by it.
+    private func compiled() async throws -> URL {
+        if let built = Bundle.module.url(forResource: package, withExtension: "mlmodelc") { return built }
+        guard let source = Bundle.module.url(forResource: package, withExtension: "mlpackage") else {
+            throw VecaError.missingModel(package)
+        }
+        let files = FileManager.default
+        let caches = try files.url(for: .cachesDirectory, in: .userDomainMask, appropriateFor: nil, create: true)
+        let kept = caches.appendingPathComponent("\(package)-\(digest).mlmodelc")
+        if files.fileExists(atPath: kept.path) { return kept }
+        let fresh = try await MLModel.compileModel(at: source)
+        do {
+            try files.moveItem(at: fresh, to: kept)
+        } catch where files.fileExists(atPath: kept.path) {
+            // Another load was faster.
+        }
+        return kept
+    }
+}
