@@ -1,0 +1,105 @@
+"""What the project says of itself, checked against the result files. Exits with 1 where something falls short."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from .common import RESULTS, median, read_results, say
+
+
+class Claim(NamedTuple):
+    """`value` has to be at least (`>=`) or at most (`<=`) the limit."""
+
+    text: str
+    value: float
+    sign: str
+    limit: float
+
+    @property
+    def holds(self) -> bool:
+        return self.value >= self.limit if self.sign == ">=" else self.value <= self.limit
+
+
+def peer_claims(result: dict[str, Any]) -> Iterator[Claim]:
+    """Speed, memory and size of one model."""
+    rows = {row["name"]: row for row in result["candidates"]}
+    ms = {name: median(row["samples_ms"]) for name, row in rows.items()}
+    family, pixels, cores = result["family"], result["image_size"][0], result["core_count"]
+    where = f"{family}, {pixels} px, {cores} cores"
+    if cores != 16 or family not in ("small", "base") or pixels not in (256, 512):
+        return
+    wanted = [("INT8 against OpenVINO's INT8", "nncf_openvino", 1.4), ("INT8 against our FP32", "ours_fp32", 2.5)]
+    if (family, pixels) == ("small", 256):
+        wanted += [("INT8 against the plain FP32 export", "plain_fp32", 2.2),
+                   ("INT8 against PyTorch eager", "eager", 4.5)]
+        yield Claim(f"{where}: INT8 file against the FP32 file",
+                    rows["ours_int8"]["file_bytes"] / rows["ours_fp32"]["file_bytes"], "<=", 0.27)
+    for text, name, limit in wanted:
+        if name in ms:
+            yield Claim(f"{where}: {text}", ms[name] / ms["ours_int8"], ">=", limit)
+    yield Claim(f"{where}: share of matrix products", result["gemm_share"]["ours_int8"], ">=", 0.7)
+    if rows["ours_int8"]["peak_memory_bytes"]:
+        yield Claim(f"{where}: peak memory against our FP32",
+                    median(rows["ours_int8"]["peak_memory_bytes"]) / median(rows["ours_fp32"]["peak_memory_bytes"]),
+                    "<=", 0.5)
+
+
+def scaling_claims(result: dict[str, Any]) -> Iterator[Claim]:
+    ms = {(row["model"], row["image_size"]): median(row["samples_ms"]) for row in result["rows"]
+          if row["precision"] == "int8"}
+    model = "VECA, 16 cores"
+    if (model, 256) in ms and (model, 1024) in ms:
+        yield Claim(f"{result['family']}, 16 cores: 1024 px against 256 px", ms[model, 1024] / ms[model, 256], "<=", 18)
+
+
+def export_claims(result: dict[str, Any]) -> Iterator[Claim]:
+    pixels, counts = result["image_size"][0], result["core_counts"]
+    where = f"{result['family']}, {pixels} px, {len(counts)} core count{'s' * (len(counts) > 1)}"
+    if (result["family"], pixels) != ("small", 256):
+        return
+    if len(counts) == 1:
+        yield Claim(f"{where}: INT8 bundle against the checkpoint",
+                    result["bundle_bytes"] / result["checkpoint_bytes"], "<=", 0.27)
+    yield Claim(f"{where}: export, seconds", result["seconds"], "<=", 240 if len(counts) <= 4 else 360)
+    yield Claim(f"{where}: export, GiB", result["peak_memory_bytes"] / 2 ** 30, "<=", 6 if len(counts) <= 4 else 8)
+
+
+def fidelity_claims(result: dict[str, Any]) -> Iterator[Claim]:
+    ours = {(row["weights"], row["core_count"]): row for row in result["rows"] if row["name"] == "ours_int8"}
+    for (weights, count), row in sorted(ours.items(), key=lambda item: (item[0][0] != "original", item[0][1])):
+        where = f"{result['checkpoint']}, {count} cores, {result['evaluation_images']} images"
+        if weights == "original":
+            yield Claim(f"{where}: cls", row["cls"]["mean"], ">=", 0.9998)
+            yield Claim(f"{where}: dense", row["dense"]["mean"], ">=", 0.9997)
+            yield Claim(f"{where}: dense, first percentile", row["dense"]["first_percentile"], ">=", 0.998)
+            if row["top1_agreement"] is not None:
+                yield Claim(f"{where}: top-1 agreement", row["top1_agreement"], ">=", 0.985)
+        elif original := ours.get(("original", count)):
+            for output in ("cls", "dense"):
+                lost = original[output]["mean"] - row[output]["mean"]
+                yield Claim(f"{where}: {output} lost on hard weights", lost, "<=", 0.0002)
+
+
+def claims(directory: Path) -> list[Claim]:
+    of = {"peers": peer_claims, "scaling": scaling_claims, "export": export_claims, "fidelity": fidelity_claims}
+    return [claim for benchmark, found in of.items() for result in read_results(directory, benchmark)
+            for claim in found(result)]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.claims", description=__doc__)
+    parser.add_argument("--results", type=Path, default=RESULTS, help="directory of the result files")
+    found = claims(parser.parse_args().results)
+    for claim in found:
+        say(f"{'reached    ' if claim.holds else 'FALLS SHORT'}  {claim.text}: {claim.value:.5g} "
+            f"(needed {claim.sign} {claim.limit:g})")
+    missed = sum(not claim.holds for claim in found)
+    say(f"{len(found) - missed} of {len(found)} reached")
+    raise SystemExit(1 if missed or not found else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,239 @@
+"""What all benchmarks share: model sources, INT8 by plain ranges, interleaved timing, and result files."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import re
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+
+from veca_edge.checkpoint import Checkpoint
+from veca_edge.files import write_atomically
+from veca_edge.inference import InferenceWeights
+from veca_edge.profiles.machine import this_machine
+from veca_edge.profiles.measurement import utc_now
+from veca_edge.spec import ImageSize
+
+RESULTS = Path(__file__).parent / "results"
+PACKAGES = ("numpy", "torch", "onnx", "onnxruntime", "openvino", "nncf")
+# Time for another runtime's threads to stop spinning before the next one is timed.
+PAUSE_S = 0.02
+MEMORY_PROCESSES = 3
+
+
+# ----------------------------------------------------------------------------------------- models
+
+
+def hard_twin(checkpoint: Checkpoint, seed: int = 0, reach: float = 64.0) -> Checkpoint:
+    """The same function from weights that are hard to quantize: channels rescaled by factors 1/reach to reach.
+
+    The factors, log-uniform, go into LayerNorm gains against the columns of the next layer, rows of v against
+    columns of the output projection, and rows of fc1's linear half against columns of fc2. Exact but for rounding.
+    """
+    from dataclasses import replace
+
+    import torch
+
+    generator = torch.Generator().manual_seed(seed)
+    config = checkpoint.config
+    tensors = {key: tensor.double() for key, tensor in checkpoint.tensors.items()}
+
+    def move(rows: Sequence[str], columns: Sequence[str], count: int, first: int = 0) -> None:
+        """Multiplies rows `first` and on of some tensors, and divides the columns that read them."""
+        factors = reach ** (2 * torch.rand(count, generator=generator, dtype=torch.float64) - 1)
+        for key in rows:
+            kept, scaled = tensors[key][:first], tensors[key][first:]
+            tensors[key] = torch.cat([kept, scaled * factors.view(-1, *[1] * (scaled.dim() - 1))])
+        for key in columns:
+            tensors[key] = tensors[key] / factors
+
+    def both(key: str) -> tuple[str, str]:
+        return f"{key}.weight", f"{key}.bias"
+
+    for i in range(config.layers):
+        block = f"blocks.{i}"
+        move(both(f"{block}.norm_attn"), [f"{block}.attn.{n}_proj.weight" for n in "qkv"], config.hidden)
+        move(both(f"{block}.attn.v_proj"), [f"{block}.attn.out_proj.weight"], config.hidden)
+        move(both(f"{block}.norm_ffn"), [f"{block}.fc1.weight"], config.hidden)
+        move(both(f"{block}.fc1"), [f"{block}.fc2.weight"], config.mlp_hidden, config.mlp_hidden)
+    if "output_proj.weight" in tensors:
+        move(both("final_norm"), ["output_proj.weight"], config.hidden)
+    floats = {key: tensor.float() for key, tensor in tensors.items()}
+    return replace(checkpoint, tensors=floats, name=f"{checkpoint.name}_hard",
+                   digest=f"{checkpoint.digest}, hard twin, seed {seed}, reach {reach:g}")
+
+
+def absmax_quantized(weights: InferenceWeights, float_model: Path, images: np.ndarray,
+                     core_count: int) -> InferenceWeights:
+    """Plain symmetric INT8 without any search: as fast as a calibrated one, and less faithful.
+
+    Args:
+        float_model: the float32 file of these weights, written by the CPU dialect for `tensor` input.
+        images: normalised float32 `[n, 3, H, W]`.
+    """
+    from veca_edge.calibration.recipe import LinearRecipe, QuantizationRecipe, quantized
+
+    maxima = input_maxima(float_model, images)
+    linears = {}
+    for name, layer in weights.linears.items():
+        scale = np.maximum(np.abs(layer.weight).max(1) / 127, np.float32(1e-12))
+        linears[name] = LinearRecipe(np.ones(layer.weight.shape[1], np.float32), scale,
+                                     {core_count: maxima[name] / 127})
+    return quantized(weights, QuantizationRecipe(linears, (core_count,), "absmax"), core_count)
+
+
+def input_maxima(float_model: Path, images: np.ndarray) -> dict[str, float]:
+    """The largest magnitude that enters each linear layer, by layer name, over some images."""
+    import onnx
+
+    from veca_edge.runtime.onnxruntime import session_options
+
+    model = onnx.load(float_model)
+    entering: dict[str, str] = {}
+    for node in model.graph.node:
+        if node.op_type == "MatMul" and (name := linear_of(node.name)):
+            entering.setdefault(node.input[0], name)
+    for tensor in entering:
+        model.graph.output.add().name = tensor
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(model.SerializeToString(), session_options(None),
+                                           providers=["CPUExecutionProvider"])
+    maxima: dict[str, float] = {}
+    for image in images:
+        for tensor, value in zip(entering, session.run(list(entering), {"image": image[None]}), strict=True):
+            name = entering[tensor]
+            maxima[name] = max(maxima.get(name, 0.0), float(np.abs(value).max()))
+    return maxima
+
+
+def linear_of(node: str) -> str | None:
+    """The quantizable layer that a MatMul of the graph belongs to: `blocks.3.q.MatMul` to `blocks.3.qkv`."""
+    if read := re.fullmatch(r"(blocks\.\d+)\.(qkv|q|k|v|out|fc1|fc2)(?:\.gate|\.value)?\.MatMul(?:_\d+)?", node):
+        return f"{read[1]}.{'qkv' if read[2] in ('q', 'k', 'v') else read[2]}"
+    return "output_proj" if node.startswith("final.output_proj.MatMul") else None
+
+
+def random_images(count: int, size: ImageSize, seed: int = 0) -> np.ndarray:
+    """Normalised float32 `[count, 3, H, W]`: noise, which is enough where only the time matters."""
+    return np.random.default_rng(seed).standard_normal((count, 3, *size), dtype=np.float32)
+
+
+# ----------------------------------------------------------------------------------------- timing
+
+
+def interleaved(calls: Mapping[str, Callable[[], object]], rounds: int, per_round: int,
+                pause_s: float = PAUSE_S) -> dict[str, list[float]]:
+    """Times every call in every round, in an order that changes, so that drift of the machine hits all alike.
+
+    Before its timed calls, a call runs once untimed: the others have displaced its weights from the caches.
+
+    Returns:
+        Milliseconds of every timed call, in order; `per_round` for each round.
+    """
+    samples: dict[str, list[float]] = {name: [] for name in calls}
+    order = list(calls)
+    for number in range(rounds):
+        random.Random(number).shuffle(order)
+        for name in order:
+            time.sleep(pause_s)
+            calls[name]()
+            for _ in range(per_round):
+                start = time.perf_counter_ns()
+                calls[name]()
+                samples[name].append((time.perf_counter_ns() - start) / 1e6)
+    return samples
+
+
+def median(samples: Sequence[float]) -> float:
+    return float(np.median(samples))
+
+
+class Bystanders:
+    """How much of the machine other processes used while the block ran: `share`, 0 to 1 of all its cores."""
+
+    share = 0.0
+
+    def __enter__(self) -> Bystanders:
+        self._start = self._now()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        wall, busy, own = (b - a for a, b in zip(self._start, self._now(), strict=True))
+        self.share = max(0.0, (busy - own) / (wall * (psutil.cpu_count() or 1)))
+
+    @staticmethod
+    def _now() -> tuple[float, float, float]:
+        system, process = psutil.cpu_times(), psutil.Process().cpu_times()
+        busy = sum(system) - system.idle - getattr(system, "iowait", 0.0)
+        # Guests' time is already counted as user time.
+        busy -= getattr(system, "guest", 0.0) + getattr(system, "guest_nice", 0.0)
+        return time.perf_counter(), busy, process.user + process.system
+
+
+# ---------------------------------------------------------------------------------------- results
+
+
+def write_result(directory: Path, name: str, content: Mapping[str, Any]) -> Path:
+    """Writes `name`.json with the machine, the versions and the time of writing."""
+    directory.mkdir(parents=True, exist_ok=True)
+    stamped = {**content, "machine": this_machine(PACKAGES).to_json(), "finished_at": utc_now()}
+    write_atomically(directory / f"{name}.json", json.dumps(stamped, indent=1) + "\n")
+    return directory / f"{name}.json"
+
+
+def read_results(directory: Path, benchmark: str) -> list[dict[str, Any]]:
+    """Every result of one benchmark, in order of file names."""
+    found = [json.loads(path.read_text()) for path in sorted(directory.glob("*.json"))]
+    return [result for result in found if result["benchmark"] == benchmark]
+
+
+# ------------------------------------------------------------------------------------ command line
+
+
+def add_run_options(parser: argparse.ArgumentParser, rounds: int, per_round: int) -> None:
+    parser.add_argument("--threads", type=int, default=2, help="CPU threads of every candidate (default 2)")
+    parser.add_argument("--rounds", type=int, default=rounds, help=f"interleaved rounds (default {rounds})")
+    parser.add_argument("--per-round", type=int, default=per_round,
+                        help=f"timed calls of each candidate in a round (default {per_round})")
+    parser.add_argument("--memory-processes", type=int, default=MEMORY_PROCESSES,
+                        help=f"processes that take the peak memory of each (default {MEMORY_PROCESSES}; 0: none)")
+    add_output_option(parser)
+
+
+def add_output_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--output", type=Path, default=RESULTS, help="directory of the result files")
+
+
+def numbers(text: str) -> list[int]:
+    """Reads `8,16,64`."""
+    return [int(part) for part in text.split(",")]
+
+
+def limit_threads(threads: int) -> dict[str, str]:
+    """The environment of a process whose OpenMP and BLAS pools have `threads` threads."""
+    return {**os.environ, **{name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS",
+                                                              "OPENBLAS_NUM_THREADS")}}
+
+
+def say(*parts: object) -> None:
+    print(*parts, flush=True)
+
+
+def megabytes(peaks: Sequence[int]) -> str:
+    """The median of some peaks for a table; nothing where none was taken."""
+    return f"{median(peaks) / 1e6:.0f}" if peaks else ""
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table; all columns but the first are numbers."""
+    lines = [header, ["---"] + ["---:"] * (len(header) - 1), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)

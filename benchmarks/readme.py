@@ -1,0 +1,238 @@
+"""The results section of the README, written from the result files between its two markers.
+
+With `--rerun` everything is measured first. Nothing else should use the machine meanwhile.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from veca_edge.config import FAMILIES
+from veca_edge.files import write_atomically
+
+from .common import PACKAGES, RESULTS, median, megabytes, read_results, say, table
+from .scaling import DENSE, PLOT, plot
+from .toolchains import LABELS
+
+README = Path(__file__).parent.parent / "README.md"
+BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
+# A result with fewer candidates than this goes into the table of configurations only.
+FULL_TABLE = 9
+BUSY = 0.05
+
+Result = Mapping[str, Any]
+
+
+# ------------------------------------------------------------------------------------------ rerun
+
+
+FEW = "--candidates=eager,plain_fp32,ours_fp32,ours_int8"
+MAIN_PEER = "--candidates=eager,plain_fp32,nncf_openvino,ours_fp32,ours_int8"
+PLAN: tuple[tuple[str, ...], ...] = (
+    ("peers", "--family=small"),
+    ("peers", "--family=base", MAIN_PEER),
+    ("peers", "--family=small", "--image-size=512", MAIN_PEER),
+    ("peers", "--family=base", "--image-size=512", MAIN_PEER, "--rounds=10", "--per-round=2"),
+    ("peers", "--family=small", "--cores=8", FEW, "--memory-processes=0"),
+    ("peers", "--family=small", "--cores=64", FEW, "--memory-processes=0"),
+    ("peers", "--family=base", "--cores=8", FEW, "--memory-processes=0", "--rounds=10"),
+    ("peers", "--family=base", "--cores=64", FEW, "--memory-processes=0", "--rounds=10"),
+    ("scaling",),
+    ("fidelity",),
+)
+
+
+def rerun(threads: int, directory: Path, fidelity_options: Sequence[str]) -> None:
+    """Measures everything of the README, one script after the other."""
+    start = time.perf_counter()
+    for script, *options in PLAN:
+        say(f"== {time.perf_counter() - start:5.0f} s: benchmarks.{script} {' '.join(options)}")
+        command = [sys.executable, "-m", f"benchmarks.{script}", *options, f"--threads={threads}",
+                   f"--output={directory}", *(fidelity_options if script == "fidelity" else ())]
+        subprocess.run(command, check=True, cwd=README.parent)
+    say(f"== {time.perf_counter() - start:5.0f} s: all done")
+
+
+# ---------------------------------------------------------------------------------------- sections
+
+
+def rendered(directory: Path) -> str:
+    """The whole results section."""
+    peers = sorted(read_results(directory, "peers"), key=configuration)
+    sections = [section for section in (
+        configurations(peers),
+        *(everyone(result) for result in peers if len(result["candidates"]) >= FULL_TABLE),
+        *(fidelity(result) for result in read_results(directory, "fidelity")),
+        *(scaling(result) for result in read_results(directory, "scaling")),
+    ) if section]
+    if not sections:
+        raise SystemExit(f"There are no results in {directory}; measure first, or give --rerun.")
+    return "\n\n".join(sections)
+
+
+def configuration(result: Result) -> tuple:
+    """The order of results: families from small to large, then image sizes and core counts."""
+    return list(FAMILIES).index(result["family"]), result["image_size"], result["core_count"]
+
+
+def milliseconds(result: Result) -> dict[str, float]:
+    """Median latency of every candidate, by name."""
+    return {row["name"]: median(row["samples_ms"]) for row in result["candidates"]}
+
+
+def configurations(peers: Sequence[Result]) -> str:
+    """One line per model, image size and core count."""
+    if not peers:
+        return ""
+    names = ("eager", "plain_fp32", "nncf_openvino", "ours_fp32", "ours_int8")
+    rows = []
+    for result in peers:
+        ms = milliseconds(result)
+        cells = [f"{ms[name]:.1f}" if name in ms else "" for name in names]
+        rows.append([f"{result['family']}, {result['image_size'][0]} px, {result['core_count']} cores", *cells,
+                     *(f"{ms[name] / ms['ours_int8']:.2f}x" if name in ms else "" for name in names[:4])])
+    header = ["median ms", "PyTorch eager", "plain export FP32", "OpenVINO INT8", "veca-edge FP32",
+              "**veca-edge INT8**", "INT8 against eager", "against plain FP32", "against OpenVINO INT8",
+              "against our FP32"]
+    return ("### Latency on a CPU\n\nBatch 1, random weights; each line is one process in which all candidates take "
+            f"turns.\n\n{table(header, rows)}\n\n{provenance(peers)}")
+
+
+def everyone(result: Result) -> str:
+    """Every toolchain, for one model."""
+    ms = milliseconds(result)
+    rows = []
+    for row in sorted(result["candidates"], key=lambda r: -ms[r["name"]]):
+        label = f"{row['label']} ({row['setting']})" if row["setting"] else row["label"]
+        rows.append([f"**{label}**" if row["name"] == "ours_int8" else label, f"{ms[row['name']]:.1f}",
+                     f"{ms['plain_fp32'] / ms[row['name']]:.2f}x", megabytes(row["peak_memory_bytes"]),
+                     f"{row['file_bytes'] / 1e6:.1f}"])
+    left_out = "".join(f"\n\nNot run: {name} ({reason})." for name, reason in result["not_run"].items())
+    pixels = "x".join(map(str, result["image_size"]))
+    return (f"### Every toolchain: {result['family']}, {pixels}, {result['core_count']} cores\n\n"
+            f"{table(['', 'median ms', 'speed against plain FP32', 'peak memory MB', 'file MB'], rows)}{left_out}\n\n"
+            f"Matrix products take {result['gemm_share']['ours_int8']:.0%} of veca-edge's INT8 time. Peak memory: "
+            "loading and a few runs in a process of its own, above the idle process with the runtime loaded; the "
+            f"median of {len(result['candidates'][0]['peak_memory_bytes'])} processes.\n\n"
+            f"{provenance([result])}")
+
+
+def fidelity(result: Result) -> str:
+    """What INT8 costs a trained model: every tool at one core count, and ours at all of them."""
+    counts = sorted({row["core_count"] for row in result["rows"]})
+    shown = 16 if 16 in counts else counts[0]
+    at = {(row["weights"], row["core_count"], row["name"]): row for row in result["rows"]}
+
+    def cells(row: Result | None) -> list[str]:
+        if row is None:
+            return [""] * 4
+        agreed = "" if row["top1_agreement"] is None else f"{row['top1_agreement']:.1%}"
+        return [f"{row['cls']['mean']:.4f}", f"{row['dense']['mean']:.4f}", f"{row['dense']['first_percentile']:.3f}",
+                agreed]
+
+    names = {name: label for name, label in LABELS.items() if any(row["name"] == name for row in result["rows"])}
+    tools = [[f"**{label}**" if name == "ours_int8" else label, *cells(at.get(("original", shown, name))),
+              *cells(at.get(("hard", shown, name)))] for name, label in names.items()]
+    ours = [[f"{count} cores", *cells(at.get(("original", count, "ours_int8"))),
+             *cells(at.get(("hard", count, "ours_int8")))] for count in counts]
+    columns = ["cls", "dense", "dense, 1st percentile", "top-1 agreement"]
+    header = ["", *columns, *(f"hard: {column}" for column in columns)]
+    left_out = "".join(f"\n\nNot run: {name} ({reason})." for name, reason in result["not_run"].items())
+    every_count = (f"veca-edge at every core count:\n\n{table(header, ours)}\n\n" if "ours_int8" in names else "")
+    return ("### Fidelity of INT8 on a trained model\n\n"
+            f"`{result['checkpoint']}`, {result['evaluation_images']} images that did not calibrate, "
+            f"{result['calibration_images']} that did; cosine with the FP32 reference, at {shown} cores. *hard*: the "
+            "same function, its channels rescaled by factors from 1/64 to 64.\n\n"
+            f"{table(header, tools)}{left_out}\n\n"
+            f"{every_count}{provenance([result])}")
+
+
+def scaling(result: Result) -> str:
+    """VECA beside the dense model: the plot, latencies, and the published counts."""
+    sizes = sorted({row["image_size"] for row in result["rows"]})
+    at = {(row["model"], row["precision"], row["image_size"]): row for row in result["rows"]}
+    kinds = sorted({key[:2] for key in at}, key=lambda kind: (kind[1], kind[0] == DENSE, kind[0]))
+
+    def lines(cell: Callable[[Result], str]) -> list[list[str]]:
+        return [[f"{model}, {precision.upper()}", *(cell(at[model, precision, size]) for size in sizes)]
+                for model, precision in kinds]
+
+    def latency(row: Result) -> str:
+        return f"{median(row['samples_ms']):.1f}"
+
+    pixels = [f"{size} px" for size in sizes]
+    gflop = [["VECA, 64 cores", *(f"{g[0]:.3f}" for g in result["attention_block_gflop"].values())],
+             ["dense", *(f"{g[1]:.3f}" for g in result["attention_block_gflop"].values())]]
+
+    def cost(row: Result) -> str:
+        return f"{row['macs'] / 1e9:.1f} / {row['attention_interactions'] / 1e6:.2f}"
+
+    costs = [[model, *(cost(at[model, "fp32", size]) for size in sizes)]
+             for model in dict.fromkeys(model for model, _ in kinds)]
+    return (f"### VECA beside a dense ViT of the same size\n\n![Latency, memory and attention interactions]"
+            f"({os.path.relpath(PLOT, README.parent)})\n\n`{result['family']}`: the same layers, width, heads and MLP, "
+            "through the same graph writer and runtime; the dense model has a class token and four registers. "
+            "All sizes in one process.\n\n"
+            f"{table(['median ms', *pixels], lines(latency))}\n\n"
+            f"{table(['peak memory, MB', *pixels], lines(lambda row: megabytes(row['peak_memory_bytes'])))}\n\n"
+            f"{table(['GMAC / million attention interactions', *pixels], costs)}\n\n"
+            "One attention block of `base` (projections and attention), in GFLOP, as published:\n\n"
+            f"{table(['', *(f'{s} px' for s in result['attention_block_gflop'])], gflop)}\n\n{provenance([result])}")
+
+
+def provenance(results: Sequence[Result]) -> str:
+    """Where, when and with what the results were measured; one sentence for each machine and day."""
+    lines = []
+    for result in results:
+        machine, versions = result["machine"], result["machine"]["versions"]
+        threads = f"{result['threads']} thread{'s' * (result['threads'] > 1)}"
+        tools = ", ".join(f"{name} {versions[name]}" for name in ("python", "veca-edge", *PACKAGES) if name in versions)
+        lines.append(f"<sub>{machine['name']}, {machine['cores']} cores, {threads}, {machine['system']}, "
+                     f"{result['started_at'][:10]}; {tools}.</sub>")
+    busiest = max((result.get("others_share", 0.0) for result in results), default=0.0)
+    if busiest > BUSY:
+        lines.append(f"**Other processes used up to {busiest:.0%} of the machine meanwhile: these times are not to be "
+                     "trusted.**")
+    return "\n".join(dict.fromkeys(lines))
+
+
+def replaced(text: str, section: str) -> str:
+    """The README with everything between the markers replaced."""
+    if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
+        raise SystemExit(f"The README needs the lines {BEGIN} and {END}, once and in this order.")
+    before, rest = text.split(BEGIN)
+    return f"{before}{BEGIN}\n{section}\n{END}{rest.split(END)[1]}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.readme", description=__doc__)
+    parser.add_argument("--rerun", action="store_true", help="measure everything first (about 25 minutes)")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--results", type=Path, default=RESULTS, help="directory of the result files")
+    parser.add_argument("--readme", type=Path, default=README)
+    parser.add_argument("--calibration", type=Path, help="images for the fidelity benchmark (default: the demo's)")
+    parser.add_argument("--evaluation", type=Path, help="likewise")
+    parser.add_argument("--modelopt-python", type=Path, help="see benchmarks.fidelity")
+    asked = parser.parse_args()
+    text = asked.readme.read_text()
+    replaced(text, "")
+    if asked.rerun:
+        options = [f"--{name.replace('_', '-')}={value}" for name in ("calibration", "evaluation", "modelopt_python")
+                   if (value := getattr(asked, name))]
+        rerun(asked.threads, asked.results, options)
+    section = rendered(asked.results)
+    for result in read_results(asked.results, "scaling"):
+        plot(result, PLOT)
+    write_atomically(asked.readme, replaced(asked.readme.read_text(), section))
+    say("written:", asked.readme)
+
+
+if __name__ == "__main__":
+    main()

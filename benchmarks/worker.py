@@ -1,0 +1,169 @@
+"""A fresh process that opens candidates and measures them; `ask` starts one.
+
+A request is JSON on standard input, the answer a JSON file that it names. Three jobs: `time` opens all
+candidates in this one process and times them interleaved; `memory` takes the peak of one candidate;
+`operators` says where ONNX Runtime spends the time of one candidate.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import subprocess
+import sys
+import tempfile
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+
+from veca_edge.fidelity import cosine
+
+from .common import Bystanders, interleaved, limit_threads, median, random_images
+from .toolchains import OURS, Candidate, Outputs, one_line, opened
+
+WARMUP = 2
+MEMORY_RUNS = 5
+PROFILED_RUNS = 20
+
+
+def ask(job: str, candidates: Sequence[Candidate], threads: int, **settings: Any) -> Any:
+    """Does one job in a fresh process and returns its answer."""
+    with tempfile.TemporaryDirectory() as directory:
+        answer = Path(directory) / "answer.json"
+        request = {"job": job, "candidates": [c.to_json() for c in candidates], "threads": threads,
+                   "settings": settings, "answer": str(answer)}
+        done = subprocess.run([sys.executable, "-m", "benchmarks.worker"], input=json.dumps(request), text=True,
+                              env=limit_threads(threads), cwd=Path(__file__).parent.parent, check=False,
+                              stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        if done.returncode:
+            raise RuntimeError(f"the {job} job of {', '.join(c.name for c in candidates)} failed:\n{done.stderr}")
+        return json.loads(answer.read_text())
+
+
+def peak_memories(candidate: Candidate, threads: int, processes: int) -> list[int]:
+    """The peak memory of a candidate, bytes, in each of several processes: chance has a large say in one."""
+    return [ask("memory", [candidate], threads) for _ in range(processes)]
+
+
+# ------------------------------------------------------------------------------------------ time
+
+
+def time_together(candidates: Sequence[Candidate], threads: int, rounds: int, per_round: int,
+                  reference: str | None = None) -> dict[str, Any]:
+    """Raw samples of every candidate, and how close its outputs come to those of the reference candidate.
+
+    Returns:
+        `samples_ms` and `agreement` by name, `failed` with a reason for those that could not be opened,
+        `others_share`: how much of the machine other processes used meanwhile.
+    """
+    models, failed = {}, {}
+    images = {c.name: random_images(1, c.image_size) for c in candidates}
+    for candidate in candidates:
+        try:
+            models[candidate.name] = opened(candidate, threads)
+            models[candidate.name](images[candidate.name])
+        except Exception as error:
+            if candidate.name in OURS:
+                raise
+            models.pop(candidate.name, None)
+            failed[candidate.name] = one_line(error)
+    outputs = {name: model(images[name]) for name, model in models.items()}
+    compared = {name: agreement(made, outputs[reference]) for name, made in outputs.items()} if reference else {}
+
+    def call(name: str):
+        model, image = models[name], images[name]
+        return lambda: model(image)
+
+    calls = {name: call(name) for name in models}
+    for one in calls.values():
+        for _ in range(WARMUP):
+            one()
+    with Bystanders() as bystanders:
+        samples = interleaved(calls, rounds, per_round)
+    return {"samples_ms": samples, "agreement": compared, "failed": failed, "others_share": bystanders.share}
+
+
+def agreement(made: Outputs, expected: Outputs) -> dict[str, float]:
+    """Cosines of one image, and the largest difference relative to the largest magnitude."""
+    difference = max(float(np.abs(made[n] - expected[n]).max() / np.abs(expected[n]).max()) for n in ("cls", "dense"))
+    return {"cls": float(cosine(made["cls"], expected["cls"]).mean()),
+            "dense": float(cosine(made["dense"], expected["dense"]).mean()), "largest_difference": difference}
+
+
+# ---------------------------------------------------------------------------------------- memory
+
+
+def peak_memory(candidate: Candidate, threads: int) -> int:
+    """Bytes of resident memory at the peak of loading and running, above the idle process with its runtime loaded."""
+    for module in {"onnxruntime": ["onnxruntime"], "openvino": ["openvino"]}.get(candidate.runtime, ["torch"]):
+        importlib.import_module(module)
+    importlib.import_module("veca_edge.runtime.onnxruntime")
+    image = random_images(1, candidate.image_size)
+    idle = psutil.Process().memory_info().rss
+    reset_peak()
+    model = opened(candidate, threads)
+    for _ in range(MEMORY_RUNS):
+        model(image)
+    return peak() - idle
+
+
+def reset_peak() -> None:
+    """Forgets the peak of the imports; Linux only."""
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak() -> int:
+    status = Path("/proc/self/status").read_text()
+    return 1024 * int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1])
+
+
+# -------------------------------------------------------------------------------------- operators
+
+
+def operator_times(candidate: Candidate, threads: int) -> dict[str, float]:
+    """Milliseconds of every kind of operator in one run: medians of its nodes, from ONNX Runtime's own profile."""
+    from veca_edge.runtime.onnxruntime import session_from_file, session_options
+
+    with tempfile.TemporaryDirectory() as directory:
+        options = session_options(threads, exact_int8=candidate.name.startswith("ours"))
+        options.enable_profiling = True
+        options.profile_file_prefix = str(Path(directory) / "profile")
+        session = session_from_file(candidate.path, options)
+        image = random_images(1, candidate.image_size)
+        for _ in range(WARMUP + PROFILED_RUNS):
+            session.run(None, {"image": image})
+        events = json.loads(Path(session.end_profiling()).read_text())
+    nodes: dict[tuple[str, str], list[float]] = defaultdict(list)
+    for event in events:
+        if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
+            nodes[event["name"], event["args"]["op_name"]].append(event["dur"] / 1e3)
+    times: dict[str, float] = defaultdict(float)
+    for (_, op), runs in nodes.items():
+        times[op] += median(runs[WARMUP:])
+    return dict(sorted(times.items(), key=lambda item: -item[1]))
+
+
+GEMMS = ("MatMulIntegerToFloat", "DynamicQuantizeMatMul", "MatMulInteger", "QLinearMatMul", "MatMul", "FusedMatMul",
+         "Gemm", "Conv", "FusedConv")
+
+
+def gemm_share(times: Mapping[str, float]) -> float:
+    """The share of matrix products; those inside attention operators are not counted."""
+    return sum(ms for op, ms in times.items() if op in GEMMS) / sum(times.values())
+
+
+def main() -> None:
+    request = json.load(sys.stdin)
+    candidates = [Candidate.from_json(c) for c in request["candidates"]]
+    jobs = {"time": lambda: time_together(candidates, request["threads"], **request["settings"]),
+            "memory": lambda: peak_memory(candidates[0], request["threads"]),
+            "operators": lambda: operator_times(candidates[0], request["threads"])}
+    Path(request["answer"]).write_text(json.dumps(jobs[request["job"]]()))
+
+
+if __name__ == "__main__":
+    main()
