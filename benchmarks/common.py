@@ -18,7 +18,7 @@ import psutil
 from veca_edge.checkpoint import Checkpoint
 from veca_edge.files import write_atomically
 from veca_edge.inference import InferenceWeights
-from veca_edge.profiles.machine import this_machine
+from veca_edge.profiles.machine import Machine, this_machine
 from veca_edge.profiles.measurement import utc_now
 from veca_edge.spec import ImageSize
 
@@ -183,16 +183,23 @@ class Bystanders:
 
 
 def write_result(directory: Path, name: str, content: Mapping[str, Any]) -> Path:
-    """Writes `name`.json with the machine, the versions and the time of writing."""
-    directory.mkdir(parents=True, exist_ok=True)
-    stamped = {**content, "machine": this_machine(PACKAGES).to_json(), "finished_at": utc_now()}
-    write_atomically(directory / f"{name}.json", json.dumps(stamped, indent=1) + "\n")
-    return directory / f"{name}.json"
+    """Writes `name`.json, with the machine, the versions and the time of writing, into the machine's own folder."""
+    machine = this_machine(PACKAGES)
+    path = directory / machine_folder(machine) / f"{name}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    stamped = {**content, "machine": machine.to_json(), "finished_at": utc_now()}
+    write_atomically(path, json.dumps(stamped, indent=1) + "\n")
+    return path
+
+
+def machine_folder(machine: Machine) -> str:
+    """Such as `amd-epyc-avx-512-vnni-2-cores`."""
+    return re.sub(r"[^a-z0-9]+", "-", f"{machine.name} {machine.int8} {machine.cores} cores".lower()).strip("-")
 
 
 def read_results(directory: Path, benchmark: str) -> list[dict[str, Any]]:
-    """Every result of one benchmark, in order of file names."""
-    found = [json.loads(path.read_text()) for path in sorted(directory.glob("*.json"))]
+    """Every result of one benchmark, in order of machines and file names."""
+    found = [json.loads(path.read_text()) for path in sorted(directory.glob("*/*.json"))]
     return [result for result in found if result["benchmark"] == benchmark]
 
 

@@ -64,17 +64,29 @@ def rerun(threads: int, directory: Path, fidelity_options: Sequence[str]) -> Non
 
 
 def rendered(directory: Path) -> str:
-    """The whole results section."""
-    peers = sorted(read_results(directory, "peers"), key=configuration)
+    """The whole results section: what depends on the machine under its name, then the rest."""
+    machines: dict[str, list[Result]] = {}
+    for result in read_results(directory, "peers"):
+        machines.setdefault(machine_name(result), []).append(result)
     sections = [section for section in (
-        configurations(peers),
-        *(everyone(result) for result in peers if len(result["candidates"]) >= FULL_TABLE),
+        *(section for peers in machines.values() for section in latencies(sorted(peers, key=configuration))),
         *(fidelity(result) for result in read_results(directory, "fidelity")),
         *(scaling(result) for result in read_results(directory, "scaling")),
     ) if section]
     if not sections:
         raise SystemExit(f"There are no results in {directory}; measure first, or give --rerun.")
     return "\n\n".join(sections)
+
+
+def machine_name(result: Result) -> str:
+    """Such as `AMD EPYC (AVX-512 VNNI), 2 cores`."""
+    machine = result["machine"]
+    return f"{machine['name']} ({machine['int8']}), {machine['cores']} cores"
+
+
+def latencies(peers: Sequence[Result]) -> list[str]:
+    """The sections of one machine."""
+    return [configurations(peers), *(everyone(result) for result in peers if len(result["candidates"]) >= FULL_TABLE)]
 
 
 def configuration(result: Result) -> tuple:
@@ -88,9 +100,7 @@ def milliseconds(result: Result) -> dict[str, float]:
 
 
 def configurations(peers: Sequence[Result]) -> str:
-    """One line per model, image size and core count."""
-    if not peers:
-        return ""
+    """One line per model, image size and core count, of one machine."""
     names = ("eager", "plain_fp32", "nncf_openvino", "ours_fp32", "ours_int8")
     rows = []
     for result in peers:
@@ -101,7 +111,7 @@ def configurations(peers: Sequence[Result]) -> str:
     header = ["median ms", "PyTorch eager", "plain export FP32", "OpenVINO INT8", "veca-edge FP32",
               "**veca-edge INT8**", "INT8 against eager", "against plain FP32", "against OpenVINO INT8",
               "against our FP32"]
-    return ("### Latency on a CPU\n\nBatch 1, random weights; each line is one process in which all candidates take "
+    return (f"### Latency: {machine_name(peers[0])}\n\nBatch 1, random weights; each line is one process in which all candidates take "
             f"turns.\n\n{table(header, rows)}\n\n{provenance(peers)}")
 
 
@@ -116,7 +126,8 @@ def everyone(result: Result) -> str:
                      f"{row['file_bytes'] / 1e6:.1f}"])
     left_out = "".join(f"\n\nNot run: {name} ({reason})." for name, reason in result["not_run"].items())
     pixels = "x".join(map(str, result["image_size"]))
-    return (f"### Every toolchain: {result['family']}, {pixels}, {result['core_count']} cores\n\n"
+    model = f"{result['family']}, {pixels}, {result['core_count']} cores"
+    return (f"### Every toolchain: {model}, on {machine_name(result)}\n\n"
             f"{table(['', 'median ms', 'speed against plain FP32', 'peak memory MB', 'file MB'], rows)}{left_out}\n\n"
             f"Matrix products take {result['gemm_share']['ours_int8']:.0%} of veca-edge's INT8 time. Peak memory: "
             "loading and a few runs in a process of its own, above the idle process with the runtime loaded; the "
@@ -194,7 +205,7 @@ def provenance(results: Sequence[Result]) -> str:
         machine, versions = result["machine"], result["machine"]["versions"]
         threads = f"{result['threads']} thread{'s' * (result['threads'] > 1)}"
         tools = ", ".join(f"{name} {versions[name]}" for name in ("python", "veca-edge", *PACKAGES) if name in versions)
-        lines.append(f"<sub>{machine['name']}, {machine['cores']} cores, {threads}, {machine['system']}, "
+        lines.append(f"<sub>{machine_name(result)}, {threads}, {machine['system']}, "
                      f"{result['started_at'][:10]}; {tools}.</sub>")
     busiest = max((result.get("others_share", 0.0) for result in results), default=0.0)
     if busiest > BUSY:

@@ -17,6 +17,8 @@ from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from .profiles.machine import cpu_flags, int8_instructions
+
 PYTHONS = ((3, 10), (3, 12))
 TORCHES = ((2, 7), (2, 13))
 TRTEXEC = ("/usr/src/tensorrt/bin/trtexec", "/usr/local/tensorrt/bin/trtexec")
@@ -106,43 +108,21 @@ def _cpu() -> Iterable[Check]:
         if _installed(rival) and _installed("onnxruntime"):
             yield Check("cpu", "one onnxruntime", False, f"onnxruntime and {rival} overwrite each other's files",
                         f"pip uninstall onnxruntime {rival}, then pip install onnxruntime")
-    yield int8_products(platform.machine(), cpu_flags())
+    yield int8_products(int8_instructions(platform.machine(), cpu_flags()))
 
 
-def cpu_flags() -> frozenset[str]:
-    """The CPU's features as the system names them; empty where it does not say."""
-    if platform.system() == "Darwin":
-        text = _output("sysctl", "-a")
-        return frozenset(re.findall(r"^hw\.optional\.(?:arm\.)?(\w+): 1$", text, re.MULTILINE))
-    try:
-        text = Path("/proc/cpuinfo").read_text(errors="replace")
-    except OSError:
-        return frozenset()
-    line = re.search(r"^(?:flags|Features)\s*:(.*)$", text, re.MULTILINE)
-    return frozenset(line[1].split()) if line else frozenset()
-
-
-def int8_products(machine: str, flags: frozenset[str]) -> Check:
+def int8_products(instructions: str) -> Check:
     """How this CPU multiplies INT8, which decides whether INT8 is fast here."""
-    def check(ok: bool | None, found: str, advice: str = "") -> Check:
-        return Check("cpu", "INT8 products", ok, found, advice)
-
-    if machine.lower() in ("arm64", "aarch64"):
-        for names, found in ((("i8mm", "FEAT_I8MM"), "i8mm"), (("asimddp", "FEAT_DotProd"), "dot products (asimddp)")):
-            if flags & set(names):
-                return check(True, f"NEON with {found}: INT8 is fast")
-        return check(None, "NEON without dot products", "INT8 will gain little here: profile it beside fp32.")
-    for name, found in (("amx_int8", "AMX"), ("avx512_vnni", "AVX-512 VNNI"), ("avx_vnni", "AVX-VNNI")):
-        if name in flags:
-            return check(True, f"{found}: INT8 is fast")
-    slower = ("Without VNNI, INT8 gains less: ONNX Runtime's exact kernel is slower there, and its fast one, the "
-              "default outside veca-edge, saturates (set session.x64quantprecision to 1 in your own code).")
-    for name, found in (("avx512bw", "AVX-512"), ("avx2", "AVX2")):
-        if name in flags:
-            return check(None, f"{found} without VNNI", slower)
-    if not flags:
-        return check(None, f"unknown: this system does not list the features of its {machine} CPU")
-    return check(None, "no AVX2", "INT8 will hardly be faster than fp32 here: profile it beside fp32.")
+    if not instructions:
+        return Check("cpu", "INT8 products", None, "unknown: this system does not list the features of its CPU", "")
+    if "without VNNI" in instructions:
+        return Check("cpu", "INT8 products", None, instructions,
+                     "INT8 gains less here: ONNX Runtime's exact kernel is slower, and its fast one, the default "
+                     "outside veca-edge, saturates (set session.x64quantprecision to 1 in your own code).")
+    if instructions in ("no AVX2", "NEON without dot products"):
+        return Check("cpu", "INT8 products", None, instructions,
+                     "INT8 will hardly be faster than fp32 here: profile it beside fp32.")
+    return Check("cpu", "INT8 products", True, f"{instructions}: INT8 is fast", "")
 
 
 # -------------------------------------------------------------------------------------- targets
