@@ -111,8 +111,8 @@ def configurations(peers: Sequence[Result]) -> str:
     header = ["median ms", "PyTorch eager", "plain export FP32", "OpenVINO INT8", "veca-edge FP32",
               "**veca-edge INT8**", "INT8 against eager", "against plain FP32", "against OpenVINO INT8",
               "against our FP32"]
-    return (f"### Latency: {machine_name(peers[0])}\n\nBatch 1, random weights; each line is one process in which all candidates take "
-            f"turns.\n\n{table(header, rows)}\n\n{provenance(peers)}")
+    return (f"### Latency: {machine_name(peers[0])}\n\nBatch 1, random weights; each line is one process in which "
+            f"all candidates take turns.\n\n{table(header, rows)}\n\n{provenance(peers)}")
 
 
 def everyone(result: Result) -> str:

@@ -351,6 +351,15 @@ class BlockRows:
     patch_queries: bool
     patch_keys: bool
 
+    @property
+    def all_queries(self) -> bool:
+        """Whether q is computed for every row, so that q, k and v share one input.
+
+        So it is in the last block too where both cores and patches leave it: to drop the few core tokens
+        that nobody reads costs more operators than their rows do.
+        """
+        return bool(self.core_queries and self.patch_queries)
+
 
 def block_rows(spec: GraphSpec, layers: int) -> tuple[BlockRows, ...]:
     """The rows of every block: all of them, but in the last block only what the outputs need."""

@@ -301,7 +301,8 @@ def first_queries(d: Dialect, block: Block, rows: BlockRows, patches: ir.Value) 
     """q, k, v of block 0, where the rows of the core tokens are constants."""
     width = d.config.hidden
     constants = [d.constants.core_qkv[:, i * width:(i + 1) * width] for i in range(3)]
-    constants[0] = constants[0][:rows.core_queries]
+    if not rows.all_queries:
+        constants[0] = constants[0][:rows.core_queries]
     layers = dict(zip("qkv", qkv_layers(block), strict=True))
     wanted = [n for n in "qkv" if (rows.patch_queries if n == "q" else rows.patch_keys)]
     found = {}
@@ -330,10 +331,10 @@ def later_queries(d: Dialect, block: Block, rows: BlockRows, x: ir.Value,
     sin = d.concat([core_sin, d.constant_table("patch_sin", d.constants.patch_sin)], d.token_axis)
     q_layer, k_layer, v_layer = qkv_layers(block)
     tokens = d.cores + d.patches
-    if d.leaving(rows) == tokens:
+    if rows.all_queries:
         q, k, v = d.linears(y, tokens, [q_layer, k_layer, v_layer])
         return d.queries_or_keys(q, tokens, cos, sin), d.queries_or_keys(k, tokens, cos, sin), d.values(v)
-    # The last block: fewer rows ask, or are looked at.
+    # The last block without one of the outputs: far fewer rows ask, or are looked at.
     asked_cos, asked_sin = (d.select(t, rows, d.token_axis) for t in (cos, sin))
     y_keys = y
     if not rows.patch_keys:
@@ -353,7 +354,8 @@ def finish_block(d: Dialect, block: Block, rows: BlockRows, x: ir.Value, q: ir.V
         asked = g.rows(q, 0, asking, axis) if rows.patch_queries else q
         parts.append(d.attention(asked, k, v))
     if rows.patch_queries:
-        asked = g.rows(q, asking, asking + d.patches, axis) if asking else q
+        start = d.cores if rows.all_queries else asking
+        asked = g.rows(q, start, start + d.patches, axis) if start else q
         if rows.patch_keys:
             k, v = g.rows(k, 0, d.cores, axis), g.rows(v, 0, d.cores, axis)
         parts.append(d.attention(asked, k, v))

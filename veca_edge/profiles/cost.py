@@ -55,9 +55,10 @@ def cost_of_model(config: ModelConfig, spec: GraphSpec, classes: int = 0) -> Cos
     for i, asked in enumerate(block_rows(spec, config.layers)):
         leaving = asked.core_queries + patches * asked.patch_queries
         keys = cores + patches * asked.patch_keys
-        constant_queries, constant_keys = (asked.core_queries, cores) if i == 0 else (0, 0)
+        queries = cores + patches if asked.all_queries else leaving
+        constant_queries, constant_keys = (queries - patches * asked.patch_queries, cores) if i == 0 else (0, 0)
         pairs = asked.core_queries * keys + patches * asked.patch_queries * cores
-        macs += width * width * (leaving - constant_queries)  # q
+        macs += width * width * (queries - constant_queries)  # q
         macs += 2 * width * width * (keys - constant_keys)  # k, v
         macs += 2 * width * pairs  # scores and their sums of v
         macs += leaving * (width * width + 3 * width * hidden)  # out, fc1, fc2
