@@ -53,19 +53,30 @@ def disk_errors(path: str | Path) -> Iterator[None]:
 def write_atomically(path: Path, content: bytes | str) -> None:
     """Writes a whole file or none: aside, flushed to disk, then renamed. Raises `EdgeError` as `disk_errors` says."""
     data = content.encode() if isinstance(content, str) else content
-    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-    with disk_errors(path):
-        try:
-            with open(aside, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(aside, path)
-        except BaseException:
-            with suppress(OSError):
-                aside.unlink()
-            raise
-        sync(path.parent)
+    with disk_errors(path), written_aside(path) as aside, open(aside, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+@contextmanager
+def written_aside(path: Path, suffix: str = "") -> Iterator[Path]:
+    """A hidden sibling to write a file or a directory to, which becomes `path` when the block ends well.
+
+    It is removed when the block does not. Raises `OSError` where the disk does.
+
+    Args:
+        suffix: of the sibling's name, for writers that go by it. Without one, no `*.json` finds what is half-written.
+    """
+    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}{suffix}")
+    try:
+        yield aside
+        os.replace(aside, path)
+    except BaseException:
+        with suppress(OSError):
+            shutil.rmtree(aside) if aside.is_dir() else aside.unlink()
+        raise
+    sync(path.parent)
 
 
 def sync(path: Path) -> None:

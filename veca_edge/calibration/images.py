@@ -1,6 +1,6 @@
 """Images from disk to frames: found, sampled, decoded and cropped in one way, everywhere.
 
-Calibration, evaluation and `run` all go through `frame_from`, so that what is measured here is what an
+Calibration, evaluation and `run` all crop and resize in one place, so that what is measured here is what an
 application gets when it follows `Preprocessing.description`.
 """
 
@@ -165,7 +165,7 @@ def load_images(
     for i, path in enumerate(paths):
         try:
             content = path.read_bytes()
-            frames.append(_decoded(content, size))
+            frames.append(_cropped(_decoded(content), size))
         except _UNREADABLE as error:
             skipped.append(Skipped(path, _reason(error)))
         else:
@@ -184,6 +184,14 @@ def load_frame(path: str | Path, size: ImageSize) -> np.ndarray:
     return load_images([Path(path)], size, minimum=1).frames[0]
 
 
+def load_pixels(path: str | Path) -> np.ndarray:
+    """One image in its own size, upright: uint8 RGB `[h, w, 3]`, or an `EdgeError` that says why not."""
+    try:
+        return np.asarray(_decoded(Path(path).read_bytes()))
+    except _UNREADABLE as error:
+        raise EdgeError(f"The image can't be read: {path} ({_reason(error)}).", "Mend or remove it.") from error
+
+
 def class_labels(paths: Sequence[Path], classes: Sequence[str]) -> tuple[np.ndarray | None, str | None]:
     """The class index of every image by the name of its folder, or None and the reason."""
     index = {_plain(name): i for i, name in enumerate(classes)}
@@ -197,9 +205,19 @@ def class_labels(paths: Sequence[Path], classes: Sequence[str]) -> tuple[np.ndar
 
 def frame_from(image: Image.Image, size: ImageSize) -> np.ndarray:
     """A decoded image as a uint8 RGB frame `[H, W, 3]`; see `Preprocessing`."""
-    from PIL import Image, ImageOps
+    return _cropped(_upright(image), size)
 
-    image = _rgb(ImageOps.exif_transpose(image))
+
+def frame_from_pixels(pixels: np.ndarray, size: ImageSize) -> np.ndarray:
+    """The same from an upright picture of any size: uint8 RGB `[h, w, 3]`, as a camera or `load_pixels` gives it."""
+    from PIL import Image
+
+    return _cropped(Image.fromarray(pixels), size)
+
+
+def _cropped(image: Image.Image, size: ImageSize) -> np.ndarray:
+    from PIL import Image
+
     # Crop, then resize: the other way round a very long image would become huge on its way.
     scale = min(image.width / size.width, image.height / size.height)
     width, height = max(1, round(size.width * scale)), max(1, round(size.height * scale))
@@ -221,7 +239,8 @@ _UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, TypeError, IndexError
                ZeroDivisionError, struct.error, zlib.error)
 
 
-def _decoded(content: bytes, size: ImageSize) -> np.ndarray:
+def _decoded(content: bytes) -> Image.Image:
+    """Upright, RGB, in its own size."""
     from PIL import Image
 
     try:
@@ -229,9 +248,15 @@ def _decoded(content: bytes, size: ImageSize) -> np.ndarray:
             # A photograph of more than 89 megapixels is no attack; Pillow still refuses twice that.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(io.BytesIO(content)) as image:
-                return frame_from(image, size)
+                return _upright(image)
     except Image.DecompressionBombError as error:
         raise ValueError(str(error)) from error
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    from PIL import ImageOps
+
+    return _rgb(ImageOps.exif_transpose(image))
 
 
 def _rgb(image: Image.Image) -> Image.Image:

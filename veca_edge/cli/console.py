@@ -15,7 +15,7 @@ import shlex
 import sys
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
 from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path, PurePath
@@ -184,6 +184,48 @@ class Terminal:
                 bars.update(tasks[stage], completed=done, total=total)
 
             yield report
+
+    @contextmanager
+    def live(self) -> Iterator[LiveView]:
+        """Facts that change while the block runs: redrawn in place at a terminal, else a line every two seconds."""
+        if not self.err.is_interactive:
+            yield LiveView(self.err, 2.0)
+            return
+        from rich.live import Live
+
+        # Drawn between two frames by whoever runs them: a thread of its own would disturb what is measured.
+        with Live(console=self.err, auto_refresh=False, transient=True) as area:
+            yield LiveView(self.err, 0.1, lambda facts: area.update(_grid(facts), refresh=True))
+
+
+class LiveView:
+    """Shows facts, no more often than every `interval` seconds, and events as they happen."""
+
+    def __init__(self, console: Console, interval: float, draw: Callable[[Mapping[str, str]], None] | None = None):
+        self._console, self._interval, self._draw = console, interval, draw
+        self._shown = float("-inf")
+
+    def show(self, facts: Callable[[], Mapping[str, str]]) -> None:
+        """`facts` is called only when they are due to be shown."""
+        now = time.monotonic()
+        if now - self._shown < self._interval:
+            return
+        self._shown = now
+        if self._draw is not None:
+            self._draw(facts())
+        else:
+            _write(self._console, ", ".join(f"{name} {value}" for name, value in facts().items()), "")
+
+    def event(self, text: str) -> None:
+        """A line that stays, above the facts."""
+        _write(self._console, text, "cyan")
+
+
+def _grid(facts: Mapping[str, str]) -> Table:
+    table = Table.grid(padding=(0, 2))
+    for name, value in facts.items():
+        table.add_row(Text(name, style="dim"), Text(printable(value)))
+    return table
 
 
 class _PlainProgress:

@@ -1,0 +1,190 @@
+"""`veca-edge run --source`, from the demo model to what is shown and written."""
+
+from __future__ import annotations
+
+import csv
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from veca_edge.demo import demo_evaluation
+from veca_edge.runtime.sources import import_cv2
+
+pytest.importorskip("cv2")
+cv2 = import_cv2("Testing")
+COMMAND = [sys.executable, "-m", "veca_edge", "run"]
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory):
+    """Ten frames of a cat of the demo's, four times as large."""
+    path = tmp_path_factory.mktemp("video") / "cat.mp4"
+    with Image.open(sorted((demo_evaluation() / "cat").iterdir())[0]) as image:
+        pixels = np.asarray(image.convert("RGB").resize((128, 128)))[:, :, ::-1]
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), 10, (128, 128))
+    for _ in range(10):
+        writer.write(np.ascontiguousarray(pixels))
+    writer.release()
+    return path
+
+
+def refused(ended, *said: str) -> None:
+    assert ended.code == 2, ended.out + ended.err
+    assert ended.err.count("error: ") == 1
+    for text in said:
+        assert text in ended.err
+
+
+def test_a_folder_gives_what_its_images_give(veca_edge, bundle, tmp_path):
+    folder = demo_evaluation() / "cat"
+    found = veca_edge("run", bundle, *sorted(folder.iterdir()), "--cores", 8, "--save", tmp_path / "a.npz", "--json")
+    live = veca_edge("run", bundle, "--source", folder, "--cores", 8, "--save", tmp_path / "b.npz", "--csv",
+                     tmp_path / "b.csv", "--json")
+    assert live.code == 0, live.err
+    with np.load(tmp_path / "a.npz") as images, np.load(tmp_path / "b.npz") as frames:
+        assert set(images) == {"cls", "dense", "logits"}
+        assert set(frames) == {"cls", "logits"}, "dense is large: only on request"
+        for name in frames:
+            np.testing.assert_allclose(frames[name], images[name], atol=1e-5)
+    with open(tmp_path / "b.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    for row, image in zip(rows, found.json["images"], strict=True):
+        assert row["name"] == image["path"].rpartition("/")[2]
+        assert row["label"] == image["classes"][0]["name"]
+        assert float(row["share"]) == pytest.approx(image["classes"][0]["share"], abs=1e-3)
+    assert live.json["files"] == [str(tmp_path / "b.npz"), str(tmp_path / "b.csv")]
+
+
+def test_only_what_is_asked_for_is_saved(veca_edge, bundle, tmp_path, video):
+    image, file = next((demo_evaluation() / "cat").iterdir()), tmp_path / "o.npz"
+    for words in ([image, "--cores", 8], ["--source", video, "--frames", 1]):
+        assert veca_edge("run", bundle, *words, "--save", file, "--save-outputs", "dense").code == 0
+        with np.load(file) as saved:
+            assert {name: value.shape for name, value in saved.items()} == {"dense": (1, 64, 192)}
+        refused(veca_edge("run", bundle, *words, "--save", file, "--save-outputs", "x"), "'x'", "cls, dense, logits")
+        refused(veca_edge("run", bundle, *words, "--save-outputs", "cls"), "--save FILE.npz")
+
+
+def test_a_budget_that_cannot_be_held(veca_edge, bundle, video, tmp_path):
+    words = ["run", bundle, "--source", video, "--budget", "1us", "--overlay", tmp_path / "seen"]
+    ended = veca_edge(*words)
+    assert ended.code == 0, ended.err
+    assert "fp32 at 32x32, 8, 16 cores" in ended.out
+    assert "0.0% of them within 0.001 ms; 1 switches" in ended.out
+    assert "16 -> 8 cores" in ended.out
+    assert "frame 1 (cat.mp4#0), cores 16, latency" in ended.err
+    assert len(list((tmp_path / "seen").glob("*.png"))) == 10
+    summary = veca_edge(*words[:-2], "--frames", 7, "--json").json["summary"]
+    assert (summary["frames"], summary["budget_ms"], summary["within_budget"]) == (7, 0.001, 0.0)
+    assert [(d["before"], d["after"]) for d in summary["decisions"]] == [(16, 8)]
+    assert summary["switches_per_second"] == pytest.approx(1 / summary["seconds"])
+    assert [(row["core_count"], row["frames"]) for row in summary["core_counts"]] == [(8, 4), (16, 3)]
+    assert all(0 < row["p50_ms"] <= row["p95_ms"] for row in summary["core_counts"])
+
+
+def test_a_budget_that_can_be_held_and_a_floor(veca_edge, bundle, video):
+    ended = veca_edge("run", bundle, "--source", video, "--budget", "10s", "--json")
+    assert ended.json["summary"]["within_budget"] == 1.0
+    assert ended.json["summary"]["switches"] == 0
+    # Of 8 and 16 cores only 16 are that close to the full model.
+    floored = veca_edge("run", bundle, "--source", video, "--budget", "1us", "--min-cosine", "0.99", "--json")
+    assert [row["core_count"] for row in floored.json["summary"]["core_counts"]] == [16]
+    refused(veca_edge("run", bundle, "--source", video, "--budget", "1us", "--min-cosine", "0.99999"), "cosine")
+
+
+def test_what_is_refused(veca_edge, bundle, video, tmp_path):
+    image = next((demo_evaluation() / "cat").iterdir())
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "broken.mp4").write_bytes(b"no video" * 99)
+    live = ["run", bundle, "--source"]
+    refused(veca_edge(*live, video, "--budget", "33 parsecs"), "parsecs", "us, ms, s")
+    refused(veca_edge(*live, video, "--duration", "10"), "has no unit")
+    refused(veca_edge(*live, video, "--budget", "33ms", "--cores", 8), "chooses the core count")
+    refused(veca_edge(*live, video, "--cores", 32), "8, 16")
+    refused(veca_edge(*live, video, "--min-cosine", "0.9"), "--budget")
+    refused(veca_edge(*live, "97"), "The camera 97 could not be opened")
+    refused(veca_edge(*live, "97", "--repeat"), "is a camera")
+    refused(veca_edge(*live, tmp_path / "empty"), "no images in")
+    refused(veca_edge(*live, tmp_path / "broken.mp4"), "no video that OpenCV can decode")
+    refused(veca_edge(*live, tmp_path / "absent"), "There is no source", "/dev/video0")
+    refused(veca_edge(*live, image), "is an image")
+    refused(veca_edge(*live, video, "--overlay", tmp_path / "x.avi"), ".mp4", "a directory")
+    refused(veca_edge(*live, video, "--csv", tmp_path / "absent" / "x.csv"), "no directory")
+    refused(veca_edge(*live, video, image), "exclude each other")
+    refused(veca_edge("run", bundle), "nothing to run")
+    for option in (["--budget", "33ms"], ["--repeat"], ["--frames", 3], ["--csv", tmp_path / "x.csv"]):
+        refused(veca_edge("run", bundle, image, "--cores", 8, *option), option[0], "live run")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["broken.mp4", "empty"]
+
+
+def test_without_opencv_a_video_names_the_extra(bundle, video):
+    code = "import sys; sys.modules['cv2'] = None; from veca_edge.cli import main; main()"
+    for words in (["--source", video], ["--source", demo_evaluation(), "--overlay", "x.mp4"]):
+        done = subprocess.run([sys.executable, "-c", code, "run", bundle, *words], capture_output=True, text=True,
+                              timeout=60, check=False)
+        assert done.returncode == 2
+        assert "pip install 'veca-edge[camera]'" in done.stderr
+
+
+def test_a_camera_that_goes_keeps_what_was_recorded(veca_edge, bundle, video, tmp_path, monkeypatch):
+    real = cv2.VideoCapture
+    monkeypatch.setattr(cv2, "VideoCapture", lambda _: real(str(video)))
+    ended = veca_edge("run", bundle, "--source", "0", "--csv", tmp_path / "t.csv")
+    refused(ended, "The camera 0 gave no more frames after 10")
+    assert "10 frames in" in ended.out
+    assert len((tmp_path / "t.csv").read_text().splitlines()) == 11
+
+
+def test_ctrl_c_ends_a_run_with_its_summary(bundle, tmp_path):
+    process = subprocess.Popen([*COMMAND, str(bundle), "--source", str(demo_evaluation()), "--repeat", "--csv",
+                                str(tmp_path / "t.csv"), "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                               text=True, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler))
+    assert "frame 1" in process.stderr.readline()
+    time.sleep(0.3)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    frames = int(re.search(r'"frames": (\d+)', out)[1])
+    assert frames >= 1
+    assert len((tmp_path / "t.csv").read_text().splitlines()) == frames + 1
+    assert [p.name for p in tmp_path.iterdir()] == ["t.csv"]
+
+
+def test_sigterm_leaves_nothing(bundle, tmp_path):
+    process = subprocess.Popen([*COMMAND, str(bundle), "--source", str(demo_evaluation()), "--repeat", "--overlay",
+                                str(tmp_path / "o.mp4")], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    assert "frame 1" in process.stderr.readline()
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 143, err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_terminal_is_redrawn_in_place(bundle, video):
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen([*COMMAND, str(bundle), "--source", str(video), "--budget", "1us"], stdin=theirs,
+                               stdout=theirs, stderr=theirs, env={**os.environ, "TERM": "xterm", "COLUMNS": "100"})
+    os.close(theirs)
+    shown = b""
+    while True:
+        try:
+            piece = os.read(ours, 65536)
+        except OSError:
+            break
+        if not piece:
+            break
+        shown += piece
+    os.close(ours)
+    assert process.wait(60) == 0
+    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode()).replace("\r", "")
+    assert "\x1b[1A" in shown.decode(), "lines are drawn over"
+    for text in ("frame    1 (cat.mp4#0)", "budget   0.001 ms, 0.0% within", "16 -> 8 cores", "10 frames in"):
+        assert text in plain

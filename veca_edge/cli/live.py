@@ -1,0 +1,112 @@
+"""`veca-edge run --source`: the live view, and the summary at the end."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING
+
+from ..errors import EdgeError
+from .console import Column, Terminal, quoted
+
+if TYPE_CHECKING:
+    from ..live import LiveRequest, Step, Summary, Tally
+    from ..recording import Record
+    from ..runtime import Decision
+
+MOST_DECISIONS = 10
+
+
+def live(terminal: Terminal, request: LiveRequest, record: Record) -> None:
+    """Runs until the source, `--frames`, `--duration` or Ctrl-C ends it, and says what it came to."""
+    from ..live import Tally, open_live
+    from ..recording import check_record, recorder
+
+    check_record(record)
+    tally, failure = Tally(request.budget_ms), None
+    with interruptible() as stopped:
+        opened = open_live(request, stopped)
+        model = opened.model
+        counts = ", ".join(map(str, model.core_counts))
+        terminal.say(f"{model.precision} at {model.image_size}, {counts} cores, on {request.source}", "bold")
+        with recorder(record, opened, request) as write, closing(opened.steps) as steps, terminal.live() as view:
+            try:
+                for step in steps:
+                    write(step)
+                    tally.add(step)
+                    if step.decision is not None:
+                        view.event(said(step.decision))
+                    view.show(lambda step=step: facts(step, tally))
+            except EdgeError as error:
+                # A camera may go after hours: what was recorded until then is kept.
+                if not tally.frames:
+                    raise
+                failure = error
+    summary = tally.summary()
+    show(terminal, summary)
+    for path in record.paths:
+        terminal.say(f"Wrote {path}", "green")
+    if failure is not None:
+        raise failure
+    terminal.result({"bundle": request.bundle, "source": request.source, "precision": model.precision,
+                     "image_size": model.image_size, "summary": summary, "files": record.paths})
+    terminal.next(quoted("veca-edge", "profile", request.bundle))
+
+
+@contextmanager
+def interruptible() -> Iterator[Callable[[], bool]]:
+    """While the block runs, the first Ctrl-C only makes what is yielded say True; a second one interrupts."""
+    asked, before = False, signal.getsignal(signal.SIGINT)
+
+    def ask(*_: object) -> None:
+        nonlocal asked
+        asked = True
+        signal.signal(signal.SIGINT, before)
+
+    signal.signal(signal.SIGINT, ask)
+    try:
+        yield lambda: asked
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def facts(step: Step, tally: Tally) -> Mapping[str, str]:
+    """The live view; plain text puts these on one line."""
+    p50, p95 = tally.recent_percentiles_ms
+    shown = {"frame": f"{step.frame.number + 1} ({step.frame.name})", "cores": str(step.core_count),
+             "latency": f"{step.latency_ms:.1f} ms, p50 {p50:.1f}, p95 {p95:.1f}"}
+    if tally.budget_ms is not None:
+        shown["budget"] = f"{tally.budget_ms:g} ms, {tally.within_budget:.1%} within"
+    if tally.recent_fps is not None:
+        shown["speed"] = f"{tally.recent_fps:.1f} frames/s"
+    if step.classes:
+        shown["label"] = "{} {:.1%}".format(*step.classes[0])
+    return shown
+
+
+def said(decision: Decision) -> str:
+    if decision.before == decision.after:
+        return f"{decision.at:7.1f} s  stays at {decision.after} cores: {decision.reason}"
+    return (f"{decision.at:7.1f} s  {decision.before} -> {decision.after} cores, "
+            f"{decision.predicted_ms:.1f} ms expected: {decision.reason}")
+
+
+def show(terminal: Terminal, summary: Summary) -> None:
+    terminal.say(f"{summary.frames} frames in {summary.seconds:.1f} s, {summary.fps:.1f} frames/s"
+                 + ("" if summary.prepare_p50_ms is None
+                    else f"; cropping and resizing took {summary.prepare_p50_ms:.1f} ms of each"))
+    if summary.within_budget is not None:
+        terminal.say(f"{summary.within_budget:.1%} of them within {summary.budget_ms:g} ms; "
+                     f"{summary.switches} switches, {summary.switches_per_second:.2f} a second")
+    terminal.say()
+    if summary.core_counts:
+        terminal.table([Column(name) for name in ("cores", "frames", "p50 ms", "p95 ms")],
+                       [[row.core_count, row.frames, f"{row.p50_ms:.2f}", f"{row.p95_ms:.2f}"]
+                        for row in summary.core_counts])
+    if summary.decisions:
+        terminal.say("What was decided" + (f", the last {MOST_DECISIONS}" if len(summary.decisions) > MOST_DECISIONS
+                                           else ""), "bold")
+        for decision in summary.decisions[-MOST_DECISIONS:]:
+            terminal.say(said(decision))
+        terminal.say()
