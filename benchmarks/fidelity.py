@@ -91,7 +91,7 @@ def our_weights(model: Checkpoint, calibration: ImageSet,
     from veca_edge.calibration.calibrate import calibrate
 
     start, weights = time.perf_counter(), inference_weights(model)
-    recipe = calibrate(weights, calibration, tuple(core_counts), seed=0)
+    recipe = calibrate(weights, [calibration], tuple(core_counts), seed=0)
     say(f"{model.name}: our calibration took {time.perf_counter() - start:.0f} s")
     return quantized_variants(weights, recipe, core_counts)
 

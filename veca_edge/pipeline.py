@@ -309,9 +309,8 @@ def make_recipe(spec: ExportSpec, weights: InferenceWeights, digest: str, images
     from .calibration.nncf_ptq import NncfOptions
     from .calibration.search import SearchOptions
 
-    size = spec.image_sizes[0]
-    chosen = images[size].calibration
-    if chosen is None:
+    chosen = [i.calibration for i in images.values() if i.calibration is not None]
+    if not chosen:
         raise EdgeError("INT8 needs images to calibrate on, and none were given.", "Give --calibration DIR.")
     options = NncfOptions() if request.calibration_method == "nncf" else SearchOptions()
     return calibrate(weights, chosen, spec.core_counts, options=options, seed=request.seed, checkpoint_digest=digest,

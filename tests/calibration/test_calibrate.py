@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from veca_edge.calibration.activations import collect_activations
 from veca_edge.calibration.calibrate import calibrate
 from veca_edge.calibration.images import find_images, load_images
 from veca_edge.calibration.recipe import QuantizationRecipe, quantized_variants
@@ -32,7 +33,7 @@ def frames():
 
 @pytest.fixture(scope="module")
 def recipe(demo, calibration):
-    return calibrate(inference_weights(demo), calibration, (8, 64), options=QUICK)
+    return calibrate(inference_weights(demo), [calibration], (8, 64), options=QUICK)
 
 
 def cosines(weights: InferenceWeights, recipe: QuantizationRecipe, frames: np.ndarray) -> list[tuple[float, float]]:
@@ -55,7 +56,7 @@ def test_hard_weights_are_no_harder(demo, calibration, recipe, frames):
     factors = {name: np.exp(rng.uniform(-np.log(64), np.log(64), layer.weight.shape[1])).astype(np.float32)
                for name, layer in weights.linears.items()}
     twin = smoothed(weights, factors)
-    hard = calibrate(twin, calibration, (8, 64), options=QUICK)
+    hard = calibrate(twin, [calibration], (8, 64), options=QUICK)
     pairs = zip(cosines(weights, recipe, frames), cosines(twin, hard, frames), strict=True)
     for (cls, dense), (hard_cls, hard_dense) in pairs:
         assert abs(cls - hard_cls) < 2e-4
@@ -78,7 +79,25 @@ def test_calibration_is_the_same_every_time(demo, calibration):
     weights = inference_weights(demo)
     few = replace(calibration, frames=calibration.frames[:8], digests=calibration.digests[:8])
     quick = replace(QUICK, rows=64, search_rows=64, strengths=(1.0,), clips=(1.0,))
-    one, two = (calibrate(weights, few, (8,), options=quick) for _ in range(2))
+    one, two = (calibrate(weights, [few], (8,), options=quick) for _ in range(2))
     for name, layer in one.linears.items():
         assert layer.activation_scale == two.linears[name].activation_scale
         np.testing.assert_array_equal(layer.weight_scale, two.linears[name].weight_scale)
+
+
+def test_every_image_size_counts(demo, calibration):
+    """Layers are shown every size, and one recipe serves them all."""
+    weights, sizes = inference_weights(demo), (SIZE, ImageSize(64, 48))
+    quick = replace(QUICK, rows=512, clips=(1.0, 0.9))
+    images = [load_images(find_images(demo_calibration())[::4], size) for size in sizes]
+    recipe = calibrate(weights, images, (16,), options=quick)
+    assert recipe.facts.image_sizes == ("32x32", "64x48")
+    assert recipe.facts.image_count == len(images[0].frames)
+    together, first, second = (
+        {tuple(row) for row in collect_activations(weights, frames, (16,), rows=10**6)["blocks.0.out"][16].numpy()}
+        for frames in ([s.frames for s in images], [images[0].frames], [images[1].frames]))
+    assert together & first
+    assert together & second
+    for size in sizes:
+        judges = load_images(find_images(demo_evaluation())[:16], size).frames
+        assert min(min(pair) for pair in cosines(weights, recipe, judges)) > 0.998

@@ -51,7 +51,7 @@ def test_a_recipe_of_the_demo_comes_close(demo, capfd):
     images = load_images(find_images(demo_calibration()), SIZE)
     logger = logging.getLogger("nncf")
     level = logger.level
-    recipe = calibrate(weights, images, (16,), options=NncfOptions())
+    recipe = calibrate(weights, [images], (16,), options=NncfOptions())
     assert recipe.method == "nncf"
     frames = load_images(find_images(demo_evaluation()), SIZE).frames
     agreement = agreement_of(quantized_variants(weights, recipe)[16], frames, 16, outputs_of(weights, frames, 16))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import product
 
 import numpy as np
 import torch
@@ -19,23 +20,23 @@ BATCH = 8
 Activations = Mapping[str, Mapping[int, Tensor]]
 
 
-def collect_activations(weights: InferenceWeights, frames: np.ndarray, core_counts: Sequence[int], rows: int,
-                        seed: int = 0, progress: Progress = silent) -> Activations:
+def collect_activations(weights: InferenceWeights, frames: Sequence[np.ndarray], core_counts: Sequence[int],
+                        rows: int, seed: int = 0, progress: Progress = silent) -> Activations:
     """Runs the float32 model at every core count and keeps about `rows` token rows per layer and count.
 
     The core tokens' rows are kept in full share with those of the patches: each call contributes a random
     sample of what the layer saw.
 
     Args:
-        frames: uint8 `[n, H, W, 3]`.
+        frames: uint8 `[n, H, W, 3]`, one array for each image size; all sizes weigh the same.
     """
     generator = torch.Generator().manual_seed(seed)
-    size = ImageSize(*frames.shape[1:3])
-    batches = [frames[i:i + BATCH] for i in range(0, len(frames), BATCH)]
-    per_call = -(-rows // len(batches))
+    batches = [[of_one_size[i:i + BATCH] for i in range(0, len(of_one_size), BATCH)] for of_one_size in frames]
+    per_call = -(-rows // sum(map(len, batches)))
     found: dict[str, dict[int, list[Tensor]]] = {name: {c: [] for c in core_counts} for name in weights.linears}
-    for step, count in enumerate(core_counts):
-        model = InferenceModel(weights, GraphSpec(count, size)).eval()
+    done, total = 0, len(core_counts) * sum(map(len, batches))
+    for count, of_one_size in product(core_counts, batches):
+        model = InferenceModel(weights, GraphSpec(count, ImageSize(*of_one_size[0].shape[1:3]))).eval()
 
         def keep(name: str, count: int = count):
             def hook(module, inputs) -> None:
@@ -51,9 +52,10 @@ def collect_activations(weights: InferenceWeights, frames: np.ndarray, core_coun
         if model.output is not None:
             model.output.register_forward_pre_hook(keep("output_proj"))
         with torch.inference_mode():
-            for i, batch in enumerate(batches):
+            for batch in of_one_size:
                 model(torch.from_numpy(batch))
-                progress("collecting activations", step * len(batches) + i + 1, len(core_counts) * len(batches))
+                done += 1
+                progress("collecting activations", done, total)
     # Shuffled, so that the first rows are a sample of all images.
     def joined(parts: list[Tensor]) -> Tensor:
         rows = torch.cat(parts)

@@ -18,19 +18,19 @@ from .recipe import CalibrationFacts, LinearRecipe, QuantizationRecipe, nearest_
 from .search import SearchOptions, Solution, solve_layer
 
 
-def calibrate(weights: InferenceWeights, images: ImageSet, core_counts: Sequence[int], *,
+def calibrate(weights: InferenceWeights, images: Sequence[ImageSet], core_counts: Sequence[int], *,
               options: SearchOptions | NncfOptions | None = None, seed: int = 0, checkpoint_digest: str = "",
               progress: Progress = silent) -> QuantizationRecipe:
     """Finds the INT8 of every linear layer on calibration images.
 
     Args:
-        images: frames of one size.
+        images: the same images at every size that the model will run at; what layers see of all of them counts.
         options: their type chooses the method: the search of our own (the default, which measures best on
             trained weights; see `search`) or NNCF's post-training quantization (see `nncf_ptq`).
         core_counts: one set of weights serves them all; activations get a scale for each.
     """
     options = options or SearchOptions()
-    activations = collect_activations(weights, images.frames, core_counts, options.rows, seed, progress)
+    activations = collect_activations(weights, [s.frames for s in images], core_counts, options.rows, seed, progress)
     solutions = {}
     with torch.inference_mode():
         for i, (name, layer) in enumerate(weights.linears.items()):
@@ -41,9 +41,9 @@ def calibrate(weights: InferenceWeights, images: ImageSet, core_counts: Sequence
                 solutions[name] = solve_layer(weight, activations[name], options)
             progress("quantizing layers", i + 1, len(weights.linears))
     facts = CalibrationFacts(
-        checkpoint_digest=checkpoint_digest, image_digests=images.digests,
-        image_sizes=("x".join(map(str, images.frames.shape[1:3])),), image_count=len(images.frames), seed=seed,
-        tools=tool_versions())
+        checkpoint_digest=checkpoint_digest, image_digests=images[0].digests,
+        image_sizes=tuple("x".join(map(str, s.frames.shape[1:3])) for s in images),
+        image_count=len(images[0].frames), seed=seed, tools=tool_versions())
     return QuantizationRecipe(recipes_from_solutions(weights, solutions), tuple(core_counts),
                               "nncf" if isinstance(options, NncfOptions) else "search", asdict(options), facts)
 
