@@ -331,6 +331,10 @@ def _expanded(x: Tensor, axes: list[int]) -> list[int]:
 # -------------------------------------------------------------------------------- the W8A8 check
 
 
+# 1 - cosine that FP16 arithmetic alone may cost a package: five times what it costs random weights at 256 px.
+HALF_DISTANCE = 1e-5
+
+
 @dataclass(frozen=True)
 class SimulationAgreement:
     """Mean cosines per output: of the package with the quantized model in PyTorch, and of that model with the float
@@ -341,13 +345,12 @@ class SimulationAgreement:
 
     @property
     def ok(self) -> bool:
-        """Whether the package differs from the quantized model by no more than quantization noise explains.
+        """Whether every output of the package is at least as close to the quantized model as that is to the float one.
 
-        Bits can't agree: a value that FP16 rounds across a quantization step changes everything behind it. In the
-        worst case the two hold independent noise, whose powers add: twice the distance (1 - cosine) of the quantized
-        model from the float one. A wrong scale, code or layer is far beyond that.
+        Bits can't agree: a value that FP16 rounds across a quantization step changes everything behind it. Where so
+        few layers are quantized that the two models hardly differ, FP16 has what it costs by itself.
         """
-        return all(1 - self.package[name] <= 2 * (1 - self.simulation[name]) for name in self.package)
+        return all(1 - self.package[name] <= max(1 - self.simulation[name], HALF_DISTANCE) for name in self.package)
 
 
 def check_simulation(directory: Path, artifacts: Sequence[Artifact], variants: Sequence[Variant],
@@ -360,21 +363,27 @@ def check_simulation(directory: Path, artifacts: Sequence[Artifact], variants: S
         frames: uint8 `[n, H, W, 3]` for every image size; a few are enough.
 
     Raises:
-        GateError: one differs by more than quantization noise.
+        GateError: one is further from the quantized model than that is from the float one.
     """
     pairs = [(a, v) for a, v in zip(artifacts, variants, strict=True) if a.precision == "int8"]
     found = {}
     for i, (artifact, variant) in enumerate(pairs):
         runner = open_mlpackage(directory / artifact.path, artifact.function, artifact)
-        found[artifact.name] = agreement = agreement_with_simulation(runner, variant,
-                                                                           frames[artifact.image_size])
+        agreement = agreement_with_simulation(runner, variant, frames[artifact.image_size])
+        found[artifact.name] = agreement
         if not agreement.ok:
             raise GateError(
                 f"{artifact.name} in {artifact.path} does not compute the quantized model that it was written from: "
-                f"cosines {dict(agreement.package)}, where that model itself has {dict(agreement.simulation)} with "
-                "the float one.", "This is a fault of the conversion, not of the images: please report it.")
+                f"its distances (1 - cosine) from that model are {distances(agreement.package)}, where that model's "
+                f"own from the float one are {distances(agreement.simulation)}.",
+                "FP16 costs this model more than INT8: try --coordinates fp32, or export --precision fp16 and see "
+                "how close that is. If it is close, please report this.")
         progress("comparing with the quantized model", i + 1, len(pairs))
     return found
+
+
+def distances(cosines: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {1 - value:.2g}" for name, value in cosines.items())
 
 
 def agreement_with_simulation(runner: MilRunner, variant: Variant, frames: np.ndarray) -> SimulationAgreement:
