@@ -59,7 +59,8 @@ class TensorType:
 
 @dataclass(frozen=True)
 class Operation:
-    """One operation: inputs are names of earlier results or constants, by parameter; outputs are typed names."""
+    """One operation: inputs are names of earlier results or constants, by parameter; outputs are typed names. One
+    without a name is called after its first output."""
 
     type: str
     name: str
@@ -320,8 +321,10 @@ def _operation(op: Any, weights: _Weights) -> Operation:
 
     inputs = {name: bound(argument) for name, argument in op.inputs.items()}
     inputs.update({name: (_constant(value, weights),) for name, value in op.attributes.items() if name != "name"})
-    name = op.attributes["name"].immediateValue.tensor.strings.values[0] if "name" in op.attributes else ""
-    return Operation(op.type, name, inputs, {o.name: _type(o.type) for o in op.outputs})
+    outputs = {o.name: _type(o.type) for o in op.outputs}
+    name = (op.attributes["name"].immediateValue.tensor.strings.values[0] if "name" in op.attributes
+            else next(iter(outputs), ""))
+    return Operation(op.type, name, inputs, outputs)
 
 
 def _feature(feature: Any) -> Feature:

@@ -10,19 +10,21 @@ import numpy as np
 import pytest
 import torch
 
-from veca_edge.checkpoint import Head
+from veca_edge.checkpoint import Head, load_checkpoint
 from veca_edge.converters.coreml import (
     CoremlOptions,
     check_export,
     mlpackages_from_variants,
     quantized_layers,
 )
+from veca_edge.converters.mil_graph import identifier
+from veca_edge.demo import demo_checkpoint
 from veca_edge.errors import EdgeError, GateError, MissingDependency
 from veca_edge.fidelity import cosine
 from veca_edge.inference import Variant, inference_weights
 from veca_edge.inference_model import InferenceModel
 from veca_edge.mlpackage import coremltools_for, read_mlpackage
-from veca_edge.runtime.mil import check_simulation, open_mlpackage
+from veca_edge.runtime.mil import SimulationAgreement, check_simulation, open_mlpackage
 from veca_edge.spec import ExportSpec, GraphSpec, ImageSize
 
 SIZE = ImageSize(32, 48)
@@ -52,8 +54,6 @@ def size_of(directory, path):
 @pytest.mark.parametrize("layout", ["tokens", "ane"])
 @pytest.mark.parametrize(("name", "core_count"), [("square", 16), ("prefixed", 32), ("wide_projected", 8)])
 def test_fp16_agrees_with_the_reference_vectors(data, tmp_path, name, core_count, layout):
-    from veca_edge.checkpoint import load_checkpoint
-
     vectors = np.load(data / f"{name}.npz")
     image = vectors["image"].astype(np.float32)
     spec = GraphSpec(core_count, ImageSize(*image.shape[2:]), 2, "tensor")
@@ -84,9 +84,17 @@ def test_int8_is_as_close_to_the_simulation_as_that_is_to_float(apple_packages):
     found = check_simulation(directory, artifacts["int8"], variants["int8"], {SIZE: frames(4)})
     assert set(found) == {a.name for a in artifacts["int8"]}
     for agreement in found.values():
+        assert agreement.ok
         assert min(agreement.simulation.values()) > 0.97
         for name in agreement.package:
             assert agreement.package[name] >= agreement.simulation[name]
+
+
+def test_the_gate_is_strict_above_what_fp16_costs():
+    assert SimulationAgreement({"cls": 0.999, "dense": 0.9999}, {"cls": 0.999, "dense": 0.9998}).ok
+    assert not SimulationAgreement({"cls": 0.9989, "dense": 0.9999}, {"cls": 0.999, "dense": 0.9998}).ok
+    assert SimulationAgreement({"cls": 0.999995}, {"cls": 0.999999}).ok  # hardly anything was quantized
+    assert not SimulationAgreement({"cls": 0.99998}, {"cls": 0.999999}).ok
 
 
 def test_another_function_is_not_what_was_quantized(apple_packages):
@@ -103,7 +111,7 @@ def test_codes_and_scales_on_disk_are_the_recipes(apple_packages, precision):
     for variant in variants[precision]:
         layers = quantized_layers(package.functions[f"cores_{variant.spec.core_count}"])
         for name, layer in variant.weights.linears.items():
-            q, key = layer.quantization, name.replace(".", "_")
+            q, key = layer.quantization, identifier(name)
             parts = [layers[k] for k in (key, f"{key}_queries", f"{key}_keys_values") if k in layers]
             np.testing.assert_array_equal(np.concatenate([p.codes for p in parts]), q.codes)
             # A power of two moves from k to q: heads of 32 channels.
@@ -119,6 +127,16 @@ def test_core_counts_share_their_weights(apple_packages, square, tmp_path):
     for precision, group in variants.items():
         alone, _ = written(tmp_path, group[-1].weights, group[-1].spec, precision)
         assert size_of(directory, artifacts[precision][0].path) < 1.05 * size_of(tmp_path, alone.path)
+
+
+def test_four_core_counts_take_hardly_more_room_than_one(absmax_quantized, tmp_path):
+    """The whole package of the bundled tiny model, program text included; int8 has the most text and least weights."""
+    weights = inference_weights(load_checkpoint(demo_checkpoint()))
+    variants = [Variant(GraphSpec(count, ImageSize(32, 32), outputs=("cls", "dense", "logits")), "int8",
+                        absmax_quantized(weights, count)) for count in (8, 16, 32, 64)]
+    (together, *_) = mlpackages_from_variants(variants, tmp_path, {})
+    (alone,) = mlpackages_from_variants(variants[-1:], tmp_path, {})
+    assert together.bytes <= 1.05 * alone.bytes
 
 
 def test_a_package_says_what_it_is(apple_packages, square):
@@ -229,8 +247,9 @@ def test_tiny_position_weights_keep_their_bits(square, tmp_path):
     blocks = tuple(b if b.position is None else replace(b, position=replace(
         b.position, weight=b.position.weight * 1e-4, bias=b.position.bias * 1e-4)) for b in weights.blocks)
     artifact, _ = written(tmp_path, replace(weights, blocks=blocks), GraphSpec(8, SIZE))
-    constants = read_mlpackage(tmp_path / artifact.path).functions["main"].constants
-    assert np.abs(constants["blocks_1_position_weight_0"].value).max() > 0.1
+    function = read_mlpackage(tmp_path / artifact.path).functions["main"]
+    (layer,) = (op for op in function.operations if op.name == "b1_position")
+    assert np.abs(function.constants[layer.inputs["weight"][0]].value).max() > 0.1
 
 
 # --------------------------------------------------------------------------------------- bad input

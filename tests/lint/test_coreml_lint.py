@@ -35,7 +35,7 @@ def test_float32_coordinates_and_tensor_input_are_named(square, tmp_path):
     (artifact,) = mlpackages_from_variants([variant], tmp_path, {}, CoremlOptions(coordinates="fp32"))
     found = {f.rule: f for f in lint_mlpackage(tmp_path / artifact.path)}
     assert set(found) == {"float32", "image-input"}
-    assert "blocks_1" in found["float32"].node
+    assert "b1_" in found["float32"].node
 
 
 def lint_program(tmp_path, write, shape=(1, 3, 4, 6), ios=18):
@@ -121,7 +121,7 @@ def test_functions_whose_weights_differ(square, absmax_quantized, tmp_path):
     variants = [Variant(GraphSpec(8, size), "fp16", weights), Variant(GraphSpec(16, size), "fp16", other)]
     artifacts = mlpackages_from_variants(variants, tmp_path, {})
     (finding,) = lint_mlpackage(tmp_path / artifacts[0].path)
-    assert (finding.rule, finding.node) == ("shared-weights", "blocks_1_fc1")
+    assert (finding.rule, finding.node) == ("shared-weights", "b1_fc1")
     assert "cores_8, cores_16" in finding.message
 
 

@@ -86,7 +86,7 @@ def mac(monkeypatch):
         return made
 
     devices = {unit: object.__new__(getattr(compute_device, kind)) for unit, kind in coreml.DEVICES.items()}
-    plan_of = {"blocks_0_qkv": ("ane", 0.7), "blocks_1_cos": ("cpu", 0.1), "softmax_0": ("ane", 0.2), "cls": None}
+    plan_of = {"b0_qkv": ("ane", 0.7), "b1_cos": ("cpu", 0.1), "b1_9": ("ane", 0.2), "cls": None}
     operations = [operation("ios18.const", "w"), *(operation("ios18.linear", name) for name in plan_of)]
     functions = {f"cores_{count}": compute_plan.MLModelStructureProgramFunction(
         [], compute_plan.MLModelStructureProgramBlock([], operations, [])) for count in (8, 16, 32)}
@@ -150,7 +150,7 @@ def test_a_profile_per_function_and_unit(bundle, mac, monkeypatch):
     assert len(first.details["cached_load_ms"]) == 1
     assert first.details["cost_share"] == pytest.approx({"ane": 0.9, "cpu": 0.1, "unknown": 0.0})
     assert first.details["operations"] == {"ane": 2, "cpu": 1, "unknown": 1}
-    assert first.details["placement"][1]["name"] == "blocks_1_cos"
+    assert first.details["placement"][1]["name"] == "b1_cos"
     stored = read_measurements(bundle)
     assert len(stored) == 4
     assert Measurement.from_json(json.loads(json.dumps(first.to_json()))) == first

@@ -34,6 +34,7 @@ from ..mlpackage import (
 from ..progress import Progress, silent
 from ..spec import ExportSpec, GraphSpec
 from .mil_graph import LAYOUTS, balanced, half_scale, identifier, mil_from_veca
+from .mil_text import shorten
 
 FOLDER = "apple"
 PURPOSE = "An export for the target apple"
@@ -149,7 +150,7 @@ def mlpackages_from_variants(variants: Sequence[Variant], directory: Path, metad
                 packages = {f"veca_{precision}": functions_of(group)}
             for name, functions in packages.items():
                 made = _merge(functions, single, Path(scratch) / "merged.mlpackage", options)
-                _describe(made, functions, metadata, options)
+                _finish(made, functions, metadata, options)
                 package = read_mlpackage(made)
                 _check_numbers(package, functions)
                 path = f"{FOLDER}/{name}.mlpackage"
@@ -209,13 +210,14 @@ def _merge(functions: Mapping[str, Variant], single: Mapping[str, Path], path: P
     return path
 
 
-def _describe(path: Path, functions: Mapping[str, Variant], metadata: Mapping[str, str],
-              options: CoremlOptions) -> None:
-    """Writes description, version and the user-defined strings, and describes every function's features.
+def _finish(path: Path, functions: Mapping[str, Variant], metadata: Mapping[str, str], options: CoremlOptions) -> None:
+    """Writes description, version and the user-defined strings, describes every function's features, and shortens the
+    programs.
 
     Merging drops what was set before, so this comes last.
     """
     model = read_specification(path)
+    shorten(model.mlProgram)
     first = next(iter(functions.values())).spec
     written = model.description.metadata
     counts = ", ".join(str(v.spec.core_count) for v in functions.values())

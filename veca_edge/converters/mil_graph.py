@@ -13,7 +13,8 @@ layer. Two layouts compute the same:
   plain reshape there, so the whole program has no transposes between input and output.
 
 A rotation is `x * cos + swapped_halves(x) * sin` with the sign in the sine: queries and keys go through it
-together.
+together. Core tokens stand in reverse in front of the patches, so that what leaves the last block, the first core
+token and the patches, is one slice.
 """
 
 from __future__ import annotations
@@ -197,6 +198,28 @@ class Channels(Tokens):
 LAYOUTS = {"tokens": Tokens, "ane": Channels}
 
 
+class Named:
+    """coremltools' builder, but an operation that is given no name is called after its block and a number (`b3_17`).
+
+    Names are most of a program's text, which every function of a package repeats.
+    """
+
+    def __init__(self, builder: Any):
+        self.builder, self.block, self.count = builder, "in", 0
+
+    def enter(self, block: str) -> None:
+        self.block, self.count = block, 0
+
+    def __getattr__(self, operator: str) -> Any:
+        def write(name: str | None = None, **inputs: Any) -> Var:
+            if name is None:
+                self.count += 1
+                name = f"{self.block}_{self.count}"
+            return getattr(self.builder, operator)(name=name, **inputs)
+
+        return write
+
+
 class Writer:
     """Writes one program. Holds what every part of it needs."""
 
@@ -204,7 +227,7 @@ class Writer:
         from coremltools.converters.mil import Builder
 
         config = weights.config
-        self.mb, self.weights, self.spec, self.config = Builder, weights, spec, config
+        self.mb, self.weights, self.spec, self.config = Named(Builder), weights, spec, config
         self.layout = LAYOUTS[layout]()
         self.quantize_activations = precision == "int8"
         self.quantize_weights = precision in ("int8", "w8")
@@ -212,7 +235,7 @@ class Writer:
         self.cores, self.batch = spec.core_count, spec.batch
         rows, columns = config.grid(*spec.image_size)
         self.patches = rows * columns
-        # The whole bank: functions of several core counts then share these constants and take a prefix.
+        # The whole bank: functions of several core counts then share these constants and take their last rows.
         self.bank = graph_constants(weights, replace(spec, core_count=config.core_bank, input="tensor"))
         config.check_core_count(spec.core_count)
         self.int8: Var | None = None  # the string constant, which no pass shares by itself
@@ -221,6 +244,10 @@ class Writer:
 
     def constant(self, array: np.ndarray, name: str) -> Var:
         return self.mb.const(val=half(array, name), name=name)
+
+    def core_rows(self, x: Var, axis: int) -> Var:
+        """This program's core tokens out of a constant of the whole bank, in reverse."""
+        return self.rows(x, x.shape[axis] - self.cores, x.shape[axis], axis)
 
     def per_batch(self, array: np.ndarray) -> np.ndarray:
         return np.repeat(array, self.batch, 0)
@@ -247,7 +274,7 @@ class Writer:
         mb, name, q = self.mb, identifier(layer.name), layer.quantization
         bias = half(layer.bias, layer.name)
         if q is None or not self.quantize_weights:
-            weight = mb.const(val=self.layout.weight(half(layer.weight, layer.name)), name=f"{name}_weight")
+            weight = mb.const(val=self.layout.weight(half(layer.weight, layer.name)), name=f"{name}_w")
             return self.layout.linear(mb, x, weight, bias, name)
         if self.quantize_activations:
             scale = half_scale(np.array(q.activation_scale), layer.name)[()]
@@ -257,7 +284,7 @@ class Writer:
             x = mb.dequantize(input=x, scale=scale, name=f"{name}_dq")
         scales = half_scale(q.weight_scale, layer.name)[:, None]
         weight = mb.constexpr_blockwise_shift_scale(data=self.layout.weight(q.codes), scale=self.layout.weight(scales),
-                                                    name=f"{name}_weight")
+                                                    name=f"{name}_w")
         return self.layout.linear(mb, x, weight, bias, name)
 
     def move_cores(self, raw: Any, x: Var, position: Linear) -> Var:
@@ -280,7 +307,7 @@ class Writer:
         mb = self.mb
         frequencies = np.kron(np.eye(2), 2 * np.pi / self.weights.periods).T  # [d / 2, 2]: x first, then y
         signed = np.concatenate([-frequencies, frequencies]).astype(self.float_type)
-        at = mb.tanh(x=raw, name=f"{name}_coordinates")
+        at = mb.tanh(x=raw, name=f"{name}_xy")
         angles = self.layout.linear(mb, at, self.layout.weight(signed), np.zeros(len(signed), self.float_type),
                                     f"{name}_angles")
         angles = self.layout.table(mb, angles)
@@ -302,29 +329,23 @@ class Writer:
         return mb.add(x=mb.mul(x=x, y=cos), y=mb.mul(x=swapped, y=sin))
 
     def leaving(self, x: Var, rows: BlockRows, axis: int) -> Var:
-        """Of C + N token rows, those that ask in this block and leave it."""
-        total, parts = self.cores + self.patches, []
-        if rows.patch_queries and rows.core_queries == self.cores:
-            return x
-        if rows.core_queries:
-            parts.append(self.rows(x, 0, rows.core_queries, axis))
-        if rows.patch_queries:
-            parts.append(self.rows(x, self.cores, total, axis))
-        return self.concat(parts, axis)
+        """Of C + N token rows, those that ask in this block and leave it: they are neighbours."""
+        stop = self.cores + self.patches if rows.patch_queries else self.cores
+        return self.rows(x, self.cores - rows.core_queries, stop, axis)
 
     # The blocks -------------------------------------------------------------------------------
 
     def first_queries(self, block: Block, rows: BlockRows, patches: Var) -> tuple[Var, Var, Var]:
         """q, k, v of block 0, where the rows of the core tokens are constants."""
         heads, width, axis = self.config.heads, self.config.hidden, self.layout.head_token_axis
-        core_qk, core_v = (self.constant(self.per_batch(self.layout.constant_heads(part, count)), name)
+        core_qk, core_v = (self.constant(self.per_batch(self.layout.constant_heads(part[::-1], count)), name)
                            for part, count, name in ((self.bank.core_qkv[:, :2 * width], 2 * heads, "core_qk"),
                                                      (self.bank.core_qkv[:, 2 * width:], heads, "core_v")))
-        core_qk, core_v = (self.rows(x, 0, self.cores, axis) for x in (core_qk, core_v))
+        core_qk, core_v = (self.core_rows(x, axis) for x in (core_qk, core_v))
         if not (rows.patch_queries or rows.patch_keys):
             q, k = self.mb.split(x=core_qk, num_splits=2, axis=1)
-            return self.rows(q, 0, rows.core_queries, axis), k, core_v
-        y = self.norm(patches, block.attn_gain, "blocks_0_norm_attn")
+            return self.leaving(q, rows, axis), k, core_v
+        y = self.norm(patches, block.attn_gain, "b0_norm1")
         qkv = self.layout.heads(self.mb, self.linear(y, block.qkv), 3 * heads)
         qk, v = self.mb.split(x=qkv, split_sizes=[2 * heads, heads], axis=1)
         qk = self.concat([core_qk, self.rotate(qk, *self.tables)], axis)
@@ -334,8 +355,8 @@ class Writer:
     def later_queries(self, i: int, block: Block, rows: BlockRows, x: Var, raw: Var) -> tuple[Var, Var, Var]:
         """q, k, v of a later block, where core tokens stand at coordinates that depend on the image."""
         layout, heads, width = self.layout, self.config.heads, self.config.hidden
-        y = self.norm(x, block.attn_gain, f"blocks_{i}_norm_attn")
-        core_tables = self.core_tables(raw, f"blocks_{i}")
+        y = self.norm(x, block.attn_gain, f"b{i}_norm1")
+        core_tables = self.core_tables(raw, f"b{i}")
         cos, sin = (self.concat(pair, layout.head_token_axis) for pair in zip(core_tables, self.tables, strict=True))
         everything = rows.core_queries == self.cores and rows.patch_queries and rows.patch_keys
         if everything:
@@ -369,7 +390,7 @@ class Writer:
             parts.append(layout.attention(mb, patch_q, core_k, core_v))
         mixed = layout.merge(mb, self.concat(parts, axis))
         x = mb.add(x=self.leaving(x, rows, layout.token_axis), y=self.linear(mixed, block.out))
-        y = self.linear(self.norm(x, block.ffn_gain, f"blocks_{i}_norm_ffn"), block.fc1)
+        y = self.linear(self.norm(x, block.ffn_gain, f"b{i}_norm2"), block.fc1)
         gate, value = mb.split(x=y, num_splits=2, axis=layout.channel_axis)
         return mb.add(x=x, y=self.linear(mb.mul(x=mb.silu(x=gate), y=value), block.fc2))
 
@@ -421,23 +442,26 @@ class Writer:
     def write(self, image: Var, probabilities: bool) -> tuple[Var, ...]:
         layout, config = self.layout, self.config
         patches = self.embed(image)
-        cores = self.constant(self.per_batch(layout.constant(self.bank.cores)), "cores")
-        x = self.concat([self.rows(cores, 0, self.cores, layout.token_axis), patches], layout.token_axis)
-        raw: Any = self.per_batch(layout.constant(self.bank.core_coordinates[:self.cores])).astype(self.float_type)
+        cores = self.constant(self.per_batch(layout.constant(self.bank.cores[::-1])), "cores")
+        x = self.concat([self.core_rows(cores, layout.token_axis), patches], layout.token_axis)
+        coordinates = self.bank.core_coordinates[:self.cores][::-1]
+        raw: Any = self.per_batch(layout.constant(coordinates)).astype(self.float_type)
         self.tables = self.patch_tables()
         for i, (block, rows) in enumerate(zip(self.weights.blocks, block_rows(self.spec, config.layers), strict=True)):
+            self.mb.enter(f"b{i}")
             if block.position is None:
                 queries = self.first_queries(block, rows, patches)
             else:
                 raw = self.move_cores(raw, x, block.position)
                 queries = self.later_queries(i, block, rows, x, raw)
             x = self.finish_block(i, block, rows, x, *queries)
+        self.mb.enter("out")
         return self.outputs(x, probabilities)
 
 
 def identifier(name: str) -> str:
-    """A layer's name as MIL allows it."""
-    return name.replace(".", "_")
+    """A layer's name as MIL allows it, and short: `b3_fc1` is `blocks.3.fc1`."""
+    return name.replace("blocks.", "b").replace(".", "_")
 
 
 def mil_from_veca(weights: InferenceWeights, spec: GraphSpec, precision: str, ios: int, layout: str = "tokens",

@@ -158,8 +158,8 @@ def _shared_weights(package: MlPackage) -> Iterator[Finding]:
     places: dict[tuple[str, tuple[int, ...], str], dict[int, str]] = {}
     layers: dict[str, dict[int, str]] = {}
     for function in package.functions.values():
-        for name, constant in _stored(function):
-            if constant.value.nbytes < SHARED_BYTES:
+        for name, constant in _written(function):
+            if constant.offset is None or constant.value.nbytes < SHARED_BYTES:
                 continue
             digest = hashlib.sha256(constant.value.tobytes()).hexdigest()
             places.setdefault((constant.dtype, constant.value.shape, digest), {})[constant.offset] = name
@@ -184,9 +184,8 @@ def _numbers(package: MlPackage) -> Iterator[Finding]:
     for function in package.functions.values():
         constants = function.constants
         scales = {id(_constant(op, "scale", constants)) for op in function.operations if "scale" in op.inputs}
-        scalars = ((name, c) for name, c in constants.items() if c.offset is None)
-        for name, constant in (*_stored(function), *scalars):
-            if constant.dtype != "FLOAT16" or constant.offset in seen or name.endswith("epsilon_0"):
+        for name, constant in _written(function):
+            if constant.dtype != "FLOAT16" or constant.offset in seen:
                 continue
             if constant.offset is not None:
                 seen.add(constant.offset)
@@ -203,12 +202,12 @@ def _numbers(package: MlPackage) -> Iterator[Finding]:
                               "IEEE 754-2019, 3.4 (binary16)")
 
 
-def _stored(function: Function) -> Iterator[tuple[str, Constant]]:
-    """Every array in the weights file that a function refers to, with a name for it."""
+def _written(function: Function) -> Iterator[tuple[str, Constant]]:
+    """Every constant of a function, with a name for it; `offset` is None for those outside of the weights file."""
     for op in function.operations:
         for parameter, bound in op.inputs.items():
             for constant in bound:
-                if isinstance(constant, Constant) and constant.offset is not None:
+                if isinstance(constant, Constant):
                     name = next(iter(op.outputs), op.name)
                     yield (name if op.type == "const" else f"{name}.{parameter}"), constant
 
