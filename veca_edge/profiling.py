@@ -24,8 +24,9 @@ class ProfileRequest:
         seconds: of each round, or of one engine's run on a board.
         rounds: processes per variant, interleaved (`cpu`, `apple`).
         threads, sustained_seconds: of the target `cpu`; see `ProfileOptions`.
-        device, layers, lock_clocks: of the target `jetson`: where its engines were built; see `BoardOptions`.
-        units: of the target `apple`; see `CoremlProfileOptions`.
+        device: where its engines were built (`jetson`), or a connected `iphone` or `ipad[:NAME]` (`apple`).
+        layers, lock_clocks: of the target `jetson`; see `BoardOptions`.
+        units, team: of the target `apple`; see `CoremlProfileOptions` and `RemoteOptions`.
         again: also measure what has been measured before.
     """
 
@@ -40,14 +41,19 @@ class ProfileRequest:
     layers: bool = False
     lock_clocks: bool = False
     units: tuple[str, ...] = ()
+    team: str | None = None
     again: bool = False
 
 
-# What only one target understands, as the command line calls it.
-OPTIONS_OF_TARGET = {
-    "cpu": {"threads": "--threads", "sustained_seconds": "--sustained"},
-    "jetson": {"device": "--device", "layers": "--layers", "lock_clocks": "--lock-clocks"},
-    "apple": {"units": "--units"},
+# What not every target understands, as the command line calls it, and who does.
+TARGETS_OF_OPTION = {
+    "threads": ("--threads", ("cpu",)),
+    "sustained_seconds": ("--sustained", ("cpu",)),
+    "device": ("--device", ("jetson", "apple")),
+    "layers": ("--layers", ("jetson",)),
+    "lock_clocks": ("--lock-clocks", ("jetson",)),
+    "units": ("--units", ("apple",)),
+    "team": ("--team", ("apple",)),
 }
 
 
@@ -60,10 +66,11 @@ def profile(request: ProfileRequest, progress: Progress = silent, on_log: Log = 
     bundle = open_bundle(request.bundle)
     check_options(request, bundle.spec.target)
     artifacts = chosen(bundle, request)
+    if bundle.spec.target == "apple":
+        measure = on_mac if request.device is None else on_connected_device
+        return bundle, measure(bundle, artifacts, request, progress)
     if request.device is not None or any(a.format == "engine" for a in artifacts):
         return bundle, on_board(bundle, artifacts, request, progress, on_log)
-    if bundle.spec.target == "apple":
-        return bundle, on_mac(bundle, artifacts, request, progress)
     options = replace(ProfileOptions(), again=request.again, **given(request, "seconds", "rounds", "threads",
                                                                      "sustained_seconds"))
     return bundle, profile_bundle(bundle, options, artifacts, progress)
@@ -92,6 +99,20 @@ def on_mac(bundle: Bundle, artifacts: list[Artifact], request: ProfileRequest, p
     return Profile(this_machine(("coremltools",)), tuple(profile_packages(bundle, options, artifacts, progress)))
 
 
+def on_connected_device(bundle: Bundle, artifacts: list[Artifact], request: ProfileRequest,
+                        progress: Progress) -> Profile:
+    """Core ML packages, on an iPhone or iPad that is connected to this Mac."""
+    from .profiles.coreml import RemoteOptions, device_and_name, profile_on_device
+
+    if request.seconds is not None or request.rounds is not None:
+        raise EdgeError("On a connected device predictions are counted, not timed: --seconds and --rounds say nothing.",
+                        "Leave them out.")
+    kind, name = device_and_name(request.device or "")
+    options = RemoteOptions(kind, name, request.team or "", **given(request, "units"))
+    measured = profile_on_device(bundle, options, artifacts, progress)
+    return Profile(measured[0].machine, tuple(measured))
+
+
 def given(request: ProfileRequest, *names: str) -> Mapping[str, Any]:
     """Those of the named options that were given; the others keep the target's own defaults."""
     return {name: value for name in names if (value := getattr(request, name)) not in (None, ())}
@@ -99,11 +120,13 @@ def given(request: ProfileRequest, *names: str) -> Mapping[str, Any]:
 
 def check_options(request: ProfileRequest, target: str) -> None:
     """An option of another target is a mistake, not something to ignore."""
-    for owner, names in OPTIONS_OF_TARGET.items():
-        for name, option in names.items():
-            if owner != target and getattr(request, name):
-                raise EdgeError(f"{option} is for bundles of the target '{owner}'; this one is for '{target}'.",
-                                "Leave it out.")
+    for name, (option, owners) in TARGETS_OF_OPTION.items():
+        if target not in owners and getattr(request, name):
+            raise EdgeError(f"{option} is for bundles of the target {' or '.join(map(repr, owners))}; this one is for "
+                            f"'{target}'.", "Leave it out.")
+    if request.team and request.device is None:
+        raise EdgeError("--team signs the runner app on a connected device, but no --device was given.",
+                        "Add --device iphone, or leave it out.")
 
 
 def chosen(bundle: Bundle, request: ProfileRequest) -> list[Artifact]:

@@ -58,7 +58,8 @@ def test_a_board_that_is_not_there(veca_edge, jetson_bundle):
 def test_options_of_other_targets(veca_edge, bundle, jetson_bundle):
     for where, words in ((bundle, ["--device", "local"]), (bundle, ["--layers"]), (bundle, ["--lock-clocks"]),
                          (bundle, ["--units", "ane"]), (jetson_bundle, ["--units", "ane"]),
-                         (jetson_bundle, ["--sustained", "5m"]), (jetson_bundle, ["--threads", "2"])):
+                         (bundle, ["--team", "T"]), (jetson_bundle, ["--sustained", "5m"]),
+                         (jetson_bundle, ["--threads", "2"])):
         ended = veca_edge("profile", where, *words)
         assert ended.code == 2
         assert f"{words[0]} is for bundles of the target" in ended.err

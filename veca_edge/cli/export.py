@@ -76,6 +76,9 @@ def export(
         "--separate", help="apple: one package per core count instead of one for all.")] = False,
     layout: Annotated[str | None, typer.Option(
         metavar="NAME", help="apple: tokens, or ane: 1x1 convolutions.", show_default="tokens")] = None,
+    coordinates: Annotated[str | None, typer.Option(
+        metavar="NAME", help="apple: the core tokens' positions in fp16, or fp32, which the Neural Engine lacks.",
+        show_default="fp16")] = None,
     classifier: Annotated[bool, typer.Option(
         "--classifier", help="apple: add the outputs label and label_probs.")] = False,
     threads: options.Threads = None,
@@ -98,7 +101,7 @@ def export(
         jetson = {"--device": device, "--jetpack": jetpack, "--tensorrt": tensorrt,
                   "--elastic": elastic or None}
         apple = {"--ios": ios, "--default-cores": default_cores, "--separate": separate or None, "--layout": layout,
-                 "--classifier": classifier or None}
+                 "--coordinates": coordinates, "--classifier": classifier or None}
         refuse_foreign_options(target, {"jetson": jetson, "apple": apple})
         if device and (jetpack or tensorrt):
             raise EdgeError("A board was given with --device, and a version for it.",
@@ -115,7 +118,7 @@ def export(
             calibration_method=calibration_method, seed=seed, evaluation=evaluation,
             min_cosine=min_cosine, force=force, threads=threads, measure=measure,
             target_options=target_options(target, jetpack, tensorrt, elastic, ios, default_cores, separate, layout,
-                                          classifier))
+                                          coordinates, classifier))
         built = None
         with terminal.progress() as progress:
             if device is None:
@@ -141,7 +144,8 @@ def refuse_foreign_options(target: str, given: dict[str, dict[str, object]]) -> 
 
 
 def target_options(target: str, jetpack: str | None, tensorrt: str | None, elastic: bool, ios: int | None,
-                   default_cores: int | None, separate: bool, layout: str | None, classifier: bool) -> object:
+                   default_cores: int | None, separate: bool, layout: str | None, coordinates: str | None,
+                   classifier: bool) -> object:
     """The options of the one target that is asked for, or None for its defaults."""
     if target == "jetson":
         from ..converters.tensorrt import TensorrtOptions
@@ -155,7 +159,7 @@ def target_options(target: str, jetpack: str | None, tensorrt: str | None, elast
         from ..converters.coreml import CoremlOptions
 
         return CoremlOptions(ios=ios or 18, default_cores=default_cores, separate=separate,
-                             layout=layout or "tokens", classifier=classifier)
+                             layout=layout or "tokens", coordinates=coordinates or "fp16", classifier=classifier)
     return None
 
 

@@ -31,19 +31,22 @@ def profile(
     threads: Annotated[int | None, typer.Option(
         min=1, help="cpu: threads.", show_default="one per physical core")] = None,
     device: Annotated[str | None, typer.Option(
-        metavar="DEVICE", help="jetson: local, or ssh://[user@]host[:port], where the engines were built.")] = None,
+        metavar="DEVICE", help="jetson: local, or ssh://[user@]host[:port], where the engines were built; apple: "
+                               "iphone or ipad[:NAME], connected to this Mac.")] = None,
     layers: Annotated[bool, typer.Option("--layers", help="jetson: also the time of every layer.")] = False,
     lock_clocks: Annotated[bool, typer.Option(
         "--lock-clocks", help="jetson: lock the clocks meanwhile, and put them back; needs root there.")] = False,
     units: Annotated[str, typer.Option(
         metavar="LIST", help="apple: cpu, gpu, ane, all.", show_default="all")] = "",
+    team: Annotated[str | None, typer.Option(
+        metavar="ID", help="apple: the developer team that signs the runner app on the device.")] = None,
     json: options.Json = False,
     debug: options.Debug = False,
 ) -> None:
     """Measure latency and memory of every variant.
 
-    Interleaved, each in a process of its own, on this machine or on the board that --device names. Measurements
-    are kept in the bundle; a profile that was interrupted goes on where it stopped.
+    Interleaved, each in a process of its own, on this machine or on what --device names. Measurements are kept in
+    the bundle; a profile that was interrupted goes on where it stopped.
     """
     with command(json, debug) as terminal:
         from ..budget import parse_seconds
@@ -53,7 +56,7 @@ def profile(
         request = ProfileRequest(
             bundle, options.core_counts(cores), options.names(precision, "--precision"), seconds, rounds, threads,
             parse_seconds(sustained) if sustained else None, device, layers, lock_clocks,
-            options.names(units, "--units"), again)
+            options.names(units, "--units"), team, again)
         with terminal.progress() as progress:
             opened, result = measure(request, progress, terminal.log)
         show(terminal, opened, result)
@@ -69,8 +72,8 @@ def show(terminal: Terminal, bundle: Bundle, result: Profile) -> None:
     compared = verdicts(measurements)
     if measurements:
         threads = measurements[0].threads
-        terminal.say(f"{machine.name}, {machine.usable_cores} of {machine.cores} cores usable"
-                     + (f", {threads} threads" if threads else ""))
+        cores = f", {machine.usable_cores} of {machine.cores} cores usable" if machine.cores else ""
+        terminal.say(f"{machine.name}{cores}" + (f", {threads} threads" if threads else ""))
         several = len(bundle.image_sizes) > 1
         for size in bundle.image_sizes:
             here = [m for m in measurements if m.image_size == size]

@@ -32,6 +32,7 @@ from .measurement import Measurement, measurement_of, utc_now
 from .store import save_measurement
 
 WORKER_TIMEOUT = 1800.0
+CONNECTED_DEVICES = ("iphone", "ipad")
 DEVICES = {"cpu": "MLCPUComputeDevice", "gpu": "MLGPUComputeDevice", "ane": "MLNeuralEngineComputeDevice"}
 
 
@@ -53,11 +54,16 @@ class CoremlProfileOptions:
     warmup_seconds: float = 0.5
 
     def __post_init__(self) -> None:
-        for unit in self.units:
-            if unit not in COMPUTE_UNITS:
-                raise unknown_name("compute unit", unit, COMPUTE_UNITS)
+        check_units(self.units)
         if self.rounds < 2:
             raise EdgeError(f"{self.rounds} rounds can't tell a cold load from a cached one.", "Give 2 or more.")
+
+
+def check_units(units: Sequence[str]) -> None:
+    """Raises `EdgeError` for a compute unit that there isn't."""
+    for unit in units:
+        if unit not in COMPUTE_UNITS:
+            raise unknown_name("compute unit", unit, COMPUTE_UNITS)
 
 
 @dataclass(frozen=True)
@@ -225,7 +231,8 @@ class RemoteOptions:
     Attributes:
         device: `iphone` or `ipad`.
         name: which one, where several are connected.
-        development_team: the Apple developer team that signs coremltools' runner app.
+        development_team: the ID of the Apple developer team that signs coremltools' runner app; empty where Xcode's
+            own choice will do.
         iterations: predictions per variant and unit; loads: how often each is loaded.
     """
 
@@ -235,6 +242,17 @@ class RemoteOptions:
     units: tuple[str, ...] = ("all",)
     iterations: int = 100
     loads: int = 3
+
+    def __post_init__(self) -> None:
+        check_units(self.units)
+        if self.device not in CONNECTED_DEVICES:
+            raise unknown_name("kind of device", self.device, CONNECTED_DEVICES)
+
+
+def device_and_name(text: str) -> tuple[str, str | None]:
+    """`iphone`, or `iphone:My Phone`, as the kind of device and its name."""
+    kind, _, name = text.partition(":")
+    return kind.strip().lower(), name.strip() or None
 
 
 def profile_on_device(bundle: Bundle, options: RemoteOptions, artifacts: Sequence[Artifact] | None = None,
@@ -246,7 +264,7 @@ def profile_on_device(bundle: Bundle, options: RemoteOptions, artifacts: Sequenc
     """
     import asyncio
 
-    check_mac("Profiling on a connected device")
+    check_mac("Profiling on a connected iPhone or iPad, through Xcode,")
     artifacts = [a for a in (bundle.artifacts if artifacts is None else artifacts) if a.format == "mlpackage"]
     return asyncio.run(_profile_on_device(bundle, options, artifacts, progress))
 
@@ -263,8 +281,8 @@ async def _profile_on_device(bundle: Bundle, options: RemoteOptions, artifacts: 
             credentials=AppSigningCredentials(development_team=options.development_team))
     except Exception as error:
         raise EdgeError(f"The runner app can't be built or started on {device.name}: {error}",
-                        "Give the team of your Apple developer account, and turn on the device's Developer Mode.",
-                        ) from error
+                        "Give the team of your Apple developer account with --team, and turn on the device's "
+                        "Developer Mode.") from error
     machine = device_machine(this_machine(("coremltools",)), device)
     measured = []
     for i, (artifact, unit) in enumerate((a, u) for a in artifacts for u in options.units):
@@ -295,8 +313,6 @@ def connected_device(options: RemoteOptions) -> Any:
     """The one connected device of the kind, or the named one."""
     from coremltools.models.ml_program.experimental.remote_device import Device, DeviceType
 
-    if options.device not in ("iphone", "ipad"):
-        raise unknown_name("kind of device", options.device, ("iphone", "ipad"))
     try:
         found = Device.get_connected_devices(DeviceType(options.device))
     except Exception as error:
