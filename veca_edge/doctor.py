@@ -100,6 +100,9 @@ def _common() -> Iterable[Check]:
     yield package("all", "nncf", "export")
     for name in ("matplotlib", "jinja2"):
         yield package("all", name, "report", needed=False, purpose="veca-edge report")
+    opencv = next((name for name in ("opencv-python", "opencv-contrib-python") if _installed(name)),
+                  "opencv-python-headless")
+    yield package("all", opencv, "camera", "cv2", needed=False, purpose="veca-edge run --source with videos and cameras")
 
 
 def _cpu() -> Iterable[Check]:

@@ -13,7 +13,7 @@ def agreement(loss: float) -> Agreement:
     return Agreement(4, statistics, statistics, 0.75, None)
 
 
-def test_sensitivity(veca_edge, checkpoint, bundle, monkeypatch):
+def test_sensitivity(veca_edge, checkpoint, bundle, monkeypatch, tmp_path):
     asked = []
 
     def measured(request, path, count, progress):
@@ -31,6 +31,16 @@ def test_sensitivity(veca_edge, checkpoint, bundle, monkeypatch):
     assert f"veca-edge export {checkpoint} --calibration photos --cores 8,16" in ended.out
     request, path, count = asked[-1]
     assert (request.core_counts, request.checkpoint, path, count) == ((8, 16), checkpoint, None, 4)
+
+    drawn = tmp_path / "layers.svg"
+    ended = veca_edge("sensitivity", checkpoint, "--plot", drawn)
+    assert ended.code == 0
+    assert f"Wrote {drawn}" in ended.out
+    assert "</svg>" in drawn.read_text()
+    asked_before = len(asked)
+    ended = veca_edge("sensitivity", checkpoint, "--plot", tmp_path / "layers.gif")
+    assert (ended.code, len(asked)) == (2, asked_before)
+    assert ".svg, .png, .pdf" in ended.err
 
     found = veca_edge("sensitivity", bundle, "--json").json
     assert found["layers"][1]["agreement"]["16"]["images"] == 4

@@ -34,6 +34,8 @@ def sensitivity(
     labels: options.Labels = None,
     heads: options.Heads = None,
     rope_zero: options.RopeZero = None,
+    plot: Annotated[Path | None, typer.Option(
+        metavar="FILE", help="Draw it as well: .svg, .png or .pdf.", show_default=False)] = None,
     json: options.Json = False,
     debug: options.Debug = False,
 ) -> None:
@@ -43,6 +45,10 @@ def sensitivity(
         if bundle is None and checkpoint is not None:
             raise EdgeError(f"--checkpoint goes with a bundle, and {path or 'nothing'} is none.",
                             "Give the checkpoint itself as the argument.")
+        if plot is not None:
+            from ..report.sensitivity import check_plot
+
+            check_plot(plot)
         source = checkpoint if bundle is not None else path
         counts = options.core_counts(cores) if cores else () if bundle else (16,)
         size = options.one_image_size(image_size)
@@ -58,6 +64,11 @@ def sensitivity(
         with terminal.progress() as progress:
             found = measure(request, bundle, count, progress)
         show(terminal, found)
+        if plot is not None:
+            from ..report.sensitivity import plot_sensitivity
+
+            plot_sensitivity(found.layers, found.images, plot)
+            terminal.say(f"Wrote {plot}", "green")
         given = () if source is None else (source, "--calibration", calibration or "IMAGES")
         terminal.next(quoted("veca-edge", "export", *given, "--cores", ",".join(map(str, found.core_counts))))
 
