@@ -102,7 +102,7 @@ def _common() -> Iterable[Check]:
         yield package("all", name, "report", needed=False, purpose="veca-edge report")
     opencv = next((name for name in ("opencv-python", "opencv-contrib-python") if _installed(name)),
                   "opencv-python-headless")
-    yield package("all", opencv, "camera", "cv2", needed=False, purpose="veca-edge run --source with videos and cameras")
+    yield package("all", opencv, "camera", "cv2", needed=False, purpose="videos and cameras in veca-edge run")
 
 
 def _cpu() -> Iterable[Check]:

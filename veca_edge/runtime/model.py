@@ -74,7 +74,8 @@ def chosen_artifacts(bundle: Bundle, core_counts: Sequence[int] | None, precisio
     runnable = [a for a in bundle.artifacts if a.format == wanted]
     if not runnable:
         raise EdgeError(f"The bundle {bundle.directory} holds no {wanted} to run.",
-                        "Build the engines on the board first: veca-edge build (or sh build.sh there)." if wanted == "engine" else None)
+                        "Build the engines on the board first: veca-edge build (or sh build.sh there)."
+                        if wanted == "engine" else None)
     precision = precision or bundle.spec.precisions[0]
     image_size = image_size or bundle.spec.image_sizes[0]
     fitting = {a.core_count: a for a in runnable if a.precision == precision and a.image_size == image_size}
