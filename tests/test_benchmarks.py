@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from benchmarks import claims, peers, readme, scaling
+from benchmarks import claims, governor, peers, readme, scaling
 from benchmarks.common import absmax_quantized, hard_twin, interleaved, linear_of, random_images, write_result
 from benchmarks.dense_vit import TOKENS, dense_checkpoint, onnx_from_dense
 from benchmarks.toolchains import Task, ours
@@ -126,3 +126,45 @@ def test_a_candidate_that_computes_something_else_stops_the_benchmark(demo, tmp_
     peers.check(candidate, {"cls": 1.0, "dense": 1.0, "largest_difference": 1e-6})
     with pytest.raises(SystemExit, match="differs from the reference"):
         peers.check(candidate, {"cls": 1.0, "dense": 1.0, "largest_difference": 0.01})
+
+
+def test_the_governor_is_given_a_budget_that_can_be_held():
+    beside = {8: [100.0] * 19 + [120.0], 64: [140.0] * 20}
+    budget = governor.chosen_budget(beside)
+    assert budget == pytest.approx(1.05 * 101.0)
+    assert governor.within(beside[8], budget) == 0.95
+    with pytest.raises(SystemExit, match="nothing to govern"):
+        governor.chosen_budget({8: [100.0] * 20, 64: [104.0] * 20})
+
+
+def test_what_the_governor_promises_is_counted_after_settling():
+    # A frame every 0.1 s: 64 cores alone; beside the competitor 16, then 8, and 2 of its 50 settled frames late.
+    frames = [governor.Timed(t / 10, 64 if t < 105 or t >= 210 else 16 if t < 112 else 8,
+                             50.0 if t not in (103, 104, 160, 170) else 90.0) for t in range(300)]
+    moves = [10.5, 11.2, 20.95]
+    spans = (("alone", 0.0, 10.0), ("beside", 10.0, 20.0), ("alone again", 20.0, 30.0))
+    alone, beside, again = (governor.phase_of(name, frames, moves, start, stop, 5.0, 60.0, 8)
+                            for name, start, stop in spans)
+    assert (alone.frames, alone.within_budget, alone.core_count, alone.switches_per_second) == (50, 1.0, 64, 0.0)
+    assert (beside.frames, beside.within_budget, beside.missed_at_smallest) == (50, 0.96, 0.04)
+    assert (beside.lowest, beside.highest, beside.core_count, beside.switches_per_second) == (8, 64, 8, 0.0)
+    assert (again.lowest, again.core_count) == (8, 64)
+    found = governor.findings(alone, beside, again)
+    assert {name: kept for name, (kept, _) in found.items()} == dict.fromkeys(("within", "steady", "down", "up"), True)
+    assert found["within"][1] == "98.7% of 150 frames within the budget after settling"
+    worse = governor.findings(alone, governor.phase_of("beside", frames, [15.0 + i / 2 for i in range(10)], 10.0, 20.0,
+                                                       5.0, 45.0, 8), beside)
+    assert {name: kept for name, (kept, _) in worse.items()} == {
+        "within": False, "steady": False, "down": True, "up": False}
+    with pytest.raises(SystemExit, match="No frame"):
+        governor.phase_of("short", frames, [], 28.0, 30.0, 5.0, 60.0, 8)
+
+
+def test_the_governor_beside_a_real_process(tmp_path):
+    """The smallest run there is: the bundle, the competitor and the phases are real; the times are not looked at."""
+    bundle = governor.made_bundle(TINY, ImageSize(32, 32), [8, 64], tmp_path)
+    assert bundle.core_counts == (8, 64)
+    frames, decisions, changes = governor.governed(bundle, 1, 1, (0.2, 0.2, 0.2), 1e-6, governor.demo_evaluation())
+    assert 0 < changes[0] < changes[1] < frames[-1].at
+    assert (decisions[0].before, decisions[0].after) == (64, 8)
+    assert set(governor.latencies(bundle, 1, 2, next(governor.demo_evaluation().rglob("*.jpg")))) == {8, 64}
