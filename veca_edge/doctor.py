@@ -17,7 +17,7 @@ from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from .profiles.machine import cpu_flags, int8_instructions
+from .processor import cpu_flags, int8_instructions
 
 PYTHONS = ((3, 10), (3, 12))
 TORCHES = ((2, 7), (2, 13))

@@ -4,7 +4,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from veca_edge.profiles.machine import Machine, cpu_flags, int8_instructions, this_machine
+from veca_edge.processor import cpu_flags, int8_instructions
+from veca_edge.profiles.machine import Machine, this_machine
 from veca_edge.profiles.measurement import Measurement, Sustained, Window
 from veca_edge.spec import ImageSize
 
@@ -68,23 +69,6 @@ def test_a_machine_is_known_by_its_hardware_not_by_versions():
     assert replace(here, int8="other").machine_id != here.machine_id  # virtual machines often hide the model's name
     assert here.int8 == int8_instructions(here.architecture, cpu_flags())
     assert Machine.from_json(json.loads(json.dumps(here.to_json()))) == here
-
-
-@pytest.mark.parametrize(("architecture", "flags", "name"), [
-    ("x86_64", {"avx2", "avx512bw", "avx512_vnni"}, "AVX-512 VNNI"),
-    ("x86_64", {"avx2", "avx_vnni"}, "AVX-VNNI"),
-    ("x86_64", {"avx512_vnni", "amx_int8"}, "AMX"),
-    ("x86_64", {"avx2", "avx512bw"}, "AVX-512 without VNNI"),
-    ("AMD64", {"avx2"}, "AVX2 without VNNI"),
-    ("x86_64", {"sse4_2"}, "no AVX2"),
-    ("x86_64", set(), ""),
-    ("aarch64", {"asimd", "asimddp", "i8mm"}, "NEON i8mm"),
-    ("aarch64", {"asimd", "asimddp"}, "NEON dot products"),
-    ("arm64", {"FEAT_DotProd"}, "NEON dot products"),
-    ("aarch64", {"asimd"}, "NEON without dot products"),
-])
-def test_int8_instructions(architecture, flags, name):
-    assert int8_instructions(architecture, frozenset(flags)) == name
 
 
 def test_refuses_a_measurement_without_samples():

@@ -64,7 +64,9 @@ class CpuDialect(Dialect):
         g, q = self.g, layer.quantization
         with g.within(short(layer.name)):
             return g("MatMulIntegerToFloat", codes, g.constant("codes", q.codes.T), scale,
-                     self.array("weight_scale", q.weight_scale), zero, None,  # the weights' zero point: 0
+                     self.array("weight_scale", q.weight_scale), zero,
+                     # Where ONNX Runtime rewrites the weights as uint8 it cannot rewrite a zero point twice.
+                     g.constant("weight_zero_point", np.array(0, np.int8), shared=False),
                      self.array("bias", layer.bias), domain=MICROSOFT, dtype=ir.DataType.FLOAT,
                      shape=[self.batch, tokens, len(layer.bias)])
 

@@ -66,9 +66,11 @@ class Graph:
             value.name = f"{node}.{i}"
         return values
 
-    def constant(self, name: str, array: np.ndarray) -> ir.Value:
-        """An initializer. The same content under another name is not stored twice."""
+    def constant(self, name: str, array: np.ndarray, shared: bool = True) -> ir.Value:
+        """An initializer. The same content under another name is not stored twice, unless it must not be `shared`."""
         array = np.ascontiguousarray(array)
+        if not shared:
+            return self.tape.initializer(ir.tensor(array, name=self._name(name)))
         key = (array.shape, array.dtype.str, array.tobytes())
         if key not in self._constants:
             tensor = ir.tensor(array, name=self._name(name))

@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
-import re
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+from ..processor import cpu_flags, int8_instructions
 
 
 @dataclass(frozen=True)
@@ -86,34 +87,6 @@ def this_machine(packages: tuple[str, ...] = ()) -> Machine:
         identity=_identity(),
         int8=int8_instructions(platform.machine(), cpu_flags()),
     )
-
-
-def cpu_flags() -> frozenset[str]:
-    """The CPU's features as the system names them; empty where it does not say."""
-    if platform.system() == "Darwin":
-        command = ["/usr/sbin/sysctl", "-a"]
-        text = subprocess.run(command, capture_output=True, text=True, check=False).stdout
-        return frozenset(re.findall(r"^hw\.optional\.(?:arm\.)?(\w+): 1$", text, re.MULTILINE))
-    line = re.search(r"^(?:flags|Features)\s*:(.*)$", _text_of("/proc/cpuinfo"), re.MULTILINE)
-    return frozenset(line[1].split()) if line else frozenset()
-
-
-# What a system calls the features that matter, best first, and the field's name for them.
-_X86 = (("amx_int8", "AMX"), ("avx512_vnni", "AVX-512 VNNI"), ("avx_vnni", "AVX-VNNI"),
-        ("avx512bw", "AVX-512 without VNNI"), ("avx2", "AVX2 without VNNI"))
-_ARM = (("i8mm", "NEON i8mm"), ("FEAT_I8MM", "NEON i8mm"), ("asimddp", "NEON dot products"),
-        ("FEAT_DotProd", "NEON dot products"))
-
-
-def int8_instructions(architecture: str, flags: frozenset[str]) -> str:
-    """The best that a CPU has for INT8 products; empty where `flags` says nothing."""
-    arm = architecture.lower() in ("arm64", "aarch64")
-    for flag, name in _ARM if arm else _X86:
-        if flag in flags:
-            return name
-    if not flags:
-        return ""
-    return "NEON without dot products" if arm else "no AVX2"
 
 
 def _digest(*parts: str) -> str:
