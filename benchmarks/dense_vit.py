@@ -46,6 +46,8 @@ def onnx_from_dense(weights: InferenceWeights, spec: GraphSpec) -> ir.Model:
     for i, (block, rows) in enumerate(zip(weights.blocks, block_rows(spec, d.config.layers), strict=True)):
         with g.within(f"blocks.{i}"):
             q, k, v = later_queries(d, block, rows, x, origin)
+            if rows.all_queries:
+                q = d.select(q, rows, d.token_axis)
             (mixed,) = d.linears(d.merge_heads([d.attention(q, k, v)]), d.leaving(rows), [block.out])
             x = g("Add", d.select(x, rows), mixed)
             halves = [block.fc1.rows(0, half, f"{block.fc1.name}.gate"),
