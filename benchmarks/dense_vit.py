@@ -48,6 +48,7 @@ def onnx_from_dense(weights: InferenceWeights, spec: GraphSpec) -> ir.Model:
             q, k, v = later_queries(d, block, rows, x, origin)
             if rows.all_queries:
                 q = d.select(q, rows, d.token_axis)
+                q.shape = ir.Shape([d.batch, d.leaving(rows), d.config.hidden])  # `attention` hands it on
             (mixed,) = d.linears(d.merge_heads([d.attention(q, k, v)]), d.leaving(rows), [block.out])
             x = g("Add", d.select(x, rows), mixed)
             halves = [block.fc1.rows(0, half, f"{block.fc1.name}.gate"),
