@@ -18,7 +18,7 @@ from veca_edge.inference import InferenceWeights, inference_weights, smoothed
 from veca_edge.spec import ImageSize
 
 SIZE = ImageSize(32, 32)
-QUICK = SearchOptions(rows=1024, search_rows=256, strengths=(0.8, 1.0), clips=(1.0, 0.9, 0.8))
+QUICK = SearchOptions(rows=1024, pooled_rows=0, search_rows=256, strengths=(0.8, 1.0), clips=(1.0, 0.9, 0.8))
 
 
 @pytest.fixture(scope="module")

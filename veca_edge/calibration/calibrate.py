@@ -30,7 +30,10 @@ def calibrate(weights: InferenceWeights, images: Sequence[ImageSet], core_counts
         core_counts: one set of weights serves them all; activations get a scale for each.
     """
     options = options or SearchOptions()
-    activations = collect_activations(weights, [s.frames for s in images], core_counts, options.rows, seed, progress)
+    rows = options.rows
+    if isinstance(options, SearchOptions):
+        rows = max(rows, options.pooled_rows // len(core_counts))
+    activations = collect_activations(weights, [s.frames for s in images], core_counts, rows, seed, progress)
     solutions = {}
     with torch.inference_mode():
         for i, (name, layer) in enumerate(weights.linears.items()):
