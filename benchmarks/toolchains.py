@@ -58,6 +58,11 @@ class Candidate:
         companion = self.path.with_suffix(".bin") if self.path.suffix == ".xml" else None
         return self.path.stat().st_size + (companion.stat().st_size if companion else 0)
 
+    @property
+    def exact_int8(self) -> bool:
+        """Whether ONNX Runtime is asked for exact INT8 products, as our runtime asks; by default it is not."""
+        return self.name.startswith("ours")
+
     def to_json(self) -> dict[str, Any]:
         return {**asdict(self), "path": str(self.path), "image_size": list(self.image_size)}
 
@@ -338,7 +343,7 @@ def open_torch(candidate: Candidate, threads: int) -> Callable[[np.ndarray], Out
 def open_onnxruntime(candidate: Candidate, threads: int) -> Callable[[np.ndarray], Outputs]:
     from veca_edge.runtime.onnxruntime import session_from_file, session_options
 
-    session = session_from_file(candidate.path, session_options(threads, exact_int8=candidate.name.startswith("ours")))
+    session = session_from_file(candidate.path, session_options(threads, exact_int8=candidate.exact_int8))
     names = [output.name for output in session.get_outputs()]
     return lambda image: dict(zip(names, session.run(names, {"image": image}), strict=True))
 

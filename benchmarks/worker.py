@@ -129,7 +129,7 @@ def operator_times(candidate: Candidate, threads: int) -> dict[str, float]:
     from veca_edge.runtime.onnxruntime import session_from_file, session_options
 
     with tempfile.TemporaryDirectory() as directory:
-        options = session_options(threads, exact_int8=candidate.name.startswith("ours"))
+        options = session_options(threads, exact_int8=candidate.exact_int8)
         options.enable_profiling = True
         options.profile_file_prefix = str(Path(directory) / "profile")
         session = session_from_file(candidate.path, options)

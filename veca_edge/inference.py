@@ -353,9 +353,9 @@ class BlockRows:
 
     @property
     def all_queries(self) -> bool:
-        """Whether q is computed for every row, so that q, k and v share one input.
+        """Whether the ONNX graphs compute q for every row, so that q, k and v share one input.
 
-        So it is in the last block too where both cores and patches leave it: to drop the few core tokens
+        So they do in the last block too where both cores and patches leave it: to drop the few core tokens
         that nobody reads costs more operators than their rows do.
         """
         return bool(self.core_queries and self.patch_queries)

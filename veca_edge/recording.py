@@ -10,7 +10,7 @@ import csv
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,7 +89,8 @@ def recorder(record: Record, live: Live, request: LiveRequest) -> Iterator[Write
         writes: list[Write] = []
         if record.outputs is not None:
             names = chosen_outputs(record.output_names, live.model.outputs)
-            writes.append(stack.enter_context(outputs_to(record.outputs, names)))
+            save = stack.enter_context(outputs_to(record.outputs, names))
+            writes.append(lambda step: save(step.outputs))
         if record.table is not None:
             writes.append(stack.enter_context(table_to(record.table)))
         if record.overlay is not None and record.overlay.suffix:
@@ -114,17 +115,18 @@ def chosen_outputs(wanted: Sequence[str], given: Sequence[str]) -> tuple[str, ..
 
 
 @contextmanager
-def outputs_to(path: Path, names: Sequence[str]) -> Iterator[Write]:
+def outputs_to(path: Path, names: Sequence[str]) -> Iterator[Callable[[Mapping[str, np.ndarray]], None]]:
+    """A function that adds the outputs of one frame or image, without a batch axis, to an `.npz`."""
     with disk_errors(path), written_aside(path) as aside, ExitStack() as stack:
         spools = {name: stack.enter_context(tempfile.TemporaryFile(dir=path.absolute().parent)) for name in names}
         shapes: dict[str, tuple[int, ...]] = {}
         count = 0
 
-        def write(step: Step) -> None:
+        def write(outputs: Mapping[str, np.ndarray]) -> None:
             nonlocal count
             for name, spool in spools.items():
-                shapes[name] = step.outputs[name].shape
-                spool.write(step.outputs[name].astype("<f4").tobytes())
+                shapes[name] = outputs[name].shape
+                spool.write(outputs[name].astype("<f4").tobytes())
             count += 1
 
         yield write

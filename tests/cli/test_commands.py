@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import pty
 import shutil
 import signal
 import subprocess
@@ -17,6 +16,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
+from terminal import at_terminal
 
 from veca_edge.demo import demo_checkpoint, demo_evaluation
 
@@ -332,32 +332,6 @@ def test_version(veca_edge):
 
 
 # --------------------------------------------------------------------------------------- a real terminal
-
-
-def at_terminal(*words: object, columns: int = 80, **environment: str) -> tuple[int, str]:
-    """Runs a command at a pseudo-terminal and returns its exit code and everything that was shown."""
-    import fcntl
-    import struct
-    import termios
-
-    ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-    environment = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "NO_COLOR")} | {
-        "TERM": "xterm", **environment}
-    process = subprocess.Popen([sys.executable, "-m", "veca_edge", *map(str, words)], stdin=theirs, stdout=theirs,
-                               stderr=theirs, env=environment)
-    os.close(theirs)
-    shown = b""
-    while True:
-        try:
-            piece = os.read(ours, 65536)
-        except OSError:
-            break
-        if not piece:
-            break
-        shown += piece
-    os.close(ours)
-    return process.wait(60), shown.decode()
 
 
 def test_tables_fit_a_terminal_of_80_columns(bundle):

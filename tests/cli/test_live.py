@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
-import pty
 import re
 import signal
 import subprocess
@@ -14,6 +12,7 @@ import time
 import numpy as np
 import pytest
 from PIL import Image
+from terminal import at_terminal
 
 from veca_edge.demo import demo_evaluation
 from veca_edge.runtime.sources import import_cv2
@@ -169,22 +168,9 @@ def test_sigterm_leaves_nothing(bundle, tmp_path):
 
 
 def test_a_terminal_is_redrawn_in_place(bundle, video):
-    ours, theirs = pty.openpty()
-    process = subprocess.Popen([*COMMAND, str(bundle), "--source", str(video), "--budget", "1us"], stdin=theirs,
-                               stdout=theirs, stderr=theirs, env={**os.environ, "TERM": "xterm", "COLUMNS": "100"})
-    os.close(theirs)
-    shown = b""
-    while True:
-        try:
-            piece = os.read(ours, 65536)
-        except OSError:
-            break
-        if not piece:
-            break
-        shown += piece
-    os.close(ours)
-    assert process.wait(60) == 0
-    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode()).replace("\r", "")
-    assert "\x1b[1A" in shown.decode(), "lines are drawn over"
+    code, shown = at_terminal("run", bundle, "--source", video, "--budget", "1us", columns=100)
+    assert code == 0
+    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown).replace("\r", "")
+    assert "\x1b[1A" in shown, "lines are drawn over"
     for text in ("frame    1 (cat.mp4#0)", "budget   0.001 ms, 0.0% within", "16 -> 8 cores", "10 frames in"):
         assert text in plain

@@ -78,7 +78,7 @@ def run(
 def on_images(terminal: Terminal, bundle: Path, images: list[Path], cores: int | None, precision: str | None, size,
               threads: int | None, save: Path | None, names: tuple[str, ...]) -> None:
     from ..pipeline import run as run_bundle
-    from ..recording import Record, check_record, chosen_outputs
+    from ..recording import Record, check_record, chosen_outputs, outputs_to
 
     check_record(Record(save, names))
     artifact, predictions = run_bundle(bundle, images, cores, precision, size, threads)
@@ -92,7 +92,9 @@ def on_images(terminal: Terminal, bundle: Path, images: list[Path], cores: int |
     terminal.table(columns, rows)
     if save is not None:
         kept = chosen_outputs(names or artifact.outputs, artifact.outputs)
-        save_arrays(save, {name: [p.outputs[name] for p in predictions] for name in kept})
+        with outputs_to(save, kept) as write:
+            for prediction in predictions:
+                write(prediction.outputs)
         terminal.say(f"Wrote {save}", "green")
     terminal.result({"bundle": bundle, "variant": artifact.name, "images": [
         {"path": p.path, "classes": [{"name": name, "share": share} for name, share in p.classes],
@@ -103,15 +105,3 @@ def on_images(terminal: Terminal, bundle: Path, images: list[Path], cores: int |
 
 def shape(value) -> str:
     return "[" + ", ".join(map(str, value.shape)) + "]"
-
-
-def save_arrays(path: Path, outputs: dict[str, list]) -> None:
-    import io
-
-    import numpy as np
-
-    from ..files import write_atomically
-
-    content = io.BytesIO()
-    np.savez(content, **{name: np.stack(values) for name, values in outputs.items()})
-    write_atomically(path, content.getvalue())

@@ -1,0 +1,33 @@
+"""The command line at a pseudo-terminal."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import struct
+import subprocess
+import sys
+import termios
+
+
+def at_terminal(*words: object, columns: int = 80, **environment: str) -> tuple[int, str]:
+    """Runs a command at a pseudo-terminal and returns its exit code and everything that was shown."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    environment = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "NO_COLOR")} | {
+        "TERM": "xterm", **environment}
+    process = subprocess.Popen([sys.executable, "-m", "veca_edge", *map(str, words)], stdin=theirs, stdout=theirs,
+                               stderr=theirs, env=environment)
+    os.close(theirs)
+    shown = b""
+    while True:
+        try:
+            piece = os.read(ours, 65536)
+        except OSError:
+            break
+        if not piece:
+            break
+        shown += piece
+    os.close(ours)
+    return process.wait(60), shown.decode()
