@@ -1,6 +1,6 @@
 import pytest
 
-from veca_edge.processor import cpu_flags, int8_instructions
+from veca_edge.processor import cpu_flags, int8_instructions, int8_saturates
 
 
 @pytest.mark.parametrize(("architecture", "flags", "name"), [
@@ -18,6 +18,17 @@ from veca_edge.processor import cpu_flags, int8_instructions
 ])
 def test_int8_instructions(architecture, flags, name):
     assert int8_instructions(architecture, frozenset(flags)) == name
+
+
+@pytest.mark.parametrize(("architecture", "flags", "saturates"), [
+    ("x86_64", {"avx2", "avx512bw", "avx512_vnni"}, False),
+    ("x86_64", {"avx2", "avx_vnni"}, False),
+    ("x86_64", {"avx2", "avx512bw"}, True),
+    ("AMD64", set(), True),  # nothing is known: rather slow than wrong
+    ("aarch64", {"asimd"}, False),
+])
+def test_int8_saturates(architecture, flags, saturates):
+    assert int8_saturates(architecture, frozenset(flags)) == saturates
 
 
 def test_this_cpu_is_known():

@@ -5,9 +5,11 @@ from __future__ import annotations
 import platform
 import re
 import subprocess
+from functools import cache
 from pathlib import Path
 
 
+@cache
 def cpu_flags() -> frozenset[str]:
     """The CPU's features as the system names them; empty where it does not say."""
     if platform.system() == "Darwin":
@@ -27,6 +29,14 @@ _X86 = (("amx_int8", "AMX"), ("avx512_vnni", "AVX-512 VNNI"), ("avx_vnni", "AVX-
         ("avx512bw", "AVX-512 without VNNI"), ("avx2", "AVX2 without VNNI"))
 _ARM = (("i8mm", "NEON i8mm"), ("FEAT_I8MM", "NEON i8mm"), ("asimddp", "NEON dot products"),
         ("FEAT_DotProd", "NEON dot products"))
+
+
+def int8_saturates(architecture: str, flags: frozenset[str]) -> bool:
+    """Whether ONNX Runtime's default u8 x s8 product saturates on this CPU, or may, for all that is known of it.
+
+    Without VNNI it adds two products in 16 bits (onnxruntime.ai, "Quantize ONNX models", on U8S8).
+    """
+    return architecture.lower() in ("x86_64", "amd64") and not flags & {"amx_int8", "avx512_vnni", "avx_vnni"}
 
 
 def int8_instructions(architecture: str, flags: frozenset[str]) -> str:

@@ -9,6 +9,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from veca_edge.bundle import Artifact
 from veca_edge.errors import EdgeError
+from veca_edge.runtime import onnxruntime as onnxruntime_runner
 from veca_edge.runtime import open_runner
 from veca_edge.spec import ImageSize
 
@@ -43,6 +44,19 @@ def test_runs_a_frame(artifact, tmp_path):
     assert list(outputs) == ["cls"]
     np.testing.assert_allclose(outputs["cls"], frame.mean((1, 2)), rtol=1e-5)
     assert runner.session.get_session_options().intra_op_num_threads == 1
+
+
+@pytest.mark.parametrize(("flags", "asked"), [({"avx2"}, True), ({"avx2", "avx_vnni"}, False)])
+def test_exact_products_are_asked_for_only_where_the_default_saturates(flags, asked, monkeypatch):
+    monkeypatch.setattr(onnxruntime_runner.platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(onnxruntime_runner, "cpu_flags", lambda: frozenset(flags))
+    key, value = onnxruntime_runner.EXACT_INT8
+    options = onnxruntime_runner.session_options(1, exact_int8=True)
+    if asked:
+        assert options.get_session_config_entry(key) == value
+    else:
+        with pytest.raises(RuntimeError, match="does not have"):
+            options.get_session_config_entry(key)
 
 
 @pytest.mark.parametrize("batch", [np.zeros((1, 8, 8, 3), np.uint8), np.zeros((1, 8, 16, 3), np.float32),
