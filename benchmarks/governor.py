@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import psutil
 
 from veca_edge.bundle import Bundle, open_bundle
 from veca_edge.calibration.images import find_images, load_frame
@@ -74,13 +75,19 @@ class Phase:
 # -------------------------------------------------------------------------------------- statistics
 
 
-def chosen_budget(loaded: Mapping[int, Sequence[float]]) -> float:
-    """Milliseconds that the smallest core count keeps to under load. Stops where the largest does so, too."""
+def chosen_budget(idle: Mapping[int, Sequence[float]], loaded: Mapping[int, Sequence[float]]) -> float:
+    """Milliseconds that the smallest core count keeps to under load.
+
+    Stops where the largest does so, too, and where it does not even without the load.
+    """
     smallest, largest = min(loaded), max(loaded)
     budget = MARGIN * float(np.percentile(loaded[smallest], 95))
     if within(loaded[largest], budget) >= WITHIN:
         raise SystemExit(f"{largest} cores meet {budget:.0f} ms under this load as well, so there is nothing to "
                          "govern; give more --processes.")
+    if within(idle[largest], budget) < WITHIN:
+        raise SystemExit(f"{largest} cores miss {budget:.0f} ms even without the load, which slows this machine too "
+                         "little for a budget between the two; give more --processes.")
     return budget
 
 
@@ -163,7 +170,7 @@ def measure(bundle: Bundle, threads: int, processes: int, seconds: Sequence[floa
         idle = latencies(bundle, threads, rounds, image)
     with competitors(processes):
         loaded = latencies(bundle, threads, rounds, image)
-    budget = chosen_budget(loaded)
+    budget = chosen_budget(idle, loaded)
     say(f"  budget {budget:.1f} ms; others use {others.share:.0%} of the machine")
     frames, decisions, changes = governed(bundle, threads, processes, seconds, budget, images)
     moves = [d.at for d in decisions if d.before != d.after]
@@ -261,18 +268,20 @@ def main() -> None:
     parser.add_argument("--image-size", type=ImageSize.parse, default=ImageSize(256, 256))
     parser.add_argument("--cores", type=numbers, default=list(range(8, 72, 8)), help="core tokens (default: all eight)")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--processes", type=int, default=1, help="competing processes (default 1)")
+    parser.add_argument("--processes", type=int,
+                        help="competing processes (default: one more than there are CPU cores left)")
     parser.add_argument("--seconds", type=numbers, default=[15, 30, 30], help="of the phases (default 15,30,30)")
     parser.add_argument("--settle", type=float, default=5.0, help="seconds of each phase that do not count")
     parser.add_argument("--rounds", type=int, default=10, help="timed calls for the budget (default 10)")
     parser.add_argument("--images", type=Path, default=demo_evaluation(), help="the frames (default: the demo's)")
     add_output_option(parser)
     asked = parser.parse_args()
+    processes = asked.processes or max(1, (psutil.cpu_count() or 1) - asked.threads + 1)
     with tempfile.TemporaryDirectory() as directory:
         bundle = open_bundle(asked.bundle) if asked.bundle else made_bundle(
             FAMILIES[asked.family], asked.image_size, asked.cores, Path(directory))
         say(f"{bundle.checkpoint.name}, {bundle.spec.image_sizes[0]}, {asked.threads} threads")
-        result = measure(bundle, asked.threads, asked.processes, asked.seconds, asked.settle, asked.rounds,
+        result = measure(bundle, asked.threads, processes, asked.seconds, asked.settle, asked.rounds,
                          asked.images)
     say(summary(result))
     name = f"governor_{result['model']}_{bundle.spec.image_sizes[0]}_threads{asked.threads}"

@@ -31,7 +31,7 @@ from .common import (
     write_result,
 )
 from .toolchains import Candidate, Task, make_candidates, ours
-from .worker import ask, gemm_share, peak_memories
+from .worker import ask, peak_memories
 
 EVERYONE = ("eager", "compile", "plain_fp32", "ort_dynamic", "ort_static", "nncf_ort", "openvino_fp32",
             "openvino_default", "nncf_openvino", "ours_fp32", "ours_int8")
@@ -63,10 +63,12 @@ def measure(checkpoint: Checkpoint, spec: GraphSpec, threads: int, rounds: int, 
                 for c in candidates]
         profiled = [c for c in candidates if c.name in ("ours_fp32", "ours_int8")]
         operators = {c.name: ask("operators", [c], threads) for c in profiled}
+        products = {c.name: ask("products", [c], threads, rounds=rounds) for c in profiled}
     return {"benchmark": "peers", "family": checkpoint.config.family, "image_size": list(spec.image_size),
             "core_count": spec.core_count, "threads": threads, "rounds": rounds, "per_round": per_round,
             "started_at": started, "others_share": timed["others_share"], "candidates": rows, "not_run": failed,
-            "operators_ms": operators, "gemm_share": {name: gemm_share(ms) for name, ms in operators.items()}}
+            "operators_ms": operators, "products_ms": products,
+            "gemm_share": {name: median(ms["products"]) / median(ms["whole"]) for name, ms in products.items()}}
 
 
 def make_task(checkpoint: Checkpoint, spec: GraphSpec, directory: Path) -> Task:

@@ -129,7 +129,8 @@ def everyone(result: Result) -> str:
     model = f"{result['family']}, {pixels}, {result['core_count']} cores"
     return (f"### Every toolchain: {model}, on {machine_name(result)}\n\n"
             f"{table(['', 'median ms', 'speed against plain FP32', 'peak memory MB', 'file MB'], rows)}{left_out}\n\n"
-            f"Matrix products take {result['gemm_share']['ours_int8']:.0%} of veca-edge's INT8 time. Peak memory: "
+            f"Matrix products take {result['gemm_share']['ours_int8']:.0%} of veca-edge's INT8 time "
+            f"({'timed alone, beside the whole' if 'products_ms' in result else 'in a profile'}). Peak memory: "
             "loading and a few runs in a process of its own, above the idle process with the runtime loaded; the "
             f"median of {len(result['candidates'][0]['peak_memory_bytes'])} processes.\n\n"
             f"{provenance([result])}")

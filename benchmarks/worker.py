@@ -1,8 +1,9 @@
 """A fresh process that opens candidates and measures them; `ask` starts one.
 
-A request is JSON on standard input, the answer a JSON file that it names. Three jobs: `time` opens all
+A request is JSON on standard input, the answer a JSON file that it names. Four jobs: `time` opens all
 candidates in this one process and times them interleaved; `memory` takes the peak of one candidate;
-`operators` says where ONNX Runtime spends the time of one candidate.
+`operators` says where ONNX Runtime spends the time of one candidate; `products` times its matrix products
+beside the whole of it.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -147,13 +148,13 @@ def operator_times(candidate: Candidate, threads: int) -> dict[str, float]:
     return dict(sorted(times.items(), key=lambda item: -item[1]))
 
 
-GEMMS = ("MatMulIntegerToFloat", "DynamicQuantizeMatMul", "MatMulInteger", "QLinearMatMul", "MatMul", "FusedMatMul",
-         "Gemm", "Conv", "FusedConv")
+def product_times(candidate: Candidate, threads: int, rounds: int) -> dict[str, list[float]]:
+    """See `products.products_beside_whole`."""
+    from veca_edge.runtime.onnxruntime import session_options
 
+    from .products import products_beside_whole
 
-def gemm_share(times: Mapping[str, float]) -> float:
-    """The share of matrix products; those inside attention operators are not counted."""
-    return sum(ms for op, ms in times.items() if op in GEMMS) / sum(times.values())
+    return products_beside_whole(candidate.path, session_options(threads, exact_int8=candidate.exact_int8), rounds)
 
 
 def main() -> None:
@@ -161,7 +162,8 @@ def main() -> None:
     candidates = [Candidate.from_json(c) for c in request["candidates"]]
     jobs = {"time": lambda: time_together(candidates, request["threads"], **request["settings"]),
             "memory": lambda: peak_memory(candidates[0], request["threads"]),
-            "operators": lambda: operator_times(candidates[0], request["threads"])}
+            "operators": lambda: operator_times(candidates[0], request["threads"]),
+            "products": lambda: product_times(candidates[0], request["threads"], **request["settings"])}
     Path(request["answer"]).write_text(json.dumps(jobs[request["job"]]()))
 
 

@@ -105,6 +105,7 @@ def test_from_measurement_to_readme(tmp_path, capsys):
     assert [len(row["samples_ms"]) for row in result["candidates"]] == [2, 2, 2]
     assert all(row["peak_memory_bytes"][0] > 0 for row in result["candidates"])
     assert set(result["gemm_share"]) == {"ours_fp32", "ours_int8"}
+    assert all(0 < share < 1 for share in result["gemm_share"].values())
     write_result(tmp_path, "peers", {**result, "image_size": [256, 256]})
     result = scaling.measure(TINY, [8], [32], 1, 2, 1, 1)
     assert "dense ViT" in scaling.summary(result)
@@ -129,12 +130,14 @@ def test_a_candidate_that_computes_something_else_stops_the_benchmark(demo, tmp_
 
 
 def test_the_governor_is_given_a_budget_that_can_be_held():
-    beside = {8: [100.0] * 19 + [120.0], 64: [140.0] * 20}
-    budget = governor.chosen_budget(beside)
+    alone, beside = {8: [50.0] * 20, 64: [70.0] * 20}, {8: [100.0] * 19 + [120.0], 64: [140.0] * 20}
+    budget = governor.chosen_budget(alone, beside)
     assert budget == pytest.approx(1.05 * 101.0)
     assert governor.within(beside[8], budget) == 0.95
     with pytest.raises(SystemExit, match="nothing to govern"):
-        governor.chosen_budget({8: [100.0] * 20, 64: [104.0] * 20})
+        governor.chosen_budget(alone, {8: [100.0] * 20, 64: [104.0] * 20})
+    with pytest.raises(SystemExit, match="even without the load"):
+        governor.chosen_budget({8: [95.0] * 20, 64: [120.0] * 20}, {8: [100.0] * 20, 64: [130.0] * 20})
 
 
 def test_what_the_governor_promises_is_counted_after_settling():
