@@ -283,12 +283,12 @@ def nncf_openvino(task: Task) -> Candidate:
 
 
 def modelopt(task: Task) -> Candidate:
-    """ModelOpt's command line, in an environment of its own where it needs one."""
-    import sys
-
+    """ModelOpt's command line, in an environment of its own: its pins clash with ours."""
+    if task.modelopt_python is None:
+        raise RuntimeError("give --modelopt-python, an interpreter that has nvidia-modelopt[onnx]")
     images, path = task.directory / "calibration.npy", task.directory / "modelopt.onnx"
     np.save(images, task.calibration)
-    command = [str(task.modelopt_python or sys.executable), "-m", "modelopt.onnx.quantization",
+    command = [str(task.modelopt_python), "-m", "modelopt.onnx.quantization",
                "--onnx_path", str(plain_export(task)), "--quantize_mode", "int8",
                "--calibration_data_path", str(images), "--output_path", str(path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
