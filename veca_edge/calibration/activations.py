@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import product
 
 import numpy as np
@@ -17,7 +17,25 @@ from ..spec import GraphSpec, ImageSize
 BATCH = 8
 
 # The inputs of each layer of `InferenceWeights.linears`, by layer name and core count: float32 `[rows, in]`.
-Activations = Mapping[str, Mapping[int, Tensor]]
+Activations = dict[str, dict[int, Tensor]]
+
+
+class Sample:
+    """Rows collected one call at a time, into memory that is taken once: lists of parts would need it twice."""
+
+    def __init__(self, most: int, width: int):
+        self._rows = torch.empty(most, width)
+        self._filled = 0
+
+    def add(self, rows: Tensor) -> None:
+        self._rows[self._filled:self._filled + len(rows)] = rows
+        self._filled += len(rows)
+
+    def shuffled(self, generator: torch.Generator) -> Tensor:
+        """The rows so that the first ones are a sample of all calls."""
+        rows = self._rows[:self._filled]
+        rows.copy_(rows[torch.randperm(self._filled, generator=generator)])
+        return rows
 
 
 def collect_activations(weights: InferenceWeights, frames: Sequence[np.ndarray], core_counts: Sequence[int],
@@ -32,9 +50,11 @@ def collect_activations(weights: InferenceWeights, frames: Sequence[np.ndarray],
     """
     generator = torch.Generator().manual_seed(seed)
     batches = [[of_one_size[i:i + BATCH] for i in range(0, len(of_one_size), BATCH)] for of_one_size in frames]
-    per_call = -(-rows // sum(map(len, batches)))
-    found: dict[str, dict[int, list[Tensor]]] = {name: {c: [] for c in core_counts} for name in weights.linears}
-    done, total = 0, len(core_counts) * sum(map(len, batches))
+    calls = sum(map(len, batches))
+    per_call = -(-rows // calls)
+    found = {name: {c: Sample(calls * per_call, layer.weight.shape[1]) for c in core_counts}
+             for name, layer in weights.linears.items()}
+    done, total = 0, len(core_counts) * calls
     for count, of_one_size in product(core_counts, batches):
         model = InferenceModel(weights, GraphSpec(count, ImageSize(*of_one_size[0].shape[1:3]))).eval()
 
@@ -42,7 +62,7 @@ def collect_activations(weights: InferenceWeights, frames: Sequence[np.ndarray],
             def hook(module, inputs) -> None:
                 seen = inputs[0].reshape(-1, inputs[0].shape[-1])
                 chosen = torch.randint(len(seen), (min(per_call, len(seen)),), generator=generator)
-                found[name][count].append(seen[chosen])
+                found[name][count].add(seen[chosen])
             return hook
 
         for i, block in enumerate(model.blocks):
@@ -56,9 +76,5 @@ def collect_activations(weights: InferenceWeights, frames: Sequence[np.ndarray],
                 model(torch.from_numpy(batch))
                 done += 1
                 progress("collecting activations", done, total)
-    # Shuffled, so that the first rows are a sample of all images.
-    def joined(parts: list[Tensor]) -> Tensor:
-        rows = torch.cat(parts)
-        return rows[torch.randperm(len(rows), generator=generator)]
-
-    return {name: {count: joined(parts) for count, parts in counts.items()} for name, counts in found.items()}
+    return {name: {count: sample.shuffled(generator) for count, sample in counts.items()}
+            for name, counts in found.items()}

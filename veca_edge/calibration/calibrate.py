@@ -38,10 +38,11 @@ def calibrate(weights: InferenceWeights, images: Sequence[ImageSet], core_counts
     with torch.inference_mode():
         for i, (name, layer) in enumerate(weights.linears.items()):
             weight, bias = torch.from_numpy(layer.weight), torch.from_numpy(layer.bias)
+            seen = activations.pop(name)  # the largest thing here: let go of it layer by layer
             if isinstance(options, NncfOptions):
-                solutions[name] = solve_layer_with_nncf(weight, bias, activations[name], options)
+                solutions[name] = solve_layer_with_nncf(weight, bias, seen, options)
             else:
-                solutions[name] = solve_layer(weight, activations[name], options)
+                solutions[name] = solve_layer(weight, seen, options)
             progress("quantizing layers", i + 1, len(weights.linears))
     facts = CalibrationFacts(
         checkpoint_digest=checkpoint_digest, image_digests=images[0].digests,
