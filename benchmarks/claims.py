@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from .common import RESULTS, median, read_results, say
+from .elastic import switch_cost
 
 
 class Claim(NamedTuple):
@@ -58,6 +59,30 @@ def scaling_claims(result: dict[str, Any]) -> Iterator[Claim]:
         yield Claim(f"{result['family']}, 16 cores: 1024 px against 256 px", ms[model, 1024] / ms[model, 256], "<=", 18)
 
 
+def elastic_claims(result: dict[str, Any]) -> Iterator[Claim]:
+    where = (f"{result['machine']['int8']}: {result['family']}, {result['image_size'][0]} px, "
+             f"{len(result['core_counts'])} core counts")
+    size, memory = result["bundle_bytes"], {name: median(held) for name, held in result["memory_bytes"].items()}
+    yield Claim(f"{where}: bundle against one core count", size["every"] / size["one"], "<=", 1.1)
+    if "without" not in result["machine"]["int8"]:  # where each core count has to hold weights of its own
+        yield Claim(f"{where}: memory, all loaded against one", memory["every"] / memory["one"], "<=", 1.5)
+    yield Claim(f"{where}: a switch, ms", switch_cost(result), "<=", 1.0)
+
+
+def governor_claims(result: dict[str, Any]) -> Iterator[Claim]:
+    """Beside a competing load; see `governor.findings` for what is counted."""
+    threads = result["threads"]
+    where = (f"{result['machine']['int8']}: governor, {result['model']}, {threads} thread{'s' * (threads > 1)}, "
+             f"budget {result['budget_ms']:.0f} ms")
+    before, load, after = result["phases"]
+    for phase in result["phases"]:
+        yield Claim(f"{where}, {phase['name']}: frames within the budget", phase["within_budget"], ">=", 0.95)
+    fastest = max(phase["switches_per_second"] for phase in result["phases"])
+    yield Claim(f"{where}: switches a second", fastest, "<=", 1.0)
+    yield Claim(f"{where}: fewest cores under load", load["lowest"], "<=", before["core_count"] - 1)
+    yield Claim(f"{where}: cores once the load is gone", after["core_count"], ">=", before["core_count"])
+
+
 def export_claims(result: dict[str, Any]) -> Iterator[Claim]:
     pixels, counts = result["image_size"][0], result["core_counts"]
     where = f"{result['family']}, {pixels} px, {len(counts)} core count{'s' * (len(counts) > 1)}"
@@ -87,7 +112,8 @@ def fidelity_claims(result: dict[str, Any]) -> Iterator[Claim]:
 
 
 def claims(directory: Path) -> list[Claim]:
-    of = {"peers": peer_claims, "scaling": scaling_claims, "export": export_claims, "fidelity": fidelity_claims}
+    of = {"peers": peer_claims, "scaling": scaling_claims, "export": export_claims, "fidelity": fidelity_claims,
+          "elastic": elastic_claims, "governor": governor_claims}
     return [claim for benchmark, found in of.items() for result in read_results(directory, benchmark)
             for claim in found(result)]
 

@@ -18,6 +18,7 @@ from veca_edge.config import FAMILIES
 from veca_edge.files import write_atomically
 
 from .common import PACKAGES, RESULTS, median, megabytes, read_results, say, table
+from .elastic import switch_cost
 from .scaling import DENSE, PLOT, plot
 from .toolchains import LABELS
 
@@ -44,6 +45,8 @@ PLAN: tuple[tuple[str, ...], ...] = (
     ("peers", "--family=small", "--cores=64", FEW, "--memory-processes=0"),
     ("peers", "--family=base", "--cores=8", FEW, "--memory-processes=0", "--rounds=10"),
     ("peers", "--family=base", "--cores=64", FEW, "--memory-processes=0", "--rounds=10"),
+    ("elastic",),
+    ("governor",),
     ("scaling",),
     ("fidelity",),
 )
@@ -70,6 +73,8 @@ def rendered(directory: Path) -> str:
         machines.setdefault(machine_name(result), []).append(result)
     sections = [section for section in (
         *(section for peers in machines.values() for section in latencies(sorted(peers, key=configuration))),
+        elastic(read_results(directory, "elastic")),
+        governor(read_results(directory, "governor")),
         *(fidelity(result) for result in read_results(directory, "fidelity")),
         *(scaling(result) for result in read_results(directory, "scaling")),
     ) if section]
@@ -134,6 +139,40 @@ def everyone(result: Result) -> str:
             "loading and a few runs in a process of its own, above the idle process with the runtime loaded; the "
             f"median of {len(result['candidates'][0]['peak_memory_bytes'])} processes.\n\n"
             f"{provenance([result])}")
+
+
+def elastic(results: Sequence[Result]) -> str:
+    """What many core counts cost beside one; nothing without results."""
+    if not results:
+        return ""
+    rows = []
+    for result in results:
+        size, memory = result["bundle_bytes"], {name: median(held) for name, held in result["memory_bytes"].items()}
+        rows.append([f"{result['family']}, {result['image_size'][0]} px, {machine_name(result)}",
+                     f"{size['every'] / 1e6:.1f} MB, {size['every'] / size['one']:.2f}x",
+                     f"{memory['every'] / 1e6:.0f} MB, {memory['every'] / memory['one']:.2f}x",
+                     f"{switch_cost(result):.2f} ms"])
+    header = [f"{len(results[0]['core_counts'])} core counts, INT8", "bundle, against one core count",
+              "memory with all loaded, against one", "a switch"]
+    return f"### Many core counts in one bundle\n\n{table(header, rows)}\n\n{provenance(results)}"
+
+
+def governor(results: Sequence[Result]) -> str:
+    """How the governor held a budget beside a load that came and went; nothing without results."""
+    if not results:
+        return ""
+    rows = []
+    for result in results:
+        _, load, after = result["phases"]
+        fastest = max(phase["switches_per_second"] for phase in result["phases"])
+        threads = f"{result['threads']} thread{'s' * (result['threads'] > 1)}"
+        rows.append([f"{machine_name(result)}, {threads}", f"{result['budget_ms']:.0f} ms",
+                     *(f"{phase['within_budget']:.1%}" for phase in result["phases"]), f"{fastest:.2f}",
+                     str(load["lowest"]), str(after["core_count"])])
+    header = ["`small`, 256 px, INT8", "budget", "frames within it: alone", "beside the load", "alone again",
+              "switches a second, at most", "fewest cores under load", "cores at the end"]
+    return ("### A latency budget beside a competing load\n\nProcesses that never rest start and stop while frames "
+            f"run; the first seconds of each phase do not count.\n\n{table(header, rows)}\n\n{provenance(results)}")
 
 
 def fidelity(result: Result) -> str:

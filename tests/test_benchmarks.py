@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from benchmarks import claims, governor, peers, readme, scaling
+from benchmarks import claims, elastic, governor, peers, readme, scaling
 from benchmarks.common import absmax_quantized, hard_twin, interleaved, linear_of, random_images, write_result
 from benchmarks.dense_vit import TOKENS, dense_checkpoint, onnx_from_dense
 from benchmarks.toolchains import Task, ours
@@ -110,14 +110,21 @@ def test_from_measurement_to_readme(tmp_path, capsys):
     result = scaling.measure(TINY, [8], [32], 1, 2, 1, 1)
     assert "dense ViT" in scaling.summary(result)
     write_result(tmp_path, "scaling", result)
+    result = elastic.measure(TINY, ImageSize(32, 32), [8, 64], 1, 1, 1)
+    assert set(result["steady_ms"]) == set(result["switching_ms"]) == {8, 64}
+    assert result["memory_bytes"]["one"][0] > 0
+    write_result(tmp_path, "elastic", result)
     section = readme.rendered(tmp_path)
+    assert "| 2 core counts, INT8 |" in section
     assert "| small, 256 px, 16 cores |" in section
     assert "| VECA, 64 cores | 1.623 |" in section
     text = f"before\n{readme.BEGIN}\nold\n{readme.END}\nafter\n"
     assert readme.replaced(text, "new") == f"before\n{readme.BEGIN}\nnew\n{readme.END}\nafter\n"
     with pytest.raises(SystemExit, match="once and in this order"):
         readme.replaced("no markers", "new")
-    assert any("our FP32" in claim.text for claim in claims.claims(tmp_path))
+    said = [claim.text for claim in claims.claims(tmp_path)]
+    assert any("our FP32" in text for text in said)
+    assert any("a switch, ms" in text for text in said)
 
 
 def test_a_candidate_that_computes_something_else_stops_the_benchmark(demo, tmp_path):

@@ -49,8 +49,8 @@ def load(bundle: str | Path | Bundle, core_counts: Sequence[int] | None = None, 
     """Loads a bundle to run frames: ONNX Runtime on a CPU, TensorRT on a Jetson, Core ML on a Mac.
 
     All core counts that are loaded are ready at once, so that switching costs nothing. On the CPU they
-    share one copy of the weights, which costs about five percent of latency; a single core count is
-    loaded in ONNX Runtime's fastest form.
+    share one copy of the weights (on x86 without VNNI they cannot), which costs 5 to 10 percent of
+    latency; a single core count is loaded in ONNX Runtime's fastest form.
 
     Args:
         core_counts: which to load; None is all that the bundle has. The model starts at the largest.

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 INPUT = "image"
 EXACT_INT8 = ("session.x64quantprecision", "1")
+# Otherwise the threads of a session go on spinning after a frame and take the cores from the next session's.
+REST_BETWEEN_FRAMES = ("session.force_spinning_stop", "1")
 _TYPES = {"tensor(uint8)": np.dtype(np.uint8), "tensor(float)": np.dtype(np.float32)}
 
 
@@ -52,7 +54,7 @@ def open_onnx(path: Path, artifact: Artifact, threads: int | None = None) -> Onn
 
 
 def session_options(threads: int | None, exact_int8: bool = False) -> onnxruntime.SessionOptions:
-    """One graph, one call after the other, on `threads` threads that wait for work by spinning.
+    """One graph, one call after the other, on `threads` threads that spin for work while a call runs, then rest.
 
     Args:
         exact_int8: for files of the `cpu` dialect. On x86 without VNNI, ONNX Runtime by default adds two
@@ -66,6 +68,7 @@ def session_options(threads: int | None, exact_int8: bool = False) -> onnxruntim
     options = _onnxruntime().SessionOptions()
     options.intra_op_num_threads = threads or 0
     options.inter_op_num_threads = 1
+    options.add_session_config_entry(*REST_BETWEEN_FRAMES)
     if exact_int8 and int8_saturates(platform.machine(), cpu_flags()):
         options.add_session_config_entry(*EXACT_INT8)
     # 3 is "error": its warnings are about graphs that it optimised well enough.

@@ -1,0 +1,142 @@
+"""What many core counts in one bundle cost beside a single one: size on disk, memory when all are loaded, switching.
+
+Random weights, INT8. Memory is what a fresh process holds after a few frames at every core count, above what it held
+with its runtime loaded; of pages that are mapped several times each counts once (PSS). A switch costs what a frame
+takes longer when every frame runs at another core count than the one before.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+
+from veca_edge.config import FAMILIES, Family
+from veca_edge.files import bytes_of
+from veca_edge.profiles.measurement import utc_now
+from veca_edge.runtime import Model, load
+from veca_edge.spec import ImageSize
+
+from .common import Bystanders, add_output_option, limit_threads, median, numbers, say, table, write_result
+from .governor import made_bundle
+
+FRAMES = 3  # before memory is read, at each core count
+BLOCK = 5  # frames in a row at one core count, on the steady side
+
+
+def measure(family: Family, size: ImageSize, core_counts: list[int], threads: int, rounds: int,
+            processes: int) -> dict[str, Any]:
+    """A result file's content."""
+    started = utc_now()
+    with tempfile.TemporaryDirectory() as directory:
+        every, one = (made_bundle(family, size, counts, Path(directory) / name).directory
+                      for name, counts in (("every", core_counts), ("one", [max(core_counts)])))
+        memory = {name: [memory_in_a_process(every, counts, threads) for _ in range(processes)]
+                  for name, counts in (("every", core_counts), ("one", [max(core_counts)]))}
+        with Bystanders() as others:
+            steady, switching, setting = switched(load(every, threads=threads), rounds)
+        return {"benchmark": "elastic", "family": family.name, "image_size": list(size), "core_counts": core_counts,
+                "threads": threads, "started_at": started, "others_share": others.share,
+                "bundle_bytes": {"every": bytes_of(every), "one": bytes_of(one)}, "memory_bytes": memory,
+                "steady_ms": steady, "switching_ms": switching, "setting_ms": setting}
+
+
+def memory_in_a_process(bundle: Path, core_counts: list[int], threads: int) -> int:
+    """Bytes; `main` in a fresh process reads them."""
+    command = [sys.executable, "-m", "benchmarks.elastic", "--memory-of", str(bundle),
+               "--cores", ",".join(map(str, core_counts)), "--threads", str(threads)]
+    done = subprocess.run(command, env=limit_threads(threads), cwd=Path(__file__).parent.parent, check=True,
+                          stdout=subprocess.PIPE, text=True)
+    return json.loads(done.stdout)
+
+
+def held_memory(bundle: Path, core_counts: list[int], threads: int) -> int:
+    """Bytes that loading and running take here."""
+    import onnxruntime
+
+    onnxruntime.get_available_providers()
+    idle = psutil.Process().memory_full_info().pss
+    model = load(bundle, core_counts=core_counts, threads=threads)
+    frame = blank(model)
+    for count in model.core_counts:
+        model.core_count = count
+        for _ in range(FRAMES):
+            model(frame)
+    return psutil.Process().memory_full_info().pss - idle
+
+
+def blank(model: Model) -> np.ndarray:
+    return np.zeros((*model.image_size, 3), np.uint8)
+
+
+def switched(model: Model, rounds: int) -> tuple[dict[int, list[float]], dict[int, list[float]], list[float]]:
+    """Milliseconds of frames by core count: several in a row, and when each frame follows a switch; and of setting."""
+    frame = blank(model)
+    steady: dict[int, list[float]] = {count: [] for count in model.core_counts}
+    switching: dict[int, list[float]] = {count: [] for count in model.core_counts}
+    setting = []
+    for _ in range(rounds):
+        for count in model.core_counts:
+            model.core_count = count
+            model(frame)
+            steady[count] += [model(frame).latency_ms for _ in range(BLOCK)]
+        for _ in range(BLOCK):
+            for count in model.core_counts:
+                start = time.perf_counter_ns()
+                model.core_count = count
+                setting.append((time.perf_counter_ns() - start) / 1e6)
+                switching[count].append(model(frame).latency_ms)
+    return steady, switching, setting
+
+
+def switch_cost(result: dict[str, Any]) -> float:
+    """Milliseconds: the median over core counts of what a frame takes longer after a switch, and of setting it."""
+    longer = [median(result["switching_ms"][count]) - median(result["steady_ms"][count])
+              for count in result["steady_ms"]]
+    return max(0.0, median(longer)) + median(result["setting_ms"])
+
+
+def summary(result: dict[str, Any]) -> str:
+    memory = {name: median(peaks) for name, peaks in result["memory_bytes"].items()}
+    size = result["bundle_bytes"]
+    rows = [[f"{count}", f"{median(ms):.2f}", f"{median(result['switching_ms'][count]):.2f}"]
+            for count, ms in result["steady_ms"].items()]
+    return "\n".join([
+        table(["cores", "ms in a row", "ms after a switch"], rows), "",
+        f"bundle: {size['every'] / 1e6:.1f} MB, {size['every'] / size['one']:.3f}x of {max(result['core_counts'])} "
+        f"cores alone",
+        f"memory: {memory['every'] / 1e6:.0f} MB, {memory['every'] / memory['one']:.2f}x",
+        f"a switch costs {switch_cost(result):.2f} ms",
+        f"other processes used {result['others_share']:.0%} of the machine meanwhile"])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.elastic", description=__doc__)
+    parser.add_argument("--family", choices=FAMILIES, default="small")
+    parser.add_argument("--image-size", type=ImageSize.parse, default=ImageSize(256, 256))
+    parser.add_argument("--cores", type=numbers, default=list(range(8, 72, 8)), help="core tokens (default: all eight)")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument("--processes", type=int, default=3, help="that take the memory (default 3)")
+    parser.add_argument("--memory-of", type=Path, help=argparse.SUPPRESS)
+    add_output_option(parser)
+    asked = parser.parse_args()
+    if asked.memory_of:
+        say(held_memory(asked.memory_of, asked.cores, asked.threads))
+        return
+    result = measure(FAMILIES[asked.family], asked.image_size, asked.cores, asked.threads, asked.rounds,
+                     asked.processes)
+    say(summary(result))
+    say("written:", write_result(asked.output, f"elastic_{asked.family}_{asked.image_size}", result))
+
+
+if __name__ == "__main__":
+    main()
