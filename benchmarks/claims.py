@@ -65,18 +65,20 @@ def elastic_claims(result: dict[str, Any]) -> Iterator[Claim]:
     size, memory = result["bundle_bytes"], {name: median(held) for name, held in result["memory_bytes"].items()}
     yield Claim(f"{where}: bundle against one core count", size["every"] / size["one"], "<=", 1.1)
     if "without" not in result["machine"]["int8"]:  # where each core count has to hold weights of its own
-        yield Claim(f"{where}: memory, all loaded against one", memory["every"] / memory["one"], "<=", 1.5)
+        yield Claim(f"{where}: memory, all loaded against a bundle of one", memory["every"] / memory["one"], "<=", 1.5)
     yield Claim(f"{where}: a switch, ms", switch_cost(result), "<=", 1.0)
 
 
 def governor_claims(result: dict[str, Any]) -> Iterator[Claim]:
-    """Beside a competing load; see `governor.findings` for what is counted."""
+    """Beside a competing load. A frame that even the smallest core count could not make counts for nobody."""
     threads = result["threads"]
     where = (f"{result['machine']['int8']}: governor, {result['model']}, {threads} thread{'s' * (threads > 1)}, "
              f"budget {result['budget_ms']:.0f} ms")
     before, load, after = result["phases"]
     for phase in result["phases"]:
-        yield Claim(f"{where}, {phase['name']}: frames within the budget", phase["within_budget"], ">=", 0.95)
+        could = 1 - phase["missed_at_smallest"]
+        yield Claim(f"{where}, {phase['name']}: frames within the budget, where any core count can meet it",
+                    phase["within_budget"] / could if could else 0.0, ">=", 0.95)
     fastest = max(phase["switches_per_second"] for phase in result["phases"])
     yield Claim(f"{where}: switches a second", fastest, "<=", 1.0)
     yield Claim(f"{where}: fewest cores under load", load["lowest"], "<=", before["core_count"] - 1)

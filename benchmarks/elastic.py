@@ -1,14 +1,15 @@
-"""What many core counts in one bundle cost beside a single one: size on disk, memory when all are loaded, switching.
+"""What many core counts in one bundle cost beside a bundle of one: size on disk, memory with all loaded, switching.
 
-Random weights, INT8. Memory is what a fresh process holds after a few frames at every core count, above what it held
-with its runtime loaded; of pages that are mapped several times each counts once (PSS). A switch costs what a frame
-takes longer when every frame runs at another core count than the one before.
+Random weights, INT8. Memory (also that of one core count out of the many) is what a fresh process holds after a few
+frames at every core count, above what it held with its runtime loaded; of pages that are mapped several times each
+counts once (PSS). A switch costs what the first frame after it takes longer than those that follow.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import random
 import subprocess
 import sys
 import tempfile
@@ -29,7 +30,7 @@ from .common import Bystanders, add_output_option, limit_threads, median, number
 from .governor import made_bundle
 
 FRAMES = 3  # before memory is read, at each core count
-BLOCK = 5  # frames in a row at one core count, on the steady side
+BLOCK = 5  # frames after the first one at a core count
 
 
 def measure(family: Family, size: ImageSize, core_counts: list[int], threads: int, rounds: int,
@@ -39,14 +40,15 @@ def measure(family: Family, size: ImageSize, core_counts: list[int], threads: in
     with tempfile.TemporaryDirectory() as directory:
         every, one = (made_bundle(family, size, counts, Path(directory) / name).directory
                       for name, counts in (("every", core_counts), ("one", [max(core_counts)])))
-        memory = {name: [memory_in_a_process(every, counts, threads) for _ in range(processes)]
-                  for name, counts in (("every", core_counts), ("one", [max(core_counts)]))}
+        memory = {name: [memory_in_a_process(bundle, counts, threads) for _ in range(processes)]
+                  for name, bundle, counts in (("every", every, core_counts), ("one", one, [max(core_counts)]),
+                                               ("one_of_them", every, [max(core_counts)]))}
         with Bystanders() as others:
-            steady, switching, setting = switched(load(every, threads=threads), rounds)
+            first, steady, setting = switched(load(every, threads=threads), rounds)
         return {"benchmark": "elastic", "family": family.name, "image_size": list(size), "core_counts": core_counts,
                 "threads": threads, "started_at": started, "others_share": others.share,
                 "bundle_bytes": {"every": bytes_of(every), "one": bytes_of(one)}, "memory_bytes": memory,
-                "steady_ms": steady, "switching_ms": switching, "setting_ms": setting}
+                "first_ms": first, "steady_ms": steady, "setting_ms": setting}
 
 
 def memory_in_a_process(bundle: Path, core_counts: list[int], threads: int) -> int:
@@ -78,42 +80,42 @@ def blank(model: Model) -> np.ndarray:
 
 
 def switched(model: Model, rounds: int) -> tuple[dict[int, list[float]], dict[int, list[float]], list[float]]:
-    """Milliseconds of frames by core count: several in a row, and when each frame follows a switch; and of setting."""
+    """Milliseconds by core count: the first frame after a switch, `BLOCK` frames that follow it; and of setting."""
     frame = blank(model)
+    first: dict[int, list[float]] = {count: [] for count in model.core_counts}
     steady: dict[int, list[float]] = {count: [] for count in model.core_counts}
-    switching: dict[int, list[float]] = {count: [] for count in model.core_counts}
-    setting = []
-    for _ in range(rounds):
-        for count in model.core_counts:
+    setting, order = [], list(model.core_counts)
+    for number in range(rounds):
+        random.Random(number).shuffle(order)
+        for count in order:
+            start = time.perf_counter_ns()
             model.core_count = count
-            model(frame)
+            setting.append((time.perf_counter_ns() - start) / 1e6)
+            first[count].append(model(frame).latency_ms)
             steady[count] += [model(frame).latency_ms for _ in range(BLOCK)]
-        for _ in range(BLOCK):
-            for count in model.core_counts:
-                start = time.perf_counter_ns()
-                model.core_count = count
-                setting.append((time.perf_counter_ns() - start) / 1e6)
-                switching[count].append(model(frame).latency_ms)
-    return steady, switching, setting
+    return first, steady, setting
 
 
 def switch_cost(result: dict[str, Any]) -> float:
-    """Milliseconds: the median over core counts of what a frame takes longer after a switch, and of setting it."""
-    longer = [median(result["switching_ms"][count]) - median(result["steady_ms"][count])
-              for count in result["steady_ms"]]
+    """Milliseconds: the median of what a first frame takes longer than those right after it, and of setting."""
+    longer = []
+    for count, first in result["first_ms"].items():
+        following = np.reshape(result["steady_ms"][count], (len(first), BLOCK))
+        longer += list(np.array(first) - np.median(following, axis=1))
     return max(0.0, median(longer)) + median(result["setting_ms"])
 
 
 def summary(result: dict[str, Any]) -> str:
     memory = {name: median(peaks) for name, peaks in result["memory_bytes"].items()}
     size = result["bundle_bytes"]
-    rows = [[f"{count}", f"{median(ms):.2f}", f"{median(result['switching_ms'][count]):.2f}"]
+    rows = [[f"{count}", f"{median(ms):.2f}", f"{median(result['first_ms'][count]):.2f}"]
             for count, ms in result["steady_ms"].items()]
     return "\n".join([
-        table(["cores", "ms in a row", "ms after a switch"], rows), "",
+        table(["cores", "ms", "ms right after a switch"], rows), "",
         f"bundle: {size['every'] / 1e6:.1f} MB, {size['every'] / size['one']:.3f}x of {max(result['core_counts'])} "
         f"cores alone",
-        f"memory: {memory['every'] / 1e6:.0f} MB, {memory['every'] / memory['one']:.2f}x",
+        f"memory: {memory['every'] / 1e6:.0f} MB, {memory['every'] / memory['one']:.2f}x, and "
+        f"{memory['every'] / memory['one_of_them']:.2f}x of one of them loaded alone",
         f"a switch costs {switch_cost(result):.2f} ms",
         f"other processes used {result['others_share']:.0%} of the machine meanwhile"])
 
@@ -124,7 +126,7 @@ def main() -> None:
     parser.add_argument("--image-size", type=ImageSize.parse, default=ImageSize(256, 256))
     parser.add_argument("--cores", type=numbers, default=list(range(8, 72, 8)), help="core tokens (default: all eight)")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--processes", type=int, default=3, help="that take the memory (default 3)")
     parser.add_argument("--memory-of", type=Path, help=argparse.SUPPRESS)
     add_output_option(parser)

@@ -24,7 +24,7 @@ def products_of(model: onnx.ModelProto) -> onnx.ModelProto:
     Products inside attention operators are not among them.
     """
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
-    known = {value.name: value for value in model.graph.value_info}
+    known = {value.name: value for value in onnx.shape_inference.infer_shapes(model).graph.value_info}
     nodes = [node for node in model.graph.node if node.op_type in PRODUCTS and node.input[1] in constants]
     inputs = {node.input[0]: known[node.input[0]] for node in nodes}
     outputs = [known[node.output[0]] for node in nodes]

@@ -67,7 +67,7 @@ def rerun(threads: int, directory: Path, fidelity_options: Sequence[str]) -> Non
 
 
 def rendered(directory: Path) -> str:
-    """The whole results section: what depends on the machine under its name, then the rest."""
+    """The whole results section: latencies by machine, then the rest; of the long ones the last measured."""
     machines: dict[str, list[Result]] = {}
     for result in read_results(directory, "peers"):
         machines.setdefault(machine_name(result), []).append(result)
@@ -75,12 +75,17 @@ def rendered(directory: Path) -> str:
         *(section for peers in machines.values() for section in latencies(sorted(peers, key=configuration))),
         elastic(read_results(directory, "elastic")),
         governor(read_results(directory, "governor")),
-        *(fidelity(result) for result in read_results(directory, "fidelity")),
-        *(scaling(result) for result in read_results(directory, "scaling")),
+        *(fidelity(result) for result in latest(read_results(directory, "fidelity"), "checkpoint")),
+        *(scaling(result) for result in latest(read_results(directory, "scaling"), "family")),
     ) if section]
     if not sections:
         raise SystemExit(f"There are no results in {directory}; measure first, or give --rerun.")
     return "\n\n".join(sections)
+
+
+def latest(results: Sequence[Result], subject: str) -> list[Result]:
+    """Of the results about the same subject, on whatever machine, the last one measured."""
+    return list({result[subject]: result for result in sorted(results, key=lambda r: r["started_at"])}.values())
 
 
 def machine_name(result: Result) -> str:
@@ -151,9 +156,10 @@ def elastic(results: Sequence[Result]) -> str:
         rows.append([f"{result['family']}, {result['image_size'][0]} px, {machine_name(result)}",
                      f"{size['every'] / 1e6:.1f} MB, {size['every'] / size['one']:.2f}x",
                      f"{memory['every'] / 1e6:.0f} MB, {memory['every'] / memory['one']:.2f}x",
+                     f"{memory['every'] / memory['one_of_them']:.2f}x",
                      f"{switch_cost(result):.2f} ms"])
-    header = [f"{len(results[0]['core_counts'])} core counts, INT8", "bundle, against one core count",
-              "memory with all loaded, against one", "a switch"]
+    header = [f"{len(results[0]['core_counts'])} core counts, INT8", "bundle, against a bundle of one",
+              "memory with all loaded, against a bundle of one", "against one of them loaded alone", "a switch"]
     return f"### Many core counts in one bundle\n\n{table(header, rows)}\n\n{provenance(results)}"
 
 
@@ -167,10 +173,12 @@ def governor(results: Sequence[Result]) -> str:
         fastest = max(phase["switches_per_second"] for phase in result["phases"])
         threads = f"{result['threads']} thread{'s' * (result['threads'] > 1)}"
         rows.append([f"{machine_name(result)}, {threads}", f"{result['budget_ms']:.0f} ms",
-                     *(f"{phase['within_budget']:.1%}" for phase in result["phases"]), f"{fastest:.2f}",
+                     *(f"{phase['within_budget']:.1%}" for phase in result["phases"]),
+                     f"{load['missed_at_smallest']:.1%}", f"{fastest:.2f}",
                      str(load["lowest"]), str(after["core_count"])])
     header = ["`small`, 256 px, INT8", "budget", "frames within it: alone", "beside the load", "alone again",
-              "switches a second, at most", "fewest cores under load", "cores at the end"]
+              "missed beside the load at the smallest core count", "switches a second, at most",
+              "fewest cores under load", "cores at the end"]
     return ("### A latency budget beside a competing load\n\nProcesses that never rest start and stop while frames "
             f"run; the first seconds of each phase do not count.\n\n{table(header, rows)}\n\n{provenance(results)}")
 
@@ -279,7 +287,7 @@ def main() -> None:
                    if (value := getattr(asked, name))]
         rerun(asked.threads, asked.results, options)
     section = rendered(asked.results)
-    for result in read_results(asked.results, "scaling"):
+    for result in latest(read_results(asked.results, "scaling"), "family"):
         plot(result, PLOT)
     write_atomically(asked.readme, replaced(asked.readme.read_text(), section))
     say("written:", asked.readme)

@@ -96,6 +96,14 @@ def with_logits(outputs: dict[str, np.ndarray], checkpoint: Checkpoint) -> dict[
     return {**outputs, "logits": outputs["cls"] @ head.weight.T + head.bias}
 
 
+class BelowGate(GateError):
+    """Some variants are less faithful than the gate asks; `fidelity` is that of all of them."""
+
+    def __init__(self, message: str, hint: str, fidelity: Sequence[Fidelity]):
+        super().__init__(message, hint)
+        self.fidelity = tuple(fidelity)
+
+
 def below_gate(fidelity: Sequence[Fidelity], min_cosine: float, precisions: Sequence[str]) -> list[Fidelity]:
     return [f for f in fidelity if f.precision in precisions and not f.reference.lowest_mean >= min_cosine]
 
@@ -105,9 +113,10 @@ def check_gate(fidelity: Sequence[Fidelity], min_cosine: float) -> None:
     if failed:
         worst = ", ".join(f"{f.core_count} cores {f.precision} at {f.image_size}: {f.reference.lowest_mean:.5f}"
                           for f in failed)
-        raise GateError(f"The mean cosine with the float32 reference is below --min-cosine {min_cosine}: {worst}. "
+        raise BelowGate(f"The mean cosine with the float32 reference is below --min-cosine {min_cosine}: {worst}. "
                         "No bundle was written.",
-                        "Calibrate on more images that look like the camera's, or accept less with --min-cosine.")
+                        "Calibrate on more images that look like the camera's, or accept less with --min-cosine.",
+                        fidelity)
 
 
 def golden_cosine(bundle: Bundle, artifact: Artifact, threads: int | None) -> float:

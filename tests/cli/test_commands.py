@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from PIL import Image
@@ -124,6 +125,7 @@ def test_export_below_the_gate_leaves_nothing(veca_edge, checkpoint, tmp_path, m
                       "--min-cosine", "1.0", "--output", tmp_path / "out")
     assert ended.code == 1
     assert "--min-cosine" in ended.err
+    assert "Cosine with the FP32 model" in ended.out  # what fell short, and what did not
     assert not list(tmp_path.iterdir())
 
 
@@ -312,6 +314,19 @@ def test_lint(veca_edge, bundle, tmp_path):
     refused(veca_edge("lint", model, "--target", "jetson", "--tensorrt", "x"), "'x' is no TensorRT version")
     (tmp_path / "model.onnx").write_text("no model")
     refused(veca_edge("lint", tmp_path / "model.onnx", "--target", "jetson"), "model.onnx")
+
+
+def test_lint_takes_dynamic_inputs_where_they_are_meant(veca_edge, tmp_path):
+    value, path = onnx.helper.make_tensor_value_info, tmp_path / "dynamic.onnx"
+    graph = onnx.helper.make_graph([onnx.helper.make_node("Relu", ["x"], ["y"], name="relu")], "g",
+                                   [value("x", onnx.TensorProto.FLOAT, ["n", 3])],
+                                   [value("y", onnx.TensorProto.FLOAT, ["n", 3])])
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=9), path)
+    ended = veca_edge("lint", path, "--target", "jetson")
+    assert ended.code == 1
+    assert "the input 'x' has shape" in ended.out
+    assert veca_edge("lint", path, "--target", "jetson", "--dynamic").code == 0
+    refused(veca_edge("lint", path, "--target", "apple", "--dynamic"), "--dynamic")
 
 
 def test_every_command_takes_json_and_debug(veca_edge):

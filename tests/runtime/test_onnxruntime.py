@@ -52,6 +52,7 @@ def test_exact_products_are_asked_for_only_where_the_default_saturates(flags, as
     monkeypatch.setattr(onnxruntime_runner, "cpu_flags", lambda: frozenset(flags))
     key, value = onnxruntime_runner.EXACT_INT8
     options = onnxruntime_runner.session_options(1, exact_int8=True)
+    assert options.get_session_config_entry("session.force_spinning_stop") == "1"
     if asked:
         assert options.get_session_config_entry(key) == value
     else:

@@ -107,6 +107,7 @@ def export(
             raise EdgeError("A board was given with --device, and a version for it.",
                             "The board knows its own: leave --jetpack and --tensorrt out.")
 
+        from ..evaluation import BelowGate
         from ..pipeline import ExportRequest
         from ..pipeline import export as export_bundle
 
@@ -120,13 +121,17 @@ def export(
             target_options=target_options(target, jetpack, tensorrt, elastic, ios, default_cores, separate, layout,
                                           coordinates, classifier))
         built = None
-        with terminal.progress() as progress:
-            if device is None:
-                result = export_bundle(request, progress)
-            else:
-                from ..board import export_for
+        try:
+            with terminal.progress() as progress:
+                if device is None:
+                    result = export_bundle(request, progress)
+                else:
+                    from ..board import export_for
 
-                result, built = export_for(request, device, progress, terminal.log)
+                    result, built = export_for(request, device, progress, terminal.log)
+        except BelowGate as failed:
+            fidelity_tables(terminal, failed.fidelity)
+            raise
         show(terminal, result, built, device)
 
 

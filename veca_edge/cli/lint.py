@@ -19,6 +19,8 @@ def lint(
     target: Annotated[str, typer.Option(help="jetson or apple.")],
     tensorrt: Annotated[str | None, typer.Option(
         metavar="X.Y", help="The board's TensorRT, for jetson.", show_default="10.3")] = None,
+    dynamic: Annotated[bool, typer.Option(
+        "--dynamic", help="jetson: inputs of dynamic length are meant, as in an --elastic export.")] = False,
     json: options.Json = False,
     debug: options.Debug = False,
 ) -> None:
@@ -32,10 +34,11 @@ def lint(
         if target == "jetson":
             from ..lint.tensorrt import lint_onnx
 
-            findings = lint_onnx(file, tensorrt or "10.3")
+            findings = lint_onnx(file, tensorrt or "10.3", allow_dynamic=dynamic)
         else:
-            if tensorrt is not None:
-                raise EdgeError("--tensorrt is an option of the target 'jetson', not of 'apple'.", "Leave it out.")
+            for option, given in (("--tensorrt", tensorrt is not None), ("--dynamic", dynamic)):
+                if given:
+                    raise EdgeError(f"{option} is an option of the target 'jetson', not of 'apple'.", "Leave it out.")
             from ..lint.coreml import lint_mlpackage
 
             findings = lint_mlpackage(file)

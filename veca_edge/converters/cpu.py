@@ -107,6 +107,15 @@ class CpuDialect(Dialect):
         return self.g("Mul", silu, value)
 
 
+def without_inferable_types(model: ir.Model) -> ir.Model:
+    """Leaves out the types that ONNX's own operators imply: every session would hold them (half a megabyte)."""
+    for node in model.graph:
+        for value in node.outputs:
+            if node.domain == "" and not value.is_graph_output():
+                value.shape = value.type = None
+    return model
+
+
 def onnx_models_from_variants(variants: Sequence[Variant], directory: Path, metadata: Mapping[str, str],
                               progress: Progress = silent) -> list[Artifact]:
     """Writes one ONNX file per variant under `directory/models`.
@@ -120,7 +129,8 @@ def onnx_models_from_variants(variants: Sequence[Variant], directory: Path, meta
     models = {}
     for i, variant in enumerate(variants):
         facts = {**metadata, "core_count": str(variant.spec.core_count), "precision": variant.precision}
-        models[f"{variant.name}.onnx"] = onnx_from_veca(variant.weights, variant.spec, CpuDialect, facts)
+        models[f"{variant.name}.onnx"] = without_inferable_types(
+            onnx_from_veca(variant.weights, variant.spec, CpuDialect, facts))
         progress("writing models", i + 1, len(variants))
     save_models(models, directory / "models", "weights.bin")
     return [artifact_for(directory, f"models/{v.name}.onnx", "onnx", "cpu", v) for v in variants]

@@ -66,7 +66,6 @@ def open_bound_onnx(directory: Path, artifacts: Mapping[int, Artifact], threads:
         register_arena()
         options.add_session_config_entry("session.use_env_allocators", "1")
         options.add_session_config_entry("session.disable_prepacking", "1")
-        options.enable_mem_pattern = False  # plans of different sizes leave gaps in one arena
     sessions = {}
     for count, artifact in artifacts.items():
         path = directory / artifact.path
