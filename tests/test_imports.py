@@ -17,7 +17,7 @@ PACKAGE = Path(veca_edge.__file__).parent
 HEAVY = ("torch", "onnx", "onnx_ir", "onnxruntime", "tensorrt", "tensorrt_rtx", "coremltools", "nncf", "numpy", "PIL",
          "safetensors", "cv2", "jsonschema")
 COMMANDS = sorted(path.stem for path in (PACKAGE / "cli").glob("*.py")
-                  if path.stem not in ("__init__", "console", "live", "options"))
+                  if path.stem not in ("__init__", "console", "live", "options", "signals"))
 
 # Runs Python in a process in which the heavy packages are not installed.
 BARE = f"""

@@ -5,7 +5,6 @@ Only typer and rich are imported before a command runs: `veca-edge --help` is in
 
 from __future__ import annotations
 
-import signal
 import sys
 from typing import Annotated
 
@@ -23,6 +22,7 @@ from .recommend import recommend
 from .report import report
 from .run import run
 from .sensitivity import sensitivity
+from .signals import end_cleanly_on_signals
 from .verify import verify
 
 app = typer.Typer(
@@ -58,8 +58,7 @@ def main() -> None:
     """The console entry point. Exit codes: 0 done, 1 a gate or comparison failed, 2 bad input or something
     missing, 3 a bug, 130 interrupted."""
     prepare_streams()
-    # Ends with clean-up, as Ctrl-C does.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    end_cleanly_on_signals()
     try:
         app(prog_name="veca-edge")
     except KeyboardInterrupt:
