@@ -272,7 +272,7 @@ def replaced(text: str, section: str) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.readme", description=__doc__)
-    parser.add_argument("--rerun", action="store_true", help="measure everything first (about 25 minutes)")
+    parser.add_argument("--rerun", action="store_true", help="measure everything first (about 50 minutes)")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--results", type=Path, default=RESULTS, help="directory of the result files")
     parser.add_argument("--readme", type=Path, default=README)
