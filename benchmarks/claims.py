@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .common import RESULTS, median, read_results, say
-from .elastic import switch_cost
+from .common import RESULTS, counted, median, read_results, say
+from .elastic import compared
 
 
 class Claim(NamedTuple):
@@ -62,17 +62,16 @@ def scaling_claims(result: dict[str, Any]) -> Iterator[Claim]:
 def elastic_claims(result: dict[str, Any]) -> Iterator[Claim]:
     where = (f"{result['machine']['int8']}: {result['family']}, {result['image_size'][0]} px, "
              f"{len(result['core_counts'])} core counts")
-    size, memory = result["bundle_bytes"], {name: median(held) for name, held in result["memory_bytes"].items()}
-    yield Claim(f"{where}: bundle against one core count", size["every"] / size["one"], "<=", 1.1)
+    found = compared(result)
+    yield Claim(f"{where}: bundle against one core count", found.bundle, "<=", 1.1)
     if "without" not in result["machine"]["int8"]:  # where each core count has to hold weights of its own
-        yield Claim(f"{where}: memory, all loaded against a bundle of one", memory["every"] / memory["one"], "<=", 1.5)
-    yield Claim(f"{where}: a switch, ms", switch_cost(result), "<=", 1.0)
+        yield Claim(f"{where}: memory, all loaded against a bundle of one", found.memory, "<=", 1.5)
+    yield Claim(f"{where}: a switch, ms", found.switch_ms, "<=", 1.0)
 
 
 def governor_claims(result: dict[str, Any]) -> Iterator[Claim]:
     """Beside a competing load. A frame that even the smallest core count could not make counts for nobody."""
-    threads = result["threads"]
-    where = (f"{result['machine']['int8']}: governor, {result['model']}, {threads} thread{'s' * (threads > 1)}, "
+    where = (f"{result['machine']['int8']}: governor, {result['model']}, {counted(result['threads'], 'thread')}, "
              f"budget {result['budget_ms']:.0f} ms")
     before, load, after = result["phases"]
     for phase in result["phases"]:
@@ -87,7 +86,7 @@ def governor_claims(result: dict[str, Any]) -> Iterator[Claim]:
 
 def export_claims(result: dict[str, Any]) -> Iterator[Claim]:
     pixels, counts = result["image_size"][0], result["core_counts"]
-    where = f"{result['family']}, {pixels} px, {len(counts)} core count{'s' * (len(counts) > 1)}"
+    where = f"{result['family']}, {pixels} px, {counted(len(counts), 'core count')}"
     if (result["family"], pixels) != ("small", 256):
         return
     if len(counts) == 1:

@@ -235,6 +235,11 @@ def say(*parts: object) -> None:
     print(*parts, flush=True)
 
 
+def counted(count: int, noun: str) -> str:
+    """Such as `1 thread`, `2 threads`."""
+    return f"{count} {noun}{'s' * (count > 1)}"
+
+
 def megabytes(peaks: Sequence[int]) -> str:
     """The median of some peaks for a table; nothing where none was taken."""
     return f"{median(peaks) / 1e6:.0f}" if peaks else ""

@@ -8,17 +8,14 @@ counts once (PSS). A switch costs what the first frame after it takes longer tha
 from __future__ import annotations
 
 import argparse
-import json
 import random
-import subprocess
-import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-import psutil
 
 from veca_edge.config import FAMILIES, Family
 from veca_edge.files import bytes_of
@@ -26,10 +23,10 @@ from veca_edge.profiles.measurement import utc_now
 from veca_edge.runtime import Model, load
 from veca_edge.spec import ImageSize
 
-from .common import Bystanders, add_output_option, limit_threads, median, numbers, say, table, write_result
+from .common import Bystanders, add_output_option, median, megabytes, numbers, say, table, write_result
 from .governor import made_bundle
+from .worker import ask
 
-FRAMES = 3  # before memory is read, at each core count
 BLOCK = 5  # frames after the first one at a core count
 
 
@@ -40,7 +37,7 @@ def measure(family: Family, size: ImageSize, core_counts: list[int], threads: in
     with tempfile.TemporaryDirectory() as directory:
         every, one = (made_bundle(family, size, counts, Path(directory) / name).directory
                       for name, counts in (("every", core_counts), ("one", [max(core_counts)])))
-        memory = {name: [memory_in_a_process(bundle, counts, threads) for _ in range(processes)]
+        memory = {name: [ask("held", [], threads, bundle=str(bundle), core_counts=counts) for _ in range(processes)]
                   for name, bundle, counts in (("every", every, core_counts), ("one", one, [max(core_counts)]),
                                                ("one_of_them", every, [max(core_counts)]))}
         with Bystanders() as others:
@@ -51,37 +48,9 @@ def measure(family: Family, size: ImageSize, core_counts: list[int], threads: in
                 "first_ms": first, "steady_ms": steady, "setting_ms": setting}
 
 
-def memory_in_a_process(bundle: Path, core_counts: list[int], threads: int) -> int:
-    """Bytes; `main` in a fresh process reads them."""
-    command = [sys.executable, "-m", "benchmarks.elastic", "--memory-of", str(bundle),
-               "--cores", ",".join(map(str, core_counts)), "--threads", str(threads)]
-    done = subprocess.run(command, env=limit_threads(threads), cwd=Path(__file__).parent.parent, check=True,
-                          stdout=subprocess.PIPE, text=True)
-    return json.loads(done.stdout)
-
-
-def held_memory(bundle: Path, core_counts: list[int], threads: int) -> int:
-    """Bytes that loading and running take here."""
-    import onnxruntime
-
-    onnxruntime.get_available_providers()
-    idle = psutil.Process().memory_full_info().pss
-    model = load(bundle, core_counts=core_counts, threads=threads)
-    frame = blank(model)
-    for count in model.core_counts:
-        model.core_count = count
-        for _ in range(FRAMES):
-            model(frame)
-    return psutil.Process().memory_full_info().pss - idle
-
-
-def blank(model: Model) -> np.ndarray:
-    return np.zeros((*model.image_size, 3), np.uint8)
-
-
 def switched(model: Model, rounds: int) -> tuple[dict[int, list[float]], dict[int, list[float]], list[float]]:
     """Milliseconds by core count: the first frame after a switch, `BLOCK` frames that follow it; and of setting."""
-    frame = blank(model)
+    frame = np.zeros((*model.image_size, 3), np.uint8)
     first: dict[int, list[float]] = {count: [] for count in model.core_counts}
     steady: dict[int, list[float]] = {count: [] for count in model.core_counts}
     setting, order = [], list(model.core_counts)
@@ -96,27 +65,41 @@ def switched(model: Model, rounds: int) -> tuple[dict[int, list[float]], dict[in
     return first, steady, setting
 
 
-def switch_cost(result: dict[str, Any]) -> float:
-    """Milliseconds: the median of what a first frame takes longer than those right after it, and of setting."""
+class Compared(NamedTuple):
+    """All core counts beside one; `memory_of_one_of_them` is against one of the same bundle, loaded alone.
+
+    Attributes:
+        switch_ms: the median of what a first frame takes longer than those right after it, and of setting it.
+    """
+
+    bundle: float
+    memory: float
+    memory_of_one_of_them: float
+    switch_ms: float
+
+
+def compared(result: Mapping[str, Any]) -> Compared:
+    size, memory = result["bundle_bytes"], {name: median(held) for name, held in result["memory_bytes"].items()}
     longer = []
     for count, first in result["first_ms"].items():
         following = np.reshape(result["steady_ms"][count], (len(first), BLOCK))
         longer += list(np.array(first) - np.median(following, axis=1))
-    return max(0.0, median(longer)) + median(result["setting_ms"])
+    return Compared(size["every"] / size["one"], memory["every"] / memory["one"],
+                    memory["every"] / memory["one_of_them"],
+                    max(0.0, median(longer)) + median(result["setting_ms"]))
 
 
-def summary(result: dict[str, Any]) -> str:
-    memory = {name: median(peaks) for name, peaks in result["memory_bytes"].items()}
-    size = result["bundle_bytes"]
+def summary(result: Mapping[str, Any]) -> str:
+    found = compared(result)
     rows = [[f"{count}", f"{median(ms):.2f}", f"{median(result['first_ms'][count]):.2f}"]
             for count, ms in result["steady_ms"].items()]
     return "\n".join([
         table(["cores", "ms", "ms right after a switch"], rows), "",
-        f"bundle: {size['every'] / 1e6:.1f} MB, {size['every'] / size['one']:.3f}x of {max(result['core_counts'])} "
-        f"cores alone",
-        f"memory: {memory['every'] / 1e6:.0f} MB, {memory['every'] / memory['one']:.2f}x, and "
-        f"{memory['every'] / memory['one_of_them']:.2f}x of one of them loaded alone",
-        f"a switch costs {switch_cost(result):.2f} ms",
+        f"bundle: {result['bundle_bytes']['every'] / 1e6:.1f} MB, {found.bundle:.3f}x of "
+        f"{max(result['core_counts'])} cores alone",
+        f"memory: {megabytes(result['memory_bytes']['every'])} MB, {found.memory:.2f}x, and "
+        f"{found.memory_of_one_of_them:.2f}x of one of them loaded alone",
+        f"a switch costs {found.switch_ms:.2f} ms",
         f"other processes used {result['others_share']:.0%} of the machine meanwhile"])
 
 
@@ -128,12 +111,8 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--processes", type=int, default=3, help="that take the memory (default 3)")
-    parser.add_argument("--memory-of", type=Path, help=argparse.SUPPRESS)
     add_output_option(parser)
     asked = parser.parse_args()
-    if asked.memory_of:
-        say(held_memory(asked.memory_of, asked.cores, asked.threads))
-        return
     result = measure(FAMILIES[asked.family], asked.image_size, asked.cores, asked.threads, asked.rounds,
                      asked.processes)
     say(summary(result))

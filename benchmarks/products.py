@@ -13,7 +13,9 @@ import numpy as np
 import onnx
 import onnxruntime
 
-from .common import interleaved, random_images
+from veca_edge.runtime.onnxruntime import session_from_file
+
+from .common import interleaved
 
 PRODUCTS = ("MatMulIntegerToFloat", "MatMul", "Gemm")
 
@@ -34,11 +36,12 @@ def products_of(model: onnx.ModelProto) -> onnx.ModelProto:
     return onnx.helper.make_model(graph, opset_imports=model.opset_import, ir_version=model.ir_version)
 
 
-def products_beside_whole(path: Path, options: onnxruntime.SessionOptions, rounds: int) -> dict[str, list[float]]:
-    """Milliseconds of `whole` and `products`, interleaved."""
-    whole, products = onnxruntime.InferenceSession(path, options), products_of(onnx.load(path))
-    image = random_images(1, (whole.get_inputs()[0].shape[2], whole.get_inputs()[0].shape[3]))
-    alone = onnxruntime.InferenceSession(products.SerializeToString(), options)
+def products_beside_whole(path: Path, options: onnxruntime.SessionOptions, image: np.ndarray,
+                          rounds: int) -> dict[str, list[float]]:
+    """Milliseconds of `whole` (on the image) and `products`, interleaved."""
+    whole = session_from_file(path, options)
+    alone = onnxruntime.InferenceSession(products_of(onnx.load(path)).SerializeToString(), options,
+                                         providers=["CPUExecutionProvider"])
     binding = alone.io_binding()
     buffers: dict[tuple[int, ...], np.ndarray] = {}
     generator = np.random.default_rng(0)

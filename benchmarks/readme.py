@@ -17,8 +17,8 @@ from typing import Any
 from veca_edge.config import FAMILIES
 from veca_edge.files import write_atomically
 
-from .common import PACKAGES, RESULTS, median, megabytes, read_results, say, table
-from .elastic import switch_cost
+from .common import PACKAGES, RESULTS, counted, median, megabytes, read_results, say, table
+from .elastic import compared
 from .scaling import DENSE, PLOT, plot
 from .toolchains import LABELS
 
@@ -152,12 +152,11 @@ def elastic(results: Sequence[Result]) -> str:
         return ""
     rows = []
     for result in results:
-        size, memory = result["bundle_bytes"], {name: median(held) for name, held in result["memory_bytes"].items()}
+        found = compared(result)
         rows.append([f"{result['family']}, {result['image_size'][0]} px, {machine_name(result)}",
-                     f"{size['every'] / 1e6:.1f} MB, {size['every'] / size['one']:.2f}x",
-                     f"{memory['every'] / 1e6:.0f} MB, {memory['every'] / memory['one']:.2f}x",
-                     f"{memory['every'] / memory['one_of_them']:.2f}x",
-                     f"{switch_cost(result):.2f} ms"])
+                     f"{result['bundle_bytes']['every'] / 1e6:.1f} MB, {found.bundle:.2f}x",
+                     f"{megabytes(result['memory_bytes']['every'])} MB, {found.memory:.2f}x",
+                     f"{found.memory_of_one_of_them:.2f}x", f"{found.switch_ms:.2f} ms"])
     header = [f"{len(results[0]['core_counts'])} core counts, INT8", "bundle, against a bundle of one",
               "memory with all loaded, against a bundle of one", "against one of them loaded alone", "a switch"]
     return f"### Many core counts in one bundle\n\n{table(header, rows)}\n\n{provenance(results)}"
@@ -171,8 +170,7 @@ def governor(results: Sequence[Result]) -> str:
     for result in results:
         _, load, after = result["phases"]
         fastest = max(phase["switches_per_second"] for phase in result["phases"])
-        threads = f"{result['threads']} thread{'s' * (result['threads'] > 1)}"
-        rows.append([f"{machine_name(result)}, {threads}", f"{result['budget_ms']:.0f} ms",
+        rows.append([f"{machine_name(result)}, {counted(result['threads'], 'thread')}", f"{result['budget_ms']:.0f} ms",
                      *(f"{phase['within_budget']:.1%}" for phase in result["phases"]),
                      f"{load['missed_at_smallest']:.1%}", f"{fastest:.2f}",
                      str(load["lowest"]), str(after["core_count"])])
@@ -251,9 +249,8 @@ def provenance(results: Sequence[Result]) -> str:
     lines = []
     for result in results:
         machine, versions = result["machine"], result["machine"]["versions"]
-        threads = f"{result['threads']} thread{'s' * (result['threads'] > 1)}"
         tools = ", ".join(f"{name} {versions[name]}" for name in ("python", "veca-edge", *PACKAGES) if name in versions)
-        lines.append(f"<sub>{machine_name(result)}, {threads}, {machine['system']}, "
+        lines.append(f"<sub>{machine_name(result)}, {counted(result['threads'], 'thread')}, {machine['system']}, "
                      f"{result['started_at'][:10]}; {tools}.</sub>")
     busiest = max((result.get("others_share", 0.0) for result in results), default=0.0)
     if busiest > BUSY:

@@ -1,9 +1,9 @@
 """A fresh process that opens candidates and measures them; `ask` starts one.
 
-A request is JSON on standard input, the answer a JSON file that it names. Four jobs: `time` opens all
-candidates in this one process and times them interleaved; `memory` takes the peak of one candidate;
-`operators` says where ONNX Runtime spends the time of one candidate; `products` times its matrix products
-beside the whole of it.
+A request is JSON on standard input, the answer a JSON file that it names. Five jobs: `time` opens all
+candidates in this one process and times them interleaved; `memory` takes the peak of one candidate; `held`
+takes what core counts of a bundle hold, which needs no candidate; `operators` says where ONNX Runtime spends
+the time of one candidate; `products` times its matrix products beside the whole of it.
 """
 
 from __future__ import annotations
@@ -112,6 +112,24 @@ def peak_memory(candidate: Candidate, threads: int) -> int:
     return peak() - idle
 
 
+def held_memory(bundle: str, core_counts: Sequence[int], threads: int) -> int:
+    """Bytes that core counts of a bundle hold once they have run, above the idle process with its runtime loaded.
+
+    Of pages that are mapped several times each counts once (PSS); Linux only.
+    """
+    from veca_edge.runtime import load
+
+    importlib.import_module("onnxruntime")
+    idle = psutil.Process().memory_full_info().pss
+    model = load(bundle, core_counts=core_counts, threads=threads)
+    frame = np.zeros((*model.image_size, 3), np.uint8)
+    for count in model.core_counts:
+        model.core_count = count
+        for _ in range(MEMORY_RUNS):
+            model(frame)
+    return psutil.Process().memory_full_info().pss - idle
+
+
 def reset_peak() -> None:
     """Forgets the peak of the imports; Linux only."""
     Path("/proc/self/clear_refs").write_text("5")
@@ -154,7 +172,8 @@ def product_times(candidate: Candidate, threads: int, rounds: int) -> dict[str, 
 
     from .products import products_beside_whole
 
-    return products_beside_whole(candidate.path, session_options(threads, exact_int8=candidate.exact_int8), rounds)
+    options = session_options(threads, exact_int8=candidate.exact_int8)
+    return products_beside_whole(candidate.path, options, random_images(1, candidate.image_size), rounds)
 
 
 def main() -> None:
@@ -162,6 +181,7 @@ def main() -> None:
     candidates = [Candidate.from_json(c) for c in request["candidates"]]
     jobs = {"time": lambda: time_together(candidates, request["threads"], **request["settings"]),
             "memory": lambda: peak_memory(candidates[0], request["threads"]),
+            "held": lambda: held_memory(threads=request["threads"], **request["settings"]),
             "operators": lambda: operator_times(candidates[0], request["threads"]),
             "products": lambda: product_times(candidates[0], request["threads"], **request["settings"])}
     Path(request["answer"]).write_text(json.dumps(jobs[request["job"]]()))
