@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +68,13 @@ def measure(checkpoint: Checkpoint, spec: GraphSpec, threads: int, rounds: int, 
             "core_count": spec.core_count, "threads": threads, "rounds": rounds, "per_round": per_round,
             "started_at": started, "others_share": timed["others_share"], "candidates": rows, "not_run": failed,
             "operators_ms": operators, "products_ms": products,
-            "gemm_share": {name: median(ms["products"]) / median(ms["whole"]) for name, ms in products.items()}}
+            "gemm_share": {name: share(ms, "linear", "attention") for name, ms in products.items()},
+            "attention_gemm_share": {name: share(ms, "attention") for name, ms in products.items()}}
+
+
+def share(ms: Mapping[str, Sequence[float]], *parts: str) -> float:
+    """The part of the whole that these products take; see `products`."""
+    return sum(median(ms[part]) for part in parts) / median(ms["whole"])
 
 
 def make_task(checkpoint: Checkpoint, spec: GraphSpec, directory: Path) -> Task:
@@ -102,7 +108,8 @@ def summary(result: dict[str, Any]) -> str:
         rows.append([row["label"], f"{ms:.1f}", f"{min(row['samples_ms']):.1f}", f"{base / ms:.2f}x" if base else "",
                      megabytes(row["peak_memory_bytes"]), f"{row['file_bytes'] / 1e6:.1f}",
                      f"{row['agreement']['cls']:.4f}", f"{row['agreement']['dense']:.4f}"])
-    shares = ", ".join(f"{name} {share:.0%}" for name, share in result["gemm_share"].items())
+    shares = ", ".join(f"{name} {part:.0%} ({result['attention_gemm_share'][name]:.0%} within attention)"
+                       for name, part in result["gemm_share"].items())
     return (table(["", "median ms", "min ms", "against plain FP32", "peak MB", "file MB", "cos cls", "cos dense"], rows)
             + f"\nGEMM share: {shares}; other processes used {result['others_share']:.0%} of the machine meanwhile")
 

@@ -16,12 +16,14 @@ import numpy as np
 import onnx_ir as ir
 
 from ..bundle import Artifact, artifact_for
-from ..inference import Linear, Variant
+from ..inference import Block, Linear, LinearQuantization, Variant
 from ..progress import Progress, silent
 from .onnx_files import save_models
-from .onnx_graph import Dialect, onnx_from_veca, short
+from .onnx_graph import Dialect, gate_and_value, onnx_from_veca, short
 
 MICROSOFT = "com.microsoft"
+# Larger activations leave the cache between one operator and the next; smaller ones cost more calls than they save.
+GROUP_BYTES = 3 << 20
 
 
 class CpuDialect(Dialect):
@@ -53,15 +55,23 @@ class CpuDialect(Dialect):
         quantized = [layer.quantization for layer in layers if layer.quantization is not None]
         if not quantized:
             return super().linears(x, tokens, layers)
-        g, scale = self.g, self.array("scale", np.array(quantized[0].activation_scale))
-        zero = g.constant("zero_point", np.array(128, np.uint8))
-        codes = g("QuantizeLinear", x, scale, zero, domain=MICROSOFT, dtype=ir.DataType.UINT8,
-                  shape=[self.batch, tokens, layers[0].weight.shape[1]])
-        return [self.integer_linear(codes, tokens, scale, zero, layer) if layer.quantization
-                else self.float_linear(x, layer) for layer in layers]
+        codes = self.codes(x, [self.batch, tokens, layers[0].weight.shape[1]], quantized[0])
+        return [self.integer_linear(codes, tokens, layer) if layer.quantization else self.float_linear(x, layer)
+                for layer in layers]
 
-    def integer_linear(self, codes: ir.Value, tokens: int, scale: ir.Value, zero: ir.Value, layer: Linear) -> ir.Value:
+    def codes(self, x: ir.Value, shape: Sequence[int], quantization: LinearQuantization) -> ir.Value:
+        # ONNX Runtime 1.23 lacks the standard operator of this opset.
+        return self.g("QuantizeLinear", x, *self.activation(quantization), domain=MICROSOFT, dtype=ir.DataType.UINT8,
+                      shape=shape)
+
+    def activation(self, quantization: LinearQuantization) -> tuple[ir.Value, ir.Value]:
+        """Scale and zero point."""
+        return (self.array("scale", np.array(quantization.activation_scale)),
+                self.g.constant("zero_point", np.array(128, np.uint8)))
+
+    def integer_linear(self, codes: ir.Value, tokens: int, layer: Linear) -> ir.Value:
         g, q = self.g, layer.quantization
+        scale, zero = self.activation(q)
         with g.within(short(layer.name)):
             return g("MatMulIntegerToFloat", codes, g.constant("codes", q.codes.T), scale,
                      self.array("weight_scale", q.weight_scale), zero,
@@ -71,16 +81,15 @@ class CpuDialect(Dialect):
                      shape=[self.batch, tokens, len(layer.bias)])
 
     def queries_or_keys(self, x: ir.Value, tokens: int, cos: ir.Value, sin: ir.Value) -> ir.Value:
-        # The operator looks its angles up by position: each row of the tables is one.
-        g = self.g
-        positions = g.constant("positions", np.arange(self.batch * tokens).reshape(self.batch, tokens))
-        flat = g.ints([self.batch * tokens, self.config.head_dim // 2])
-        return g("RotaryEmbedding", x, positions, g("Reshape", cos, flat), g("Reshape", sin, flat), domain=MICROSOFT,
-                 num_heads=self.config.heads, rotary_embedding_dim=0, interleaved=0, dtype=ir.DataType.FLOAT,
-                 shape=[self.batch, tokens, self.config.hidden])
+        return self.g("RotaryEmbedding", x, cos, sin, num_heads=self.config.heads, interleaved=0)
 
     def values(self, x: ir.Value) -> ir.Value:
         return x
+
+    def move_cores(self, raw: ir.Value, cores: ir.Value, position: Linear) -> ir.Value:
+        # In this order: product and bias side by side would become one operator for matrices, amid two reshapes.
+        biased = self.g("Add", raw, self.array("bias", position.bias))
+        return self.g("Add", self.g("MatMul", cores, self.array("weight", position.weight.T)), biased)
 
     def constant_heads(self, name: str, array: np.ndarray) -> ir.Value:
         return self.array(name, self.per_batch(array))
@@ -101,10 +110,32 @@ class CpuDialect(Dialect):
     def merge_heads(self, parts: Sequence[ir.Value]) -> ir.Value:
         return self.concat(parts, 1)
 
+    def feed_forward(self, y: ir.Value, tokens: int, block: Block) -> ir.Value:
+        """In groups of hidden channels whose activations stay in the cache; their codes are joined again."""
+        if block.fc1.quantization is None or block.fc2.quantization is None:
+            return super().feed_forward(y, tokens, block)
+        groups = channel_groups(self.config.mlp_hidden, self.batch * self.patches)
+        halves = self.linears(y, tokens, [half for group in groups for half in gate_and_value(block, *group)])
+        codes = [self.codes(self.silu_gate(gate, value), [self.batch, tokens, stop - start], block.fc2.quantization)
+                 for gate, value, (start, stop) in zip(halves[::2], halves[1::2], groups, strict=True)]
+        return self.integer_linear(self.concat(codes, 2), tokens, block.fc2)
+
     def silu_gate(self, gate: ir.Value, value: ir.Value) -> ir.Value:
         silu = self.g("QuickGelu", gate, domain=MICROSOFT, alpha=1.0, dtype=ir.DataType.FLOAT,
-                      shape=[self.batch, None, self.config.mlp_hidden])
+                      shape=[self.batch, None, None])
         return self.g("Mul", silu, value)
+
+
+def channel_groups(channels: int, patches: int) -> list[tuple[int, int]]:
+    """Ranges of channels (multiples of 64, but the last) whose float32 activations take `GROUP_BYTES` at most.
+
+    It looks at patches alone so that all core counts are cut alike, and share their weights.
+    """
+    count = 1
+    while channels * patches * 4 > GROUP_BYTES * count:
+        count *= 2
+    size = -(-channels // (64 * count)) * 64
+    return [(start, min(start + size, channels)) for start in range(0, channels, size)]
 
 
 def without_inferable_types(model: ir.Model) -> ir.Model:

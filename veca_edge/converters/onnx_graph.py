@@ -190,6 +190,12 @@ class Dialect:
         x = self.g("Transpose", x, perm=[0, 2, 1, 3])
         return self.g("Reshape", x, self.g.ints([0, 0, self.config.hidden]))
 
+    def feed_forward(self, y: ir.Value, tokens: int, block: Block) -> ir.Value:
+        """SiLU-gated, `[B, tokens, D]` to the same."""
+        gate, value = self.linears(y, tokens, gate_and_value(block, 0, self.config.mlp_hidden))
+        (fed,) = self.linears(self.silu_gate(gate, value), tokens, [block.fc2])
+        return fed
+
     def silu_gate(self, gate: ir.Value, value: ir.Value) -> ir.Value:
         return self.g("Mul", self.g("Mul", gate, self.g("Sigmoid", gate)), value)
 
@@ -299,6 +305,14 @@ def qkv_layers(block: Block) -> tuple[Linear, Linear, Linear]:
     return tuple(block.qkv.rows(i * width, (i + 1) * width, name + "qkv"[i]) for i in range(3))
 
 
+def gate_and_value(block: Block, start: int, stop: int) -> tuple[Linear, Linear]:
+    """The two halves of fc1 for some of the hidden channels."""
+    half, name = len(block.fc1.bias) // 2, block.fc1.name
+    suffix = "" if stop - start == half else f".{start}"
+    return (block.fc1.rows(start, stop, f"{name}.gate{suffix}"),
+            block.fc1.rows(half + start, half + stop, f"{name}.value{suffix}"))
+
+
 def first_queries(d: Dialect, block: Block, rows: BlockRows, patches: ir.Value) -> tuple[ir.Value, ir.Value, ir.Value]:
     """q, k, v of block 0, where the rows of the core tokens are constants."""
     width = d.config.hidden
@@ -363,11 +377,7 @@ def finish_block(d: Dialect, block: Block, rows: BlockRows, x: ir.Value, q: ir.V
         parts.append(d.attention(asked, k, v))
     (mixed,) = d.linears(d.merge_heads(parts), leaving, [block.out])
     x = g("Add", d.select(x, rows), mixed)
-    y = d.layer_norm(x, block.ffn_gain)
-    half, name = d.config.mlp_hidden, block.fc1.name
-    halves = [block.fc1.rows(0, half, f"{name}.gate"), block.fc1.rows(half, 2 * half, f"{name}.value")]
-    gate, value = d.linears(y, leaving, halves)
-    (fed,) = d.linears(d.silu_gate(gate, value), leaving, [block.fc2])
+    fed = d.feed_forward(d.layer_norm(x, block.ffn_gain), leaving, block)
     return g("Add", x, fed)
 
 
