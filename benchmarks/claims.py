@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from .common import RESULTS, counted, median, read_results, say
 from .elastic import compared
+from .toolchains import OTHER_TARGETS
 
 
 class Claim(NamedTuple):
@@ -97,16 +98,17 @@ def export_claims(result: dict[str, Any]) -> Iterator[Claim]:
 
 
 def fidelity_claims(result: dict[str, Any]) -> Iterator[Claim]:
-    ours = {(row["weights"], row["core_count"]): row for row in result["rows"] if row["name"] == "ours_int8"}
-    for (weights, count), row in sorted(ours.items(), key=lambda item: (item[0][0] != "original", item[0][1])):
-        where = f"{result['checkpoint']}, {count} cores, {result['evaluation_images']} images"
+    targets = {"ours_int8": "cpu", **OTHER_TARGETS}
+    ours = {(row["name"], row["weights"], row["core_count"]): row for row in result["rows"] if row["name"] in targets}
+    for (name, weights, count), row in sorted(ours.items(), key=lambda item: (item[0][1] != "original", item[0])):
+        where = f"{result['checkpoint']} on {targets[name]}, {count} cores, {result['evaluation_images']} images"
         if weights == "original":
             yield Claim(f"{where}: cls", row["cls"]["mean"], ">=", 0.9998)
             yield Claim(f"{where}: dense", row["dense"]["mean"], ">=", 0.9997)
             yield Claim(f"{where}: dense, first percentile", row["dense"]["first_percentile"], ">=", 0.998)
             if row["top1_agreement"] is not None:
                 yield Claim(f"{where}: top-1 agreement", row["top1_agreement"], ">=", 0.985)
-        elif original := ours.get(("original", count)):
+        elif original := ours.get((name, "original", count)):
             for output in ("cls", "dense"):
                 lost = original[output]["mean"] - row[output]["mean"]
                 yield Claim(f"{where}: {output} lost on hard weights", lost, "<=", 0.0002)

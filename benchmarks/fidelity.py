@@ -1,7 +1,10 @@
-"""How much INT8 costs a trained model, ours beside other toolchains, also on weights that are hard to quantize.
+"""How much INT8 costs a trained model, on every target and beside other toolchains, also on weights that are hard to
+quantize.
 
 Every tool gets the same calibration images, and is compared, image by image, with the float32 reference at the same
-core count. The hard twin computes exactly the same function from rescaled channels (see `common.hard_twin`).
+core count. The hard twin computes exactly the same function from rescaled channels (see `common.hard_twin`). The files
+for Jetson and Apple are the very ones that an export writes, executed here: ONNX Runtime runs the former, our own
+executor of Core ML programs the latter.
 """
 
 from __future__ import annotations
@@ -9,7 +12,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +22,20 @@ from veca_edge.calibration.images import ImageSet, find_images, load_images, nor
 from veca_edge.calibration.recipe import quantized_variants
 from veca_edge.checkpoint import Checkpoint, load_checkpoint, save_safetensors
 from veca_edge.demo import demo_calibration, demo_checkpoint, demo_evaluation
-from veca_edge.evaluation import run_reference, with_logits
+from veca_edge.evaluation import run_frames, run_reference, with_logits
 from veca_edge.fidelity import Agreement, Comparison
-from veca_edge.inference import InferenceWeights, inference_weights
+from veca_edge.inference import InferenceWeights, Variant, inference_weights
+from veca_edge.pipeline import write_artifacts
 from veca_edge.profiles.measurement import utc_now
-from veca_edge.spec import GraphSpec, ImageSize
+from veca_edge.progress import silent
+from veca_edge.runtime import open_runner
+from veca_edge.spec import ExportSpec, GraphSpec, ImageSize
 
 from .common import add_output_option, hard_twin, numbers, say, table, write_result
-from .toolchains import LABELS, OURS, Candidate, Task, make_candidates, opened
+from .toolchains import LABELS, MAKERS, OTHER_TARGETS, OURS, Candidate, Task, make_candidates, opened
 
 EVERYONE = ("plain_fp32", "ort_dynamic", "ort_static", "nncf_ort", "nncf_openvino", "modelopt", "plain_w8a8",
-            "ours_int8")
+            "ours_int8", *OTHER_TARGETS)
 # The largest difference that float32 rounding makes between twins, relative to the largest magnitude.
 MAX_TWIN_DIFFERENCE = 1e-3
 
@@ -49,7 +55,7 @@ def measure(checkpoint: Checkpoint, calibration: ImageSet, evaluation: ImageSet,
                 for count in core_counts}
     for twin, model in twins.items():
         check_twin(model, evaluation, core_counts[0], expected[core_counts[0]])
-        ours = our_weights(model, calibration, core_counts) if "ours_int8" in names else {}
+        ours = our_weights(model, calibration, core_counts) if set(names) & {"ours_int8", *OTHER_TARGETS} else {}
         for count in core_counts:
             say(f"{twin} weights, {count} cores")
             with tempfile.TemporaryDirectory() as directory:
@@ -57,13 +63,18 @@ def measure(checkpoint: Checkpoint, calibration: ImageSet, evaluation: ImageSet,
                 save_safetensors(model, path)
                 task = Task(model, path, GraphSpec(count, size, input="tensor"), inference_weights(model),
                             ours.get(count), normalised(calibration.frames), Path(directory), modelopt_python)
-                here = [name for name in names if name in OURS or count in peer_counts]
+                here = [n for n in names if n in OURS or (n in MAKERS and count in peer_counts)]
                 candidates, failed = make_candidates(task, here, say)
                 not_run |= failed
                 for candidate in candidates:
                     found = compare(candidate, checkpoint, evaluation, expected[count], threads)
                     rows.append({"weights": twin, "core_count": count, "name": candidate.name,
                                  "label": candidate.label, "setting": candidate.setting, **found.to_json()})
+        for name in [name for name in names if name in OTHER_TARGETS]:
+            say(f"{twin} weights, {LABELS[name]}")
+            found = on_other_target(OTHER_TARGETS[name], ours, checkpoint, evaluation, expected, threads)
+            rows += [{"weights": twin, "core_count": count, "name": name, "label": LABELS[name], "setting": "",
+                      **agreement.to_json()} for count, agreement in found.items()]
     return {"benchmark": "fidelity", "checkpoint": checkpoint.name, "image_size": list(size), "threads": threads,
             "started_at": started,
             "calibration_images": len(calibration.frames), "evaluation_images": len(evaluation.frames),
@@ -107,6 +118,22 @@ def compare(candidate: Candidate, checkpoint: Checkpoint, evaluation: ImageSet, 
     return comparison.agreement(evaluation.labels)
 
 
+def on_other_target(target: str, ours: Mapping[int, InferenceWeights], checkpoint: Checkpoint, evaluation: ImageSet,
+                    expected: Mapping[int, dict[str, np.ndarray]], threads: int) -> dict[int, Agreement]:
+    """The target's own files for every core count, as an export writes them, on every evaluation image."""
+    size = ImageSize(*evaluation.frames.shape[1:3])
+    spec = ExportSpec(target, tuple(ours), ("int8",), (size,))
+    variants = [Variant(spec.graph(count, size), "int8", weights) for count, weights in ours.items()]
+    found = {}
+    with tempfile.TemporaryDirectory() as directory:
+        for artifact in write_artifacts(spec, variants, Path(directory), {}, silent):
+            outputs = run_frames(open_runner(Path(directory), artifact, threads), artifact, evaluation.frames)
+            comparison = Comparison()
+            comparison.add(with_logits(outputs, checkpoint), expected[artifact.core_count])
+            found[artifact.core_count] = comparison.agreement(evaluation.labels)
+    return found
+
+
 def summary(result: dict[str, Any]) -> str:
     def cell(value: float | None, digits: int = 4) -> str:
         return "" if value is None else f"{value:.{digits}f}"
@@ -125,7 +152,7 @@ def main() -> None:
     parser.add_argument("--evaluation", type=Path, help="other images, in folders by class (default: the demo's)")
     parser.add_argument("--calibration-count", type=int, default=128)
     parser.add_argument("--image-size", type=ImageSize.parse, help="default 256, the demo's own 32")
-    parser.add_argument("--cores", type=numbers, default=[8, 16, 32, 64], help="core tokens (default 8,16,32,64)")
+    parser.add_argument("--cores", type=numbers, help="core tokens (default: every core count of the checkpoint)")
     parser.add_argument("--peer-cores", type=numbers, default=[16],
                         help="those of them at which the other tools run too (default 16)")
     parser.add_argument("--candidates", default=",".join(EVERYONE), help=f"any of {','.join(EVERYONE)}")
@@ -144,8 +171,9 @@ def main() -> None:
     calibrating = sample(find_images(asked.calibration or demo_calibration()), asked.calibration_count, seed=0)
     judging = find_images(asked.evaluation or demo_evaluation())
     result = measure(checkpoint, load_images(calibrating, size),
-                     load_images(judging, size, classes=checkpoint.labels), asked.cores, names, asked.threads,
-                     asked.peer_cores, asked.modelopt_python)
+                     load_images(judging, size, classes=checkpoint.labels),
+                     asked.cores or checkpoint.config.core_counts, names, asked.threads, asked.peer_cores,
+                     asked.modelopt_python)
     say(summary(result))
     say("written:", write_result(asked.output, f"fidelity_{checkpoint.name}", result))
 

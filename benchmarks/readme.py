@@ -20,7 +20,7 @@ from veca_edge.files import write_atomically
 from .common import PACKAGES, RESULTS, counted, median, megabytes, read_results, say, table
 from .elastic import compared
 from .scaling import DENSE, PLOT, plot
-from .toolchains import LABELS
+from .toolchains import LABELS, OTHER_TARGETS
 
 README = Path(__file__).parent.parent / "README.md"
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
@@ -201,15 +201,20 @@ def fidelity(result: Result) -> str:
         return [f"{row['cls']['mean']:.4f}", f"{row['dense']['mean']:.4f}", f"{row['dense']['first_percentile']:.3f}",
                 agreed]
 
-    names = {name: label for name, label in LABELS.items() if any(row["name"] == name for row in result["rows"])}
-    tools = [[f"**{label}**" if name == "ours_int8" else label, *cells(at.get(("original", shown, name))),
-              *cells(at.get(("hard", shown, name)))] for name, label in names.items()]
-    ours = [[f"{count} cores", *cells(at.get(("original", count, "ours_int8"))),
-             *cells(at.get(("hard", count, "ours_int8")))] for count in counts]
+    def line(label: str, count: int, name: str) -> list[str]:
+        return [label, *cells(at.get(("original", count, name))), *cells(at.get(("hard", count, name)))]
+
+    measured = {row["name"] for row in result["rows"]}
+    tools = [line(f"**{label}**" if name == "ours_int8" else label, shown, name)
+             for name, label in LABELS.items() if name in measured - set(OTHER_TARGETS)]
+    targets = {"ours_int8": "cpu", **OTHER_TARGETS}
+    ours = [line(f"{target}, {count} cores", count, name)
+            for name, target in targets.items() if name in measured for count in counts]
     columns = ["cls", "dense", "dense, 1st percentile", "top-1 agreement"]
     header = ["", *columns, *(f"hard: {column}" for column in columns)]
     left_out = "".join(f"\n\nNot run: {name} ({reason})." for name, reason in result["not_run"].items())
-    every_count = (f"veca-edge at every core count:\n\n{table(header, ours)}\n\n" if "ours_int8" in names else "")
+    every_count = ("veca-edge on every target; the files for Jetson and Apple are executed without their hardware:\n\n"
+                   f"{table(header, ours)}\n\n" if ours else "")
     return ("### Fidelity of INT8 on a trained model\n\n"
             f"`{result['checkpoint']}`, {result['evaluation_images']} images that did not calibrate, "
             f"{result['calibration_images']} that did; cosine with the FP32 reference, at {shown} cores. *hard*: the "

@@ -116,10 +116,14 @@ LABELS = {
     "plain_w8a8": "veca-edge graph, plain min-max INT8",
     "ours_fp32": "veca-edge FP32",
     "ours_int8": "veca-edge INT8",
+    "ours_jetson": "veca-edge INT8 for Jetson",
+    "ours_apple": "veca-edge INT8 for Apple",
 }
 
 
 OURS = ("ours_fp32", "ours_int8", "plain_w8a8")
+# Our files for targets that are not here; executed for their fidelity alone.
+OTHER_TARGETS = {"ours_jetson": "jetson", "ours_apple": "apple"}
 
 
 def make_candidates(task: Task, names: Collection[str],

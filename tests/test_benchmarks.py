@@ -7,13 +7,15 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from benchmarks import claims, elastic, governor, peers, readme, scaling
+from benchmarks import claims, elastic, fidelity, governor, peers, readme, scaling
 from benchmarks.common import absmax_quantized, hard_twin, interleaved, linear_of, random_images, write_result
 from benchmarks.dense_vit import TOKENS, dense_checkpoint, onnx_from_dense
-from benchmarks.toolchains import Task, ours
+from benchmarks.toolchains import OTHER_TARGETS, Task, ours
 from benchmarks.worker import agreement
-from veca_edge.checkpoint import random_checkpoint
+from veca_edge.calibration.images import find_images, load_images
+from veca_edge.checkpoint import load_checkpoint, random_checkpoint
 from veca_edge.config import NORM_EPS, Family
+from veca_edge.demo import demo_checkpoint, demo_evaluation
 from veca_edge.inference import inference_weights, patch_coordinates, rotary_tables
 from veca_edge.inference_model import rotate_halves
 from veca_edge.model import reference_model
@@ -179,3 +181,20 @@ def test_the_governor_beside_a_real_process(tmp_path):
     assert 0 < changes[0] < changes[1] < frames[-1].at
     assert (decisions[0].before, decisions[0].after) == (64, 8)
     assert set(governor.latencies(bundle, 1, 2, next(governor.demo_evaluation().rglob("*.jpg")))) == {8, 64}
+
+
+def test_fidelity_on_every_target(tmp_path):
+    """Ours alone, on a few images: enough to see that every file runs and is told of."""
+    checkpoint = load_checkpoint(demo_checkpoint())
+    paths = find_images(demo_evaluation())
+    calibrating, judging = (load_images(chosen, ImageSize(32, 32), classes=checkpoint.labels)
+                            for chosen in (paths[:8], paths[8:16]))
+    result = fidelity.measure(checkpoint, calibrating, judging, [8], ["ours_int8", *OTHER_TARGETS], 1)
+    assert {(row["weights"], row["name"]) for row in result["rows"]} == {
+        (weights, name) for weights in ("original", "hard") for name in ("ours_int8", *OTHER_TARGETS)}
+    assert all(row["dense"]["mean"] > 0.99 for row in result["rows"])
+    write_result(tmp_path, "fidelity", result)
+    section = readme.rendered(tmp_path)
+    for target in ("cpu", "jetson", "apple"):
+        assert f"| {target}, 8 cores |" in section
+    assert len([claim for claim in claims.claims(tmp_path) if " on apple, 8 cores" in claim.text]) == 6

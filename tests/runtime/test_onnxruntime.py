@@ -1,3 +1,4 @@
+import platform
 import subprocess
 import sys
 from dataclasses import replace
@@ -105,3 +106,20 @@ def test_needs_no_torch(artifact, tmp_path):
     code = ("import sys; from veca_edge.runtime import open_runner; import veca_edge.runtime.onnxruntime; "
             "assert not {'torch', 'onnx', 'PIL', 'psutil', 'jsonschema'} & set(sys.modules), sorted(sys.modules)")
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.skipif(sys.platform != "linux" or platform.libc_ver()[0] != "glibc", reason="glibc keeps freed memory")
+def test_freed_memory_goes_back_to_the_system():
+    """In a process of its own: what is free in this one is not known."""
+    code = """
+import psutil
+from veca_edge.runtime.onnxruntime import give_back_freed_memory
+held = [bytes(1000) for _ in range(100_000)]
+pinned = held[-1]  # at the end of the heap
+del held
+before = psutil.Process().memory_info().rss
+give_back_freed_memory()
+print(before - psutil.Process().memory_info().rss)
+"""
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(ended.stdout) > 50e6

@@ -73,12 +73,12 @@ class CpuDialect(Dialect):
         g, q = self.g, layer.quantization
         scale, zero = self.activation(q)
         with g.within(short(layer.name)):
-            return g("MatMulIntegerToFloat", codes, g.constant("codes", q.codes.T), scale,
-                     self.array("weight_scale", q.weight_scale), zero,
-                     # Where ONNX Runtime rewrites the weights as uint8 it cannot rewrite a zero point twice.
-                     g.constant("weight_zero_point", np.array(0, np.int8), shared=False),
-                     self.array("bias", layer.bias), domain=MICROSOFT, dtype=ir.DataType.FLOAT,
-                     shape=[self.batch, tokens, len(layer.bias)])
+            constants = (g.constant("codes", q.codes.T), scale, self.array("weight_scale", q.weight_scale), zero,
+                         # Where ONNX Runtime rewrites the weights as uint8 it cannot rewrite a zero point twice.
+                         g.constant("weight_zero_point", np.array(0, np.int8), shared=False),
+                         self.array("bias", layer.bias))
+        return g("MatMulIntegerToFloat", codes, *constants, domain=MICROSOFT, name=short(layer.name),
+                 dtype=ir.DataType.FLOAT, shape=[self.batch, tokens, len(layer.bias)])
 
     def queries_or_keys(self, x: ir.Value, tokens: int, cos: ir.Value, sin: ir.Value) -> ir.Value:
         return self.g("RotaryEmbedding", x, cos, sin, num_heads=self.config.heads, interleaved=0)
@@ -127,7 +127,7 @@ class CpuDialect(Dialect):
 
 
 def channel_groups(channels: int, patches: int) -> list[tuple[int, int]]:
-    """Ranges of channels (multiples of 64, but the last) whose float32 activations take `GROUP_BYTES` at most.
+    """Ranges of channels (multiples of 64, but the last) whose float32 activations take about `GROUP_BYTES` at most.
 
     It looks at patches alone so that all core counts are cut alike, and share their weights.
     """

@@ -432,5 +432,7 @@ def finished_model(d: Dialect, inputs: Sequence[ir.Value], outputs: Sequence[ir.
     model = ir.Model(graph, ir_version=d.ir_version, producer_name="veca-edge")
     for one in (RemoveUnusedNodesPass(), ClearMetadataAndDocStringPass(), ShapeInferencePass()):
         model = one(model).model
+    for constant in model.graph.initializers.values():
+        constant.shape = constant.type = None  # the tensor has them; said twice they take a tenth of a file
     model.metadata_props.update(metadata)
     return model
