@@ -25,7 +25,7 @@ class DenseCpuDialect(CpuDialect):
 
     def attention(self, q: ir.Value, k: ir.Value, v: ir.Value) -> ir.Value:
         return self.g("MultiHeadAttention", q, k, v, domain=MICROSOFT, num_heads=self.config.heads, scale=1.0,
-                      dtype=ir.DataType.FLOAT, shape=q.shape)
+                      dtype=ir.DataType.FLOAT, shape=[self.batch, None, self.config.hidden])
 
 
 def dense_checkpoint(family: Family, seed: int = 0) -> Checkpoint:
@@ -42,18 +42,12 @@ def onnx_from_dense(weights: InferenceWeights, spec: GraphSpec) -> ir.Model:
     x = g("Concat", d.array("tokens", d.per_batch(d.constants.cores)), patches, axis=1)
     # At the origin nothing rotates; ONNX Runtime turns these tables into constants.
     origin = g.constant("origin", np.zeros((d.batch, d.cores, 2), np.float32))
-    half = d.config.mlp_hidden
     for i, (block, rows) in enumerate(zip(weights.blocks, block_rows(spec, d.config.layers), strict=True)):
         with g.within(f"blocks.{i}"):
             q, k, v = later_queries(d, block, rows, x, origin)
             if rows.all_queries:
                 q = d.select(q, rows, d.token_axis)
-                q.shape = ir.Shape([d.batch, d.leaving(rows), d.config.hidden])  # `attention` hands it on
             (mixed,) = d.linears(d.merge_heads([d.attention(q, k, v)]), d.leaving(rows), [block.out])
             x = g("Add", d.select(x, rows), mixed)
-            halves = [block.fc1.rows(0, half, f"{block.fc1.name}.gate"),
-                      block.fc1.rows(half, 2 * half, f"{block.fc1.name}.value")]
-            gate, value = d.linears(d.layer_norm(x, block.ffn_gain), d.leaving(rows), halves)
-            (fed,) = d.linears(d.silu_gate(gate, value), d.leaving(rows), [block.fc2])
-            x = g("Add", x, fed)
+            x = g("Add", x, d.feed_forward(d.layer_norm(x, block.ffn_gain), d.leaving(rows), block))
     return finished_model(d, [image], write_outputs(d, x), {})

@@ -272,7 +272,7 @@ def main() -> None:
                         help="competing processes (default: one more than there are CPU cores left)")
     parser.add_argument("--seconds", type=numbers, default=[15, 30, 30], help="of the phases (default 15,30,30)")
     parser.add_argument("--settle", type=float, default=5.0, help="seconds of each phase that do not count")
-    parser.add_argument("--rounds", type=int, default=10, help="timed calls for the budget (default 10)")
+    parser.add_argument("--rounds", type=int, default=60, help="timed calls for the budget (default 60)")
     parser.add_argument("--images", type=Path, default=demo_evaluation(), help="the frames (default: the demo's)")
     add_output_option(parser)
     asked = parser.parse_args()

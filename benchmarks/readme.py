@@ -52,15 +52,17 @@ PLAN: tuple[tuple[str, ...], ...] = (
 )
 
 
-def rerun(threads: int, directory: Path, fidelity_options: Sequence[str]) -> None:
-    """Measures everything of the README, one script after the other."""
-    start = time.perf_counter()
+def rerun(threads: int, directory: Path, fidelity_options: Sequence[str]) -> list[str]:
+    """Measures everything of the README, one script after the other; returns those that ended with an error."""
+    start, failed = time.perf_counter(), []
     for script, *options in PLAN:
         say(f"== {time.perf_counter() - start:5.0f} s: benchmarks.{script} {' '.join(options)}")
         command = [sys.executable, "-m", f"benchmarks.{script}", *options, f"--threads={threads}",
                    f"--output={directory}", *(fidelity_options if script == "fidelity" else ())]
-        subprocess.run(command, check=True, cwd=README.parent)
+        if subprocess.run(command, check=False, cwd=README.parent).returncode:
+            failed.append(f"benchmarks.{script} {' '.join(options)}".strip())
     say(f"== {time.perf_counter() - start:5.0f} s: all done")
+    return failed
 
 
 # ---------------------------------------------------------------------------------------- sections
@@ -291,15 +293,18 @@ def main() -> None:
     asked = parser.parse_args()
     text = asked.readme.read_text()
     replaced(text, "")
+    failed = []
     if asked.rerun:
         options = [f"--{name.replace('_', '-')}={value}" for name in ("calibration", "evaluation", "modelopt_python")
                    if (value := getattr(asked, name))]
-        rerun(asked.threads, asked.results, options)
+        failed = rerun(asked.threads, asked.results, options)
     section = rendered(asked.results)
     for result in latest(read_results(asked.results, "scaling"), "family"):
         plot(result, PLOT)
     write_atomically(asked.readme, replaced(asked.readme.read_text(), section))
     say("written:", asked.readme)
+    if failed:
+        raise SystemExit(f"Ended with an error, or missed what it promises: {'; '.join(failed)}")
 
 
 if __name__ == "__main__":

@@ -32,6 +32,7 @@ class CpuDialect(Dialect):
     opset = 23  # the first with Attention; ONNX Runtime 1.23 and later
     ir_version = 10
     domains: Mapping[str, int] = {MICROSOFT: 1}
+    states_inferable_types = False  # every session would hold them: half a megabyte
     token_axis = 1
 
     def patch_embed(self, image: ir.Value) -> ir.Value:
@@ -138,15 +139,6 @@ def channel_groups(channels: int, patches: int) -> list[tuple[int, int]]:
     return [(start, min(start + size, channels)) for start in range(0, channels, size)]
 
 
-def without_inferable_types(model: ir.Model) -> ir.Model:
-    """Leaves out the types that ONNX's own operators imply: every session would hold them (half a megabyte)."""
-    for node in model.graph:
-        for value in node.outputs:
-            if node.domain == "" and not value.is_graph_output():
-                value.shape = value.type = None
-    return model
-
-
 def onnx_models_from_variants(variants: Sequence[Variant], directory: Path, metadata: Mapping[str, str],
                               progress: Progress = silent) -> list[Artifact]:
     """Writes one ONNX file per variant under `directory/models`.
@@ -160,8 +152,7 @@ def onnx_models_from_variants(variants: Sequence[Variant], directory: Path, meta
     models = {}
     for i, variant in enumerate(variants):
         facts = {**metadata, "core_count": str(variant.spec.core_count), "precision": variant.precision}
-        models[f"{variant.name}.onnx"] = without_inferable_types(
-            onnx_from_veca(variant.weights, variant.spec, CpuDialect, facts))
+        models[f"{variant.name}.onnx"] = onnx_from_veca(variant.weights, variant.spec, CpuDialect, facts)
         progress("writing models", i + 1, len(variants))
     save_models(models, directory / "models", "weights.bin")
     return [artifact_for(directory, f"models/{v.name}.onnx", "onnx", "cpu", v) for v in variants]

@@ -11,7 +11,7 @@ quantization, and about half the nodes of an exporter's output.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -105,11 +105,13 @@ class Dialect:
     Attributes:
         opset: of the standard domain; `domains` are further ones with their versions.
         ir_version: of the file.
+        states_inferable_types: whether the file says the types that ONNX's own operators imply.
     """
 
     opset = 20
     ir_version = 9
     domains: Mapping[str, int] = {}
+    states_inferable_types = True
 
     def __init__(self, weights: InferenceWeights, spec: GraphSpec, constants: GraphConstants):
         self.weights, self.spec, self.constants = weights, spec, constants
@@ -432,7 +434,13 @@ def finished_model(d: Dialect, inputs: Sequence[ir.Value], outputs: Sequence[ir.
     model = ir.Model(graph, ir_version=d.ir_version, producer_name="veca-edge")
     for one in (RemoveUnusedNodesPass(), ClearMetadataAndDocStringPass(), ShapeInferencePass()):
         model = one(model).model
-    for constant in model.graph.initializers.values():
-        constant.shape = constant.type = None  # the tensor has them; said twice they take a tenth of a file
+    drop_types(model.graph.initializers.values())  # the tensors have them; said twice they take a tenth of a file
+    if not d.states_inferable_types:
+        drop_types(v for node in model.graph for v in node.outputs if node.domain == "" and not v.is_graph_output())
     model.metadata_props.update(metadata)
     return model
+
+
+def drop_types(values: Iterable[ir.Value]) -> None:
+    for value in values:
+        value.shape = value.type = None
