@@ -25,7 +25,7 @@ class DenseCpuDialect(CpuDialect):
 
     def attention(self, q: ir.Value, k: ir.Value, v: ir.Value) -> ir.Value:
         return self.g("MultiHeadAttention", q, k, v, domain=MICROSOFT, num_heads=self.config.heads, scale=1.0,
-                      dtype=ir.DataType.FLOAT, shape=[self.batch, None, self.config.hidden])
+                      dtype=ir.DataType.FLOAT, shape=q.shape)
 
 
 def dense_checkpoint(family: Family, seed: int = 0) -> Checkpoint:
@@ -47,6 +47,7 @@ def onnx_from_dense(weights: InferenceWeights, spec: GraphSpec) -> ir.Model:
             q, k, v = later_queries(d, block, rows, x, origin)
             if rows.all_queries:
                 q = d.select(q, rows, d.token_axis)
+            q.shape = ir.Shape([d.batch, d.leaving(rows), d.config.hidden])  # `attention` hands it on
             (mixed,) = d.linears(d.merge_heads([d.attention(q, k, v)]), d.leaving(rows), [block.out])
             x = g("Add", d.select(x, rows), mixed)
             x = g("Add", x, d.feed_forward(d.layer_norm(x, block.ffn_gain), d.leaving(rows), block))

@@ -89,8 +89,8 @@ image = {frame}
 {', '.join(a.outputs)}{',' if len(a.outputs) == 1 else ''} = session.run({list(a.outputs)}, {{"image": image}})
 ```
 
-On Linux, a call of the C library's `malloc_trim(0)` after loading returns what loading has freed, which may be a quarter
-of the memory; `veca_edge.runtime.load` makes it.
+On Linux, a call of the C library's `malloc_trim(0)` after loading returns what loading has freed, which may be a
+quarter of the memory; `veca_edge.runtime.load` makes it.
 """)
     if "mlpackage" in by_format:
         a = by_format["mlpackage"]
