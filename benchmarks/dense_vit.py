@@ -47,7 +47,8 @@ def onnx_from_dense(weights: InferenceWeights, spec: GraphSpec) -> ir.Model:
             q, k, v = later_queries(d, block, rows, x, origin)
             if rows.all_queries:
                 q = d.select(q, rows, d.token_axis)
-            q.shape = ir.Shape([d.batch, d.leaving(rows), d.config.hidden])  # `attention` hands it on
+            # `attention` hands them on.
+            q.shape, q.type = ir.Shape([d.batch, d.leaving(rows), d.config.hidden]), ir.TensorType(ir.DataType.FLOAT)
             (mixed,) = d.linears(d.merge_heads([d.attention(q, k, v)]), d.leaving(rows), [block.out])
             x = g("Add", d.select(x, rows), mixed)
             x = g("Add", x, d.feed_forward(d.layer_norm(x, block.ffn_gain), d.leaving(rows), block))
