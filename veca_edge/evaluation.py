@@ -111,12 +111,18 @@ def below_gate(fidelity: Sequence[Fidelity], min_cosine: float, precisions: Sequ
 def check_gate(fidelity: Sequence[Fidelity], min_cosine: float) -> None:
     failed = below_gate(fidelity, min_cosine, [f.precision for f in fidelity])
     if failed:
-        worst = ", ".join(f"{f.core_count} cores {f.precision} at {f.image_size}: {f.reference.lowest_mean:.5f}"
-                          for f in failed)
+        worst = ", ".join(f"{f.core_count} cores {f.precision} at {f.image_size}: "
+                          f"{_seen_below(f.reference.lowest_mean, min_cosine)}" for f in failed)
         raise BelowGate(f"The mean cosine with the float32 reference is below --min-cosine {min_cosine}: {worst}. "
                         "No bundle was written.",
                         "Calibrate on more images that look like the camera's, or accept less with --min-cosine.",
                         fidelity)
+
+
+def _seen_below(value: float, limit: float) -> str:
+    """With five digits, or as many more as it takes not to look like the limit."""
+    return next((text for text in (f"{value:.{digits}f}" for digits in range(5, 10)) if float(text) < limit),
+                repr(value))
 
 
 def golden_cosine(bundle: Bundle, artifact: Artifact, threads: int | None) -> float:

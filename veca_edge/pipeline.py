@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -61,7 +61,6 @@ GOLDEN_IMAGES = 2
 # On so many images an INT8 package for Core ML is compared with the quantized model in PyTorch.
 SIMULATED_IMAGES = 4
 SENSITIVITY_IMAGES = 16
-GATE_MARGINS = (0.05, 0.3, 0.6)
 RECIPE = "recipe.safetensors"
 # How much lower another machine's arithmetic may leave the golden cosine: its rounding differs.
 VERIFY_TOLERANCE = 0.005
@@ -142,14 +141,14 @@ def export(request: ExportRequest, progress: Progress = silent) -> ExportResult:
     images = {size: choose_images(request, checkpoint, size, progress) for size in spec.image_sizes}
     recipe = make_recipe(spec, weights, checkpoint.digest, images, request, progress)
     with new_bundle(request.output, request.force) as directory:
-        made = write_and_measure(checkpoint, spec, weights, recipe, (), directory, images, request.threads, progress)
+        def make(kept_float: tuple[str, ...]) -> Made:
+            empty(directory)
+            return write_and_measure(checkpoint, spec, weights, recipe, kept_float, directory, images, request.threads,
+                                     progress)
+
+        made = make(())
         if recipe is not None and below_gate(made.fidelity, spec.min_cosine, QUANTIZED_PRECISIONS):
-            for kept in float_layer_choices(spec, weights, recipe, images, progress):
-                empty(directory)
-                made = write_and_measure(checkpoint, spec, weights, recipe, kept, directory, images, request.threads,
-                                         progress)
-                if not below_gate(made.fidelity, spec.min_cosine, QUANTIZED_PRECISIONS):
-                    break
+            made = with_float_layers(made, make, spec, weights, recipe, images, progress)
         check_gate(made.fidelity, spec.min_cosine)
         write_golden_data(checkpoint, spec, images, directory)
         finish_bundle(directory, checkpoint, spec, recipe, made, request.threads)
@@ -326,26 +325,36 @@ def make_variants(spec: ExportSpec, weights: InferenceWeights, recipe: Quantizat
             for size in spec.image_sizes for count in spec.core_counts for precision in spec.precisions]
 
 
-def float_layer_choices(spec: ExportSpec, weights: InferenceWeights, recipe: QuantizationRecipe,
-                        images: Mapping[ImageSize, Images], progress: Progress) -> Iterator[tuple[str, ...]]:
-    """Layers to leave float so that the gate can hold, those that INT8 harms most for their cost first.
+def with_float_layers(made: Made, make: Callable[[tuple[str, ...]], Made], spec: ExportSpec, weights: InferenceWeights,
+                      recipe: QuantizationRecipe, images: Mapping[ImageSize, Images], progress: Progress) -> Made:
+    """Leaves the fewest layers float with which the gate holds, those first that INT8 harms most for their cost.
 
-    They are chosen on calibration images for a bar a little above the gate, and then a higher one: other
-    images will judge.
+    Calibration images rank them, and say how many it may take. They agree better than those that judge, so their
+    error has to be smaller than what the gate allows by the factor that a miss shows between the two. Once the gate
+    holds, fewer are tried.
     """
-    from .calibration.sensitivity import fewest_float_layers, measure_sensitivity, most_harmful_first
+    from .calibration.sensitivity import FloatLayerSearch
 
     calibration = images[spec.image_sizes[0]].calibration
     assert calibration is not None
-    frames = calibration.frames[:SENSITIVITY_IMAGES]
-    ranked = most_harmful_first(measure_sensitivity(weights, recipe, frames, spec.core_counts, progress=progress))
-    tried = ()
-    for margin in GATE_MARGINS:
-        bar = spec.min_cosine + (1.0 - spec.min_cosine) * margin
-        kept = fewest_float_layers(weights, recipe, ranked, frames, spec.core_counts, bar)
-        if kept != tried:
-            yield kept
-        tried = kept
+    search = FloatLayerSearch(weights, recipe, calibration.frames[:SENSITIVITY_IMAGES], spec.core_counts, progress)
+    too_few = 0
+    while missed := below_gate(made.fidelity, spec.min_cosine, QUANTIZED_PRECISIONS):
+        too_few = len(made.kept_float)
+        if too_few == len(search.ranked):
+            return made
+        judged = 1.0 - min(f.reference.lowest_mean for f in missed)
+        allowed = (1.0 - search.lowest_cosine(too_few)) / judged * (1.0 - spec.min_cosine)
+        made = make(search.ranked[:search.fewest(1.0 - allowed, at_least=too_few + 1 + too_few // 2)])
+    enough = len(made.kept_float)
+    while enough - too_few > 1:
+        middle = (too_few + enough) // 2
+        made = make(search.ranked[:middle])
+        if below_gate(made.fidelity, spec.min_cosine, QUANTIZED_PRECISIONS):
+            too_few = middle
+        else:
+            enough = middle
+    return made if len(made.kept_float) == enough else make(search.ranked[:enough])
 
 
 def file_metadata(checkpoint: Checkpoint, spec: ExportSpec) -> dict[str, str]:

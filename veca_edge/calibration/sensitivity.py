@@ -81,30 +81,32 @@ def most_harmful_first(sensitivities: Sequence[LayerSensitivity]) -> tuple[str, 
     return tuple(s.name for s in sorted(sensitivities, key=lambda s: -s.loss_per_share))
 
 
-def fewest_float_layers(
-    weights: InferenceWeights,
-    recipe: QuantizationRecipe,
-    ranked: Sequence[str],
-    frames: np.ndarray,
-    core_counts: Sequence[int],
-    min_cosine: float,
-) -> tuple[str, ...]:
-    """The shortest beginning of `ranked` that has to stay float for every core count to reach `min_cosine`.
+class FloatLayerSearch:
+    """How many of the most harmful layers have to stay float, judged on calibration images.
 
-    All of it comes back where nothing less is enough.
+    Attributes:
+        ranked: all quantized layers, those that INT8 harms most for their cost first.
     """
-    expected = {count: outputs_of(weights, frames, count) for count in core_counts}
 
-    def reaches(kept: int) -> bool:
-        mixed = quantized_variants(weights, recipe, core_counts, keep_float=ranked[:kept])
-        return all(agreement_of(mixed[count], frames, count, expected[count]).lowest_mean >= min_cosine
-                   for count in core_counts)
+    def __init__(self, weights: InferenceWeights, recipe: QuantizationRecipe, frames: np.ndarray,
+                 core_counts: Sequence[int], progress: Progress = silent):
+        self.ranked = most_harmful_first(measure_sensitivity(weights, recipe, frames, core_counts, progress=progress))
+        self._weights, self._recipe, self._frames = weights, recipe, frames
+        self._expected = {count: outputs_of(weights, frames, count) for count in core_counts}
 
-    low, high = 0, len(ranked)  # the fewest that reach it lie in low..high
-    while low < high:
-        middle = (low + high) // 2
-        low, high = (low, middle) if reaches(middle) else (middle + 1, high)
-    return tuple(ranked[:high])
+    def lowest_cosine(self, kept: int) -> float:
+        """The lowest mean cosine (`cls` or `dense`) over the core counts with the first `kept` layers left float."""
+        mixed = quantized_variants(self._weights, self._recipe, tuple(self._expected), self.ranked[:kept])
+        return min(agreement_of(mixed[count], self._frames, count, expected).lowest_mean
+                   for count, expected in self._expected.items())
+
+    def fewest(self, min_cosine: float, at_least: int = 0) -> int:
+        """The fewest layers that reach `min_cosine`, and no fewer than `at_least`; all where nothing less is enough."""
+        low, high = min(at_least, len(self.ranked)), len(self.ranked)  # what is looked for lies in low..high
+        while low < high:
+            middle = (low + high) // 2
+            low, high = (low, middle) if self.lowest_cosine(middle) >= min_cosine else (middle + 1, high)
+        return high
 
 
 def shares_of(config: ModelConfig, recipe: QuantizationRecipe) -> dict[str, float]:
