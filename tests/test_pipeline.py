@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -111,6 +112,18 @@ def test_auto_ships_what_is_left_when_int8_misses_the_gate(tmp_path, monkeypatch
     made = export_winner(ExportRequest(tmp_path / "b", core_counts=(8,), min_cosine=0.99999), silent)
     assert made.bundle.precisions == ("fp32",)
     assert "auto chose fp32" in made.notes[0]
+
+
+@pytest.mark.parametrize(("truncates", "flags", "notes"), [
+    (True, ["--stronglyTyped"], 1), (True, ["--int8"], 0), (False, ["--stronglyTyped"], 0)])
+def test_a_runtime_that_does_not_round_is_told_of(truncates, flags, notes, result, monkeypatch):
+    from veca_edge.pipeline import notes_of_execution
+    from veca_edge.runtime import onnxruntime as runner
+
+    monkeypatch.setattr(runner, "truncates_fp16_codes", lambda: truncates)
+    artifact = replace(result.bundle.artifacts[0], details={"build_flags": flags})
+    assert len(notes_of_execution(object(), [artifact])) == notes
+    assert notes_of_execution(None, [artifact]) == []
 
 
 def test_sensitivity_ranks_the_layers_of_a_bundle(result):

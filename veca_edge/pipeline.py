@@ -154,11 +154,23 @@ def export(request: ExportRequest, progress: Progress = silent) -> ExportResult:
         finish_bundle(directory, checkpoint, spec, recipe, made, request.threads)
         verdict = measured_verdict(checkpoint, spec, weights, recipe, made, directory, request, progress)
     notes = [note for chosen in images.values() for note in chosen.notes]
+    notes += notes_of_execution(recipe, made.artifacts)
     if recipe is not None and made.kept_float:
         from .calibration.sensitivity import described
 
         notes.append(described(made.kept_float, recipe, checkpoint.config))
     return ExportResult(open_bundle(request.output), made.fidelity, verdict, tuple(dict.fromkeys(notes)))
+
+
+def notes_of_execution(recipe: QuantizationRecipe | None, artifacts: Sequence[Artifact]) -> list[str]:
+    """What the user should know of how the files were compared with the reference."""
+    from .runtime.onnxruntime import truncates_fp16_codes
+
+    fp16_codes = recipe is not None and any("--stronglyTyped" in a.details.get("build_flags", ()) for a in artifacts)
+    if not (fp16_codes and truncates_fp16_codes()):
+        return []
+    return ["This ONNX Runtime cuts codes off where it should round them, in what it quantizes from FP16: INT8 is more "
+            "faithful than it says here. Newer ones round; they need Python 3.11."]
 
 
 def export_winner(request: ExportRequest, progress: Progress) -> ExportResult:

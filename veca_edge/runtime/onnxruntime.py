@@ -6,6 +6,7 @@ import ctypes
 import platform
 import sys
 from collections.abc import Collection, Mapping
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -122,6 +123,23 @@ def check_session(session: onnxruntime.InferenceSession, path: Path, artifact: A
     else:
         return
     raise EdgeError(f"{path} is not what the manifest says: it {what}.", "Export the bundle again.")
+
+
+@cache
+def truncates_fp16_codes() -> bool:
+    """Whether this ONNX Runtime cuts off where it has to round, when it quantizes FP16: 1.23 does, 1.31 does not."""
+    from onnx import TensorProto, helper
+
+    value = helper.make_tensor_value_info
+    constants = [helper.make_tensor("scale", TensorProto.FLOAT16, [], [1.0]),
+                 helper.make_tensor("zero", TensorProto.INT8, [], [0])]
+    node = helper.make_node("QuantizeLinear", ["x", "scale", "zero"], ["codes"])
+    graph = helper.make_graph([node], "rounding", [value("x", TensorProto.FLOAT16, [1])],
+                              [value("codes", TensorProto.INT8, [1])], constants)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
+    session = _onnxruntime().InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    (codes,) = session.run(["codes"], {"x": np.array([0.75], np.float16)})
+    return int(codes[0]) != 1
 
 
 def input_type_and_shape(artifact: Artifact) -> tuple[np.dtype, tuple[int, ...]]:
