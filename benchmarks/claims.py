@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from .common import RESULTS, counted, median, read_results, say
 from .elastic import compared
-from .toolchains import OTHER_TARGETS
+from .toolchains import INT8_TARGETS
 
 
 class Claim(NamedTuple):
@@ -98,10 +98,10 @@ def export_claims(result: dict[str, Any]) -> Iterator[Claim]:
 
 
 def fidelity_claims(result: dict[str, Any]) -> Iterator[Claim]:
-    targets = {"ours_int8": "cpu", **OTHER_TARGETS}
-    ours = {(row["name"], row["weights"], row["core_count"]): row for row in result["rows"] if row["name"] in targets}
+    ours = {(row["name"], row["weights"], row["core_count"]): row for row in result["rows"]
+            if row["name"] in INT8_TARGETS}
     for (name, weights, count), row in sorted(ours.items(), key=lambda item: (item[0][1] != "original", item[0])):
-        where = f"{result['checkpoint']} on {targets[name]}, {count} cores, {result['evaluation_images']} images"
+        where = f"{result['checkpoint']} on {INT8_TARGETS[name]}, {count} cores, {result['evaluation_images']} images"
         if weights == "original":
             yield Claim(f"{where}: cls", row["cls"]["mean"], ">=", 0.9998)
             yield Claim(f"{where}: dense", row["dense"]["mean"], ">=", 0.9997)

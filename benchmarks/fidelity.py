@@ -32,10 +32,10 @@ from veca_edge.runtime import open_runner
 from veca_edge.spec import ExportSpec, GraphSpec, ImageSize
 
 from .common import add_output_option, hard_twin, numbers, say, table, write_result
-from .toolchains import LABELS, MAKERS, OTHER_TARGETS, OURS, Candidate, Task, make_candidates, opened
+from .toolchains import INT8_TARGETS, LABELS, MAKERS, OTHER_TARGETS, OURS, Candidate, Task, make_candidates, opened
 
 EVERYONE = ("plain_fp32", "ort_dynamic", "ort_static", "nncf_ort", "nncf_openvino", "modelopt", "plain_w8a8",
-            "ours_int8", *OTHER_TARGETS)
+            *INT8_TARGETS)
 # The largest difference that float32 rounding makes between twins, relative to the largest magnitude.
 MAX_TWIN_DIFFERENCE = 1e-3
 
@@ -55,7 +55,7 @@ def measure(checkpoint: Checkpoint, calibration: ImageSet, evaluation: ImageSet,
                 for count in core_counts}
     for twin, model in twins.items():
         check_twin(model, evaluation, core_counts[0], expected[core_counts[0]])
-        ours = our_weights(model, calibration, core_counts) if set(names) & {"ours_int8", *OTHER_TARGETS} else {}
+        ours = our_weights(model, calibration, core_counts) if set(names) & set(INT8_TARGETS) else {}
         for count in core_counts:
             say(f"{twin} weights, {count} cores")
             with tempfile.TemporaryDirectory() as directory:

@@ -20,7 +20,7 @@ from veca_edge.files import write_atomically
 from .common import PACKAGES, RESULTS, counted, median, megabytes, read_results, say, table
 from .elastic import compared
 from .scaling import DENSE, PLOT, plot
-from .toolchains import LABELS, OTHER_TARGETS
+from .toolchains import INT8_TARGETS, LABELS, OTHER_TARGETS
 
 README = Path(__file__).parent.parent / "README.md"
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
@@ -207,9 +207,8 @@ def fidelity(result: Result) -> str:
     tools = [[f"**{label}**" if name == "ours_int8" else label, *cells(at.get(("original", shown, name))),
               *cells(at.get(("hard", shown, name)))]
              for name, label in LABELS.items() if name in measured - set(OTHER_TARGETS)]
-    targets = {"ours_int8": "cpu", **OTHER_TARGETS}
     ours = [[target, *cells(lowest(result, "original", name)), *cells(lowest(result, "hard", name))]
-            for name, target in targets.items() if name in measured]
+            for name, target in INT8_TARGETS.items() if name in measured]
     columns = ["cls", "dense", "dense, 1st percentile", "top-1 agreement"]
     header = ["", *columns, *(f"hard: {column}" for column in columns)]
     left_out = "".join(f"\n\nNot run: {name} ({reason})." for name, reason in result["not_run"].items())

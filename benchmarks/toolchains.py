@@ -124,6 +124,7 @@ LABELS = {
 OURS = ("ours_fp32", "ours_int8", "plain_w8a8")
 # Our files for targets that are not here; executed for their fidelity alone.
 OTHER_TARGETS = {"ours_jetson": "jetson", "ours_apple": "apple"}
+INT8_TARGETS = {"ours_int8": "cpu", **OTHER_TARGETS}
 
 
 def make_candidates(task: Task, names: Collection[str],

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from benchmarks import claims, elastic, fidelity, governor, peers, readme, scaling
 from benchmarks.common import absmax_quantized, hard_twin, interleaved, linear_of, random_images, write_result
 from benchmarks.dense_vit import TOKENS, dense_checkpoint, onnx_from_dense
-from benchmarks.toolchains import OTHER_TARGETS, Task, ours
+from benchmarks.toolchains import INT8_TARGETS, Task, ours
 from benchmarks.worker import agreement
 from veca_edge.calibration.images import find_images, load_images
 from veca_edge.checkpoint import load_checkpoint, random_checkpoint
@@ -189,9 +189,9 @@ def test_fidelity_on_every_target(tmp_path):
     paths = find_images(demo_evaluation())
     calibrating, judging = (load_images(chosen, ImageSize(32, 32), classes=checkpoint.labels)
                             for chosen in (paths[:8], paths[8:16]))
-    result = fidelity.measure(checkpoint, calibrating, judging, [8], ["ours_int8", *OTHER_TARGETS], 1)
+    result = fidelity.measure(checkpoint, calibrating, judging, [8], [*INT8_TARGETS], 1)
     assert {(row["weights"], row["name"]) for row in result["rows"]} == {
-        (weights, name) for weights in ("original", "hard") for name in ("ours_int8", *OTHER_TARGETS)}
+        (weights, name) for weights in ("original", "hard") for name in INT8_TARGETS}
     assert all(row["dense"]["mean"] > 0.99 for row in result["rows"])
     write_result(tmp_path, "fidelity", result)
     section = readme.rendered(tmp_path)

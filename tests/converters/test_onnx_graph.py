@@ -36,7 +36,7 @@ def test_agrees_with_every_vector(data, name, dialect):
     image = vectors["image"]
     # The random weights of wide_projected amplify float32 rounding at single patches: the vectors themselves
     # are up to 1.8e-4 from the result in float64.
-    tolerance = 4e-4 if name == "wide_projected" else 1e-4
+    tolerance = 3e-4 if name == "wide_projected" else 1e-4
     counts = [c for c in weights.config.core_counts if f"cls_{c}" in vectors]
     assert counts
     for count in counts:

@@ -23,6 +23,8 @@ from veca_edge.runtime.onnxruntime import truncates_fp16_codes
 from veca_edge.spec import GraphSpec, ImageSize
 
 SIZE = ImageSize(32, 32)
+UNROUNDED = pytest.mark.xfail(truncates_fp16_codes(), strict=True,
+                              reason="this ONNX Runtime does not round where it quantizes FP16")
 VERSIONS = ("8.5", "8.6", "10.3", "10.13", "11.0")
 UNCOMPILED = {version: TensorrtOptions(version, compile=False) for version in VERSIONS}
 
@@ -66,13 +68,9 @@ def tiny(demo):
     return inference_weights(demo)
 
 
-def least_of_int8(version: str, least: float) -> float:
-    """The cosine to reach, or far less where ONNX Runtime does not round the codes of FP16."""
-    return 0.9 if version == "10.3" and truncates_fp16_codes() else least
-
-
 @pytest.mark.parametrize(("version", "precision"), [
-    ("8.5", "int8"), ("8.5", "fp16"), ("8.6", "int8"), ("10.3", "int8"), ("10.3", "fp16"), ("10.3", "fp32")])
+    ("8.5", "int8"), ("8.5", "fp16"), ("8.6", "int8"), pytest.param("10.3", "int8", marks=UNROUNDED),
+    ("10.3", "fp16"), ("10.3", "fp32")])
 @pytest.mark.parametrize("spec", [
     GraphSpec(16, SIZE, outputs=("cls", "dense", "logits")),
     GraphSpec(8, ImageSize(32, 48), batch=2, input="tensor"),
@@ -91,7 +89,7 @@ def test_the_very_file_computes_the_model(tiny, tmp_path, version, spec, precisi
         if precision == "fp32":
             assert np.abs(made - value).max() < 1e-4
         else:
-            assert cosine(made, value) > (least_of_int8(version, 0.999) if precision == "int8" else 0.99999)
+            assert cosine(made, value) > (0.999 if precision == "int8" else 0.99999)
 
 
 def test_integers_of_the_file_are_those_of_the_recipe(tiny, tmp_path):
@@ -175,7 +173,8 @@ def test_build_flags(tiny, tmp_path, version, precision, flags):
     assert artifact.details["compile_skipped"] == "not asked for"
 
 
-@pytest.mark.parametrize(("version", "least"), [("8.5", 0.9999), ("8.6", 0.9999), ("10.3", 0.98)])
+@pytest.mark.parametrize(("version", "least"), [
+    ("8.5", 0.9999), ("8.6", 0.9999), pytest.param("10.3", 0.98, marks=UNROUNDED)])
 def test_an_output_projection(wide_projected, tmp_path, version, least):
     """In a random model, a code that FP16 flips early changes much: hence the wider margin."""
     weights = quantized_by_range(inference_weights(wide_projected))
@@ -183,7 +182,7 @@ def test_an_output_projection(wide_projected, tmp_path, version, least):
     artifact, _ = write(Variant(spec, "int8", weights), tmp_path, version)
     batch = an_input(spec)
     for made, wanted in zip(run(tmp_path / artifact.path, batch), simulated(weights, spec, batch), strict=True):
-        assert cosine(made, wanted) > least_of_int8(version, least)
+        assert cosine(made, wanted) > least
 
 
 def test_tiny_scales_stay_normal_numbers(tiny, tmp_path):

@@ -81,7 +81,7 @@ class CpuDialect(Dialect):
         return g("MatMulIntegerToFloat", codes, *constants, domain=MICROSOFT, name=short(layer.name),
                  dtype=ir.DataType.FLOAT, shape=[self.batch, tokens, len(layer.bias)])
 
-    def queries_or_keys(self, x: ir.Value, tokens: int, cos: ir.Value, sin: ir.Value) -> ir.Value:
+    def queries_or_keys(self, x: ir.Value, cos: ir.Value, sin: ir.Value) -> ir.Value:
         return self.g("RotaryEmbedding", x, cos, sin, num_heads=self.config.heads, interleaved=0)
 
     def values(self, x: ir.Value) -> ir.Value:

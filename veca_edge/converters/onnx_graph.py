@@ -156,7 +156,7 @@ class Dialect:
             product = self.g("MatMul", x, self.array("weight", layer.weight.T))
             return self.g("Add", product, self.array("bias", layer.bias))
 
-    def queries_or_keys(self, x: ir.Value, tokens: int, cos: ir.Value, sin: ir.Value) -> ir.Value:
+    def queries_or_keys(self, x: ir.Value, cos: ir.Value, sin: ir.Value) -> ir.Value:
         """Splits `[B, tokens, D]` into heads and rotates them by tables in the form of `rotary_tables`."""
         g, x = self.g, self.heads(x)
         a, b = g.split(x, 2, 3, [self.config.head_dim // 2] * 2)
@@ -334,7 +334,7 @@ def first_queries(d: Dialect, block: Block, rows: BlockRows, patches: ir.Value) 
         parts = [d.constant_heads(f"core_{name}", constant)] if len(constant) else []
         if name in found:
             x = found[name]
-            parts.append(d.values(x) if name == "v" else d.queries_or_keys(x, d.patches, cos, sin))
+            parts.append(d.values(x) if name == "v" else d.queries_or_keys(x, cos, sin))
         made.append(d.concat(parts, d.token_axis))
     return tuple(made)
 
@@ -351,7 +351,7 @@ def later_queries(d: Dialect, block: Block, rows: BlockRows, x: ir.Value,
     tokens = d.cores + d.patches
     if rows.all_queries:
         q, k, v = d.linears(y, tokens, [q_layer, k_layer, v_layer])
-        return d.queries_or_keys(q, tokens, cos, sin), d.queries_or_keys(k, tokens, cos, sin), d.values(v)
+        return d.queries_or_keys(q, cos, sin), d.queries_or_keys(k, cos, sin), d.values(v)
     # The last block without one of the outputs: far fewer rows ask, or are looked at.
     asked_cos, asked_sin = (d.select(t, rows, d.token_axis) for t in (cos, sin))
     y_keys = y
@@ -359,8 +359,7 @@ def later_queries(d: Dialect, block: Block, rows: BlockRows, x: ir.Value,
         y_keys, tokens, cos, sin = g.rows(y, 0, d.cores), d.cores, core_cos, core_sin
     (q,) = d.linears(d.select(y, rows), d.leaving(rows), [q_layer])
     k, v = d.linears(y_keys, tokens, [k_layer, v_layer])
-    return (d.queries_or_keys(q, d.leaving(rows), asked_cos, asked_sin), d.queries_or_keys(k, tokens, cos, sin),
-            d.values(v))
+    return d.queries_or_keys(q, asked_cos, asked_sin), d.queries_or_keys(k, cos, sin), d.values(v)
 
 
 def finish_block(d: Dialect, block: Block, rows: BlockRows, x: ir.Value, q: ir.Value, k: ir.Value,
