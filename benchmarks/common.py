@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 import psutil
 
-from veca_edge.checkpoint import Checkpoint
-from veca_edge.files import write_atomically
-from veca_edge.inference import InferenceWeights
+from veca_edge.base.files import write_atomically
+from veca_edge.base.spec import ImageSize
+from veca_edge.model.checkpoint import Checkpoint
+from veca_edge.model.folding import InferenceWeights
 from veca_edge.profiles.machine import Machine, this_machine
 from veca_edge.profiles.measurement import utc_now
-from veca_edge.spec import ImageSize
 
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("numpy", "torch", "onnx", "onnxruntime", "openvino", "nncf")
@@ -67,12 +67,17 @@ def hard_twin(checkpoint: Checkpoint, seed: int = 0, reach: float = 64.0) -> Che
     if "output_proj.weight" in tensors:
         move(both("final_norm"), ["output_proj.weight"], config.hidden)
     floats = {key: tensor.float() for key, tensor in tensors.items()}
-    return replace(checkpoint, tensors=floats, name=f"{checkpoint.name}_hard",
-                   digest=f"{checkpoint.digest}, hard twin, seed {seed}, reach {reach:g}")
+    return replace(
+        checkpoint,
+        tensors=floats,
+        name=f"{checkpoint.name}_hard",
+        digest=f"{checkpoint.digest}, hard twin, seed {seed}, reach {reach:g}",
+    )
 
 
-def absmax_quantized(weights: InferenceWeights, float_model: Path, images: np.ndarray,
-                     core_count: int) -> InferenceWeights:
+def absmax_quantized(
+    weights: InferenceWeights, float_model: Path, images: np.ndarray, core_count: int
+) -> InferenceWeights:
     """Plain symmetric INT8 without any search: as fast as a calibrated one, and less faithful.
 
     Args:
@@ -85,8 +90,9 @@ def absmax_quantized(weights: InferenceWeights, float_model: Path, images: np.nd
     linears = {}
     for name, layer in weights.linears.items():
         scale = np.maximum(np.abs(layer.weight).max(1) / 127, np.float32(1e-12))
-        linears[name] = LinearRecipe(np.ones(layer.weight.shape[1], np.float32), scale,
-                                     {core_count: maxima[name] / 127})
+        linears[name] = LinearRecipe(
+            np.ones(layer.weight.shape[1], np.float32), scale, {core_count: maxima[name] / 127}
+        )
     return quantized(weights, QuantizationRecipe(linears, (core_count,), "absmax"), core_count)
 
 
@@ -105,8 +111,9 @@ def input_maxima(float_model: Path, images: np.ndarray) -> dict[str, float]:
         model.graph.output.add().name = tensor
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(model.SerializeToString(), session_options(None),
-                                           providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), session_options(None), providers=["CPUExecutionProvider"]
+    )
     maxima: dict[str, float] = {}
     for image in images:
         for tensor, value in zip(entering, session.run(list(entering), {"image": image[None]}), strict=True):
@@ -130,8 +137,9 @@ def random_images(count: int, size: ImageSize, seed: int = 0) -> np.ndarray:
 # ----------------------------------------------------------------------------------------- timing
 
 
-def interleaved(calls: Mapping[str, Callable[[], object]], rounds: int, per_round: int,
-                pause_s: float = PAUSE_S) -> dict[str, list[float]]:
+def interleaved(
+    calls: Mapping[str, Callable[[], object]], rounds: int, per_round: int, pause_s: float = PAUSE_S
+) -> dict[str, list[float]]:
     """Times every call in every round, in an order that changes, so that drift of the machine hits all alike.
 
     Before its timed calls, a call runs once untimed: the others have displaced its weights from the caches.
@@ -209,10 +217,18 @@ def read_results(directory: Path, benchmark: str) -> list[dict[str, Any]]:
 def add_run_options(parser: argparse.ArgumentParser, rounds: int, per_round: int) -> None:
     parser.add_argument("--threads", type=int, default=2, help="CPU threads of every candidate (default 2)")
     parser.add_argument("--rounds", type=int, default=rounds, help=f"interleaved rounds (default {rounds})")
-    parser.add_argument("--per-round", type=int, default=per_round,
-                        help=f"timed calls of each candidate in a round (default {per_round})")
-    parser.add_argument("--memory-processes", type=int, default=MEMORY_PROCESSES,
-                        help=f"processes that take the peak memory of each (default {MEMORY_PROCESSES}; 0: none)")
+    parser.add_argument(
+        "--per-round",
+        type=int,
+        default=per_round,
+        help=f"timed calls of each candidate in a round (default {per_round})",
+    )
+    parser.add_argument(
+        "--memory-processes",
+        type=int,
+        default=MEMORY_PROCESSES,
+        help=f"processes that take the peak memory of each (default {MEMORY_PROCESSES}; 0: none)",
+    )
     add_output_option(parser)
 
 
@@ -227,8 +243,10 @@ def numbers(text: str) -> list[int]:
 
 def limit_threads(threads: int) -> dict[str, str]:
     """The environment of a process whose OpenMP and BLAS pools have `threads` threads."""
-    return {**os.environ, **{name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS",
-                                                              "OPENBLAS_NUM_THREADS")}}
+    return {
+        **os.environ,
+        **{name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")},
+    }
 
 
 def say(*parts: object) -> None:

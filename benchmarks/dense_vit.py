@@ -9,12 +9,12 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from veca_edge.checkpoint import Checkpoint, random_checkpoint
-from veca_edge.config import Family
+from veca_edge.base.spec import GraphSpec
 from veca_edge.converters.cpu import MICROSOFT, CpuDialect
-from veca_edge.converters.onnx_graph import finished_model, graph_input, later_queries, write_outputs
-from veca_edge.inference import InferenceWeights, block_rows, graph_constants
-from veca_edge.spec import GraphSpec
+from veca_edge.converters.onnx.graph import finished_model, graph_input, later_queries, write_outputs
+from veca_edge.model.checkpoint import Checkpoint, random_checkpoint
+from veca_edge.model.config import Family
+from veca_edge.model.folding import InferenceWeights, block_rows, graph_constants
 
 # A class token and four registers, as DINOv3 has them.
 TOKENS = 5
@@ -24,8 +24,17 @@ class DenseCpuDialect(CpuDialect):
     """The CPU dialect, with the attention operator that suits long rows of keys: it works in tiles."""
 
     def attention(self, q: ir.Value, k: ir.Value, v: ir.Value) -> ir.Value:
-        return self.g("MultiHeadAttention", q, k, v, domain=MICROSOFT, num_heads=self.config.heads, scale=1.0,
-                      dtype=ir.DataType.FLOAT, shape=q.shape)
+        return self.g(
+            "MultiHeadAttention",
+            q,
+            k,
+            v,
+            domain=MICROSOFT,
+            num_heads=self.config.heads,
+            scale=1.0,
+            dtype=ir.DataType.FLOAT,
+            shape=q.shape,
+        )
 
 
 def dense_checkpoint(family: Family, seed: int = 0) -> Checkpoint:

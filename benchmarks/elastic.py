@@ -17,11 +17,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from veca_edge.config import FAMILIES, Family
-from veca_edge.files import bytes_of
+from veca_edge.base.files import bytes_of
+from veca_edge.base.spec import ImageSize
+from veca_edge.model.config import FAMILIES, Family
 from veca_edge.profiles.measurement import utc_now
 from veca_edge.runtime import Model, load
-from veca_edge.spec import ImageSize
 
 from .common import Bystanders, add_output_option, median, megabytes, numbers, say, table, write_result
 from .governor import made_bundle
@@ -30,22 +30,40 @@ from .worker import ask
 BLOCK = 5  # frames after the first one at a core count
 
 
-def measure(family: Family, size: ImageSize, core_counts: list[int], threads: int, rounds: int,
-            processes: int) -> dict[str, Any]:
+def measure(
+    family: Family, size: ImageSize, core_counts: list[int], threads: int, rounds: int, processes: int
+) -> dict[str, Any]:
     """A result file's content."""
     started = utc_now()
     with tempfile.TemporaryDirectory() as directory:
-        every, one = (made_bundle(family, size, counts, Path(directory) / name).directory
-                      for name, counts in (("every", core_counts), ("one", [max(core_counts)])))
-        memory = {name: [ask("held", [], threads, bundle=str(bundle), core_counts=counts) for _ in range(processes)]
-                  for name, bundle, counts in (("every", every, core_counts), ("one", one, [max(core_counts)]),
-                                               ("one_of_them", every, [max(core_counts)]))}
+        every, one = (
+            made_bundle(family, size, counts, Path(directory) / name).directory
+            for name, counts in (("every", core_counts), ("one", [max(core_counts)]))
+        )
+        memory = {
+            name: [ask("held", [], threads, bundle=str(bundle), core_counts=counts) for _ in range(processes)]
+            for name, bundle, counts in (
+                ("every", every, core_counts),
+                ("one", one, [max(core_counts)]),
+                ("one_of_them", every, [max(core_counts)]),
+            )
+        }
         with Bystanders() as others:
             first, steady, setting = switched(load(every, threads=threads), rounds)
-        return {"benchmark": "elastic", "family": family.name, "image_size": list(size), "core_counts": core_counts,
-                "threads": threads, "started_at": started, "others_share": others.share,
-                "bundle_bytes": {"every": bytes_of(every), "one": bytes_of(one)}, "memory_bytes": memory,
-                "first_ms": first, "steady_ms": steady, "setting_ms": setting}
+        return {
+            "benchmark": "elastic",
+            "family": family.name,
+            "image_size": list(size),
+            "core_counts": core_counts,
+            "threads": threads,
+            "started_at": started,
+            "others_share": others.share,
+            "bundle_bytes": {"every": bytes_of(every), "one": bytes_of(one)},
+            "memory_bytes": memory,
+            "first_ms": first,
+            "steady_ms": steady,
+            "setting_ms": setting,
+        }
 
 
 def switched(model: Model, rounds: int) -> tuple[dict[int, list[float]], dict[int, list[float]], list[float]]:
@@ -84,23 +102,32 @@ def compared(result: Mapping[str, Any]) -> Compared:
     for count, first in result["first_ms"].items():
         following = np.reshape(result["steady_ms"][count], (len(first), BLOCK))
         longer += list(np.array(first) - np.median(following, axis=1))
-    return Compared(size["every"] / size["one"], memory["every"] / memory["one"],
-                    memory["every"] / memory["one_of_them"],
-                    max(0.0, median(longer)) + median(result["setting_ms"]))
+    return Compared(
+        size["every"] / size["one"],
+        memory["every"] / memory["one"],
+        memory["every"] / memory["one_of_them"],
+        max(0.0, median(longer)) + median(result["setting_ms"]),
+    )
 
 
 def summary(result: Mapping[str, Any]) -> str:
     found = compared(result)
-    rows = [[f"{count}", f"{median(ms):.2f}", f"{median(result['first_ms'][count]):.2f}"]
-            for count, ms in result["steady_ms"].items()]
-    return "\n".join([
-        table(["cores", "ms", "ms right after a switch"], rows), "",
-        f"bundle: {result['bundle_bytes']['every'] / 1e6:.1f} MB, {found.bundle:.3f}x of "
-        f"{max(result['core_counts'])} cores alone",
-        f"memory: {megabytes(result['memory_bytes']['every'])} MB, {found.memory:.2f}x, and "
-        f"{found.memory_of_one_of_them:.2f}x of one of them loaded alone",
-        f"a switch costs {found.switch_ms:.2f} ms",
-        f"other processes used {result['others_share']:.0%} of the machine meanwhile"])
+    rows = [
+        [f"{count}", f"{median(ms):.2f}", f"{median(result['first_ms'][count]):.2f}"]
+        for count, ms in result["steady_ms"].items()
+    ]
+    return "\n".join(
+        [
+            table(["cores", "ms", "ms right after a switch"], rows),
+            "",
+            f"bundle: {result['bundle_bytes']['every'] / 1e6:.1f} MB, {found.bundle:.3f}x of "
+            f"{max(result['core_counts'])} cores alone",
+            f"memory: {megabytes(result['memory_bytes']['every'])} MB, {found.memory:.2f}x, and "
+            f"{found.memory_of_one_of_them:.2f}x of one of them loaded alone",
+            f"a switch costs {found.switch_ms:.2f} ms",
+            f"other processes used {result['others_share']:.0%} of the machine meanwhile",
+        ]
+    )
 
 
 def main() -> None:
@@ -113,8 +140,9 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=3, help="that take the memory (default 3)")
     add_output_option(parser)
     asked = parser.parse_args()
-    result = measure(FAMILIES[asked.family], asked.image_size, asked.cores, asked.threads, asked.rounds,
-                     asked.processes)
+    result = measure(
+        FAMILIES[asked.family], asked.image_size, asked.cores, asked.threads, asked.rounds, asked.processes
+    )
     say(summary(result))
     say("written:", write_result(asked.output, f"elastic_{asked.family}_{asked.image_size}", result))
 

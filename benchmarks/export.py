@@ -16,35 +16,65 @@ from typing import Any
 
 import psutil
 
-from veca_edge.checkpoint import random_checkpoint, save_safetensors
-from veca_edge.config import FAMILIES
+from veca_edge.base.files import bytes_of
+from veca_edge.base.spec import ImageSize
 from veca_edge.demo import demo_calibration
-from veca_edge.files import bytes_of
+from veca_edge.model.checkpoint import random_checkpoint, save_safetensors
+from veca_edge.model.config import FAMILIES
 from veca_edge.profiles.measurement import utc_now
-from veca_edge.spec import ImageSize
 
 from .common import add_output_option, limit_threads, numbers, say, write_result
 
 SAMPLE_S = 0.1
 
 
-def measure(family: str, image_size: ImageSize, core_counts: list[int], calibration: Path,
-            threads: int) -> dict[str, Any]:
+def measure(
+    family: str, image_size: ImageSize, core_counts: list[int], calibration: Path, threads: int
+) -> dict[str, Any]:
     """Exports once; a result file's content."""
     started = utc_now()
     with tempfile.TemporaryDirectory() as directory:
         checkpoint, bundle = Path(directory) / "checkpoint.safetensors", Path(directory) / "bundle"
         save_safetensors(random_checkpoint(FAMILIES[family].config()), checkpoint)
-        command = [sys.executable, "-m", "veca_edge", "export", str(checkpoint), "--target", "cpu",
-                   "--cores", ",".join(map(str, core_counts)), "--image-size", str(image_size), "--min-cosine", "-1",
-                   "--calibration", str(calibration), "--threads", str(threads), "--no-measure",
-                   "--output", str(bundle)]
+        command = [
+            sys.executable,
+            "-m",
+            "veca_edge",
+            "export",
+            str(checkpoint),
+            "--target",
+            "cpu",
+            "--cores",
+            ",".join(map(str, core_counts)),
+            "--image-size",
+            str(image_size),
+            "--min-cosine",
+            "-1",
+            "--calibration",
+            str(calibration),
+            "--threads",
+            str(threads),
+            "--no-measure",
+            "--output",
+            str(bundle),
+        ]
         seconds, peak = watched(command, limit_threads(threads))
-        files = {str(path.relative_to(bundle)): path.stat().st_size for path in sorted(bundle.rglob("*"))
-                 if path.is_file()}
-        return {"benchmark": "export", "family": family, "image_size": list(image_size), "core_counts": core_counts,
-                "threads": threads, "started_at": started, "seconds": seconds, "peak_memory_bytes": peak,
-                "bundle_bytes": bytes_of(bundle), "files": files, "checkpoint_bytes": checkpoint.stat().st_size}
+        files = {
+            str(path.relative_to(bundle)): path.stat().st_size for path in sorted(bundle.rglob("*")) if path.is_file()
+        }
+        return {
+            "benchmark": "export",
+            "family": family,
+            "image_size": list(image_size),
+            "core_counts": core_counts,
+            "threads": threads,
+            "started_at": started,
+            "seconds": seconds,
+            "peak_memory_bytes": peak,
+            "bundle_bytes": bytes_of(bundle),
+            "files": files,
+            "checkpoint_bytes": checkpoint.stat().st_size,
+        }
 
 
 def watched(command: list[str], environment: dict[str, str]) -> tuple[float, int]:
@@ -79,8 +109,10 @@ def main() -> None:
     add_output_option(parser)
     asked = parser.parse_args()
     result = measure(asked.family, asked.image_size, asked.cores, asked.calibration, asked.threads)
-    say(f"{result['seconds']:.0f} s, {result['peak_memory_bytes'] / 2**30:.2f} GiB, bundle "
-        f"{result['bundle_bytes'] / 1e6:.1f} MB:")
+    say(
+        f"{result['seconds']:.0f} s, {result['peak_memory_bytes'] / 2**30:.2f} GiB, bundle "
+        f"{result['bundle_bytes'] / 1e6:.1f} MB:"
+    )
     for path, size in sorted(result["files"].items(), key=lambda item: -item[1])[:8]:
         say(f"  {size / 1e6:8.2f} MB  {path}")
     counts = "-".join(map(str, asked.cores))

@@ -21,14 +21,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import psutil
 
-from veca_edge.bundle import Bundle, open_bundle
-from veca_edge.calibration.images import find_images, load_frame
-from veca_edge.config import FAMILIES, Family
+from veca_edge.base.spec import ImageSize
+from veca_edge.bundle.store import Bundle, open_bundle
 from veca_edge.demo import demo_evaluation
-from veca_edge.live import LiveRequest, open_live
+from veca_edge.images.preprocessing import find_images, load_frame
+from veca_edge.model.config import FAMILIES, Family
 from veca_edge.profiles.measurement import utc_now
 from veca_edge.runtime import load
-from veca_edge.spec import ImageSize
+from veca_edge.runtime.live import LiveRequest, open_live
 
 from .common import Bystanders, add_output_option, interleaved, median, numbers, say, table, write_result
 
@@ -83,11 +83,15 @@ def chosen_budget(idle: Mapping[int, Sequence[float]], loaded: Mapping[int, Sequ
     smallest, largest = min(loaded), max(loaded)
     budget = MARGIN * float(np.percentile(loaded[smallest], 95))
     if within(loaded[largest], budget) >= WITHIN:
-        raise SystemExit(f"{largest} cores meet {budget:.0f} ms under this load as well, so there is nothing to "
-                         "govern; give more --processes.")
+        raise SystemExit(
+            f"{largest} cores meet {budget:.0f} ms under this load as well, so there is nothing to "
+            "govern; give more --processes."
+        )
     if within(idle[largest], budget) < WITHIN:
-        raise SystemExit(f"{largest} cores miss {budget:.0f} ms even without the load, which slows this machine too "
-                         "little for a budget between the two; give more --processes.")
+        raise SystemExit(
+            f"{largest} cores miss {budget:.0f} ms even without the load, which slows this machine too "
+            "little for a budget between the two; give more --processes."
+        )
     return budget
 
 
@@ -95,8 +99,16 @@ def within(latencies_ms: Sequence[float], budget_ms: float) -> float:
     return float(np.mean([ms <= budget_ms for ms in latencies_ms]))
 
 
-def phase_of(name: str, frames: Sequence[Timed], moves: Sequence[float], start: float, stop: float, settle_s: float,
-             budget_ms: float, smallest: int) -> Phase:
+def phase_of(
+    name: str,
+    frames: Sequence[Timed],
+    moves: Sequence[float],
+    start: float,
+    stop: float,
+    settle_s: float,
+    budget_ms: float,
+    smallest: int,
+) -> Phase:
     """The statistics of one phase.
 
     Args:
@@ -112,8 +124,20 @@ def phase_of(name: str, frames: Sequence[Timed], moves: Sequence[float], start: 
     switches = sum(start + settle_s <= at < stop for at in moves)
     helpless = np.mean([f.core_count == smallest and f.latency_ms > budget_ms for f in settled])
     p50, p95 = np.percentile(latencies, (50, 95))
-    return Phase(name, start, stop, len(settled), within(latencies, budget_ms), float(helpless),
-                 switches / (stop - start - settle_s), float(p50), float(p95), counts[-1], min(counts), max(counts))
+    return Phase(
+        name,
+        start,
+        stop,
+        len(settled),
+        within(latencies, budget_ms),
+        float(helpless),
+        switches / (stop - start - settle_s),
+        float(p50),
+        float(p95),
+        counts[-1],
+        min(counts),
+        max(counts),
+    )
 
 
 def findings(before: Phase, load: Phase, after: Phase) -> dict[str, tuple[bool, str]]:
@@ -126,8 +150,10 @@ def findings(before: Phase, load: Phase, after: Phase) -> dict[str, tuple[bool, 
         "within": (share >= WITHIN, f"{share:.1%} of {frames} frames within the budget after settling"),
         "steady": (fastest <= SWITCHES, f"at most {fastest:.2f} switches a second after settling"),
         "down": (load.lowest < before.core_count, f"under load down from {before.core_count} to {load.lowest} cores"),
-        "up": (after.core_count >= before.core_count,
-               f"{after.core_count} cores when the load was gone, {before.core_count} before"),
+        "up": (
+            after.core_count >= before.core_count,
+            f"{after.core_count} cores when the load was gone, {before.core_count} before",
+        ),
     }
 
 
@@ -155,15 +181,18 @@ def latencies(bundle: Bundle, threads: int, rounds: int, image: Path) -> dict[in
         def run() -> None:
             model.core_count = count
             model(frame)
+
         return run
 
-    samples = interleaved({str(count): call(count) for count in (model.core_counts[0], model.core_counts[-1])},
-                          rounds, 1, 0.0)
+    samples = interleaved(
+        {str(count): call(count) for count in (model.core_counts[0], model.core_counts[-1])}, rounds, 1, 0.0
+    )
     return {int(name): values for name, values in samples.items()}
 
 
-def measure(bundle: Bundle, threads: int, processes: int, seconds: Sequence[float], settle_s: float, rounds: int,
-            images: Path) -> dict[str, Any]:
+def measure(
+    bundle: Bundle, threads: int, processes: int, seconds: Sequence[float], settle_s: float, rounds: int, images: Path
+) -> dict[str, Any]:
     """Latencies, budget and the three phases; a result file's content."""
     started, image = utc_now(), find_images(images)[0]
     with Bystanders() as others:
@@ -175,23 +204,39 @@ def measure(bundle: Bundle, threads: int, processes: int, seconds: Sequence[floa
     frames, decisions, changes = governed(bundle, threads, processes, seconds, budget, images)
     moves = [d.at for d in decisions if d.before != d.after]
     ends = (*changes, frames[-1].at + 1e-9)
-    phases = [phase_of(name, frames, moves, start, stop, settle_s, budget, min(idle))
-              for name, start, stop in zip(("alone", "beside", "alone again"), (0.0, *changes), ends, strict=True)]
-    return {"benchmark": "governor", "model": bundle.checkpoint.name, "precision": bundle.spec.precisions[0],
-            "image_size": list(bundle.spec.image_sizes[0]), "threads": threads, "processes": processes,
-            "settle_s": settle_s, "started_at": started, "others_share": others.share, "budget_ms": budget,
-            "idle_ms": idle, "loaded_ms": loaded, "phases": [asdict(p) for p in phases],
-            "findings": {name: {"kept": kept, "what": what} for name, (kept, what) in findings(*phases).items()},
-            "decisions": [asdict(d) for d in decisions], "frames": frames}
+    phases = [
+        phase_of(name, frames, moves, start, stop, settle_s, budget, min(idle))
+        for name, start, stop in zip(("alone", "beside", "alone again"), (0.0, *changes), ends, strict=True)
+    ]
+    return {
+        "benchmark": "governor",
+        "model": bundle.checkpoint.name,
+        "precision": bundle.spec.precisions[0],
+        "image_size": list(bundle.spec.image_sizes[0]),
+        "threads": threads,
+        "processes": processes,
+        "settle_s": settle_s,
+        "started_at": started,
+        "others_share": others.share,
+        "budget_ms": budget,
+        "idle_ms": idle,
+        "loaded_ms": loaded,
+        "phases": [asdict(p) for p in phases],
+        "findings": {name: {"kept": kept, "what": what} for name, (kept, what) in findings(*phases).items()},
+        "decisions": [asdict(d) for d in decisions],
+        "frames": frames,
+    }
 
 
-def governed(bundle: Bundle, threads: int, processes: int, seconds: Sequence[float], budget_ms: float,
-             images: Path) -> tuple[list[Timed], list, tuple[float, float]]:
+def governed(
+    bundle: Bundle, threads: int, processes: int, seconds: Sequence[float], budget_ms: float, images: Path
+) -> tuple[list[Timed], list, tuple[float, float]]:
     """Runs frames live; returns them, the decisions, and when the competitor started and stopped."""
     live = open_live(LiveRequest(bundle.directory, str(images), budget_ms, threads=threads, repeat=True))
     frames: list[Timed] = []
     decisions, changes = [], []
     with closing(live.steps) as steps:
+
         def run_for(duration: float) -> float:
             """Runs at least so long, and returns when."""
             start = time.perf_counter()
@@ -212,15 +257,15 @@ def governed(bundle: Bundle, threads: int, processes: int, seconds: Sequence[flo
 
 def made_bundle(family: Family, size: ImageSize, core_counts: Sequence[int], directory: Path) -> Bundle:
     """Random weights in INT8 with plain ranges, which has the speed of a calibrated one."""
-    from veca_edge.bundle import CheckpointFacts, new_bundle, write_manifest
-    from veca_edge.calibration.images import Preprocessing
-    from veca_edge.checkpoint import random_checkpoint
+    from veca_edge.base.spec import ExportSpec, GraphSpec
+    from veca_edge.base.versions import tool_versions
+    from veca_edge.bundle.store import CheckpointFacts, new_bundle, write_manifest
     from veca_edge.converters.cpu import CpuDialect, onnx_models_from_variants
-    from veca_edge.converters.onnx_files import save_models
-    from veca_edge.converters.onnx_graph import onnx_from_veca
-    from veca_edge.inference import Variant, inference_weights
-    from veca_edge.spec import ExportSpec, GraphSpec
-    from veca_edge.versions import tool_versions
+    from veca_edge.converters.onnx.files import save_models
+    from veca_edge.converters.onnx.graph import onnx_from_veca
+    from veca_edge.images.preprocessing import Preprocessing
+    from veca_edge.model.checkpoint import random_checkpoint
+    from veca_edge.model.folding import Variant, inference_weights
 
     from .common import absmax_quantized, random_images
 
@@ -235,8 +280,16 @@ def made_bundle(family: Family, size: ImageSize, core_counts: Sequence[int], dir
             quantized = absmax_quantized(weights, directory / "float.onnx", random_images(1, size, seed=1), count)
             variants.append(Variant(spec.graph(count, size), "int8", quantized))
         artifacts = onnx_models_from_variants(variants, bundle, {})
-        write_manifest(Bundle(bundle, spec, CheckpointFacts(checkpoint.name, checkpoint.digest, checkpoint.config),
-                              Preprocessing().to_json(), tool_versions(), tuple(artifacts)))
+        write_manifest(
+            Bundle(
+                bundle,
+                spec,
+                CheckpointFacts(checkpoint.name, checkpoint.digest, checkpoint.config),
+                Preprocessing().to_json(),
+                tool_versions(),
+                tuple(artifacts),
+            )
+        )
     return open_bundle(directory / "bundle")
 
 
@@ -245,20 +298,60 @@ def made_bundle(family: Family, size: ImageSize, core_counts: Sequence[int], dir
 
 def summary(result: Mapping[str, Any]) -> str:
     """Latencies, the phases, and what was promised."""
-    by_count = [[f"{count} cores", *(f"{value:.1f}" for ms in (result["idle_ms"][count], result["loaded_ms"][count])
-                                     for value in (median(ms), float(np.percentile(ms, 95))))]
-                for count in result["idle_ms"]]
-    phases = [[p["name"], f"{p['stop'] - p['start']:.0f}", str(p["frames"]), f"{p['within_budget']:.1%}",
-               f"{p['missed_at_smallest']:.1%}", f"{p['p50_ms']:.1f}", f"{p['p95_ms']:.1f}",
-               f"{p['switches_per_second']:.2f}", f"{p['lowest']}-{p['highest']}", str(p["core_count"])]
-              for p in result["phases"]]
+    by_count = [
+        [
+            f"{count} cores",
+            *(
+                f"{value:.1f}"
+                for ms in (result["idle_ms"][count], result["loaded_ms"][count])
+                for value in (median(ms), float(np.percentile(ms, 95)))
+            ),
+        ]
+        for count in result["idle_ms"]
+    ]
+    phases = [
+        [
+            p["name"],
+            f"{p['stop'] - p['start']:.0f}",
+            str(p["frames"]),
+            f"{p['within_budget']:.1%}",
+            f"{p['missed_at_smallest']:.1%}",
+            f"{p['p50_ms']:.1f}",
+            f"{p['p95_ms']:.1f}",
+            f"{p['switches_per_second']:.2f}",
+            f"{p['lowest']}-{p['highest']}",
+            str(p["core_count"]),
+        ]
+        for p in result["phases"]
+    ]
     moves = [f"{d['at']:.1f} s: {d['before']} to {d['after']} cores, {d['reason']}" for d in result["decisions"]]
     kept = [f"{'kept' if f['kept'] else 'MISSED'}: {f['what']}" for f in result["findings"].values()]
-    return "\n".join([
-        table(["", "p50 alone", "p95", "p50 beside", "p95"], by_count), "",
-        table(["budget " + f"{result['budget_ms']:.1f} ms", "s", "frames", "within", "no smaller", "p50", "p95",
-               "switches/s", "cores", "at its end"], phases), "", *moves, "", *kept,
-        f"other processes used {result['others_share']:.0%} of the machine before the competitor started"])
+    return "\n".join(
+        [
+            table(["", "p50 alone", "p95", "p50 beside", "p95"], by_count),
+            "",
+            table(
+                [
+                    "budget " + f"{result['budget_ms']:.1f} ms",
+                    "s",
+                    "frames",
+                    "within",
+                    "no smaller",
+                    "p50",
+                    "p95",
+                    "switches/s",
+                    "cores",
+                    "at its end",
+                ],
+                phases,
+            ),
+            "",
+            *moves,
+            "",
+            *kept,
+            f"other processes used {result['others_share']:.0%} of the machine before the competitor started",
+        ]
+    )
 
 
 def main() -> None:
@@ -268,8 +361,9 @@ def main() -> None:
     parser.add_argument("--image-size", type=ImageSize.parse, default=ImageSize(256, 256))
     parser.add_argument("--cores", type=numbers, default=list(range(8, 72, 8)), help="core tokens (default: all eight)")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--processes", type=int,
-                        help="competing processes (default: one more than there are CPU cores left)")
+    parser.add_argument(
+        "--processes", type=int, help="competing processes (default: one more than there are CPU cores left)"
+    )
     parser.add_argument("--seconds", type=numbers, default=[15, 30, 30], help="of the phases (default 15,30,30)")
     parser.add_argument("--settle", type=float, default=5.0, help="seconds of each phase that do not count")
     parser.add_argument("--rounds", type=int, default=60, help="timed calls for the budget (default 60)")
@@ -278,11 +372,13 @@ def main() -> None:
     asked = parser.parse_args()
     processes = asked.processes or max(1, (psutil.cpu_count() or 1) - asked.threads + 1)
     with tempfile.TemporaryDirectory() as directory:
-        bundle = open_bundle(asked.bundle) if asked.bundle else made_bundle(
-            FAMILIES[asked.family], asked.image_size, asked.cores, Path(directory))
+        bundle = (
+            open_bundle(asked.bundle)
+            if asked.bundle
+            else made_bundle(FAMILIES[asked.family], asked.image_size, asked.cores, Path(directory))
+        )
         say(f"{bundle.checkpoint.name}, {bundle.spec.image_sizes[0]}, {asked.threads} threads")
-        result = measure(bundle, asked.threads, processes, asked.seconds, asked.settle, asked.rounds,
-                         asked.images)
+        result = measure(bundle, asked.threads, processes, asked.seconds, asked.settle, asked.rounds, asked.images)
     say(summary(result))
     name = f"governor_{result['model']}_{bundle.spec.image_sizes[0]}_threads{asked.threads}"
     say("written:", write_result(asked.output, name, result))

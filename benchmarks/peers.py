@@ -13,11 +13,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from veca_edge.checkpoint import Checkpoint, random_checkpoint, save_safetensors
-from veca_edge.config import FAMILIES
-from veca_edge.inference import inference_weights
+from veca_edge.base.spec import GraphSpec, ImageSize
+from veca_edge.model.checkpoint import Checkpoint, random_checkpoint, save_safetensors
+from veca_edge.model.config import FAMILIES
+from veca_edge.model.folding import inference_weights
 from veca_edge.profiles.measurement import utc_now
-from veca_edge.spec import GraphSpec, ImageSize
 
 from .common import (
     MEMORY_PROCESSES,
@@ -33,8 +33,19 @@ from .common import (
 from .toolchains import Candidate, Task, make_candidates, ours
 from .worker import ask, peak_memories
 
-EVERYONE = ("eager", "compile", "plain_fp32", "ort_dynamic", "ort_static", "nncf_ort", "openvino_fp32",
-            "openvino_default", "nncf_openvino", "ours_fp32", "ours_int8")
+EVERYONE = (
+    "eager",
+    "compile",
+    "plain_fp32",
+    "ort_dynamic",
+    "ort_static",
+    "nncf_ort",
+    "openvino_fp32",
+    "openvino_default",
+    "nncf_openvino",
+    "ours_fp32",
+    "ours_int8",
+)
 REFERENCE = "eager"
 # Ranges do not change the speed, so a few images of noise calibrate everyone.
 CALIBRATION_IMAGES = 4
@@ -43,8 +54,15 @@ MAX_DIFFERENCE = 1e-3
 MIN_COSINE = 0.5
 
 
-def measure(checkpoint: Checkpoint, spec: GraphSpec, threads: int, rounds: int, per_round: int,
-            names: Sequence[str] = EVERYONE, memory_processes: int = MEMORY_PROCESSES) -> dict[str, Any]:
+def measure(
+    checkpoint: Checkpoint,
+    spec: GraphSpec,
+    threads: int,
+    rounds: int,
+    per_round: int,
+    names: Sequence[str] = EVERYONE,
+    memory_processes: int = MEMORY_PROCESSES,
+) -> dict[str, Any]:
     """Makes, checks and measures the named candidates; the content of a result file."""
     started = utc_now()
     with tempfile.TemporaryDirectory() as directory:
@@ -56,20 +74,40 @@ def measure(checkpoint: Checkpoint, spec: GraphSpec, threads: int, rounds: int, 
         candidates = [c for c in candidates if c.name not in failed]
         for candidate in candidates:
             check(candidate, timed["agreement"][candidate.name])
-        rows = [{"name": c.name, "label": c.label, "runtime": c.runtime, "precision": c.precision,
-                 "setting": c.setting, "file_bytes": c.file_bytes, "samples_ms": timed["samples_ms"][c.name],
-                 "agreement": timed["agreement"][c.name],
-                 "peak_memory_bytes": peak_memories(c, threads, memory_processes)}
-                for c in candidates]
+        rows = [
+            {
+                "name": c.name,
+                "label": c.label,
+                "runtime": c.runtime,
+                "precision": c.precision,
+                "setting": c.setting,
+                "file_bytes": c.file_bytes,
+                "samples_ms": timed["samples_ms"][c.name],
+                "agreement": timed["agreement"][c.name],
+                "peak_memory_bytes": peak_memories(c, threads, memory_processes),
+            }
+            for c in candidates
+        ]
         profiled = [c for c in candidates if c.name in ("ours_fp32", "ours_int8")]
         operators = {c.name: ask("operators", [c], threads) for c in profiled}
         products = {c.name: ask("products", [c], threads, rounds=rounds) for c in profiled}
-    return {"benchmark": "peers", "family": checkpoint.config.family, "image_size": list(spec.image_size),
-            "core_count": spec.core_count, "threads": threads, "rounds": rounds, "per_round": per_round,
-            "started_at": started, "others_share": timed["others_share"], "candidates": rows, "not_run": failed,
-            "operators_ms": operators, "products_ms": products,
-            "gemm_share": {name: share(ms, "linear", "attention") for name, ms in products.items()},
-            "attention_gemm_share": {name: share(ms, "attention") for name, ms in products.items()}}
+    return {
+        "benchmark": "peers",
+        "family": checkpoint.config.family,
+        "image_size": list(spec.image_size),
+        "core_count": spec.core_count,
+        "threads": threads,
+        "rounds": rounds,
+        "per_round": per_round,
+        "started_at": started,
+        "others_share": timed["others_share"],
+        "candidates": rows,
+        "not_run": failed,
+        "operators_ms": operators,
+        "products_ms": products,
+        "gemm_share": {name: share(ms, "linear", "attention") for name, ms in products.items()},
+        "attention_gemm_share": {name: share(ms, "attention") for name, ms in products.items()},
+    }
 
 
 def share(ms: Mapping[str, Sequence[float]], *parts: str) -> float:
@@ -105,13 +143,26 @@ def summary(result: dict[str, Any]) -> str:
     rows = []
     for row in result["candidates"]:
         ms = median(row["samples_ms"])
-        rows.append([row["label"], f"{ms:.1f}", f"{min(row['samples_ms']):.1f}", f"{base / ms:.2f}x" if base else "",
-                     megabytes(row["peak_memory_bytes"]), f"{row['file_bytes'] / 1e6:.1f}",
-                     f"{row['agreement']['cls']:.4f}", f"{row['agreement']['dense']:.4f}"])
-    shares = ", ".join(f"{name} {part:.0%} ({result['attention_gemm_share'][name]:.0%} within attention)"
-                       for name, part in result["gemm_share"].items())
-    return (table(["", "median ms", "min ms", "against plain FP32", "peak MB", "file MB", "cos cls", "cos dense"], rows)
-            + f"\nGEMM share: {shares}; other processes used {result['others_share']:.0%} of the machine meanwhile")
+        rows.append(
+            [
+                row["label"],
+                f"{ms:.1f}",
+                f"{min(row['samples_ms']):.1f}",
+                f"{base / ms:.2f}x" if base else "",
+                megabytes(row["peak_memory_bytes"]),
+                f"{row['file_bytes'] / 1e6:.1f}",
+                f"{row['agreement']['cls']:.4f}",
+                f"{row['agreement']['dense']:.4f}",
+            ]
+        )
+    shares = ", ".join(
+        f"{name} {part:.0%} ({result['attention_gemm_share'][name]:.0%} within attention)"
+        for name, part in result["gemm_share"].items()
+    )
+    return (
+        table(["", "median ms", "min ms", "against plain FP32", "peak MB", "file MB", "cos cls", "cos dense"], rows)
+        + f"\nGEMM share: {shares}; other processes used {result['others_share']:.0%} of the machine meanwhile"
+    )
 
 
 def main() -> None:
@@ -129,8 +180,15 @@ def main() -> None:
         parser.error(f"'{REFERENCE}', which the others are checked against, and 'ours_int8' have to be candidates")
     say(f"{asked.family}, {asked.image_size}, {asked.cores} cores, {asked.threads} threads")
     checkpoint = random_checkpoint(FAMILIES[asked.family].config())
-    result = measure(checkpoint, GraphSpec(asked.cores, asked.image_size, input="tensor"), asked.threads,
-                     asked.rounds, asked.per_round, names, asked.memory_processes)
+    result = measure(
+        checkpoint,
+        GraphSpec(asked.cores, asked.image_size, input="tensor"),
+        asked.threads,
+        asked.rounds,
+        asked.per_round,
+        names,
+        asked.memory_processes,
+    )
     say(summary(result))
     name = f"peers_{asked.family}_{asked.image_size}_cores{asked.cores}_threads{asked.threads}"
     say("written:", write_result(asked.output, name, result))

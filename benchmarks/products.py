@@ -31,8 +31,13 @@ def products_of(model: onnx.ModelProto) -> onnx.ModelProto:
     inputs = {node.input[0]: known[node.input[0]] for node in nodes}
     outputs = [known[node.output[0]] for node in nodes]
     used = {name for node in nodes for name in node.input}
-    graph = onnx.helper.make_graph(nodes, "products", list(inputs.values()), outputs,
-                                   [tensor for name, tensor in constants.items() if name in used])
+    graph = onnx.helper.make_graph(
+        nodes,
+        "products",
+        list(inputs.values()),
+        outputs,
+        [tensor for name, tensor in constants.items() if name in used],
+    )
     return onnx.helper.make_model(graph, opset_imports=model.opset_import, ir_version=model.ir_version)
 
 
@@ -72,8 +77,9 @@ def shape_of(value: onnx.ValueInfoProto) -> tuple[int, ...]:
     return tuple(dimension.dim_value for dimension in value.type.tensor_type.shape.dim)
 
 
-def products_beside_whole(path: Path, options: onnxruntime.SessionOptions, image: np.ndarray,
-                          rounds: int) -> dict[str, list[float]]:
+def products_beside_whole(
+    path: Path, options: onnxruntime.SessionOptions, image: np.ndarray, rounds: int
+) -> dict[str, list[float]]:
     """Milliseconds of the `whole` (on the image), its `linear` layers, and the products in `attention`, interleaved."""
     whole, model = session_from_file(path, options), onnx.load(path)
     calls = {"whole": lambda: whole.run(None, {"image": image})}
@@ -86,8 +92,10 @@ def products_beside_whole(path: Path, options: onnxruntime.SessionOptions, image
 def bound(session: onnxruntime.InferenceSession) -> Callable[[], None]:
     """A call on random inputs, with one buffer for all outputs of a shape."""
     generator = np.random.default_rng(0)
-    random = {CODES: lambda shape: generator.integers(96, 160, shape, np.uint8),
-              FLOATS: lambda shape: generator.standard_normal(shape, np.float32)}
+    random = {
+        CODES: lambda shape: generator.integers(96, 160, shape, np.uint8),
+        FLOATS: lambda shape: generator.standard_normal(shape, np.float32),
+    }
     inputs = {entry.name: random[entry.type](entry.shape) for entry in session.get_inputs()}
     outputs = {made.name: tuple(made.shape) for made in session.get_outputs()}
     buffers = {shape: np.empty(shape, np.float32) for shape in set(outputs.values())}

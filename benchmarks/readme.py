@@ -14,8 +14,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from veca_edge.config import FAMILIES
-from veca_edge.files import write_atomically
+from veca_edge.base.files import write_atomically
+from veca_edge.model.config import FAMILIES
 
 from .common import PACKAGES, RESULTS, counted, median, megabytes, read_results, say, table
 from .elastic import compared
@@ -57,8 +57,15 @@ def rerun(threads: int, directory: Path, fidelity_options: Sequence[str]) -> lis
     start, failed = time.perf_counter(), []
     for script, *options in PLAN:
         say(f"== {time.perf_counter() - start:5.0f} s: benchmarks.{script} {' '.join(options)}")
-        command = [sys.executable, "-m", f"benchmarks.{script}", *options, f"--threads={threads}",
-                   f"--output={directory}", *(fidelity_options if script == "fidelity" else ())]
+        command = [
+            sys.executable,
+            "-m",
+            f"benchmarks.{script}",
+            *options,
+            f"--threads={threads}",
+            f"--output={directory}",
+            *(fidelity_options if script == "fidelity" else ()),
+        ]
         if subprocess.run(command, check=False, cwd=README.parent).returncode:
             failed.append(f"benchmarks.{script} {' '.join(options)}".strip())
     say(f"== {time.perf_counter() - start:5.0f} s: all done")
@@ -73,13 +80,17 @@ def rendered(directory: Path) -> str:
     machines: dict[str, list[Result]] = {}
     for result in read_results(directory, "peers"):
         machines.setdefault(machine_name(result), []).append(result)
-    sections = [section for section in (
-        *(section for peers in machines.values() for section in latencies(sorted(peers, key=configuration))),
-        elastic(read_results(directory, "elastic")),
-        governor(read_results(directory, "governor")),
-        *(fidelity(result) for result in latest(read_results(directory, "fidelity"), "checkpoint")),
-        *(scaling(result) for result in latest(read_results(directory, "scaling"), "family")),
-    ) if section]
+    sections = [
+        section
+        for section in (
+            *(section for peers in machines.values() for section in latencies(sorted(peers, key=configuration))),
+            elastic(read_results(directory, "elastic")),
+            governor(read_results(directory, "governor")),
+            *(fidelity(result) for result in latest(read_results(directory, "fidelity"), "checkpoint")),
+            *(scaling(result) for result in latest(read_results(directory, "scaling"), "family")),
+        )
+        if section
+    ]
     if not sections:
         raise SystemExit(f"There are no results in {directory}; measure first, or give --rerun.")
     return "\n\n".join(sections)
@@ -118,13 +129,29 @@ def configurations(peers: Sequence[Result]) -> str:
     for result in peers:
         ms = milliseconds(result)
         cells = [f"{ms[name]:.1f}" if name in ms else "" for name in names]
-        rows.append([f"{result['family']}, {result['image_size'][0]} px, {result['core_count']} cores", *cells,
-                     *(f"{ms[name] / ms['ours_int8']:.2f}x" if name in ms else "" for name in names[:4])])
-    header = ["median ms", "PyTorch eager", "plain export FP32", "OpenVINO INT8", "veca-edge FP32",
-              "**veca-edge INT8**", "INT8 against eager", "against plain FP32", "against OpenVINO INT8",
-              "against our FP32"]
-    return (f"### Latency: {machine_name(peers[0])}\n\nBatch 1, random weights; each line is one process in which "
-            f"all candidates take turns.\n\n{table(header, rows)}\n\n{provenance(peers)}")
+        rows.append(
+            [
+                f"{result['family']}, {result['image_size'][0]} px, {result['core_count']} cores",
+                *cells,
+                *(f"{ms[name] / ms['ours_int8']:.2f}x" if name in ms else "" for name in names[:4]),
+            ]
+        )
+    header = [
+        "median ms",
+        "PyTorch eager",
+        "plain export FP32",
+        "OpenVINO INT8",
+        "veca-edge FP32",
+        "**veca-edge INT8**",
+        "INT8 against eager",
+        "against plain FP32",
+        "against OpenVINO INT8",
+        "against our FP32",
+    ]
+    return (
+        f"### Latency: {machine_name(peers[0])}\n\nBatch 1, random weights; each line is one process in which "
+        f"all candidates take turns.\n\n{table(header, rows)}\n\n{provenance(peers)}"
+    )
 
 
 def everyone(result: Result) -> str:
@@ -133,19 +160,27 @@ def everyone(result: Result) -> str:
     rows = []
     for row in sorted(result["candidates"], key=lambda r: -ms[r["name"]]):
         label = f"{row['label']} ({row['setting']})" if row["setting"] else row["label"]
-        rows.append([f"**{label}**" if row["name"] == "ours_int8" else label, f"{ms[row['name']]:.1f}",
-                     f"{ms['plain_fp32'] / ms[row['name']]:.2f}x", megabytes(row["peak_memory_bytes"]),
-                     f"{row['file_bytes'] / 1e6:.1f}"])
+        rows.append(
+            [
+                f"**{label}**" if row["name"] == "ours_int8" else label,
+                f"{ms[row['name']]:.1f}",
+                f"{ms['plain_fp32'] / ms[row['name']]:.2f}x",
+                megabytes(row["peak_memory_bytes"]),
+                f"{row['file_bytes'] / 1e6:.1f}",
+            ]
+        )
     left_out = "".join(f"\n\nNot run: {name} ({reason})." for name, reason in result["not_run"].items())
     pixels = "x".join(map(str, result["image_size"]))
     model = f"{result['family']}, {pixels}, {result['core_count']} cores"
-    return (f"### Every toolchain: {model}, on {machine_name(result)}\n\n"
-            f"{table(['', 'median ms', 'speed against plain FP32', 'peak memory MB', 'file MB'], rows)}{left_out}\n\n"
-            f"Matrix products take {result['gemm_share']['ours_int8']:.0%} of veca-edge's INT8 time "
-            f"({products_told(result)}). Peak memory: "
-            "loading and a few runs in a process of its own, above the idle process with the runtime loaded; the "
-            f"median of {len(result['candidates'][0]['peak_memory_bytes'])} processes.\n\n"
-            f"{provenance([result])}")
+    return (
+        f"### Every toolchain: {model}, on {machine_name(result)}\n\n"
+        f"{table(['', 'median ms', 'speed against plain FP32', 'peak memory MB', 'file MB'], rows)}{left_out}\n\n"
+        f"Matrix products take {result['gemm_share']['ours_int8']:.0%} of veca-edge's INT8 time "
+        f"({products_told(result)}). Peak memory: "
+        "loading and a few runs in a process of its own, above the idle process with the runtime loaded; the "
+        f"median of {len(result['candidates'][0]['peak_memory_bytes'])} processes.\n\n"
+        f"{provenance([result])}"
+    )
 
 
 def products_told(result: Result) -> str:
@@ -162,12 +197,22 @@ def elastic(results: Sequence[Result]) -> str:
     rows = []
     for result in results:
         found = compared(result)
-        rows.append([f"{result['family']}, {result['image_size'][0]} px, {machine_name(result)}",
-                     f"{result['bundle_bytes']['every'] / 1e6:.1f} MB, {found.bundle:.2f}x",
-                     f"{megabytes(result['memory_bytes']['every'])} MB, {found.memory:.2f}x",
-                     f"{found.memory_of_one_of_them:.2f}x", f"{found.switch_ms:.2f} ms"])
-    header = [f"{len(results[0]['core_counts'])} core counts, INT8", "bundle, against a bundle of one",
-              "memory with all loaded, against a bundle of one", "against one of them loaded alone", "a switch"]
+        rows.append(
+            [
+                f"{result['family']}, {result['image_size'][0]} px, {machine_name(result)}",
+                f"{result['bundle_bytes']['every'] / 1e6:.1f} MB, {found.bundle:.2f}x",
+                f"{megabytes(result['memory_bytes']['every'])} MB, {found.memory:.2f}x",
+                f"{found.memory_of_one_of_them:.2f}x",
+                f"{found.switch_ms:.2f} ms",
+            ]
+        )
+    header = [
+        f"{len(results[0]['core_counts'])} core counts, INT8",
+        "bundle, against a bundle of one",
+        "memory with all loaded, against a bundle of one",
+        "against one of them loaded alone",
+        "a switch",
+    ]
     return f"### Many core counts in one bundle\n\n{table(header, rows)}\n\n{provenance(results)}"
 
 
@@ -179,15 +224,32 @@ def governor(results: Sequence[Result]) -> str:
     for result in results:
         _, load, after = result["phases"]
         fastest = max(phase["switches_per_second"] for phase in result["phases"])
-        rows.append([f"{machine_name(result)}, {counted(result['threads'], 'thread')}", f"{result['budget_ms']:.0f} ms",
-                     *(f"{phase['within_budget']:.1%}" for phase in result["phases"]),
-                     f"{load['missed_at_smallest']:.1%}", f"{fastest:.2f}",
-                     str(load["lowest"]), str(after["core_count"])])
-    header = ["`small`, 256 px, INT8", "budget", "frames within it: alone", "beside the load", "alone again",
-              "missed beside the load at the smallest core count", "switches a second, at most",
-              "fewest cores under load", "cores at the end"]
-    return ("### A latency budget beside a competing load\n\nProcesses that never rest start and stop while frames "
-            f"run; the first seconds of each phase do not count.\n\n{table(header, rows)}\n\n{provenance(results)}")
+        rows.append(
+            [
+                f"{machine_name(result)}, {counted(result['threads'], 'thread')}",
+                f"{result['budget_ms']:.0f} ms",
+                *(f"{phase['within_budget']:.1%}" for phase in result["phases"]),
+                f"{load['missed_at_smallest']:.1%}",
+                f"{fastest:.2f}",
+                str(load["lowest"]),
+                str(after["core_count"]),
+            ]
+        )
+    header = [
+        "`small`, 256 px, INT8",
+        "budget",
+        "frames within it: alone",
+        "beside the load",
+        "alone again",
+        "missed beside the load at the smallest core count",
+        "switches a second, at most",
+        "fewest cores under load",
+        "cores at the end",
+    ]
+    return (
+        "### A latency budget beside a competing load\n\nProcesses that never rest start and stop while frames "
+        f"run; the first seconds of each phase do not count.\n\n{table(header, rows)}\n\n{provenance(results)}"
+    )
 
 
 def fidelity(result: Result) -> str:
@@ -200,27 +262,46 @@ def fidelity(result: Result) -> str:
         if row is None:
             return [""] * 4
         agreed = "" if row["top1_agreement"] is None else f"{row['top1_agreement']:.1%}"
-        return [f"{row['cls']['mean']:.4f}", f"{row['dense']['mean']:.4f}", f"{row['dense']['first_percentile']:.3f}",
-                agreed]
+        return [
+            f"{row['cls']['mean']:.4f}",
+            f"{row['dense']['mean']:.4f}",
+            f"{row['dense']['first_percentile']:.3f}",
+            agreed,
+        ]
 
     measured = {row["name"] for row in result["rows"]}
-    tools = [[f"**{label}**" if name == "ours_int8" else label, *cells(at.get(("original", shown, name))),
-              *cells(at.get(("hard", shown, name)))]
-             for name, label in LABELS.items() if name in measured - set(OTHER_TARGETS)]
-    ours = [[target, *cells(lowest(result, "original", name)), *cells(lowest(result, "hard", name))]
-            for name, target in INT8_TARGETS.items() if name in measured]
+    tools = [
+        [
+            f"**{label}**" if name == "ours_int8" else label,
+            *cells(at.get(("original", shown, name))),
+            *cells(at.get(("hard", shown, name))),
+        ]
+        for name, label in LABELS.items()
+        if name in measured - set(OTHER_TARGETS)
+    ]
+    ours = [
+        [target, *cells(lowest(result, "original", name)), *cells(lowest(result, "hard", name))]
+        for name, target in INT8_TARGETS.items()
+        if name in measured
+    ]
     columns = ["cls", "dense", "dense, 1st percentile", "top-1 agreement"]
     header = ["", *columns, *(f"hard: {column}" for column in columns)]
     left_out = "".join(f"\n\nNot run: {name} ({reason})." for name, reason in result["not_run"].items())
-    every_target = ("veca-edge on every target, the lowest of each figure over "
-                    f"{counted(len(counts), 'core count')}; the files for Jetson and Apple are executed without their "
-                    f"hardware:\n\n{table(header, ours)}\n\n" if ours else "")
-    return ("### Fidelity of INT8 on a trained model\n\n"
-            f"`{result['checkpoint']}`, {result['evaluation_images']} images that did not calibrate, "
-            f"{result['calibration_images']} that did; cosine with the FP32 reference, at {shown} cores. *hard*: the "
-            "same function, its channels rescaled by factors from 1/64 to 64.\n\n"
-            f"{table(header, tools)}{left_out}\n\n"
-            f"{every_target}{provenance([result])}")
+    every_target = (
+        "veca-edge on every target, the lowest of each figure over "
+        f"{counted(len(counts), 'core count')}; the files for Jetson and Apple are executed without their "
+        f"hardware:\n\n{table(header, ours)}\n\n"
+        if ours
+        else ""
+    )
+    return (
+        "### Fidelity of INT8 on a trained model\n\n"
+        f"`{result['checkpoint']}`, {result['evaluation_images']} images that did not calibrate, "
+        f"{result['calibration_images']} that did; cosine with the FP32 reference, at {shown} cores. *hard*: the "
+        "same function, its channels rescaled by factors from 1/64 to 64.\n\n"
+        f"{table(header, tools)}{left_out}\n\n"
+        f"{every_target}{provenance([result])}"
+    )
 
 
 def lowest(result: Result, weights: str, name: str) -> Result | None:
@@ -229,9 +310,13 @@ def lowest(result: Result, weights: str, name: str) -> Result | None:
     if not rows:
         return None
     agreements = [row["top1_agreement"] for row in rows if row["top1_agreement"] is not None]
-    return {"top1_agreement": min(agreements, default=None),
-            **{output: {key: min(row[output][key] for row in rows) for key in ("mean", "first_percentile")}
-               for output in ("cls", "dense")}}
+    return {
+        "top1_agreement": min(agreements, default=None),
+        **{
+            output: {key: min(row[output][key] for row in rows) for key in ("mean", "first_percentile")}
+            for output in ("cls", "dense")
+        },
+    }
 
 
 def scaling(result: Result) -> str:
@@ -241,30 +326,38 @@ def scaling(result: Result) -> str:
     kinds = sorted({key[:2] for key in at}, key=lambda kind: (kind[1], kind[0] == DENSE, kind[0]))
 
     def lines(cell: Callable[[Result], str]) -> list[list[str]]:
-        return [[f"{model}, {precision.upper()}", *(cell(at[model, precision, size]) for size in sizes)]
-                for model, precision in kinds]
+        return [
+            [f"{model}, {precision.upper()}", *(cell(at[model, precision, size]) for size in sizes)]
+            for model, precision in kinds
+        ]
 
     def latency(row: Result) -> str:
         return f"{median(row['samples_ms']):.1f}"
 
     pixels = [f"{size} px" for size in sizes]
-    gflop = [["VECA, 64 cores", *(f"{g[0]:.3f}" for g in result["attention_block_gflop"].values())],
-             ["dense", *(f"{g[1]:.3f}" for g in result["attention_block_gflop"].values())]]
+    gflop = [
+        ["VECA, 64 cores", *(f"{g[0]:.3f}" for g in result["attention_block_gflop"].values())],
+        ["dense", *(f"{g[1]:.3f}" for g in result["attention_block_gflop"].values())],
+    ]
 
     def cost(row: Result) -> str:
         return f"{row['macs'] / 1e9:.1f} / {row['attention_interactions'] / 1e6:.2f}"
 
-    costs = [[model, *(cost(at[model, "fp32", size]) for size in sizes)]
-             for model in dict.fromkeys(model for model, _ in kinds)]
-    return (f"### VECA beside a dense ViT of the same size\n\n![Latency, memory and attention interactions]"
-            f"({os.path.relpath(PLOT, README.parent)})\n\n`{result['family']}`: the same layers, width, heads and MLP, "
-            "through the same graph writer and runtime; the dense model has a class token and four registers. "
-            "All sizes in one process.\n\n"
-            f"{table(['median ms', *pixels], lines(latency))}\n\n"
-            f"{table(['peak memory, MB', *pixels], lines(lambda row: megabytes(row['peak_memory_bytes'])))}\n\n"
-            f"{table(['GMAC / million attention interactions', *pixels], costs)}\n\n"
-            "One attention block of `base` (projections and attention), in GFLOP, as published:\n\n"
-            f"{table(['', *(f'{s} px' for s in result['attention_block_gflop'])], gflop)}\n\n{provenance([result])}")
+    costs = [
+        [model, *(cost(at[model, "fp32", size]) for size in sizes)]
+        for model in dict.fromkeys(model for model, _ in kinds)
+    ]
+    return (
+        f"### VECA beside a dense ViT of the same size\n\n![Latency, memory and attention interactions]"
+        f"({os.path.relpath(PLOT, README.parent)})\n\n`{result['family']}`: the same layers, width, heads and MLP, "
+        "through the same graph writer and runtime; the dense model has a class token and four registers. "
+        "All sizes in one process.\n\n"
+        f"{table(['median ms', *pixels], lines(latency))}\n\n"
+        f"{table(['peak memory, MB', *pixels], lines(lambda row: megabytes(row['peak_memory_bytes'])))}\n\n"
+        f"{table(['GMAC / million attention interactions', *pixels], costs)}\n\n"
+        "One attention block of `base` (projections and attention), in GFLOP, as published:\n\n"
+        f"{table(['', *(f'{s} px' for s in result['attention_block_gflop'])], gflop)}\n\n{provenance([result])}"
+    )
 
 
 def provenance(results: Sequence[Result]) -> str:
@@ -273,12 +366,15 @@ def provenance(results: Sequence[Result]) -> str:
     for result in results:
         machine, versions = result["machine"], result["machine"]["versions"]
         tools = ", ".join(f"{name} {versions[name]}" for name in ("python", "veca-edge", *PACKAGES) if name in versions)
-        lines.append(f"<sub>{machine_name(result)}, {counted(result['threads'], 'thread')}, {machine['system']}, "
-                     f"{result['started_at'][:10]}; {tools}.</sub>")
+        lines.append(
+            f"<sub>{machine_name(result)}, {counted(result['threads'], 'thread')}, {machine['system']}, "
+            f"{result['started_at'][:10]}; {tools}.</sub>"
+        )
     busiest = max((result.get("others_share", 0.0) for result in results), default=0.0)
     if busiest > BUSY:
-        lines.append(f"**Other processes used up to {busiest:.0%} of the machine meanwhile: these times are not to be "
-                     "trusted.**")
+        lines.append(
+            f"**Other processes used up to {busiest:.0%} of the machine meanwhile: these times are not to be trusted.**"
+        )
     return "\n".join(dict.fromkeys(lines))
 
 
@@ -304,8 +400,11 @@ def main() -> None:
     replaced(text, "")
     failed = []
     if asked.rerun:
-        options = [f"--{name.replace('_', '-')}={value}" for name in ("calibration", "evaluation", "modelopt_python")
-                   if (value := getattr(asked, name))]
+        options = [
+            f"--{name.replace('_', '-')}={value}"
+            for name in ("calibration", "evaluation", "modelopt_python")
+            if (value := getattr(asked, name))
+        ]
         failed = rerun(asked.threads, asked.results, options)
     section = rendered(asked.results)
     for result in latest(read_results(asked.results, "scaling"), "family"):

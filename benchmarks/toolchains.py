@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from veca_edge.inference import InferenceWeights, Variant
-from veca_edge.spec import GraphSpec, ImageSize
+from veca_edge.base.spec import GraphSpec, ImageSize
+from veca_edge.model.folding import InferenceWeights, Variant
 
 if TYPE_CHECKING:
     import torch
 
-    from veca_edge.checkpoint import Checkpoint
+    from veca_edge.model.checkpoint import Checkpoint
 
 Outputs = dict[str, np.ndarray]
 
@@ -96,10 +96,18 @@ class Task:
     directory: Path
     modelopt_python: Path | None = None
 
-    def candidate(self, name: str, runtime: str, path: Path, precision: str, setting: str = "",
-                  options: Mapping[str, str] | None = None) -> Candidate:
-        return Candidate(name, LABELS[name], runtime, path, precision, self.spec.core_count, self.spec.image_size,
-                         setting, options)
+    def candidate(
+        self,
+        name: str,
+        runtime: str,
+        path: Path,
+        precision: str,
+        setting: str = "",
+        options: Mapping[str, str] | None = None,
+    ) -> Candidate:
+        return Candidate(
+            name, LABELS[name], runtime, path, precision, self.spec.core_count, self.spec.image_size, setting, options
+        )
 
 
 LABELS = {
@@ -127,8 +135,9 @@ OTHER_TARGETS = {"ours_jetson": "jetson", "ours_apple": "apple"}
 INT8_TARGETS = {"ours_int8": "cpu", **OTHER_TARGETS}
 
 
-def make_candidates(task: Task, names: Collection[str],
-                    report: Callable[[str], None]) -> tuple[list[Candidate], dict[str, str]]:
+def make_candidates(
+    task: Task, names: Collection[str], report: Callable[[str], None]
+) -> tuple[list[Candidate], dict[str, str]]:
     """The files of the named candidates, and for those that could not be made the reason.
 
     Other tools may fail on their own terms; a failure of our own files is raised.
@@ -165,9 +174,16 @@ def plain_export(task: Task) -> Path:
         height, width = task.spec.image_size
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            torch.onnx.export(plain_module(task.checkpoint, task.spec.core_count),
-                              (torch.zeros(1, 3, height, width),), path, input_names=["image"],
-                              output_names=["cls", "dense"], dynamo=True, external_data=False, verbose=False)
+            torch.onnx.export(
+                plain_module(task.checkpoint, task.spec.core_count),
+                (torch.zeros(1, 3, height, width),),
+                path,
+                input_names=["image"],
+                output_names=["cls", "dense"],
+                dynamo=True,
+                external_data=False,
+                verbose=False,
+            )
     return path
 
 
@@ -175,7 +191,7 @@ def plain_module(checkpoint: Checkpoint, core_count: int) -> torch.nn.Module:
     """The reference with its core count bound: what a user would export or compile."""
     import torch
 
-    from veca_edge.model import reference_model
+    from veca_edge.model.reference import reference_model
 
     class Plain(torch.nn.Module):
         def __init__(self) -> None:
@@ -258,17 +274,26 @@ def nncf_ort(task: Task) -> Candidate:
     import nncf
     import onnx
 
-    model = nncf.quantize(onnx.load(plain_export(task)),
-                          nncf.Dataset([{"image": image[None]} for image in task.calibration]),
-                          model_type=nncf.ModelType.TRANSFORMER, subset_size=len(task.calibration))
+    model = nncf.quantize(
+        onnx.load(plain_export(task)),
+        nncf.Dataset([{"image": image[None]} for image in task.calibration]),
+        model_type=nncf.ModelType.TRANSFORMER,
+        subset_size=len(task.calibration),
+    )
     path = task.directory / "nncf.onnx"
     onnx.save(model, path)
     return task.candidate("nncf_ort", "onnxruntime", path, "int8", "model_type=TRANSFORMER")
 
 
 def openvino_fp32(task: Task) -> Candidate:
-    return task.candidate("openvino_fp32", "openvino", plain_export(task), "fp32", "inference precision f32",
-                          {"INFERENCE_PRECISION_HINT": "f32"})
+    return task.candidate(
+        "openvino_fp32",
+        "openvino",
+        plain_export(task),
+        "fp32",
+        "inference precision f32",
+        {"INFERENCE_PRECISION_HINT": "f32"},
+    )
 
 
 def openvino_default(task: Task) -> Candidate:
@@ -279,9 +304,12 @@ def nncf_openvino(task: Task) -> Candidate:
     import nncf
     import openvino
 
-    model = nncf.quantize(openvino.convert_model(plain_export(task)),
-                          nncf.Dataset([image[None] for image in task.calibration]),
-                          model_type=nncf.ModelType.TRANSFORMER, subset_size=len(task.calibration))
+    model = nncf.quantize(
+        openvino.convert_model(plain_export(task)),
+        nncf.Dataset([image[None] for image in task.calibration]),
+        model_type=nncf.ModelType.TRANSFORMER,
+        subset_size=len(task.calibration),
+    )
     path = task.directory / "nncf.xml"
     openvino.save_model(model, path, compress_to_fp16=False)
     return task.candidate("nncf_openvino", "openvino", path, "int8", "model_type=TRANSFORMER")
@@ -293,9 +321,19 @@ def modelopt(task: Task) -> Candidate:
         raise RuntimeError("give --modelopt-python, an interpreter that has nvidia-modelopt[onnx]")
     images, path = task.directory / "calibration.npy", task.directory / "modelopt.onnx"
     np.save(images, task.calibration)
-    command = [str(task.modelopt_python), "-m", "modelopt.onnx.quantization",
-               "--onnx_path", str(plain_export(task)), "--quantize_mode", "int8",
-               "--calibration_data_path", str(images), "--output_path", str(path)]
+    command = [
+        str(task.modelopt_python),
+        "-m",
+        "modelopt.onnx.quantization",
+        "--onnx_path",
+        str(plain_export(task)),
+        "--quantize_mode",
+        "int8",
+        "--calibration_data_path",
+        str(images),
+        "--output_path",
+        str(path),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode or not path.is_file():
         raise RuntimeError(done.stderr.strip().splitlines()[-1] if done.stderr.strip() else "it wrote no file")
@@ -330,7 +368,7 @@ def opened(candidate: Candidate, threads: int) -> Callable[[np.ndarray], Outputs
 def open_torch(candidate: Candidate, threads: int) -> Callable[[np.ndarray], Outputs]:
     import torch
 
-    from veca_edge.checkpoint import load_checkpoint
+    from veca_edge.model.checkpoint import load_checkpoint
 
     torch.set_num_threads(threads)
     model = plain_module(load_checkpoint(candidate.path), candidate.core_count)
@@ -366,5 +404,4 @@ def open_openvino(candidate: Candidate, threads: int) -> Callable[[np.ndarray], 
     return run
 
 
-OPENERS = {"torch": open_torch, "torch.compile": open_torch, "onnxruntime": open_onnxruntime,
-           "openvino": open_openvino}
+OPENERS = {"torch": open_torch, "torch.compile": open_torch, "onnxruntime": open_onnxruntime, "openvino": open_openvino}

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import psutil
 
-from veca_edge.fidelity import cosine
+from veca_edge.proof.fidelity import cosine
 
 from .common import Bystanders, interleaved, limit_threads, median, random_images
 from .toolchains import OURS, Candidate, Outputs, one_line, opened
@@ -35,11 +35,23 @@ def ask(job: str, candidates: Sequence[Candidate], threads: int, **settings: Any
     """Does one job in a fresh process and returns its answer."""
     with tempfile.TemporaryDirectory() as directory:
         answer = Path(directory) / "answer.json"
-        request = {"job": job, "candidates": [c.to_json() for c in candidates], "threads": threads,
-                   "settings": settings, "answer": str(answer)}
-        done = subprocess.run([sys.executable, "-m", "benchmarks.worker"], input=json.dumps(request), text=True,
-                              env=limit_threads(threads), cwd=Path(__file__).parent.parent, check=False,
-                              stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        request = {
+            "job": job,
+            "candidates": [c.to_json() for c in candidates],
+            "threads": threads,
+            "settings": settings,
+            "answer": str(answer),
+        }
+        done = subprocess.run(
+            [sys.executable, "-m", "benchmarks.worker"],
+            input=json.dumps(request),
+            text=True,
+            env=limit_threads(threads),
+            cwd=Path(__file__).parent.parent,
+            check=False,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+        )
         if done.returncode:
             raise RuntimeError(f"the {job} job of {', '.join(c.name for c in candidates)} failed:\n{done.stderr}")
         return json.loads(answer.read_text())
@@ -53,8 +65,9 @@ def peak_memories(candidate: Candidate, threads: int, processes: int) -> list[in
 # ------------------------------------------------------------------------------------------ time
 
 
-def time_together(candidates: Sequence[Candidate], threads: int, rounds: int, per_round: int,
-                  reference: str | None = None) -> dict[str, Any]:
+def time_together(
+    candidates: Sequence[Candidate], threads: int, rounds: int, per_round: int, reference: str | None = None
+) -> dict[str, Any]:
     """Raw samples of every candidate, and how close its outputs come to those of the reference candidate.
 
     Returns:
@@ -91,8 +104,11 @@ def time_together(candidates: Sequence[Candidate], threads: int, rounds: int, pe
 def agreement(made: Outputs, expected: Outputs) -> dict[str, float]:
     """Cosines of one image, and the largest difference relative to the largest magnitude."""
     difference = max(float(np.abs(made[n] - expected[n]).max() / np.abs(expected[n]).max()) for n in ("cls", "dense"))
-    return {"cls": float(cosine(made["cls"], expected["cls"]).mean()),
-            "dense": float(cosine(made["dense"], expected["dense"]).mean()), "largest_difference": difference}
+    return {
+        "cls": float(cosine(made["cls"], expected["cls"]).mean()),
+        "dense": float(cosine(made["dense"], expected["dense"]).mean()),
+        "largest_difference": difference,
+    }
 
 
 # ---------------------------------------------------------------------------------------- memory
@@ -179,11 +195,13 @@ def product_times(candidate: Candidate, threads: int, rounds: int) -> dict[str, 
 def main() -> None:
     request = json.load(sys.stdin)
     candidates = [Candidate.from_json(c) for c in request["candidates"]]
-    jobs = {"time": lambda: time_together(candidates, request["threads"], **request["settings"]),
-            "memory": lambda: peak_memory(candidates[0], request["threads"]),
-            "held": lambda: held_memory(threads=request["threads"], **request["settings"]),
-            "operators": lambda: operator_times(candidates[0], request["threads"]),
-            "products": lambda: product_times(candidates[0], request["threads"], **request["settings"])}
+    jobs = {
+        "time": lambda: time_together(candidates, request["threads"], **request["settings"]),
+        "memory": lambda: peak_memory(candidates[0], request["threads"]),
+        "held": lambda: held_memory(threads=request["threads"], **request["settings"]),
+        "operators": lambda: operator_times(candidates[0], request["threads"]),
+        "products": lambda: product_times(candidates[0], request["threads"], **request["settings"]),
+    }
     Path(request["answer"]).write_text(json.dumps(jobs[request["job"]]()))
 
 

@@ -21,7 +21,7 @@ def data() -> Path:
 @pytest.fixture(scope="session")
 def square():
     """A random model: width 64, 2 heads, 3 layers, 8 px patches, 32 cores."""
-    from veca_edge.checkpoint import load_checkpoint
+    from veca_edge.model.checkpoint import load_checkpoint
 
     return load_checkpoint(DATA / "square.pt")
 
@@ -29,7 +29,7 @@ def square():
 @pytest.fixture(scope="session")
 def wide_projected():
     """A random model with an output projection: width 96 to 40, 3 heads, 4 layers, 8 px patches, 32 cores."""
-    from veca_edge.checkpoint import load_checkpoint
+    from veca_edge.model.checkpoint import load_checkpoint
 
     return load_checkpoint(DATA / "wide_projected.pt")
 
@@ -37,8 +37,8 @@ def wide_projected():
 @pytest.fixture(scope="session")
 def demo():
     """The bundled trained model: width 192, 3 heads, 6 layers, 4 px patches, 64 cores, with a head and labels."""
-    from veca_edge.checkpoint import load_checkpoint
     from veca_edge.demo import demo_checkpoint
+    from veca_edge.model.checkpoint import load_checkpoint
 
     return load_checkpoint(demo_checkpoint())
 
@@ -49,13 +49,13 @@ def exported_square(square, tmp_path_factory):
     import numpy as np
     import torch
 
-    from veca_edge.bundle import Bundle, CheckpointFacts, new_bundle, open_bundle, write_manifest
-    from veca_edge.calibration.images import Preprocessing
+    from veca_edge.base.spec import ExportSpec, ImageSize
+    from veca_edge.bundle.store import Bundle, CheckpointFacts, new_bundle, open_bundle, write_manifest
     from veca_edge.converters.cpu import onnx_models_from_variants
-    from veca_edge.golden import write_golden
-    from veca_edge.inference import Variant, inference_weights
-    from veca_edge.inference_model import InferenceModel
-    from veca_edge.spec import ExportSpec, ImageSize
+    from veca_edge.images.preprocessing import Preprocessing
+    from veca_edge.model.folding import Variant, inference_weights
+    from veca_edge.model.torch_graph import InferenceModel
+    from veca_edge.proof.golden import write_golden
 
     size, counts = ImageSize(32, 32), (8, 16, 32)
     spec, weights = ExportSpec("cpu", counts, ("fp32",), (size,)), inference_weights(square)
@@ -69,8 +69,16 @@ def exported_square(square, tmp_path_factory):
             with torch.no_grad():
                 cls, dense = (value.numpy() for value in model(torch.from_numpy(frames)))
             write_golden(directory, variant.spec.core_count, size, frames, {"cls": cls, "dense": dense})
-        write_manifest(Bundle(directory, spec, CheckpointFacts("square", square.digest, square.config),
-                              Preprocessing().to_json(), {"veca-edge": "test"}, tuple(artifacts)))
+        write_manifest(
+            Bundle(
+                directory,
+                spec,
+                CheckpointFacts("square", square.digest, square.config),
+                Preprocessing().to_json(),
+                {"veca-edge": "test"},
+                tuple(artifacts),
+            )
+        )
     return open_bundle(output)
 
 
@@ -79,7 +87,7 @@ def square_bundle(exported_square, tmp_path):
     """A copy of `exported_square` that a test may change."""
     import shutil
 
-    from veca_edge.bundle import open_bundle
+    from veca_edge.bundle.store import open_bundle
 
     shutil.copytree(exported_square.directory, tmp_path / "square")
     return open_bundle(tmp_path / "square")
@@ -96,9 +104,9 @@ def absmax_quantized():
     import numpy as np
     import torch
 
-    from veca_edge.inference import LinearQuantization
-    from veca_edge.inference_model import FloatLinear, InferenceModel
-    from veca_edge.spec import GraphSpec, ImageSize
+    from veca_edge.base.spec import GraphSpec, ImageSize
+    from veca_edge.model.folding import LinearQuantization
+    from veca_edge.model.torch_graph import FloatLinear, InferenceModel
 
     def quantized(weights, core_count):
         largest = {}
@@ -106,7 +114,8 @@ def absmax_quantized():
         def watched(layer):
             name, module = layer.name.removesuffix(".q").removesuffix(".k").removesuffix(".v"), FloatLinear(layer)
             module.register_forward_pre_hook(
-                lambda _, x: largest.update({name: max(largest.get(name, 0.0), float(x[0].abs().max()))}))
+                lambda _, x: largest.update({name: max(largest.get(name, 0.0), float(x[0].abs().max()))})
+            )
             return module
 
         model = InferenceModel(weights, GraphSpec(core_count, ImageSize(32, 48), 4, "tensor"), watched)
@@ -128,15 +137,19 @@ def apple_packages(square, absmax_quantized, tmp_path_factory):
 
     Returns the directory, the artifacts by precision, and the variants by precision. Read only.
     """
-    from veca_edge.converters.coreml import mlpackages_from_variants
-    from veca_edge.inference import Variant, inference_weights
-    from veca_edge.spec import GraphSpec, ImageSize
+    from veca_edge.base.spec import GraphSpec, ImageSize
+    from veca_edge.converters.coreml.packages import mlpackages_from_variants
+    from veca_edge.model.folding import Variant, inference_weights
 
     weights, directory = inference_weights(square), tmp_path_factory.mktemp("apple")
     specs = [GraphSpec(count, ImageSize(32, 48)) for count in (8, 16, 32)]
     quantized = {spec.core_count: absmax_quantized(weights, spec.core_count) for spec in specs}
-    variants = {precision: [Variant(spec, precision, weights if precision == "fp16" else quantized[spec.core_count])
-                            for spec in specs] for precision in ("fp16", "w8", "int8")}
+    variants = {
+        precision: [
+            Variant(spec, precision, weights if precision == "fp16" else quantized[spec.core_count]) for spec in specs
+        ]
+        for precision in ("fp16", "w8", "int8")
+    }
     metadata = {"producer": "veca-edge test", "checkpoint_sha256": square.digest, "mean": "0.485 0.456 0.406"}
     artifacts = mlpackages_from_variants([v for group in variants.values() for v in group], directory, metadata)
     return directory, {p: [a for a in artifacts if a.precision == p] for p in variants}, variants

@@ -16,9 +16,16 @@ def at_terminal(*words: object, columns: int = 80, **environment: str) -> tuple[
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     environment = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "NO_COLOR")} | {
-        "TERM": "xterm", **environment}
-    process = subprocess.Popen([sys.executable, "-m", "veca_edge", *map(str, words)], stdin=theirs, stdout=theirs,
-                               stderr=theirs, env=environment)
+        "TERM": "xterm",
+        **environment,
+    }
+    process = subprocess.Popen(
+        [sys.executable, "-m", "veca_edge", *map(str, words)],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env=environment,
+    )
     os.close(theirs)
     shown = b""
     while True:

@@ -12,15 +12,15 @@ from benchmarks.common import absmax_quantized, hard_twin, interleaved, linear_o
 from benchmarks.dense_vit import TOKENS, dense_checkpoint, onnx_from_dense
 from benchmarks.toolchains import INT8_TARGETS, Task, ours
 from benchmarks.worker import agreement
-from veca_edge.calibration.images import find_images, load_images
-from veca_edge.checkpoint import load_checkpoint, random_checkpoint
-from veca_edge.config import NORM_EPS, Family
+from veca_edge.base.spec import GraphSpec, ImageSize
 from veca_edge.demo import demo_checkpoint, demo_evaluation
-from veca_edge.inference import inference_weights, patch_coordinates, rotary_tables
-from veca_edge.inference_model import rotate_halves
-from veca_edge.model import reference_model
+from veca_edge.images.preprocessing import find_images, load_images
+from veca_edge.model.checkpoint import load_checkpoint, random_checkpoint
+from veca_edge.model.config import NORM_EPS, Family
+from veca_edge.model.folding import inference_weights, patch_coordinates, rotary_tables
+from veca_edge.model.reference import reference_model
+from veca_edge.model.torch_graph import rotate_halves
 from veca_edge.runtime.onnxruntime import session_from_file, session_options
-from veca_edge.spec import GraphSpec, ImageSize
 
 TINY = Family("small", 2, 64, 2, 2.0)
 SIZE = ImageSize(32, 48)
@@ -36,8 +36,15 @@ def test_the_hard_twin_is_the_same_function(request, name):
     for value, wanted in zip(made, expected, strict=True):
         torch.testing.assert_close(value, wanted, atol=1e-4, rtol=1e-4)
     changed = [key for key in checkpoint.tensors if not torch.equal(checkpoint.tensors[key], twin.tensors[key])]
-    assert {key.split(".")[-2] for key in changed} >= {"norm_attn", "norm_ffn", "q_proj", "v_proj", "out_proj", "fc1",
-                                                       "fc2"}
+    assert {key.split(".")[-2] for key in changed} >= {
+        "norm_attn",
+        "norm_ffn",
+        "q_proj",
+        "v_proj",
+        "out_proj",
+        "fc1",
+        "fc2",
+    }
     factors = twin.tensors["blocks.0.norm_ffn.weight"] / checkpoint.tensors["blocks.0.norm_ffn.weight"]
     assert 1 / 64 <= factors.min() < 1 / 16
     assert 16 < factors.max() <= 64
@@ -45,8 +52,9 @@ def test_the_hard_twin_is_the_same_function(request, name):
 
 def test_plain_ranges_reach_every_layer(demo, tmp_path):
     weights, images = inference_weights(demo), random_images(2, ImageSize(32, 32))
-    task = Task(demo, tmp_path / "unused", GraphSpec(16, ImageSize(32, 32), input="tensor"), weights, None, images,
-                tmp_path)
+    task = Task(
+        demo, tmp_path / "unused", GraphSpec(16, ImageSize(32, 32), input="tensor"), weights, None, images, tmp_path
+    )
     path = ours("ours_fp32", "fp32", task).path
     quantized = absmax_quantized(weights, path, images, 16)
     assert all(layer.quantization.activation_scale > 0 for layer in quantized.linears.values())
@@ -71,11 +79,17 @@ def test_the_dense_model_is_a_vision_transformer(tmp_path):
         return x.unflatten(-1, (TINY.heads, -1)).transpose(1, 2)
 
     def norm(x, gain=None, shift=None):
-        return F.layer_norm(x, (TINY.hidden,), *(None if a is None else torch.from_numpy(a) for a in (gain, shift)),
-                            NORM_EPS)
+        return F.layer_norm(
+            x, (TINY.hidden,), *(None if a is None else torch.from_numpy(a) for a in (gain, shift)), NORM_EPS
+        )
 
-    patches = F.conv2d(torch.from_numpy(image), torch.from_numpy(weights.patch_weight),
-                       torch.from_numpy(weights.patch_bias), 16).flatten(2).transpose(1, 2)
+    patches = (
+        F.conv2d(
+            torch.from_numpy(image), torch.from_numpy(weights.patch_weight), torch.from_numpy(weights.patch_bias), 16
+        )
+        .flatten(2)
+        .transpose(1, 2)
+    )
     x = torch.cat([torch.from_numpy(weights.cores)[None], patches], dim=1)
     cos, sin = (torch.from_numpy(t) for t in rotary_tables(patch_coordinates(2, 3), weights.periods))
     cos = torch.cat([torch.ones(TOKENS, cos.shape[1]), cos])[None, None]
@@ -96,7 +110,7 @@ def test_every_call_is_timed_in_every_round():
     samples = interleaved({name: (lambda n=name: calls.append(n)) for name in "abc"}, rounds=4, per_round=2, pause_s=0)
     assert {name: len(s) for name, s in samples.items()} == {"a": 8, "b": 8, "c": 8}
     for number in range(4):
-        assert sorted(calls[9 * number:9 * number + 9]) == sorted("aaabbbccc")
+        assert sorted(calls[9 * number : 9 * number + 9]) == sorted("aaabbbccc")
 
 
 def test_from_measurement_to_readme(tmp_path, capsys):
@@ -131,8 +145,15 @@ def test_from_measurement_to_readme(tmp_path, capsys):
 
 
 def test_a_candidate_that_computes_something_else_stops_the_benchmark(demo, tmp_path):
-    task = Task(demo, tmp_path / "x.safetensors", GraphSpec(16, SIZE, input="tensor"), inference_weights(demo), None,
-                np.zeros((1, 3, *SIZE), np.float32), tmp_path)
+    task = Task(
+        demo,
+        tmp_path / "x.safetensors",
+        GraphSpec(16, SIZE, input="tensor"),
+        inference_weights(demo),
+        None,
+        np.zeros((1, 3, *SIZE), np.float32),
+        tmp_path,
+    )
     candidate = ours("ours_fp32", "fp32", task)
     peers.check(candidate, {"cls": 1.0, "dense": 1.0, "largest_difference": 1e-6})
     with pytest.raises(SystemExit, match="differs from the reference"):
@@ -152,12 +173,17 @@ def test_the_governor_is_given_a_budget_that_can_be_held():
 
 def test_what_the_governor_promises_is_counted_after_settling():
     # A frame every 0.1 s: 64 cores alone; beside the competitor 16, then 8, and 2 of its 50 settled frames late.
-    frames = [governor.Timed(t / 10, 64 if t < 105 or t >= 210 else 16 if t < 112 else 8,
-                             50.0 if t not in (103, 104, 160, 170) else 90.0) for t in range(300)]
+    frames = [
+        governor.Timed(
+            t / 10, 64 if t < 105 or t >= 210 else 16 if t < 112 else 8, 50.0 if t not in (103, 104, 160, 170) else 90.0
+        )
+        for t in range(300)
+    ]
     moves = [10.5, 11.2, 20.95]
     spans = (("alone", 0.0, 10.0), ("beside", 10.0, 20.0), ("alone again", 20.0, 30.0))
-    alone, beside, again = (governor.phase_of(name, frames, moves, start, stop, 5.0, 60.0, 8)
-                            for name, start, stop in spans)
+    alone, beside, again = (
+        governor.phase_of(name, frames, moves, start, stop, 5.0, 60.0, 8) for name, start, stop in spans
+    )
     assert (alone.frames, alone.within_budget, alone.core_count, alone.switches_per_second) == (50, 1.0, 64, 0.0)
     assert (beside.frames, beside.within_budget, beside.missed_at_smallest) == (50, 0.96, 0.04)
     assert (beside.lowest, beside.highest, beside.core_count, beside.switches_per_second) == (8, 64, 8, 0.0)
@@ -165,10 +191,15 @@ def test_what_the_governor_promises_is_counted_after_settling():
     found = governor.findings(alone, beside, again)
     assert {name: kept for name, (kept, _) in found.items()} == dict.fromkeys(("within", "steady", "down", "up"), True)
     assert found["within"][1] == "98.7% of 150 frames within the budget after settling"
-    worse = governor.findings(alone, governor.phase_of("beside", frames, [15.0 + i / 2 for i in range(10)], 10.0, 20.0,
-                                                       5.0, 45.0, 8), beside)
+    worse = governor.findings(
+        alone, governor.phase_of("beside", frames, [15.0 + i / 2 for i in range(10)], 10.0, 20.0, 5.0, 45.0, 8), beside
+    )
     assert {name: kept for name, (kept, _) in worse.items()} == {
-        "within": False, "steady": False, "down": True, "up": False}
+        "within": False,
+        "steady": False,
+        "down": True,
+        "up": False,
+    }
     with pytest.raises(SystemExit, match="No frame"):
         governor.phase_of("short", frames, [], 28.0, 30.0, 5.0, 60.0, 8)
 
@@ -187,11 +218,13 @@ def test_fidelity_on_every_target(tmp_path):
     """Ours alone, on a few images: enough to see that every file runs and is told of."""
     checkpoint = load_checkpoint(demo_checkpoint())
     paths = find_images(demo_evaluation())
-    calibrating, judging = (load_images(chosen, ImageSize(32, 32), classes=checkpoint.labels)
-                            for chosen in (paths[:8], paths[8:16]))
+    calibrating, judging = (
+        load_images(chosen, ImageSize(32, 32), classes=checkpoint.labels) for chosen in (paths[:8], paths[8:16])
+    )
     result = fidelity.measure(checkpoint, calibrating, judging, [8], [*INT8_TARGETS], 1)
     assert {(row["weights"], row["name"]) for row in result["rows"]} == {
-        (weights, name) for weights in ("original", "hard") for name in INT8_TARGETS}
+        (weights, name) for weights in ("original", "hard") for name in INT8_TARGETS
+    }
     assert all(row["dense"]["mean"] > 0.99 for row in result["rows"])
     write_result(tmp_path, "fidelity", result)
     section = readme.rendered(tmp_path)

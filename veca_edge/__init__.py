@@ -13,30 +13,58 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .bundle import Artifact, Bundle, open_bundle
-    from .checkpoint import Checkpoint, load_checkpoint
-    from .errors import EdgeError, GateError, MissingDependency
-    from .pipeline import ExportRequest, ExportResult, export, run, verify
-    from .profiling import ProfileRequest, profile
+    from .actions.export import ExportRequest, ExportResult, export, run, verify
+    from .actions.profile import ProfileRequest, profile
+    from .base.errors import EdgeError, GateError, MissingDependency
+    from .base.spec import ExportSpec, GraphSpec, ImageSize
+    from .bundle.store import Artifact, Bundle, open_bundle
+    from .model.checkpoint import Checkpoint, load_checkpoint
     from .runtime import load
-    from .spec import ExportSpec, GraphSpec, ImageSize
 
 # Each name of the public API with the module that defines it.
 _HOMES = {
-    "Artifact": "bundle", "Bundle": "bundle", "open_bundle": "bundle",
-    "Checkpoint": "checkpoint", "load_checkpoint": "checkpoint",
-    "EdgeError": "errors", "GateError": "errors", "MissingDependency": "errors",
-    "ExportRequest": "pipeline", "ExportResult": "pipeline", "export": "pipeline", "run": "pipeline",
-    "verify": "pipeline",
-    "ProfileRequest": "profiling", "profile": "profiling",
+    "Artifact": "bundle.store",
+    "Bundle": "bundle.store",
+    "open_bundle": "bundle.store",
+    "Checkpoint": "model.checkpoint",
+    "load_checkpoint": "model.checkpoint",
+    "EdgeError": "base.errors",
+    "GateError": "base.errors",
+    "MissingDependency": "base.errors",
+    "ExportRequest": "actions.export",
+    "ExportResult": "actions.export",
+    "export": "actions.export",
+    "run": "actions.export",
+    "verify": "actions.export",
+    "ProfileRequest": "actions.profile",
+    "profile": "actions.profile",
     "load": "runtime",
-    "ExportSpec": "spec", "GraphSpec": "spec", "ImageSize": "spec",
+    "ExportSpec": "base.spec",
+    "GraphSpec": "base.spec",
+    "ImageSize": "base.spec",
 }
 
 __all__ = [
-    "Artifact", "Bundle", "Checkpoint", "EdgeError", "ExportRequest", "ExportResult", "ExportSpec", "GateError",
-    "GraphSpec", "ImageSize", "MissingDependency", "ProfileRequest", "__version__", "export", "load", "load_checkpoint",
-    "open_bundle", "profile", "run", "verify",
+    "Artifact",
+    "Bundle",
+    "Checkpoint",
+    "EdgeError",
+    "ExportRequest",
+    "ExportResult",
+    "ExportSpec",
+    "GateError",
+    "GraphSpec",
+    "ImageSize",
+    "MissingDependency",
+    "ProfileRequest",
+    "__version__",
+    "export",
+    "load",
+    "load_checkpoint",
+    "open_bundle",
+    "profile",
+    "run",
+    "verify",
 ]
 
 

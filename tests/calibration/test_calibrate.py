@@ -7,15 +7,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from veca_edge.base.spec import ImageSize
 from veca_edge.calibration.activations import collect_activations
 from veca_edge.calibration.calibrate import calibrate
-from veca_edge.calibration.images import find_images, load_images
 from veca_edge.calibration.recipe import QuantizationRecipe, quantized_variants
 from veca_edge.calibration.search import SearchOptions
 from veca_edge.calibration.sensitivity import agreement_of, outputs_of
 from veca_edge.demo import demo_calibration, demo_evaluation
-from veca_edge.inference import InferenceWeights, inference_weights, smoothed
-from veca_edge.spec import ImageSize
+from veca_edge.images.preprocessing import find_images, load_images
+from veca_edge.model.folding import InferenceWeights, inference_weights, smoothed
 
 SIZE = ImageSize(32, 32)
 QUICK = SearchOptions(rows=1024, pooled_rows=0, search_rows=256, strengths=(0.8, 1.0), clips=(1.0, 0.9, 0.8))
@@ -53,8 +53,10 @@ def test_the_demo_stays_close_at_every_core_count(demo, recipe, frames):
 def test_hard_weights_are_no_harder(demo, calibration, recipe, frames):
     """A twin with channels rescaled by 1/64 to 64 computes the same in float, and must do so in INT8."""
     weights, rng = inference_weights(demo), np.random.default_rng(0)
-    factors = {name: np.exp(rng.uniform(-np.log(64), np.log(64), layer.weight.shape[1])).astype(np.float32)
-               for name, layer in weights.linears.items()}
+    factors = {
+        name: np.exp(rng.uniform(-np.log(64), np.log(64), layer.weight.shape[1])).astype(np.float32)
+        for name, layer in weights.linears.items()
+    }
     twin = smoothed(weights, factors)
     hard = calibrate(twin, [calibration], (8, 64), options=QUICK)
     pairs = zip(cosines(weights, recipe, frames), cosines(twin, hard, frames), strict=True)
@@ -95,7 +97,8 @@ def test_every_image_size_counts(demo, calibration):
     assert recipe.facts.image_count == len(images[0].frames)
     together, first, second = (
         {tuple(row) for row in collect_activations(weights, frames, (16,), rows=10**6)["blocks.0.out"][16].numpy()}
-        for frames in ([s.frames for s in images], [images[0].frames], [images[1].frames]))
+        for frames in ([s.frames for s in images], [images[0].frames], [images[1].frames])
+    )
     assert together & first
     assert together & second
     for size in sizes:

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from veca_edge.base.errors import EdgeError
+from veca_edge.base.spec import GraphSpec, ImageSize
 from veca_edge.calibration.recipe import (
     CalibrationFacts,
     LinearRecipe,
@@ -12,26 +14,29 @@ from veca_edge.calibration.recipe import (
     quantized,
     quantized_variants,
 )
-from veca_edge.errors import EdgeError
-from veca_edge.inference import inference_weights, smoothed
-from veca_edge.inference_model import InferenceModel
-from veca_edge.spec import GraphSpec, ImageSize
+from veca_edge.model.folding import inference_weights, smoothed
+from veca_edge.model.torch_graph import InferenceModel
 
 COUNTS = (8, 16)
 
 
 def some_recipe(weights, rounding=True):
     rng = np.random.default_rng(0)
-    factors = {name: np.exp(rng.uniform(-1, 1, layer.weight.shape[1])).astype(np.float32)
-               for name, layer in weights.linears.items()}
+    factors = {
+        name: np.exp(rng.uniform(-1, 1, layer.weight.shape[1])).astype(np.float32)
+        for name, layer in weights.linears.items()
+    }
     folded = smoothed(weights, factors).linears
     linears = {}
     for name, layer in folded.items():
         scale = (np.abs(layer.weight).max(1) / 126).astype(np.float32)
         linears[name] = LinearRecipe(
-            factors[name], scale, {8: 0.05, 16: 0.06},
+            factors[name],
+            scale,
+            {8: 0.05, 16: 0.06},
             rng.integers(-1, 2, layer.weight.shape).astype(np.int8) if rounding else None,
-            rng.normal(size=len(scale)).astype(np.float32) if rounding else None)
+            rng.normal(size=len(scale)).astype(np.float32) if rounding else None,
+        )
     facts = CalibrationFacts("abc", ("d1", "d2"), ("32x32",), 2, 7, {"torch": "1"})
     return QuantizationRecipe(linears, COUNTS, "search", {"alpha": 0.5}, facts)
 
@@ -43,7 +48,11 @@ def test_survives_its_file(square, tmp_path, rounding):
     recipe.save(tmp_path / "recipe.safetensors")
     read = QuantizationRecipe.load(tmp_path / "recipe.safetensors")
     assert (read.core_counts, read.method, read.options, read.facts) == (
-        recipe.core_counts, recipe.method, recipe.options, recipe.facts)
+        recipe.core_counts,
+        recipe.method,
+        recipe.options,
+        recipe.facts,
+    )
     assert list(tmp_path.iterdir()) == [tmp_path / "recipe.safetensors"]
     for count in COUNTS:
         ours, theirs = quantized(weights, recipe, count).linears, quantized(weights, read, count).linears

@@ -19,7 +19,7 @@ PLAIN = SearchOptions(strengths=(), clips=(1.0,), weight_clips=(1.0,), gptq=Fals
 
 def layer(seed: int = 0, rows: int = 600, columns: int = 48, out: int = 40) -> tuple[torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(seed)
-    mixing = torch.randn(columns, columns, generator=generator) / columns ** 0.5
+    mixing = torch.randn(columns, columns, generator=generator) / columns**0.5
     x = torch.randn(rows, columns, generator=generator) @ mixing
     return torch.randn(out, columns, generator=generator), x
 

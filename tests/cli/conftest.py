@@ -42,8 +42,8 @@ def veca_edge() -> Callable[..., Ended]:
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory) -> Path:
     """A random model of 8 px patches, width 32, 24 cores, without a head."""
-    from veca_edge.checkpoint import random_checkpoint, save_safetensors
-    from veca_edge.config import ModelConfig
+    from veca_edge.model.checkpoint import random_checkpoint, save_safetensors
+    from veca_edge.model.config import ModelConfig
 
     path = tmp_path_factory.mktemp("checkpoint") / "model.safetensors"
     save_safetensors(random_checkpoint(ModelConfig(32, 2, 2, 40, 8, 24, 8, 32, 0.0, "low", "tiny")), path)

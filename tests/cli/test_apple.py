@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from veca_edge.errors import EdgeError
-from veca_edge.mlpackage import read_mlpackage
+from veca_edge.base.errors import EdgeError
+from veca_edge.formats.mlpackage import read_mlpackage
 
 APPLE = ["--target", "apple", "--precision", "fp16", "--cores", "8,16", "--image-size", "16", "--min-cosine", "0.9"]
 
@@ -29,10 +29,13 @@ def test_coordinates_in_float32_are_what_the_package_computes(apple_bundle):
         assert kinds["softmax"] == "FLOAT16"
 
 
-@pytest.mark.parametrize(("options", "parts"), [
-    (["--target", "apple", "--coordinates", "fp64"], ["Unknown type of coordinates 'fp64'", "fp16, fp32"]),
-    (["--target", "cpu", "--coordinates", "fp32"], ["--coordinates is an option of the target 'apple'"]),
-])
+@pytest.mark.parametrize(
+    ("options", "parts"),
+    [
+        (["--target", "apple", "--coordinates", "fp64"], ["Unknown type of coordinates 'fp64'", "fp16, fp32"]),
+        (["--target", "cpu", "--coordinates", "fp32"], ["--coordinates is an option of the target 'apple'"]),
+    ],
+)
 def test_coordinates_are_checked(veca_edge, checkpoint, tmp_path, options, parts):
     ended = veca_edge("export", checkpoint, "--image-size", "16", "--output", tmp_path / "out", *options)
     assert ended.code == 2
@@ -40,8 +43,9 @@ def test_coordinates_are_checked(veca_edge, checkpoint, tmp_path, options, parts
 
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="a Mac can profile")
-@pytest.mark.parametrize("options", [[], ["--units", "ane,cpu"], ["--device", "iphone"],
-                                     ["--device", "ipad:Studio", "--team", "ABCDE12345"]])
+@pytest.mark.parametrize(
+    "options", [[], ["--units", "ane,cpu"], ["--device", "iphone"], ["--device", "ipad:Studio", "--team", "ABCDE12345"]]
+)
 def test_profiling_elsewhere_says_what_it_needs(veca_edge, apple_bundle, options):
     ended = veca_edge("profile", apple_bundle, *options)
     assert ended.code == 2
@@ -49,13 +53,16 @@ def test_profiling_elsewhere_says_what_it_needs(veca_edge, apple_bundle, options
     assert "Copy the bundle to a Mac" in ended.err
 
 
-@pytest.mark.parametrize(("options", "parts"), [
-    (["--device", "watch"], ["Unknown kind of device 'watch'", "iphone, ipad"]),
-    (["--device", "iphone", "--units", "npu"], ["Unknown compute unit 'npu'"]),
-    (["--device", "iphone", "--seconds", "2"], ["predictions are counted"]),
-    (["--team", "ABCDE12345"], ["no --device was given"]),
-    (["--layers"], ["--layers is for bundles of the target 'jetson'"]),
-])
+@pytest.mark.parametrize(
+    ("options", "parts"),
+    [
+        (["--device", "watch"], ["Unknown kind of device 'watch'", "iphone, ipad"]),
+        (["--device", "iphone", "--units", "npu"], ["Unknown compute unit 'npu'"]),
+        (["--device", "iphone", "--seconds", "2"], ["predictions are counted"]),
+        (["--team", "ABCDE12345"], ["no --device was given"]),
+        (["--layers"], ["--layers is for bundles of the target 'jetson'"]),
+    ],
+)
 def test_profile_refuses(veca_edge, apple_bundle, options, parts):
     ended = veca_edge("profile", apple_bundle, *options)
     assert ended.code == 2
@@ -72,8 +79,9 @@ def test_a_connected_device_is_asked_for_by_name(veca_edge, apple_bundle, monkey
         raise EdgeError("stopped here", "")
 
     monkeypatch.setattr(coreml, "profile_on_device", stop)
-    ended = veca_edge("profile", apple_bundle, "--device", "iPhone:My Phone", "--team", "T", "--units", "ane",
-                      "--cores", "16")
+    ended = veca_edge(
+        "profile", apple_bundle, "--device", "iPhone:My Phone", "--team", "T", "--units", "ane", "--cores", "16"
+    )
     assert ended.code == 2
     ((options, counts),) = asked
     assert (options.device, options.name, options.development_team) == ("iphone", "My Phone", "T")

@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 from standin.fixtures import write_bundle, write_model
 
-from veca_edge.profiles import jetson
+from veca_edge.profiles.jetson import measure as jetson
 
 
 @pytest.fixture
@@ -48,18 +48,28 @@ def test_build_and_profile_over_ssh(veca_edge, server, standin, jetson_bundle, i
 
 
 def test_a_board_that_is_not_there(veca_edge, jetson_bundle):
-    for device, part in (("ssh://nowhere.invalid", "nowhere.invalid"), ("ssh://a b", "is no device"),
-                         ("ssh://-oProxyCommand=x", "is no device"), ("ftp://x", "no scheme 'ftp'")):
+    for device, part in (
+        ("ssh://nowhere.invalid", "nowhere.invalid"),
+        ("ssh://a b", "is no device"),
+        ("ssh://-oProxyCommand=x", "is no device"),
+        ("ftp://x", "no scheme 'ftp'"),
+    ):
         ended = veca_edge("build", jetson_bundle, "--device", device)
         assert ended.code == 2, ended.err
         assert part in ended.err
 
 
 def test_options_of_other_targets(veca_edge, bundle, jetson_bundle):
-    for where, words in ((bundle, ["--device", "local"]), (bundle, ["--layers"]), (bundle, ["--lock-clocks"]),
-                         (bundle, ["--units", "ane"]), (jetson_bundle, ["--units", "ane"]),
-                         (bundle, ["--team", "T"]), (jetson_bundle, ["--sustained", "5m"]),
-                         (jetson_bundle, ["--threads", "2"])):
+    for where, words in (
+        (bundle, ["--device", "local"]),
+        (bundle, ["--layers"]),
+        (bundle, ["--lock-clocks"]),
+        (bundle, ["--units", "ane"]),
+        (jetson_bundle, ["--units", "ane"]),
+        (bundle, ["--team", "T"]),
+        (jetson_bundle, ["--sustained", "5m"]),
+        (jetson_bundle, ["--threads", "2"]),
+    ):
         ended = veca_edge("profile", where, *words)
         assert ended.code == 2
         assert f"{words[0]} is for bundles of the target" in ended.err

@@ -47,8 +47,23 @@ def test_export_says_what_it_made(veca_edge, bundle, tmp_path):
 
 
 def test_export_in_json(veca_edge, checkpoint, tmp_path):
-    ended = veca_edge("export", checkpoint, "--cores", "all", "--precision", "fp32", "--image-size", "16x24,16",
-                      "--outputs", "cls", "--input", "tensor", "--output", tmp_path / "out", "--json")
+    ended = veca_edge(
+        "export",
+        checkpoint,
+        "--cores",
+        "all",
+        "--precision",
+        "fp32",
+        "--image-size",
+        "16x24,16",
+        "--outputs",
+        "cls",
+        "--input",
+        "tensor",
+        "--output",
+        tmp_path / "out",
+        "--json",
+    )
     assert ended.code == 0, ended.err
     manifest = ended.json["manifest"]
     assert manifest["spec"]["core_counts"] == [8, 16, 24]
@@ -59,45 +74,48 @@ def test_export_in_json(veca_edge, checkpoint, tmp_path):
     assert "note:" in ended.err
 
 
-@pytest.mark.parametrize(("options", "parts"), [
-    (["--cores", "12"], ["12 cores", "8, 16, 24"]),
-    (["--cores", "32"], ["bank holds 24", "8, 16, 24"]),
-    (["--cores", "0"], ["0 cores"]),
-    (["--cores", "x"], ["'x' is no core count", "all"]),
-    (["--cores", "8,"], ["empty name"]),
-    (["--cores", "-8"], ["'-8' is no core count"]),
-    (["--cores", "9" * 5000], ["is no core count"]),
-    (["--cores", ""], ["--cores is empty"]),
-    (["--target", "tpu"], ["Unknown target 'tpu'", "cpu, jetson, apple"]),
-    (["--precision", "fp16"], ["'cpu' has no precision 'fp16'", "int8, fp32"]),
-    (["--precision", "int4,fp32"], ["no precision 'int4'"]),
-    (["--precision", "auto,fp32"], ["auto"]),
-    (["--image-size", "100"], ["100x100", "patches of 8", "96x96"]),
-    (["--image-size", "big"], ["'big' is no image size", "256x384"]),
-    (["--image-size", "16,,24"], ["empty name"]),
-    (["--outputs", "logits"], ["needs a classifier head", "--head"]),
-    (["--outputs", "class"], ["Unknown output 'class'", "cls, dense, logits"]),
-    (["--input", "jpeg"], ["Unknown input 'jpeg'", "image, tensor"]),
-    (["--min-cosine", "2"], ["between -1 and 1"]),
-    (["--batch", "0"], ["batch"]),
-    (["--threads", "0"], ["threads"]),
-    (["--precision", "int8"], ["INT8 needs images", "--calibration"]),
-    (["--calibration", "/nowhere"], ["no directory /nowhere"]),
-    (["--evaluation", "/nowhere"], ["no directory /nowhere"]),
-    (["--head", "/nowhere"], ["no file /nowhere"]),
-    (["--labels", "/nowhere"], ["no classifier head"]),
-    (["--heads", "5"], ["5 heads do not fit a width of 32"]),
-    (["--rope-zero", "2"], ["zero rotary frequencies is 2"]),
-    (["--ios", "18"], ["--ios is an option of the target 'apple'", "--target apple"]),
-    (["--jetpack", "6.2"], ["--jetpack is an option of the target 'jetson'"]),
-    (["--separate"], ["--separate is an option"]),
-    (["--target", "jetson", "--jetpack", "9.9"], ["JetPack", "9.9", "6.2"]),
-    (["--target", "jetson", "--jetpack", "6.2", "--tensorrt", "10.3"], ["Both"]),
-    (["--target", "jetson", "--tensorrt", "seven"], ["seven"]),
-    (["--output", "/dev/null/bundle"], ["/dev/null"]),
-    (["--output", "/dev/null"], ["/dev/null"]),
-    (["--corse", "8"], ["No such option", "--cores"]),
-])
+@pytest.mark.parametrize(
+    ("options", "parts"),
+    [
+        (["--cores", "12"], ["12 cores", "8, 16, 24"]),
+        (["--cores", "32"], ["bank holds 24", "8, 16, 24"]),
+        (["--cores", "0"], ["0 cores"]),
+        (["--cores", "x"], ["'x' is no core count", "all"]),
+        (["--cores", "8,"], ["empty name"]),
+        (["--cores", "-8"], ["'-8' is no core count"]),
+        (["--cores", "9" * 5000], ["is no core count"]),
+        (["--cores", ""], ["--cores is empty"]),
+        (["--target", "tpu"], ["Unknown target 'tpu'", "cpu, jetson, apple"]),
+        (["--precision", "fp16"], ["'cpu' has no precision 'fp16'", "int8, fp32"]),
+        (["--precision", "int4,fp32"], ["no precision 'int4'"]),
+        (["--precision", "auto,fp32"], ["auto"]),
+        (["--image-size", "100"], ["100x100", "patches of 8", "96x96"]),
+        (["--image-size", "big"], ["'big' is no image size", "256x384"]),
+        (["--image-size", "16,,24"], ["empty name"]),
+        (["--outputs", "logits"], ["needs a classifier head", "--head"]),
+        (["--outputs", "class"], ["Unknown output 'class'", "cls, dense, logits"]),
+        (["--input", "jpeg"], ["Unknown input 'jpeg'", "image, tensor"]),
+        (["--min-cosine", "2"], ["between -1 and 1"]),
+        (["--batch", "0"], ["batch"]),
+        (["--threads", "0"], ["threads"]),
+        (["--precision", "int8"], ["INT8 needs images", "--calibration"]),
+        (["--calibration", "/nowhere"], ["no directory /nowhere"]),
+        (["--evaluation", "/nowhere"], ["no directory /nowhere"]),
+        (["--head", "/nowhere"], ["no file /nowhere"]),
+        (["--labels", "/nowhere"], ["no classifier head"]),
+        (["--heads", "5"], ["5 heads do not fit a width of 32"]),
+        (["--rope-zero", "2"], ["zero rotary frequencies is 2"]),
+        (["--ios", "18"], ["--ios is an option of the target 'apple'", "--target apple"]),
+        (["--jetpack", "6.2"], ["--jetpack is an option of the target 'jetson'"]),
+        (["--separate"], ["--separate is an option"]),
+        (["--target", "jetson", "--jetpack", "9.9"], ["JetPack", "9.9", "6.2"]),
+        (["--target", "jetson", "--jetpack", "6.2", "--tensorrt", "10.3"], ["Both"]),
+        (["--target", "jetson", "--tensorrt", "seven"], ["seven"]),
+        (["--output", "/dev/null/bundle"], ["/dev/null"]),
+        (["--output", "/dev/null"], ["/dev/null"]),
+        (["--corse", "8"], ["No such option", "--cores"]),
+    ],
+)
 def test_export_refuses(veca_edge, checkpoint, tmp_path, options, parts):
     out = [] if "--output" in options else ["--output", tmp_path / "out"]
     sizes = [] if "--image-size" in options else ["--image-size", "16"]
@@ -121,8 +139,20 @@ def test_export_refuses_an_empty_calibration_folder(veca_edge, checkpoint, tmp_p
 
 def test_export_below_the_gate_leaves_nothing(veca_edge, checkpoint, tmp_path, monkeypatch):
     """A gate that float32 rounding itself misses."""
-    ended = veca_edge("export", checkpoint, "--precision", "fp32", "--image-size", "16", "--cores", "8",
-                      "--min-cosine", "1.0", "--output", tmp_path / "out")
+    ended = veca_edge(
+        "export",
+        checkpoint,
+        "--precision",
+        "fp32",
+        "--image-size",
+        "16",
+        "--cores",
+        "8",
+        "--min-cosine",
+        "1.0",
+        "--output",
+        tmp_path / "out",
+    )
     assert ended.code == 1
     assert "--min-cosine" in ended.err
     assert "Cosine with the FP32 model" in ended.out  # what fell short, and what did not
@@ -175,7 +205,7 @@ def test_verify(veca_edge, bundle, tmp_path):
 
 
 def test_verify_tells_a_machine_that_computes_otherwise(veca_edge, bundle, monkeypatch):
-    from veca_edge import pipeline
+    from veca_edge.actions import export as pipeline
 
     monkeypatch.setattr(pipeline, "golden_cosine", lambda *_: 0.5)
     ended = veca_edge("verify", bundle)
@@ -284,7 +314,7 @@ def test_doctor(veca_edge):
 
 
 def test_doctor_with_something_missing(veca_edge, monkeypatch):
-    from veca_edge import doctor
+    from veca_edge.actions import doctor
 
     monkeypatch.setattr(doctor, "examine", lambda: [doctor.Check("apple", "coremltools", False, "not installed", "do")])
     ended = veca_edge("doctor", "--target", "apple")
@@ -318,9 +348,12 @@ def test_lint(veca_edge, bundle, tmp_path):
 
 def test_lint_takes_dynamic_inputs_where_they_are_meant(veca_edge, tmp_path):
     value, path = onnx.helper.make_tensor_value_info, tmp_path / "dynamic.onnx"
-    graph = onnx.helper.make_graph([onnx.helper.make_node("Relu", ["x"], ["y"], name="relu")], "g",
-                                   [value("x", onnx.TensorProto.FLOAT, ["n", 3])],
-                                   [value("y", onnx.TensorProto.FLOAT, ["n", 3])])
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("Relu", ["x"], ["y"], name="relu")],
+        "g",
+        [value("x", onnx.TensorProto.FLOAT, ["n", 3])],
+        [value("y", onnx.TensorProto.FLOAT, ["n", 3])],
+    )
     onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=9), path)
     ended = veca_edge("lint", path, "--target", "jetson")
     assert ended.code == 1
@@ -356,7 +389,7 @@ def test_tables_fit_a_terminal_of_80_columns(bundle):
     assert code == 0
     assert "\x1b[1m" in shown
     plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown).replace("\r", "")
-    table = plain[plain.index("Cosine with"):plain.index("Next:")]
+    table = plain[plain.index("Cosine with") : plain.index("Next:")]
     assert "0.98834" in table, "numbers are not broken over lines"
     assert len(table.splitlines()) < 15
     assert max(map(len, table.splitlines())) <= 80
@@ -369,8 +402,9 @@ def test_tables_fit_a_terminal_of_80_columns(bundle):
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_interrupted_export_leaves_nothing(tmp_path, sent, code):
     words = ["export", "--cores", "all", "--precision", "fp32", "--output", str(tmp_path / "out")]
-    process = subprocess.Popen([sys.executable, "-m", "veca_edge", *words], stdout=subprocess.PIPE,
-                               stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "veca_edge", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     deadline = time.monotonic() + 60
     while not list(tmp_path.iterdir()) and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -383,8 +417,9 @@ def test_interrupted_export_leaves_nothing(tmp_path, sent, code):
 
 
 def test_reader_that_goes_away(bundle):
-    process = subprocess.Popen([sys.executable, "-m", "veca_edge", "inspect", str(bundle)], stdout=subprocess.PIPE,
-                               stderr=subprocess.PIPE)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "veca_edge", "inspect", str(bundle)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
     process.stdout.close()
     assert process.wait(60) == 141
     assert process.stderr.read() == b""
@@ -395,8 +430,14 @@ def test_full_disk_is_one_message(bundle):
     if not Path("/dev/full").exists():
         pytest.skip("no /dev/full here")
     with open("/dev/full", "w") as full:
-        done = subprocess.run([sys.executable, "-m", "veca_edge", "inspect", str(bundle), "--json"], stdout=full,
-                              stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+        done = subprocess.run(
+            [sys.executable, "-m", "veca_edge", "inspect", str(bundle), "--json"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+            check=False,
+        )
     assert done.returncode == 2
     assert "No space left" in done.stderr
     assert "Traceback" not in done.stderr
@@ -404,8 +445,13 @@ def test_full_disk_is_one_message(bundle):
 
 def test_json_is_one_line_of_truth(bundle):
     """From a process of its own: libraries that print at import can't spoil the document."""
-    done = subprocess.run([sys.executable, "-m", "veca_edge", "verify", str(bundle), "--json"], capture_output=True,
-                          text=True, timeout=60, check=False)
+    done = subprocess.run(
+        [sys.executable, "-m", "veca_edge", "verify", str(bundle), "--json"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
     assert json.loads(done.stdout)["ok"] is True
 
 

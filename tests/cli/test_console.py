@@ -16,17 +16,8 @@ import pytest
 import typer
 from rich.text import Text
 
-from veca_edge.cli.console import (
-    Column,
-    Terminal,
-    _aligned,
-    _PlainProgress,
-    command,
-    json_value,
-    printable,
-    quoted,
-)
-from veca_edge.errors import EdgeError, GateError
+from veca_edge.base.errors import EdgeError, GateError
+from veca_edge.cli.console import Column, Terminal, _aligned, _PlainProgress, command, json_value, printable, quoted
 
 
 @dataclass(frozen=True)
@@ -37,9 +28,14 @@ class Fact:
 
 def script(source: str, *arguments: str | bytes, **environment: str) -> subprocess.CompletedProcess:
     """Runs Python code that uses the console, in a process of its own, and returns bytes."""
-    prelude = "from veca_edge.cli.console import *; from veca_edge.errors import *; prepare_streams()\n"
-    return subprocess.run([sys.executable, "-c", prelude + textwrap.dedent(source), *arguments], capture_output=True,
-                          env={**os.environ, **environment}, timeout=60, check=False)
+    prelude = "from veca_edge.cli.console import *; from veca_edge.base.errors import *; prepare_streams()\n"
+    return subprocess.run(
+        [sys.executable, "-c", prelude + textwrap.dedent(source), *arguments],
+        capture_output=True,
+        env={**os.environ, **environment},
+        timeout=60,
+        check=False,
+    )
 
 
 def test_printable_escapes_what_a_terminal_would_obey():
@@ -109,7 +105,10 @@ def ends(error: BaseException, capsys, **options) -> tuple[int, str, str]:
 
 def test_expected_errors(capsys):
     assert ends(EdgeError("No [bold]file[/bold].", "Give one."), capsys) == (
-        2, "", "error: No [bold]file[/bold].\nGive one.\n")
+        2,
+        "",
+        "error: No [bold]file[/bold].\nGive one.\n",
+    )
     assert ends(GateError("Too low."), capsys) == (1, "", "error: Too low.\n")
 
 
@@ -134,8 +133,11 @@ def test_debug_shows_the_traceback(capsys):
 
 
 def test_limits_of_the_machine_are_no_bugs(capsys):
-    for error in (OSError(28, "No space left on device", "out"), MemoryError(),
-                  RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")):
+    for error in (
+        OSError(28, "No space left on device", "out"),
+        MemoryError(),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+    ):
         code, _, err = ends(error, capsys)
         assert code == 2
         assert "bug" not in err
@@ -189,13 +191,17 @@ def test_libraries_warn_only_with_debug(capsys):
 
 @pytest.mark.parametrize("encoding", ["utf-8", "ascii", "latin-1"])
 def test_any_text_in_any_encoding(encoding):
-    done = script(r"""
+    done = script(
+        r"""
         with command() as terminal:
             terminal.say("日本 \udce9 ✓")
             terminal.table([Column("", False), Column("name", False)], [[terminal.mark(True), "é"]])
             terminal.say(terminal.bar(0.5))
             raise EdgeError("no file é\x1b")
-    """, PYTHONIOENCODING=encoding, PYTHONUTF8="0")
+    """,
+        PYTHONIOENCODING=encoding,
+        PYTHONUTF8="0",
+    )
     assert done.returncode == 1, done.stderr  # typer.Exit without typer's main around it
     assert b"no file" in done.stderr
     assert b"\x1b" not in done.stdout + done.stderr.split(b"Traceback")[0]

@@ -45,8 +45,19 @@ def refused(ended, *said: str) -> None:
 def test_a_folder_gives_what_its_images_give(veca_edge, bundle, tmp_path):
     folder = demo_evaluation() / "cat"
     found = veca_edge("run", bundle, *sorted(folder.iterdir()), "--cores", 8, "--save", tmp_path / "a.npz", "--json")
-    live = veca_edge("run", bundle, "--source", folder, "--cores", 8, "--save", tmp_path / "b.npz", "--csv",
-                     tmp_path / "b.csv", "--json")
+    live = veca_edge(
+        "run",
+        bundle,
+        "--source",
+        folder,
+        "--cores",
+        8,
+        "--save",
+        tmp_path / "b.npz",
+        "--csv",
+        tmp_path / "b.csv",
+        "--json",
+    )
     assert live.code == 0, live.err
     with np.load(tmp_path / "a.npz") as images, np.load(tmp_path / "b.npz") as frames:
         assert set(images) == {"cls", "dense", "logits"}
@@ -127,8 +138,9 @@ def test_what_is_refused(veca_edge, bundle, video, tmp_path):
 def test_without_opencv_a_video_names_the_extra(bundle, video):
     code = "import sys; sys.modules['cv2'] = None; from veca_edge.cli import main; main()"
     for words in (["--source", video], ["--source", demo_evaluation(), "--overlay", "x.mp4"]):
-        done = subprocess.run([sys.executable, "-c", code, "run", bundle, *words], capture_output=True, text=True,
-                              timeout=60, check=False)
+        done = subprocess.run(
+            [sys.executable, "-c", code, "run", bundle, *words], capture_output=True, text=True, timeout=60, check=False
+        )
         assert done.returncode == 2
         assert "pip install 'veca-edge[camera]'" in done.stderr
 
@@ -143,9 +155,22 @@ def test_a_camera_that_goes_keeps_what_was_recorded(veca_edge, bundle, video, tm
 
 
 def test_ctrl_c_ends_a_run_with_its_summary(bundle, tmp_path):
-    process = subprocess.Popen([*COMMAND, str(bundle), "--source", str(demo_evaluation()), "--repeat", "--csv",
-                                str(tmp_path / "t.csv"), "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                               text=True, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler))
+    process = subprocess.Popen(
+        [
+            *COMMAND,
+            str(bundle),
+            "--source",
+            str(demo_evaluation()),
+            "--repeat",
+            "--csv",
+            str(tmp_path / "t.csv"),
+            "--json",
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
     assert "frame 1" in process.stderr.readline()
     time.sleep(0.3)
     process.send_signal(signal.SIGINT)
@@ -158,8 +183,12 @@ def test_ctrl_c_ends_a_run_with_its_summary(bundle, tmp_path):
 
 
 def test_sigterm_leaves_nothing(bundle, tmp_path):
-    process = subprocess.Popen([*COMMAND, str(bundle), "--source", str(demo_evaluation()), "--repeat", "--overlay",
-                                str(tmp_path / "o.mp4")], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [*COMMAND, str(bundle), "--source", str(demo_evaluation()), "--repeat", "--overlay", str(tmp_path / "o.mp4")],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     assert "frame 1" in process.stderr.readline()
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=60)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from veca_edge import pipeline
+from veca_edge.actions import export as pipeline
+from veca_edge.actions.export import Sensitivity
 from veca_edge.calibration.sensitivity import LayerSensitivity
-from veca_edge.fidelity import Agreement, CosineStatistics
-from veca_edge.pipeline import Sensitivity
+from veca_edge.proof.fidelity import Agreement, CosineStatistics
 
 
 def agreement(loss: float) -> Agreement:
@@ -18,8 +18,10 @@ def test_sensitivity(veca_edge, checkpoint, bundle, monkeypatch, tmp_path):
 
     def measured(request, path, count, progress):
         asked.append((request, path, count))
-        layers = (LayerSensitivity("blocks.0.qkv", 0.25, {8: agreement(1e-4), 16: agreement(2e-4)}),
-                  LayerSensitivity("blocks.0.fc2", 0.75, {8: agreement(1e-3), 16: agreement(4e-3)}))
+        layers = (
+            LayerSensitivity("blocks.0.qkv", 0.25, {8: agreement(1e-4), 16: agreement(2e-4)}),
+            LayerSensitivity("blocks.0.fc2", 0.75, {8: agreement(1e-3), 16: agreement(4e-3)}),
+        )
         return Sensitivity(layers, (8, 16), 4)
 
     monkeypatch.setattr(pipeline, "sensitivity", measured)

@@ -9,18 +9,19 @@ import onnx
 import pytest
 import torch
 
+from veca_edge.base.spec import GraphSpec, ImageSize
 from veca_edge.converters import cpu
 from veca_edge.converters.cpu import channel_groups, onnx_models_from_variants
-from veca_edge.inference import InferenceWeights, LinearQuantization, Variant, inference_weights
-from veca_edge.inference_model import InferenceModel
+from veca_edge.model.folding import InferenceWeights, LinearQuantization, Variant, inference_weights
+from veca_edge.model.torch_graph import InferenceModel
 from veca_edge.runtime.onnxruntime import session_from_file, session_options
-from veca_edge.spec import GraphSpec, ImageSize
 
 SIZE = ImageSize(32, 32)
 
 
 def quantized_by_range(weights: InferenceWeights, scale: float) -> InferenceWeights:
     """Plain symmetric INT8, enough to compare two implementations of the same arithmetic."""
+
     def quantized(layer):
         steps = (np.abs(layer.weight).max(1) / 127).astype(np.float32)
         codes = np.clip(np.rint(layer.weight / steps[:, None]), -127, 127).astype(np.int8)
@@ -81,12 +82,15 @@ def test_layers_can_stay_float(demo, tmp_path):
     assert len([n for n in nodes if n.op_type == "MatMulIntegerToFloat"]) == 7 * weights.config.layers - 1
 
 
-@pytest.mark.parametrize(("channels", "patches", "groups"), [
-    (1024, 256, [(0, 1024)]),
-    (1024, 1024, [(0, 512), (512, 1024)]),
-    (2730, 576, [(0, 1408), (1408, 2730)]),
-    (64, 1 << 20, [(0, 64)]),
-])
+@pytest.mark.parametrize(
+    ("channels", "patches", "groups"),
+    [
+        (1024, 256, [(0, 1024)]),
+        (1024, 1024, [(0, 512), (512, 1024)]),
+        (2730, 576, [(0, 1408), (1408, 2730)]),
+        (64, 1 << 20, [(0, 64)]),
+    ],
+)
 def test_channel_groups(channels, patches, groups):
     assert channel_groups(channels, patches) == groups
 
@@ -98,8 +102,11 @@ def test_channel_groups_change_no_result(demo, tmp_path, monkeypatch):
         monkeypatch.setattr(cpu, "GROUP_BYTES", limit)
         (artifact,) = onnx_models_from_variants([Variant(GraphSpec(16, SIZE), "int8", weights)], tmp_path / name, {})
         results.append(run(tmp_path / name / artifact.path, frames(1)))
-    gates = [n for n in onnx.load(tmp_path / "groups" / artifact.path).graph.node if ".fc1.gate." in n.name
-             and n.op_type == "MatMulIntegerToFloat"]
+    gates = [
+        n
+        for n in onnx.load(tmp_path / "groups" / artifact.path).graph.node
+        if ".fc1.gate." in n.name and n.op_type == "MatMulIntegerToFloat"
+    ]
     assert len(gates) > weights.config.layers
     for whole, grouped in zip(*results, strict=True):
         np.testing.assert_array_equal(whole, grouped)

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from veca_edge.base.errors import EdgeError
 from veca_edge.devices import jobs
 from veca_edge.devices.connection import LocalConnection, connect, parse_device
 from veca_edge.devices.jobs import Job, run_job
-from veca_edge.errors import EdgeError
 
 
 @pytest.fixture(params=["local", "ssh"])
@@ -101,9 +101,11 @@ def test_a_dropped_connection_is_made_again(server, standin, tmp_path):
 def test_killing_the_client_and_running_again_finishes_the_job(server, standin, tmp_path):
     """The job goes on while nobody looks, and the second run finds it, with the whole log."""
     script = "echo started; sleep 2; echo $$ >>runs; echo done"
-    code = ("import sys; from veca_edge.devices.connection import *; from veca_edge.devices.jobs import *\n"
-            f"run_job(connect(parse_device('orin')), Job('build', {script!r}),"
-            " on_log=lambda line: print(line, flush=True), interval_s=0.05)")
+    code = (
+        "import sys; from veca_edge.devices.connection import *; from veca_edge.devices.jobs import *\n"
+        f"run_job(connect(parse_device('orin')), Job('build', {script!r}),"
+        " on_log=lambda line: print(line, flush=True), interval_s=0.05)"
+    )
     client = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, start_new_session=True)
     assert client.stdout.readline() == "started\n"
     os.killpg(client.pid, signal.SIGKILL)

@@ -8,32 +8,65 @@ from pathlib import Path
 
 import pytest
 
+from veca_edge.base.errors import EdgeError
 from veca_edge.devices.connection import ConnectionLost, Device, LocalConnection, connect, parse_device
 from veca_edge.devices.ssh import SshConnection, ssh_error
-from veca_edge.errors import EdgeError
 
 
-@pytest.mark.parametrize(("text", "device"), [
-    ("local", Device(None)),
-    ("orin", Device("orin")),
-    ("ssh://orin", Device("orin")),
-    ("nvidia@orin.local", Device("orin.local", "nvidia")),
-    ("ssh://nvidia@192.168.55.1:2222", Device("192.168.55.1", "nvidia", 2222)),
-    ("ssh://[fe80::1%eth0]:22", Device("fe80::1%eth0", None, 22)),
-    ("ssh://my_board-2", Device("my_board-2")),
-])
+@pytest.mark.parametrize(
+    ("text", "device"),
+    [
+        ("local", Device(None)),
+        ("orin", Device("orin")),
+        ("ssh://orin", Device("orin")),
+        ("nvidia@orin.local", Device("orin.local", "nvidia")),
+        ("ssh://nvidia@192.168.55.1:2222", Device("192.168.55.1", "nvidia", 2222)),
+        ("ssh://[fe80::1%eth0]:22", Device("fe80::1%eth0", None, 22)),
+        ("ssh://my_board-2", Device("my_board-2")),
+    ],
+)
 def test_devices(text, device):
     assert parse_device(text) == device
     assert parse_device(str(device)) == device
 
 
-@pytest.mark.parametrize("text", [
-    "", " ", "ssh://", "ssh://-oProxyCommand=touch /tmp/x", "-oProxyCommand=x", "ssh://a b", "ssh://a;reboot",
-    "ssh://$(reboot)", "ssh://`reboot`", "ssh://a'b", 'ssh://a"b', "ssh://user name@host", "ssh://-l@host", "ssh://@host",
-    "ssh://host:0", "ssh://host:65536", "ssh://host:22:22", "ssh://host:ssh", "ssh://host:", "ssh://host/path",
-    "ssh://[::1", "ssh://[orin]", "ssh://::1", "http://host", "ssh://host\n", "ssh://ho\nst", "ssh://a|b", "ssh://a&b",
-    "ssh://host\x00", "ssh://a\\b", "ssh://*", "ssh://ünicode",
-])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        " ",
+        "ssh://",
+        "ssh://-oProxyCommand=touch /tmp/x",
+        "-oProxyCommand=x",
+        "ssh://a b",
+        "ssh://a;reboot",
+        "ssh://$(reboot)",
+        "ssh://`reboot`",
+        "ssh://a'b",
+        'ssh://a"b',
+        "ssh://user name@host",
+        "ssh://-l@host",
+        "ssh://@host",
+        "ssh://host:0",
+        "ssh://host:65536",
+        "ssh://host:22:22",
+        "ssh://host:ssh",
+        "ssh://host:",
+        "ssh://host/path",
+        "ssh://[::1",
+        "ssh://[orin]",
+        "ssh://::1",
+        "http://host",
+        "ssh://host\n",
+        "ssh://ho\nst",
+        "ssh://a|b",
+        "ssh://a&b",
+        "ssh://host\x00",
+        "ssh://a\\b",
+        "ssh://*",
+        "ssh://ünicode",
+    ],
+)
 def test_hostile_devices_are_refused(text):
     with pytest.raises(EdgeError, match="is no device") as error:
         parse_device(text)
@@ -83,8 +116,12 @@ def test_a_login_shell_that_greets_does_not_matter(server, standin, tmp_path):
     source = tmp_path / "source"
     source.write_bytes(bytes(range(256)) * 1000)
     with connect(parse_device("orin")) as board:
-        assert "Welcome" in subprocess.run([server.folder / "bin" / "ssh", "orin", "true"], capture_output=True,
-                                           text=True, check=True).stdout, "the greeting has to be there"
+        assert (
+            "Welcome"
+            in subprocess.run(
+                [server.folder / "bin" / "ssh", "orin", "true"], capture_output=True, text=True, check=True
+            ).stdout
+        ), "the greeting has to be there"
         assert board.run("echo hello").text == "hello\n"
         board.put(source, "jobs/x/copy")
         board.get("jobs/x/copy", tmp_path / "back")
@@ -197,15 +234,18 @@ def test_a_connection_that_breaks_is_told_and_made_again(server):
         assert board.run("echo again").text == "again\n"
 
 
-@pytest.mark.parametrize(("words", "message"), [
-    ("ssh: connect to host 10.0.0.9 port 22: Connection timed out", "cannot be reached"),
-    ("ssh: connect to host 10.0.0.9 port 22: No route to host", "cannot be reached"),
-    ("Received disconnect from 10.0.0.9 port 22:2: Too many authentication failures", "refused the login"),
-    ("client_loop: send disconnect: Broken pipe", "broke"),
-    ("Timeout, server 10.0.0.9 not responding.", "broke"),
-    ("kex_exchange_identification: Connection closed by remote host", "broke"),
-    ("", "no reason"),
-])
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("ssh: connect to host 10.0.0.9 port 22: Connection timed out", "cannot be reached"),
+        ("ssh: connect to host 10.0.0.9 port 22: No route to host", "cannot be reached"),
+        ("Received disconnect from 10.0.0.9 port 22:2: Too many authentication failures", "refused the login"),
+        ("client_loop: send disconnect: Broken pipe", "broke"),
+        ("Timeout, server 10.0.0.9 not responding.", "broke"),
+        ("kex_exchange_identification: Connection closed by remote host", "broke"),
+        ("", "no reason"),
+    ],
+)
 def test_what_the_clients_words_mean(words, message):
     error = ssh_error(Device("10.0.0.9", "nvidia"), words)
     assert message in error.message

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from veca_edge.errors import EdgeError
+from veca_edge.base.errors import EdgeError
 from veca_edge.lint.finding import Finding
 from veca_edge.lint.tensorrt import RULES, Subject, lint_onnx, read_onnx, tensorrt_version
 
@@ -23,13 +23,18 @@ PAIR = [node("QuantizeLinear", "x s z", "q"), node("DequantizeLinear", "q s z", 
 SCALE = {"s": np.float32(0.1), "z": np.int8(0)}
 
 
-def model(nodes, constants, *, opset=20, ir_version=9, shape=(4, 32), kind=F32, out_kind=None, out_shape=None,
-          domains=()):
+def model(
+    nodes, constants, *, opset=20, ir_version=9, shape=(4, 32), kind=F32, out_kind=None, out_shape=None, domains=()
+):
     """A graph from `x` to `y`."""
     tensors = [numpy_helper.from_array(np.asarray(array), name) for name, array in constants.items()]
     graph = helper.make_graph(
-        nodes, "test", [helper.make_tensor_value_info("x", kind, shape)],
-        [helper.make_tensor_value_info("y", out_kind or kind, out_shape)], tensors)
+        nodes,
+        "test",
+        [helper.make_tensor_value_info("x", kind, shape)],
+        [helper.make_tensor_value_info("y", out_kind or kind, out_shape)],
+        tensors,
+    )
     imports = [helper.make_opsetid("", opset), *(helper.make_opsetid(d, 1) for d in domains)]
     return helper.make_model(graph, opset_imports=imports, ir_version=ir_version)
 
@@ -41,7 +46,8 @@ def quantized_matmul(scale_kind=np.float32, weight_scale=None, zero=0, zero_kind
     return model(
         [*PAIR, node("DequantizeLinear", "codes ws", "w", axis=1), node("MatMul", "d w", "y")],
         {"s": scale_kind(0.1), "z": zero_kind(zero), "codes": codes, "ws": np.asarray(weight_scale, scale_kind)},
-        **{"kind": F16 if scale_kind is np.float16 else F32, **options})
+        **{"kind": F16 if scale_kind is np.float16 else F32, **options},
+    )
 
 
 def rules(findings: list[Finding]) -> set[str]:
@@ -73,13 +79,23 @@ def test_findings_of_the_quantizers_themselves():
 def test_weight_scales_on_the_wrong_axis():
     wrong = model(
         [*PAIR, node("DequantizeLinear", "codes ws", "w", axis=0), node("MatMul", "d w", "y")],
-        {**SCALE, "codes": np.ones((32, 32), np.int8), "ws": np.full(32, 0.1, np.float32)})
+        {**SCALE, "codes": np.ones((32, 32), np.int8), "ws": np.full(32, 0.1, np.float32)},
+    )
     assert rules(lint_onnx(wrong, "10.3")) == {"weights-per-channel"}
 
 
-@pytest.mark.parametrize(("version", "opset", "expected"), [
-    ("8.5", 17, set()), ("8.5", 20, {"opset"}), ("10.3", 20, set()), ("10.3", 21, {"opset"}), ("10.6", 21, set()),
-    ("11.0", 25, set()), ("10.3", 8, {"opset"})])
+@pytest.mark.parametrize(
+    ("version", "opset", "expected"),
+    [
+        ("8.5", 17, set()),
+        ("8.5", 20, {"opset"}),
+        ("10.3", 20, set()),
+        ("10.3", 21, {"opset"}),
+        ("10.6", 21, set()),
+        ("11.0", 25, set()),
+        ("10.3", 8, {"opset"}),
+    ],
+)
 def test_operator_set_of_the_release(version, opset, expected):
     found = lint_onnx(model([node("Relu", "x", "y")], {}, opset=opset, ir_version=8), version)
     assert rules(found) == expected
@@ -96,11 +112,26 @@ def test_tensorrt_8_wants_weights_and_zero_points_its_own_way():
 
 
 def test_layer_norm_is_one_operator_where_the_release_has_it():
-    whole = model([node("LayerNormalization", "x g b", "y", axis=-1)],
-                  {"g": np.ones(32, np.float32), "b": np.zeros(32, np.float32)}, opset=17, ir_version=8)
-    parts = model([node("ReduceMean", "x", "m", axes=[-1]), node("Sub", "x m", "c"), node("Mul", "c c", "s"),
-                   node("ReduceMean", "s", "v", axes=[-1]), node("Add", "v e", "ve"), node("Sqrt", "ve", "sd"),
-                   node("Div", "c sd", "y")], {"e": np.float32(1e-5)}, opset=16, ir_version=8)
+    whole = model(
+        [node("LayerNormalization", "x g b", "y", axis=-1)],
+        {"g": np.ones(32, np.float32), "b": np.zeros(32, np.float32)},
+        opset=17,
+        ir_version=8,
+    )
+    parts = model(
+        [
+            node("ReduceMean", "x", "m", axes=[-1]),
+            node("Sub", "x m", "c"),
+            node("Mul", "c c", "s"),
+            node("ReduceMean", "s", "v", axes=[-1]),
+            node("Add", "v e", "ve"),
+            node("Sqrt", "ve", "sd"),
+            node("Div", "c sd", "y"),
+        ],
+        {"e": np.float32(1e-5)},
+        opset=16,
+        ir_version=8,
+    )
     assert rules(lint_onnx(whole, "8.5")) == {"operators"}
     assert lint_onnx(whole, "8.6") == []
     assert lint_onnx(parts, "8.5") == []
@@ -118,8 +149,14 @@ def test_one_pair_serves_all_layers_of_an_input():
     constants = {**SCALE, "codes": np.ones((32, 32), np.int8), "ws": np.full(32, 0.1, np.float32)}
     weight = node("DequantizeLinear", "codes ws", "w", axis=1)
     shared = [*PAIR, weight, node("MatMul", "d w", "a"), node("MatMul", "d w", "b"), node("Add", "a b", "y")]
-    twice = [*shared[:3], node("QuantizeLinear", "x s z", "q2"), node("DequantizeLinear", "q2 s z", "d2"), shared[3],
-             node("MatMul", "d2 w", "b"), shared[5]]
+    twice = [
+        *shared[:3],
+        node("QuantizeLinear", "x s z", "q2"),
+        node("DequantizeLinear", "q2 s z", "d2"),
+        shared[3],
+        node("MatMul", "d2 w", "b"),
+        shared[5],
+    ]
     assert lint_onnx(model(shared, constants), "10.3") == []
     assert rules(lint_onnx(model(twice, constants), "10.3")) == {"one-pair-per-input"}
 
@@ -169,8 +206,9 @@ def test_dynamic_axes_only_when_asked():
 
 
 def test_operators_of_other_domains():
-    foreign = model([helper.make_node("FastGelu", ["x"], ["y"], domain="com.microsoft", name="gelu")], {},
-                    domains=["com.microsoft"])
+    foreign = model(
+        [helper.make_node("FastGelu", ["x"], ["y"], domain="com.microsoft", name="gelu")], {}, domains=["com.microsoft"]
+    )
     found = lint_onnx(foreign, "10.3")
     assert rules(found) == {"standard-domain"}
     assert found[0].node == "gelu"
@@ -181,9 +219,9 @@ def test_nncf_default_output(square):
     nncf = pytest.importorskip("nncf")
     import onnx_ir as ir
 
-    from veca_edge.converters.onnx_graph import Dialect, onnx_from_veca
-    from veca_edge.inference import inference_weights
-    from veca_edge.spec import GraphSpec, ImageSize
+    from veca_edge.base.spec import GraphSpec, ImageSize
+    from veca_edge.converters.onnx.graph import Dialect, onnx_from_veca
+    from veca_edge.model.folding import inference_weights
 
     spec = GraphSpec(16, ImageSize(32, 32), input="tensor")
     before = ir.to_proto(onnx_from_veca(inference_weights(square), spec, Dialect, {}))

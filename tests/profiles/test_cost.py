@@ -3,11 +3,12 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from veca_edge.config import FAMILIES
+from veca_edge.base.errors import EdgeError
+from veca_edge.base.spec import GraphSpec, ImageSize
 from veca_edge.converters.cpu import CpuDialect
-from veca_edge.converters.onnx_graph import Dialect, onnx_from_veca
-from veca_edge.errors import EdgeError
-from veca_edge.inference import inference_weights
+from veca_edge.converters.onnx.graph import Dialect, onnx_from_veca
+from veca_edge.model.config import FAMILIES
+from veca_edge.model.folding import inference_weights
 from veca_edge.profiles.cost import (
     Cost,
     attention_block_macs,
@@ -16,11 +17,12 @@ from veca_edge.profiles.cost import (
     cost_of_onnx,
     dense_attention_block_macs,
 )
-from veca_edge.spec import GraphSpec, ImageSize
 
 
-@pytest.mark.parametrize(("size", "veca", "dense"), [
-    (256, 1.623, 1.441), (384, 3.259, 3.778), (512, 5.549, 8.108), (768, 12.092, 27.274), (1024, 21.253, 71.016)])
+@pytest.mark.parametrize(
+    ("size", "veca", "dense"),
+    [(256, 1.623, 1.441), (384, 3.259, 3.778), (512, 5.549, 8.108), (768, 12.092, 27.274), (1024, 21.253, 71.016)],
+)
 def test_published_counts_of_one_block(size, veca, dense):
     """Base, 64 cores; the dense one has a class token and four registers. FLOPs are twice the MACs."""
     patches = (size // 16) ** 2
@@ -30,7 +32,7 @@ def test_published_counts_of_one_block(size, veca, dense):
 
 def test_published_share_of_attention_interactions():
     """87.1% fewer per layer, at 512 pixels."""
-    assert round(1 - attention_pairs(1024, 64) / 1024 ** 2, 3) == 0.871
+    assert round(1 - attention_pairs(1024, 64) / 1024**2, 3) == 0.871
 
 
 @pytest.mark.parametrize("outputs", [("cls", "dense"), ("cls",), ("dense",)])
@@ -75,10 +77,18 @@ def test_counts_integer_products_and_standard_attention(tmp_path):
     ]
     value = helper.make_tensor_value_info
     graph = helper.make_graph(
-        nodes, "g", [value("image", TensorProto.FLOAT, (1, 10, 8))], [value("out", TensorProto.FLOAT, (10, 3))],
-        [tensor("w", (8, 16), np.int8), tensor("ws", (16,)), tensor("g", (3, 16)),
-         numpy_helper.from_array(np.array([10, 16]), "flat")],
-        value_info=[value("y", TensorProto.FLOAT, (1, 10, 16))])
+        nodes,
+        "g",
+        [value("image", TensorProto.FLOAT, (1, 10, 8))],
+        [value("out", TensorProto.FLOAT, (10, 3))],
+        [
+            tensor("w", (8, 16), np.int8),
+            tensor("ws", (16,)),
+            tensor("g", (3, 16)),
+            numpy_helper.from_array(np.array([10, 16]), "flat"),
+        ],
+        value_info=[value("y", TensorProto.FLOAT, (1, 10, 16))],
+    )
     opsets = [helper.make_opsetid("", 23), helper.make_opsetid("com.microsoft", 1)]
     onnx.save(helper.make_model(graph, opset_imports=opsets), tmp_path / "m.onnx")
     assert cost_of_onnx(tmp_path / "m.onnx") == Cost(2 * 10 * 8 * 16 + 10 * 10 * 32 + 10 * 16 * 3, 100)
@@ -87,9 +97,13 @@ def test_counts_integer_products_and_standard_attention(tmp_path):
 def test_says_when_it_cannot_count(tmp_path):
     value = helper.make_tensor_value_info
     node = helper.make_node("MatMul", ["image", "w"], ["out"], name="product")
-    graph = helper.make_graph([node], "g", [value("image", TensorProto.FLOAT, ("n", 8))],
-                              [value("out", TensorProto.FLOAT, ("n", 4))],
-                              [numpy_helper.from_array(np.zeros((8, 4), np.float32), "w")])
+    graph = helper.make_graph(
+        [node],
+        "g",
+        [value("image", TensorProto.FLOAT, ("n", 8))],
+        [value("out", TensorProto.FLOAT, ("n", 4))],
+        [numpy_helper.from_array(np.zeros((8, 4), np.float32), "w")],
+    )
     onnx.save(helper.make_model(graph), tmp_path / "m.onnx")
     with pytest.raises(EdgeError, match=r"shape of 'image' at 'product' \(MatMul\) is not static"):
         cost_of_onnx(tmp_path / "m.onnx")

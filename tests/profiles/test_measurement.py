@@ -4,19 +4,31 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from veca_edge.processor import cpu_flags, int8_instructions
+from veca_edge.base.cpu_features import cpu_flags, int8_instructions
+from veca_edge.base.spec import ImageSize
 from veca_edge.profiles.machine import Machine, this_machine
 from veca_edge.profiles.measurement import Measurement, Sustained, Window
-from veca_edge.spec import ImageSize
 
 MACHINE = Machine("Some CPU", "x86_64", 4, 2, 8 << 30, "Linux 6", {"onnxruntime": "1.31.0"})
 
 
 def measurement(samples, **fields) -> Measurement:
     return Measurement(
-        artifact="cores16_int8_256x256", path="cores16_int8.onnx", sha256="ab" * 32, format="onnx", target="cpu",
-        core_count=16, precision="int8", image_size=ImageSize(256, 256), batch=2, samples_ms=tuple(samples),
-        file_bytes=1000, machine=MACHINE, started_at="2026-01-02T03:04:05+00:00", **fields)
+        artifact="cores16_int8_256x256",
+        path="cores16_int8.onnx",
+        sha256="ab" * 32,
+        format="onnx",
+        target="cpu",
+        core_count=16,
+        precision="int8",
+        image_size=ImageSize(256, 256),
+        batch=2,
+        samples_ms=tuple(samples),
+        file_bytes=1000,
+        machine=MACHINE,
+        started_at="2026-01-02T03:04:05+00:00",
+        **fields,
+    )
 
 
 def test_statistics_are_derived_from_the_samples():
@@ -31,23 +43,38 @@ def test_statistics_are_derived_from_the_samples():
     assert m.warnings == ()
 
 
-@pytest.mark.parametrize(("samples", "fields", "said"), [
-    ([10.0] * 5, {}, "Only 5 samples"),
-    (list(np.linspace(10, 20, 50)), {}, "spans 33% of the median"),
-    ([10.0] * 95 + [50.0] * 5, {}, "p99 is 5.0x"),
-    ([10.0] * 30 + [12.0] * 30, {"round_sizes": (30, 30)}, "The rounds disagree"),
-    ([10.0] * 30, {"recorded_warnings": ("Clocks are not locked.",)}, "Clocks are not locked."),
-    ([10.0] * 30, {"sustained": Sustained(tuple(Window(i, 9, 10.0 + i / 30, 11.0, 12.0) for i in range(1, 181)))},
-     "slows down under load"),
-])
+@pytest.mark.parametrize(
+    ("samples", "fields", "said"),
+    [
+        ([10.0] * 5, {}, "Only 5 samples"),
+        (list(np.linspace(10, 20, 50)), {}, "spans 33% of the median"),
+        ([10.0] * 95 + [50.0] * 5, {}, "p99 is 5.0x"),
+        ([10.0] * 30 + [12.0] * 30, {"round_sizes": (30, 30)}, "The rounds disagree"),
+        ([10.0] * 30, {"recorded_warnings": ("Clocks are not locked.",)}, "Clocks are not locked."),
+        (
+            [10.0] * 30,
+            {"sustained": Sustained(tuple(Window(i, 9, 10.0 + i / 30, 11.0, 12.0) for i in range(1, 181)))},
+            "slows down under load",
+        ),
+    ],
+)
 def test_warns_where_numbers_cannot_be_trusted(samples, fields, said):
     assert any(said in text for text in measurement(samples, **fields).warnings)
 
 
 def test_survives_json():
-    m = measurement([1.5, 2.25, 3.0], threads=2, setting="ane", load_ms=12.5, first_ms=3.0, peak_memory_bytes=12345,
-                    round_sizes=(1, 2), recorded_warnings=("busy",), details={"rounds": [{"load_ms": 1.0}]},
-                    sustained=Sustained((Window(1.0, 3, 1.5, 2.0, 2.5),)))
+    m = measurement(
+        [1.5, 2.25, 3.0],
+        threads=2,
+        setting="ane",
+        load_ms=12.5,
+        first_ms=3.0,
+        peak_memory_bytes=12345,
+        round_sizes=(1, 2),
+        recorded_warnings=("busy",),
+        details={"rounds": [{"load_ms": 1.0}]},
+        sustained=Sustained((Window(1.0, 3, 1.5, 2.0, 2.5),)),
+    )
     assert Measurement.from_json(json.loads(json.dumps(m.to_json()))) == m
     bare = measurement([1.0])
     assert Measurement.from_json(json.loads(json.dumps(bare.to_json()))) == bare

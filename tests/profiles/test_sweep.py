@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from veca_edge.errors import EdgeError
-from veca_edge.files import held
+from veca_edge.base.errors import EdgeError
+from veca_edge.base.files import held
 from veca_edge.profiles import Measurement, ProfileOptions, of_one_machine, profile_bundle, read_measurements
+from veca_edge.profiles.sampling import OtherLoad, input_batches, sample, sustain
 from veca_edge.profiles.store import load_measurement, save_measurement
-from veca_edge.profiles.worker import OtherLoad, input_batches, sample, sustain
 
 QUICK = ProfileOptions(threads=1, rounds=2, seconds=0.05, samples=5, warmup_seconds=0.0)
 
@@ -73,7 +73,7 @@ def test_one_failing_variant_does_not_end_the_rest(square_bundle):
 
 SWEEP = """
 import sys
-from veca_edge.bundle import open_bundle
+from veca_edge.bundle.store import open_bundle
 from veca_edge.profiles import ProfileOptions, profile_bundle
 options = ProfileOptions(threads=1, rounds=2, seconds=0.05, samples=5, warmup_seconds=0.0)
 profile_bundle(open_bundle(sys.argv[1]), options)
@@ -188,7 +188,7 @@ def test_samples_until_both_time_and_count_are_reached():
 
 
 def test_frames_are_cycled_through_whole_batches(exported_square):
-    from veca_edge.golden import read_golden
+    from veca_edge.proof.golden import read_golden
 
     artifact = exported_square.artifacts[0]
     golden = read_golden(exported_square.directory, 8, artifact.image_size)

@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 from measured import MACHINE, OTHER_MACHINE, SIZE, made_up_bundle, measure
 
-from veca_edge.errors import EdgeError
+from veca_edge.base.errors import EdgeError
+from veca_edge.base.spec import ImageSize
 from veca_edge.report.facts import (
     labels_of,
     pareto_front,
@@ -14,7 +15,6 @@ from veca_edge.report.facts import (
     telling_labels,
     verdict_summaries,
 )
-from veca_edge.spec import ImageSize
 
 
 def test_a_series_is_a_line_over_core_counts(tmp_path):
@@ -53,8 +53,9 @@ def test_the_range_of_a_bundle_in_a_sentence(tmp_path):
     made_up_bundle(tmp_path / "b", OTHER_MACHINE)
     found = ranges(read_subjects([tmp_path / "a", tmp_path / "b"], None))
     assert [label for label, _ in found] == ["a, at 32x32", "a, at 64x64", "b, at 32x32"]
-    assert found[0][1] == ("From 10.0 ms with 8 cores in int8 (cosine 0.94900) to 32.0 ms with 32 cores in fp32 "
-                           "(cosine 0.99900).")
+    assert found[0][1] == (
+        "From 10.0 ms with 8 cores in int8 (cosine 0.94900) to 32.0 ms with 32 cores in fp32 (cosine 0.99900)."
+    )
 
 
 def test_the_verdict_is_plain(tmp_path):
@@ -62,8 +63,10 @@ def test_the_verdict_is_plain(tmp_path):
     subjects = read_subjects([tmp_path / "out"], None)
     (summary,) = verdict_summaries(subjects)
     assert summary.label == ""
-    assert summary.sentence == ("int8 is 2.00x faster than fp32 at all 3 core counts. Its files take 0.27x the space "
-                                "and it needs 0.33x the memory; it costs at most 0.0010 of cosine.")
+    assert summary.sentence == (
+        "int8 is 2.00x faster than fp32 at all 3 core counts. Its files take 0.27x the space "
+        "and it needs 0.33x the memory; it costs at most 0.0010 of cosine."
+    )
 
 
 def test_the_verdict_says_slower(tmp_path):

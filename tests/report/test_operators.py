@@ -3,8 +3,8 @@ from dataclasses import replace
 import pytest
 from measured import SIZE
 
-from veca_edge.golden import read_golden
-from veca_edge.recommend import candidates
+from veca_edge.actions.recommend import candidates
+from veca_edge.proof.golden import read_golden
 from veca_edge.report.operators import (
     CALLS,
     OperatorTimes,
@@ -46,20 +46,34 @@ def test_small_operators_are_put_together(real_bundle):
     artifact = real_bundle.artifacts[0]
     times = [OperatorTimes(artifact, 1, {f"op{i}": float(i) for i in range(5)}, {"layer 0": 10.0})]
     assert [(r.name, r.ms) for r in operator_rows(times, most=3)] == [
-        ("op4", (4.0,)), ("op3", (3.0,)), ("op2", (2.0,)), ("2 others", (1.0,))]
+        ("op4", (4.0,)),
+        ("op3", (3.0,)),
+        ("op2", (2.0,)),
+        ("2 others", (1.0,)),
+    ]
 
 
 def test_layers_that_a_board_measured(real_bundle):
     candidate = candidates(real_bundle)[0]
     assert measured_layers(candidate) is None
-    layers = [["blocks.0.fc1 + blocks.0.fc2", 0.2], ["patch_embed", 0.1], ["blocks.1.q, blocks.2.k", 0.3],
-              ["Reformatting CopyNode", 0.05], ["blocks.0.out", 0.1]]
+    layers = [
+        ["blocks.0.fc1 + blocks.0.fc2", 0.2],
+        ["patch_embed", 0.1],
+        ["blocks.1.q, blocks.2.k", 0.3],
+        ["Reformatting CopyNode", 0.05],
+        ["blocks.0.out", 0.1],
+    ]
     found = measured_layers(replace(candidate, measurement=replace(candidate.measurement, details={"layers": layers})))
-    assert found.by_layer == pytest.approx({"layer 0": 0.3, "patch embedding": 0.1, "fused from layers 1 to 2": 0.3,
-                                            "outside the layers": 0.05})
+    assert found.by_layer == pytest.approx(
+        {"layer 0": 0.3, "patch embedding": 0.1, "fused from layers 1 to 2": 0.3, "outside the layers": 0.05}
+    )
     assert operator_rows([found]) == []
-    assert [r.name for r in layer_rows([found])] == ["patch embedding", "layer 0", "fused from layers 1 to 2",
-                                                    "outside the layers"]
+    assert [r.name for r in layer_rows([found])] == [
+        "patch embedding",
+        "layer 0",
+        "fused from layers 1 to 2",
+        "outside the layers",
+    ]
 
 
 def test_names_say_the_layer():

@@ -8,12 +8,12 @@ import torch
 from measured import SIZE
 from PIL import Image
 
-from veca_edge.calibration.images import normalised
-from veca_edge.errors import EdgeError
-from veca_edge.evaluation import run_frames, run_reference
-from veca_edge.fidelity import cosine
-from veca_edge.golden import read_golden
-from veca_edge.model import reference_model
+from veca_edge.base.errors import EdgeError
+from veca_edge.images.preprocessing import normalised
+from veca_edge.model.reference import reference_model
+from veca_edge.proof.evaluate import run_frames, run_reference
+from veca_edge.proof.fidelity import cosine
+from veca_edge.proof.golden import read_golden
 from veca_edge.report.pictures import (
     attention_pictures,
     comparable_artifacts,
@@ -42,8 +42,10 @@ def test_patches_against_the_bundles_best_variant(real_bundle):
     assert pixels(groups["int8"][0].image).shape == (4, 4, 3)
 
     golden = read_golden(real_bundle.directory, 8, SIZE)
-    small, best = (next(a for a in real_bundle.artifacts if (a.core_count, a.precision) == key)
-                   for key in ((8, "int8"), (32, "fp32")))
+    small, best = (
+        next(a for a in real_bundle.artifacts if (a.core_count, a.precision) == key)
+        for key in ((8, "int8"), (32, "fp32"))
+    )
     dense = [run_frames(open_runner(real_bundle.directory, a, 1), a, golden.frames)["dense"] for a in (small, best)]
     expected = cosine(*dense)[0]
     assert groups["int8"][0].details == (f"mean {expected.mean():.4f}", f"worst {expected.min():.4f}")
@@ -57,8 +59,10 @@ def test_patches_against_the_float_model(real_bundle, square):
     golden = read_golden(real_bundle.directory, 8, SIZE)
     model = reference_model(square)
     expected = cosine(*(run_reference(model, square, golden.frames, count)["dense"] for count in (8, 32)))[1]
-    assert dict(found.frames[1].groups)["fp32"][0].details == (f"mean {expected.mean():.4f}",
-                                                              f"worst {expected.min():.4f}")
+    assert dict(found.frames[1].groups)["fp32"][0].details == (
+        f"mean {expected.mean():.4f}",
+        f"worst {expected.min():.4f}",
+    )
 
 
 def test_no_pictures_without_dense(real_bundle):
@@ -106,7 +110,7 @@ def test_attention_is_that_of_the_reference(square):
                 a, b = t[:, 0::2], t[:, 1::2]
                 pairs = torch.stack([a * cos[0, 0] - b * sin[0, 0], b * cos[0, 0] + a * sin[0, 0]], -1)
                 turned.append(pairs.flatten(1))
-            total = total + torch.softmax(turned[0][:count] @ turned[1].T / width ** 0.5, -1)
+            total = total + torch.softmax(turned[0][:count] @ turned[1].T / width**0.5, -1)
     np.testing.assert_allclose(seen[0][0], (total / attention.heads)[:, count:].numpy(), atol=1e-5)
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from measured import MACHINE, OTHER_MACHINE, SIZE, made_up_bundle, measure
 
-from veca_edge.bundle import CheckpointFacts, open_bundle, write_manifest
-from veca_edge.errors import EdgeError, MissingDependency
+from veca_edge.base.errors import EdgeError, MissingDependency
+from veca_edge.bundle.store import CheckpointFacts, open_bundle, write_manifest
 from veca_edge.profiles.measurement import Sustained, Window
 from veca_edge.report import ReportOptions, write_report
 
@@ -69,8 +69,12 @@ def full(real_bundle, square_file, tmp_path_factory):
     """A report with everything that can be made here."""
     output = tmp_path_factory.mktemp("full") / "deep" / "report.html"
     steps = []
-    files = write_report([real_bundle.directory], output, ReportOptions(checkpoint=square_file, operators=True,
-                                                                        threads=1), lambda *step: steps.append(step))
+    files = write_report(
+        [real_bundle.directory],
+        output,
+        ReportOptions(checkpoint=square_file, operators=True, threads=1),
+        lambda *step: steps.append(step),
+    )
     assert {step[0] for step in steps} == {"profiling operators", "drawing patch fidelity", "drawing attention"}
     assert all(0 < done <= total for _, done, total in steps)
     return files
@@ -80,10 +84,22 @@ def test_a_whole_report(full):
     assert full.left_out == ()
     assert full.markdown.name == "report.md"
     page = Page(full.html.read_text())
-    for said in ("square on cpu", "int8 is 2.00x faster than fp32", "Latency against core count", "Pareto",
-                 "Operators and layers", "MatMulIntegerToFloat", "Fidelity per patch", "What the cores look at",
-                 "How it was measured", MACHINE.name, MACHINE.machine_id, "onnxruntime 1.31.0",
-                 "101 samples a variant, from 2 rounds", "none of them calibrated anything"):
+    for said in (
+        "square on cpu",
+        "int8 is 2.00x faster than fp32",
+        "Latency against core count",
+        "Pareto",
+        "Operators and layers",
+        "MatMulIntegerToFloat",
+        "Fidelity per patch",
+        "What the cores look at",
+        "How it was measured",
+        MACHINE.name,
+        MACHINE.machine_id,
+        "onnxruntime 1.31.0",
+        "101 samples a variant, from 2 rounds",
+        "none of them calibrated anything",
+    ):
         assert said in page.text, said
     # 10 ms at 8 cores in int8; p95 5% above.
     assert re.search(r"int8, 8 cores\s*10\.0\s*10\.5", page.text)
@@ -121,8 +137,11 @@ def test_markdown_says_the_same(full):
 
 def test_what_is_left_out_is_said(real_bundle, tmp_path):
     files = write_report([real_bundle.directory], tmp_path / "r.html", ReportOptions(pictures=False))
-    assert [what for what, _ in files.left_out] == ["Operator and layer times of real", "Fidelity per patch",
-                                                    "Core-to-patch attention"]
+    assert [what for what, _ in files.left_out] == [
+        "Operator and layer times of real",
+        "Fidelity per patch",
+        "Core-to-patch attention",
+    ]
     for text in (files.html.read_text(), files.markdown.read_text()):
         assert "Left out of this report" in text
         assert "--operators" in text
@@ -139,11 +158,23 @@ def test_models_that_do_not_run_here_leave_their_pictures_out(tmp_path):
 def test_bundles_are_compared_side_by_side(tmp_path):
     made_up_bundle(tmp_path / "v1")
     made_up_bundle(tmp_path / "v2", scale=0.5)
-    made_up_bundle(tmp_path / "orin", OTHER_MACHINE, scale=0.25, details={
-        "energy_mj": 5.0, "energy_above_idle_mj": 3.0, "steady": STEADY, "idle": {**STEADY, "total_mw": 4000.0},
-        "layers": [["blocks.0.fc1", 1.5]]})
-    files = write_report([tmp_path / name for name in ("v1", "v2", "orin")], tmp_path / "r.html",
-                         ReportOptions(pictures=False, title="Three"))
+    made_up_bundle(
+        tmp_path / "orin",
+        OTHER_MACHINE,
+        scale=0.25,
+        details={
+            "energy_mj": 5.0,
+            "energy_above_idle_mj": 3.0,
+            "steady": STEADY,
+            "idle": {**STEADY, "total_mw": 4000.0},
+            "layers": [["blocks.0.fc1", 1.5]],
+        },
+    )
+    files = write_report(
+        [tmp_path / name for name in ("v1", "v2", "orin")],
+        tmp_path / "r.html",
+        ReportOptions(pictures=False, title="Three"),
+    )
     page = Page(files.html.read_text())
     assert "Side by side" in page.text
     assert re.search(r"int8, 8 cores\s*10\.0\s*0\.94900\s*5\.00 0\.50x\s*0\.94900\s*2\.50 0\.25x", page.text)
@@ -158,13 +189,25 @@ def test_bundles_are_compared_side_by_side(tmp_path):
 
 def test_several_sizes_settings_and_long_runs(tmp_path):
     run = Sustained(tuple(Window(float(i), 9, 10.0 + i / 30, 11.0, 12.0) for i in range(1, 181)))
-    made_up_bundle(tmp_path / "out", sizes=(SIZE, type(SIZE)(64, 64)), setting="ane", sustained=run,
-                   details={"cost_share": {"ane": 0.9, "cpu": 0.1}, "operations": {"ane": 300, "cpu": 4}})
+    made_up_bundle(
+        tmp_path / "out",
+        sizes=(SIZE, type(SIZE)(64, 64)),
+        setting="ane",
+        sustained=run,
+        details={"cost_share": {"ane": 0.9, "cpu": 0.1}, "operations": {"ane": 300, "cpu": 4}},
+    )
     measure(open_bundle(tmp_path / "out"), setting="cpu")
     files = write_report([tmp_path / "out"], tmp_path / "r.html", ReportOptions(pictures=False))
     page = Page(files.html.read_text())
-    for said in ("At 64x64", "ane, int8", "cpu, fp32", "Sustained load", "Compute units", "slows down under load",
-                 "12 of 24 measurements come with"):
+    for said in (
+        "At 64x64",
+        "ane, int8",
+        "cpu, fp32",
+        "Sustained load",
+        "Compute units",
+        "slows down under load",
+        "12 of 24 measurements come with",
+    ):
         assert said in page.text, said
     check_tables(files.markdown.read_text())
     files = write_report([tmp_path / "out"], tmp_path / "p.html")
@@ -174,14 +217,26 @@ def test_several_sizes_settings_and_long_runs(tmp_path):
 def test_hostile_names_break_nothing(tmp_path):
     path = tmp_path / HOSTILE.replace("/", "_")
     machine = replace(MACHINE, name=HOSTILE, versions={HOSTILE: HOSTILE})
-    bundle = made_up_bundle(path, machine, name=HOSTILE, setting=HOSTILE, recorded_warnings=(HOSTILE,),
-                            details={"layers": [[HOSTILE, 1.0]], "cost_share": {HOSTILE: 1.0},
-                                     "operations": {HOSTILE: 1}})
-    write_manifest(replace(bundle, labels=(HOSTILE,), versions={HOSTILE: HOSTILE},
-                           checkpoint=CheckpointFacts(HOSTILE, "ab" * 32, bundle.checkpoint.config)))
+    bundle = made_up_bundle(
+        path,
+        machine,
+        name=HOSTILE,
+        setting=HOSTILE,
+        recorded_warnings=(HOSTILE,),
+        details={"layers": [[HOSTILE, 1.0]], "cost_share": {HOSTILE: 1.0}, "operations": {HOSTILE: 1}},
+    )
+    write_manifest(
+        replace(
+            bundle,
+            labels=(HOSTILE,),
+            versions={HOSTILE: HOSTILE},
+            checkpoint=CheckpointFacts(HOSTILE, "ab" * 32, bundle.checkpoint.config),
+        )
+    )
     made_up_bundle(tmp_path / "other", OTHER_MACHINE)
-    files = write_report([path, tmp_path / "other"], tmp_path / "r.html",
-                         ReportOptions(title=HOSTILE + "\n# and a line", pictures=False))
+    files = write_report(
+        [path, tmp_path / "other"], tmp_path / "r.html", ReportOptions(title=HOSTILE + "\n# and a line", pictures=False)
+    )
     page = Page(files.html.read_text())
     assert "script" not in page.tags
     assert "img" not in page.tags
@@ -247,11 +302,22 @@ def test_says_which_extra_is_missing(package, tmp_path, monkeypatch):
 
 # ------------------------------------------------------------------------------------- browser
 
-BROWSER = next((found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))),
-               None)
-FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-         "--disable-background-networking", "--disable-component-update", "--disable-sync", "--enable-logging=stderr",
-         "--v=0", "--virtual-time-budget=5000")
+BROWSER = next(
+    (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None
+)
+FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--enable-logging=stderr",
+    "--v=0",
+    "--virtual-time-budget=5000",
+)
 # In a frame of any width (a window is 500 pixels wide at least): what sticks out of it, and the smallest letters of
 # the figures that are shown.
 PROBE = """<script>addEventListener("load", () => {
@@ -266,8 +332,13 @@ FRAME = """<!DOCTYPE html><script>addEventListener("message", e => { document.ti
 
 
 def browse(page: Path, profile: Path, width: int) -> subprocess.CompletedProcess:
-    return subprocess.run([BROWSER, *FLAGS, f"--user-data-dir={profile}", f"--window-size={width},3000", "--dump-dom",
-                           page.as_uri()], capture_output=True, text=True, timeout=60, check=True)
+    return subprocess.run(
+        [BROWSER, *FLAGS, f"--user-data-dir={profile}", f"--window-size={width},3000", "--dump-dom", page.as_uri()],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
 
 
 @pytest.mark.skipif(BROWSER is None, reason="needs chromium")

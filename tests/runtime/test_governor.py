@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from veca_edge.errors import EdgeError
+from veca_edge.base.errors import EdgeError
 from veca_edge.runtime import Governor, Rules
 
 # Milliseconds at 8 to 64 cores on an idle machine: more cores cost a little more, as in a real model.
@@ -15,8 +15,9 @@ EXPECTED = {count: 20 * (1 + 0.01 * count) for count in range(8, 72, 8)}
 class Machine:
     """Frames one after the other, with noise, rare stalls, and a load that changes with time."""
 
-    def __init__(self, load: Callable[[float], float], noise: float = 0.05, stalls: float = 0.01, seed: int = 0,
-                 true_ms=EXPECTED):
+    def __init__(
+        self, load: Callable[[float], float], noise: float = 0.05, stalls: float = 0.01, seed: int = 0, true_ms=EXPECTED
+    ):
         self.load, self.noise, self.stalls, self.true_ms = load, noise, stalls, true_ms
         self.random = np.random.default_rng(seed)
         self.now = 0.0
@@ -94,8 +95,10 @@ def test_what_failed_is_tried_again_ever_more_rarely():
 
 def test_relief_is_not_kept_waiting_by_an_old_failure():
     # 64 cores fail right after they were reached, because the load comes back: then the load goes for good.
-    governor, machine = Governor(EXPECTED, 36, 64), Machine(lambda t: 1.0 if t < 5 or 12 < t < 14 else
-                                                            1.5 if t < 30 else 0.7)
+    governor, machine = (
+        Governor(EXPECTED, 36, 64),
+        Machine(lambda t: 1.0 if t < 5 or 12 < t < 14 else 1.5 if t < 30 else 0.7),
+    )
     machine.run(governor, 30)
     assert governor.core_count == 8
     machine.run(governor, 6)

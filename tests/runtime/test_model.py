@@ -7,11 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from veca_edge.errors import EdgeError
-from veca_edge.golden import read_golden
+from veca_edge.base.errors import EdgeError
+from veca_edge.base.spec import ImageSize
+from veca_edge.proof.golden import read_golden
 from veca_edge.runtime import load
 from veca_edge.runtime.model import expected_latencies
-from veca_edge.spec import ImageSize
 
 COSINES = {8: 0.96, 16: 0.985, 32: 0.999}
 
@@ -19,9 +19,15 @@ COSINES = {8: 0.96, 16: 0.985, 32: 0.999}
 @pytest.fixture(scope="module")
 def bundle(exported_square):
     """With fidelity, as an export writes it."""
-    rows = [{"core_count": count, "precision": "fp32", "image_size": [32, 32],
-             "elastic": {"cls": {"mean": cosine}, "dense": {"mean": cosine + 0.0005}}}
-            for count, cosine in COSINES.items()]
+    rows = [
+        {
+            "core_count": count,
+            "precision": "fp32",
+            "image_size": [32, 32],
+            "elastic": {"cls": {"mean": cosine}, "dense": {"mean": cosine + 0.0005}},
+        }
+        for count, cosine in COSINES.items()
+    ]
     return replace(exported_square, fidelity=tuple(rows))
 
 

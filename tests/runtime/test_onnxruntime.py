@@ -9,11 +9,11 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from veca_edge.bundle import Artifact
-from veca_edge.errors import EdgeError
+from veca_edge.base.errors import EdgeError
+from veca_edge.base.spec import ImageSize
+from veca_edge.bundle.store import Artifact
 from veca_edge.runtime import onnxruntime as onnxruntime_runner
 from veca_edge.runtime import open_runner
-from veca_edge.spec import ImageSize
 
 SIZE = ImageSize(8, 16)
 
@@ -24,11 +24,16 @@ def write_model(path, shape=(1, 8, 16, 3), core_count="8", outputs=("cls",)):
     made = [helper.make_tensor_value_info(name, TensorProto.FLOAT, (shape[0], 3)) for name in outputs]
     axes = numpy_helper.from_array(np.array([1, 2]), "axes")
     ones = numpy_helper.from_array(np.ones(shape, np.float32), "ones")
-    nodes = [helper.make_node("Cast", ["image"], ["pixels"], to=TensorProto.FLOAT),
-             helper.make_node("Mul", ["pixels", "ones"], ["x"])]
+    nodes = [
+        helper.make_node("Cast", ["image"], ["pixels"], to=TensorProto.FLOAT),
+        helper.make_node("Mul", ["pixels", "ones"], ["x"]),
+    ]
     nodes += [helper.make_node("ReduceMean", ["x", "axes"], [name], keepdims=0) for name in outputs]
-    model = helper.make_model(helper.make_graph(nodes, "g", [image], made, [axes, ones]),
-                              opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
+    model = helper.make_model(
+        helper.make_graph(nodes, "g", [image], made, [axes, ones]),
+        opset_imports=[helper.make_opsetid("", 20)],
+        ir_version=9,
+    )
     model.metadata_props.add(key="core_count", value=core_count)
     onnx.save(model, path)
 
@@ -62,21 +67,25 @@ def test_exact_products_are_asked_for_only_where_the_default_saturates(flags, as
             options.get_session_config_entry(key)
 
 
-@pytest.mark.parametrize("batch", [np.zeros((1, 8, 8, 3), np.uint8), np.zeros((1, 8, 16, 3), np.float32),
-                                   np.zeros((8, 16, 3), np.uint8)])
+@pytest.mark.parametrize(
+    "batch", [np.zeros((1, 8, 8, 3), np.uint8), np.zeros((1, 8, 16, 3), np.float32), np.zeros((8, 16, 3), np.uint8)]
+)
 def test_says_what_it_takes(artifact, tmp_path, batch):
     with pytest.raises(EdgeError, match=r"takes uint8 \[1, 8, 16, 3\], but was given"):
         open_runner(tmp_path, artifact)(batch)
 
 
-@pytest.mark.parametrize(("change", "said"), [
-    ({"core_count": 16}, "made for 8 cores, not 16"),
-    ({"image_size": ImageSize(8, 8)}, r"takes 'image' uint8 \[1, 8, 16, 3\], not"),
-    ({"input": "tensor"}, "takes 'image' uint8"),
-    ({"outputs": ("cls", "dense")}, "gives cls, not cls, dense"),
-    ({"path": "other.onnx"}, "is missing"),
-    ({"format": "tflite"}, "Unknown format"),
-])
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"core_count": 16}, "made for 8 cores, not 16"),
+        ({"image_size": ImageSize(8, 8)}, r"takes 'image' uint8 \[1, 8, 16, 3\], not"),
+        ({"input": "tensor"}, "takes 'image' uint8"),
+        ({"outputs": ("cls", "dense")}, "gives cls, not cls, dense"),
+        ({"path": "other.onnx"}, "is missing"),
+        ({"format": "tflite"}, "Unknown format"),
+    ],
+)
 def test_refuses_a_file_that_is_something_else(artifact, tmp_path, change, said):
     with pytest.raises(EdgeError, match=said):
         open_runner(tmp_path, replace(artifact, **change))
@@ -104,8 +113,10 @@ def test_no_thread_is_refused(artifact, tmp_path):
 
 
 def test_needs_no_torch(artifact, tmp_path):
-    code = ("import sys; from veca_edge.runtime import open_runner; import veca_edge.runtime.onnxruntime; "
-            "assert not {'torch', 'onnx', 'PIL', 'psutil', 'jsonschema'} & set(sys.modules), sorted(sys.modules)")
+    code = (
+        "import sys; from veca_edge.runtime import open_runner; import veca_edge.runtime.onnxruntime; "
+        "assert not {'torch', 'onnx', 'PIL', 'psutil', 'jsonschema'} & set(sys.modules), sorted(sys.modules)"
+    )
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

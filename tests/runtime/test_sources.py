@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from veca_edge.calibration.images import frame_from_pixels, load_frame
-from veca_edge.errors import EdgeError, MissingDependency
+from veca_edge.base.errors import EdgeError, MissingDependency
+from veca_edge.base.spec import ImageSize
+from veca_edge.images.preprocessing import frame_from_pixels, load_frame
 from veca_edge.runtime.sources import Source, find_source, frame_rate, frames_of, import_cv2
-from veca_edge.spec import ImageSize
 
 pytest.importorskip("cv2")
 cv2 = import_cv2("Testing")
@@ -122,8 +122,11 @@ def test_a_camera_that_is_not_there(name, capfd):
 
 
 def test_what_is_no_source(tmp_path, folder):
-    for name, said in ((str(tmp_path / "absent"), "There is no source"), ("rtsp://camera", "There is no source"),
-                       (str(folder / "a.png"), "is an image")):
+    for name, said in (
+        (str(tmp_path / "absent"), "There is no source"),
+        ("rtsp://camera", "There is no source"),
+        (str(folder / "a.png"), "is an image"),
+    ):
         with pytest.raises(EdgeError, match=said) as caught:
             find_source(name)
         assert "a camera" in str(caught.value)

@@ -16,14 +16,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from veca_edge.bundle import Artifact
+from veca_edge.base.errors import EdgeError
+from veca_edge.base.spec import ImageSize
+from veca_edge.bundle.store import Artifact
 from veca_edge.devices.connection import LocalConnection
-from veca_edge.devices.probe import engine_key, probe
-from veca_edge.errors import EdgeError
+from veca_edge.devices.jetson.probe import engine_key, probe
 from veca_edge.runtime import tensorrt as board_runtime
 from veca_edge.runtime import tensorrt_engine
 from veca_edge.runtime.tensorrt_engine import Cuda, Engine, EngineError, time_engine, time_layers
-from veca_edge.spec import ImageSize
 
 
 class FakeCuda:
@@ -132,7 +132,8 @@ class FakeContext:
                 data = self.cuda.buffers[self.addresses[name]]
                 arrays[name] = np.frombuffer(data, dtype, int(np.prod(shape))).reshape(shape)
             arrays["cls"][...] = arrays["image"].astype(np.float32).mean((1, 2)) + sum(
-                a.sum() for name, a in arrays.items() if name == "cores")
+                a.sum() for name, a in arrays.items() if name == "cores"
+            )
             if self.profiler:
                 self.profiler.report_layer_time("blocks.0.fc1", 0.5)
 
@@ -166,13 +167,18 @@ class FakeTensorrt:
             return None
         names = list(self.tensors)
         return SimpleNamespace(
-            create_execution_context=lambda: FakeContext(self, self.cuda), device_memory_size_v2=7 << 20,
-            num_optimization_profiles=self.profiles, num_io_tensors=len(names), get_tensor_name=names.__getitem__,
-            get_tensor_mode=lambda name: self.TensorIOMode.OUTPUT if name in ("cls", "dense")
-            else self.TensorIOMode.INPUT,
+            create_execution_context=lambda: FakeContext(self, self.cuda),
+            device_memory_size_v2=7 << 20,
+            num_optimization_profiles=self.profiles,
+            num_io_tensors=len(names),
+            get_tensor_name=names.__getitem__,
+            get_tensor_mode=lambda name: (
+                self.TensorIOMode.OUTPUT if name in ("cls", "dense") else self.TensorIOMode.INPUT
+            ),
             get_tensor_dtype=lambda name: SimpleNamespace(name=self.tensors[name][0]),
             get_tensor_shape=lambda name: self.tensors[name][1],
-            get_tensor_profile_shape=lambda name, i: [(1, 4, 6, 3)] * 3)
+            get_tensor_profile_shape=lambda name, i: [(1, 4, 6, 3)] * 3,
+        )
 
 
 @pytest.fixture
@@ -210,7 +216,7 @@ def test_nothing_is_allocated_per_frame(fakes):
     first = engine.run(image=frame)["cls"]
     before = list(fakes.cuda.calls)
     assert engine.run(image=frame)["cls"] is first
-    assert fakes.cuda.calls[len(before):] == ["cudaGraphLaunch", "cudaStreamSynchronize"]
+    assert fakes.cuda.calls[len(before) :] == ["cudaGraphLaunch", "cudaStreamSynchronize"]
 
 
 def test_constants_and_profiles(fakes):
@@ -252,7 +258,7 @@ def test_times(fakes):
 
 def test_the_command_times_as_trtexec_does(fakes, monkeypatch, tmp_path, capsys):
     """Its options, files and log are those that the profile reads."""
-    from veca_edge.profiles.trtexec import layer_arguments, read_layers, read_log, read_times, timing_arguments
+    from veca_edge.profiles.jetson.trtexec import layer_arguments, read_layers, read_log, read_times, timing_arguments
 
     monkeypatch.setitem(sys.modules, "tensorrt", fakes.trt)
     monkeypatch.setattr(tensorrt_engine, "find_cudart", lambda: fakes.cuda)
@@ -267,22 +273,36 @@ def test_the_command_times_as_trtexec_does(fakes, monkeypatch, tmp_path, capsys)
     assert log.load_ms is not None
     tensorrt_engine.main([f"--loadEngine={fakes.path}", *layer_arguments("10.3.0")])
     assert [(layer.name, layer.mean_ms) for layer in read_layers((tmp_path / "layers.json").read_text())] == [
-        ("blocks.0.fc1", 0.5)]
+        ("blocks.0.fc1", 0.5)
+    ]
     with pytest.raises(SystemExit, match="Unknown option: --nonsense"):
         tensorrt_engine.main(["--nonsense"])
 
 
 def make_artifact(details):
-    return Artifact("engines/x/model.engine", "engine", "jetson", 8, "int8", ImageSize(4, 6), 1, "image", ("cls",),
-                    "0" * 64, 4, details=details)
+    return Artifact(
+        "engines/x/model.engine",
+        "engine",
+        "jetson",
+        8,
+        "int8",
+        ImageSize(4, 6),
+        1,
+        "image",
+        ("cls",),
+        "0" * 64,
+        4,
+        details=details,
+    )
 
 
 @pytest.fixture
 def opened(fakes, local_board, monkeypatch, tmp_path):
     """`open_engine` on a stand-in of the board, with the doubles behind it."""
     board_runtime.this_board.cache_clear()
-    monkeypatch.setattr(board_runtime, "Engine", lambda path, **options: Engine(
-        path, cuda=Cuda(fakes.cuda), trt=fakes.trt, **options))
+    monkeypatch.setattr(
+        board_runtime, "Engine", lambda path, **options: Engine(path, cuda=Cuda(fakes.cuda), trt=fakes.trt, **options)
+    )
     path = tmp_path / "engines" / "x" / "model.engine"
     path.parent.mkdir(parents=True)
     path.write_bytes(b"plan")
@@ -361,17 +381,19 @@ def test_without_tensorrt(local_board, tmp_path):
 
 def test_a_board_needs_only_numpy():
     """The import that a board makes, with everything else that the package can use blocked."""
-    code = ("import sys\n"
-            "for name in ('torch', 'onnx', 'onnx_ir', 'onnxruntime', 'nncf', 'coremltools', 'PIL', 'typer', 'rich', "
-            "'psutil', 'jsonschema', 'safetensors', 'tensorrt'):\n    sys.modules[name] = None\n"
-            "import veca_edge.runtime.tensorrt, veca_edge.runtime\n")
+    code = (
+        "import sys\n"
+        "for name in ('torch', 'onnx', 'onnx_ir', 'onnxruntime', 'nncf', 'coremltools', 'PIL', 'typer', 'rich', "
+        "'psutil', 'jsonschema', 'safetensors', 'tensorrt'):\n    sys.modules[name] = None\n"
+        "import veca_edge.runtime.tensorrt, veca_edge.runtime\n"
+    )
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_the_engine_module_stands_alone_and_is_for_python_38():
     source = Path(tensorrt_engine.__file__).read_text()
     tree = ast.parse(source, feature_version=(3, 8))
-    imported = {alias.name.split(".")[0] for node in ast.walk(tree) if isinstance(node, ast.Import)
-                for alias in node.names} | {(node.module or "").split(".")[0] for node in ast.walk(tree)
-                                            if isinstance(node, ast.ImportFrom)}
+    imported = {
+        alias.name.split(".")[0] for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names
+    } | {(node.module or "").split(".")[0] for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     assert imported - set(sys.stdlib_module_names) == {"numpy", "tensorrt"}

@@ -22,7 +22,7 @@ ORIN_NANO = {
     "proc/device-tree/model": "NVIDIA Jetson Orin Nano Developer Kit\0",
     "proc/device-tree/compatible": "nvidia,p3768-0000+p3767-0005-super\0nvidia,p3767-0005\0nvidia,tegra234\0",
     "etc/nv_tegra_release": "# R36 (release), REVISION: 4.3, GCID: 38968081, BOARD: generic, EABI: aarch64, "
-                            "DATE: Wed Jan  8 01:49:37 UTC 2025\n",
+    "DATE: Wed Jan  8 01:49:37 UTC 2025\n",
     "etc/machine-id": "0123456789abcdef0123456789abcdef\n",
     "usr/local/cuda/version.json": '{"cuda": {"name": "CUDA SDK", "version": "12.6.11"}}',
     "sys/class/devfreq/17000000.gpu/min_freq": "306000000\n",
@@ -84,16 +84,23 @@ def standin(tmp_path: Path) -> StandIn:
     """An Orin Nano with JetPack 6.2 and trtexec, without Python's TensorRT."""
     root, home = tmp_path / "board", tmp_path / "board-home"
     home.mkdir()
-    board = StandIn(root, home, {
-        "VECA_EDGE_BOARD_ROOT": str(root),
-        "HOME": str(home),
-        "XDG_CACHE_HOME": str(home / ".cache"),
-        "PATH": f"{root}/bin:/usr/bin:/bin",
-    })
+    board = StandIn(
+        root,
+        home,
+        {
+            "VECA_EDGE_BOARD_ROOT": str(root),
+            "HOME": str(home),
+            "XDG_CACHE_HOME": str(home / ".cache"),
+            "PATH": f"{root}/bin:/usr/bin:/bin",
+        },
+    )
     for name, text in ORIN_NANO.items():
         board.write(name, text)
-    for name, script in (("usr/src/tensorrt/bin/trtexec", "trtexec"), ("bin/tegrastats", "tegrastats"),
-                         ("bin/nvpmodel", "nvpmodel")):
+    for name, script in (
+        ("usr/src/tensorrt/bin/trtexec", "trtexec"),
+        ("bin/tegrastats", "tegrastats"),
+        ("bin/nvpmodel", "nvpmodel"),
+    ):
         board.tool(name, f'exec "{sys.executable}" "{HERE}/{script}.py" "$@"')
     return board
 
@@ -171,13 +178,16 @@ def start_server(folder: Path, environment: dict[str, str]) -> Server:
     (folder / "sshd_config").write_text(
         f"Port {port}\nListenAddress 127.0.0.1\nHostKey {folder}/host_key\nPidFile none\nUsePAM no\n"
         f"AuthorizedKeysFile {folder}/authorized_keys\nStrictModes no\nPasswordAuthentication no\n"
-        f"KbdInteractiveAuthentication no\nPermitRootLogin prohibit-password\nPrintMotd no\nSetEnv {variables}\n")
-    (folder / "known_hosts").write_text(
-        f"[127.0.0.1]:{port} {(folder / 'host_key.pub').read_text()}")
-    common = (f"  IdentityFile {folder}/key\n  IdentitiesOnly yes\n  UserKnownHostsFile {folder}/known_hosts\n"
-              "  GlobalKnownHostsFile none\n  StrictHostKeyChecking ask\n  IdentityAgent none\n")
+        f"KbdInteractiveAuthentication no\nPermitRootLogin prohibit-password\nPrintMotd no\nSetEnv {variables}\n"
+    )
+    (folder / "known_hosts").write_text(f"[127.0.0.1]:{port} {(folder / 'host_key.pub').read_text()}")
+    common = (
+        f"  IdentityFile {folder}/key\n  IdentitiesOnly yes\n  UserKnownHostsFile {folder}/known_hosts\n"
+        "  GlobalKnownHostsFile none\n  StrictHostKeyChecking ask\n  IdentityAgent none\n"
+    )
     (folder / "client_config").write_text(
-        f"Host orin\n  HostName 127.0.0.1\n  Port {port}\n  User {getpass.getuser()}\nHost *\n{common}")
+        f"Host orin\n  HostName 127.0.0.1\n  Port {port}\n  User {getpass.getuser()}\nHost *\n{common}"
+    )
     (folder / "bin").mkdir(exist_ok=True)
     wrapper = folder / "bin" / "ssh"
     wrapper.write_text(f'#!/bin/sh\nexec "{ssh}" -F "{folder}/client_config" "$@"\n')
@@ -209,36 +219,63 @@ def write_model(directory: Path, name: str = "cores16_fp16_32x32", operator: str
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 
-    from veca_edge.bundle import Artifact
-    from veca_edge.files import bytes_of, sha256_of
-    from veca_edge.spec import ImageSize
+    from veca_edge.base.files import bytes_of, sha256_of
+    from veca_edge.base.spec import ImageSize
+    from veca_edge.bundle.store import Artifact
 
     weight = numpy_helper.from_array(np.eye(16, dtype=np.float16), "weight")
     graph = helper.make_graph(
-        [helper.make_node(operator, ["image", "weight"], ["cls"], name="blocks.0.fc1")], "veca",
+        [helper.make_node(operator, ["image", "weight"], ["cls"], name="blocks.0.fc1")],
+        "veca",
         [helper.make_tensor_value_info("image", TensorProto.FLOAT16, [1, 16])],
-        [helper.make_tensor_value_info("cls", TensorProto.FLOAT16, [1, 16])], [weight])
+        [helper.make_tensor_value_info("cls", TensorProto.FLOAT16, [1, 16])],
+        [weight],
+    )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
     path = directory / "models" / f"{name}.onnx"
     path.parent.mkdir(parents=True, exist_ok=True)
     onnx.save(model, path)
     count, precision, _ = name.removeprefix("cores").split("_")
-    facts = {"tensorrt": "10.3", "dialect": "float16, strongly typed", "opset": 20, "strongly_typed": True,
-             "build_flags": ["--stronglyTyped", "--noTF32"], **details}
-    return Artifact(path=f"models/{name}.onnx", format="onnx", target="jetson", core_count=int(count),
-                    precision=precision, image_size=ImageSize(32, 32), batch=1, input="image", outputs=("cls",),
-                    sha256=sha256_of(path), bytes=bytes_of(path), details=facts)
+    facts = {
+        "tensorrt": "10.3",
+        "dialect": "float16, strongly typed",
+        "opset": 20,
+        "strongly_typed": True,
+        "build_flags": ["--stronglyTyped", "--noTF32"],
+        **details,
+    }
+    return Artifact(
+        path=f"models/{name}.onnx",
+        format="onnx",
+        target="jetson",
+        core_count=int(count),
+        precision=precision,
+        image_size=ImageSize(32, 32),
+        batch=1,
+        input="image",
+        outputs=("cls",),
+        sha256=sha256_of(path),
+        bytes=bytes_of(path),
+        details=facts,
+    )
 
 
 def write_bundle(directory: Path, artifacts):
     """A bundle's manifest around artifacts that are there."""
-    from veca_edge.bundle import Bundle, CheckpointFacts, write_manifest
-    from veca_edge.config import FAMILIES
-    from veca_edge.spec import ExportSpec, ImageSize
+    from veca_edge.base.spec import ExportSpec, ImageSize
+    from veca_edge.bundle.store import Bundle, CheckpointFacts, write_manifest
+    from veca_edge.model.config import FAMILIES
 
-    counts, precisions = (tuple(dict.fromkeys(getattr(a, name) for a in artifacts))
-                          for name in ("core_count", "precision"))
-    return write_manifest(Bundle(
-        directory=directory, spec=ExportSpec("jetson", counts, precisions, (ImageSize(32, 32),), outputs=("cls",)),
-        checkpoint=CheckpointFacts("tiny", "0" * 64, FAMILIES["small"].config()), preprocessing={}, versions={},
-        artifacts=tuple(artifacts)))
+    counts, precisions = (
+        tuple(dict.fromkeys(getattr(a, name) for a in artifacts)) for name in ("core_count", "precision")
+    )
+    return write_manifest(
+        Bundle(
+            directory=directory,
+            spec=ExportSpec("jetson", counts, precisions, (ImageSize(32, 32),), outputs=("cls",)),
+            checkpoint=CheckpointFacts("tiny", "0" * 64, FAMILIES["small"].config()),
+            preprocessing={},
+            versions={},
+            artifacts=tuple(artifacts),
+        )
+    )

@@ -15,19 +15,42 @@ VERSION = tuple(int(part) for part in SETTINGS["tensorrt"].split("."))
 
 # Option: first version that has it, first that has it no more.
 OPTIONS = {
-    "--onnx": ((8, 5), None), "--saveEngine": ((8, 5), None), "--loadEngine": ((8, 5), None),
-    "--memPoolSize": ((8, 5), None), "--timingCacheFile": ((8, 5), None), "--profilingVerbosity": ((8, 5), None),
-    "--exportLayerInfo": ((8, 5), None), "--fp16": ((8, 5), (11, 0)), "--int8": ((8, 5), (11, 0)),
-    "--buildOnly": ((8, 5), (10, 0)), "--skipInference": ((8, 6), None), "--stronglyTyped": ((10, 0), None),
-    "--builderOptimizationLevel": ((8, 6), None), "--profile": ((10, 0), None), "--minShapes": ((8, 5), None),
-    "--optShapes": ((8, 5), None), "--maxShapes": ((8, 5), None), "--useCudaGraph": ((8, 5), None),
-    "--useSpinWait": ((8, 5), None), "--noDataTransfers": ((8, 5), None), "--warmUp": ((8, 5), None),
-    "--duration": ((8, 5), None), "--percentile": ((8, 5), None), "--exportTimes": ((8, 5), None),
-    "--dumpProfile": ((8, 5), None), "--exportProfile": ((8, 5), None), "--separateProfileRun": ((8, 5), None),
-    "--noCudaGraph": ((11, 0), None), "--iterations": ((8, 5), None), "--avgRuns": ((8, 5), None),
-    "--useProfile": ((10, 0), None), "--shapes": ((8, 5), None), "--noTF32": ((8, 5), None),
+    "--onnx": ((8, 5), None),
+    "--saveEngine": ((8, 5), None),
+    "--loadEngine": ((8, 5), None),
+    "--memPoolSize": ((8, 5), None),
+    "--timingCacheFile": ((8, 5), None),
+    "--profilingVerbosity": ((8, 5), None),
+    "--exportLayerInfo": ((8, 5), None),
+    "--fp16": ((8, 5), (11, 0)),
+    "--int8": ((8, 5), (11, 0)),
+    "--buildOnly": ((8, 5), (10, 0)),
+    "--skipInference": ((8, 6), None),
+    "--stronglyTyped": ((10, 0), None),
+    "--builderOptimizationLevel": ((8, 6), None),
+    "--profile": ((10, 0), None),
+    "--minShapes": ((8, 5), None),
+    "--optShapes": ((8, 5), None),
+    "--maxShapes": ((8, 5), None),
+    "--useCudaGraph": ((8, 5), None),
+    "--useSpinWait": ((8, 5), None),
+    "--noDataTransfers": ((8, 5), None),
+    "--warmUp": ((8, 5), None),
+    "--duration": ((8, 5), None),
+    "--percentile": ((8, 5), None),
+    "--exportTimes": ((8, 5), None),
+    "--dumpProfile": ((8, 5), None),
+    "--exportProfile": ((8, 5), None),
+    "--separateProfileRun": ((8, 5), None),
+    "--noCudaGraph": ((11, 0), None),
+    "--iterations": ((8, 5), None),
+    "--avgRuns": ((8, 5), None),
+    "--useProfile": ((10, 0), None),
+    "--shapes": ((8, 5), None),
+    "--noTF32": ((8, 5), None),
     "--precisionConstraints": ((8, 5), (11, 0)),
-    "--layerPrecisions": ((8, 5), (11, 0)), "--layerOutputTypes": ((8, 5), (11, 0)),
+    "--layerPrecisions": ((8, 5), (11, 0)),
+    "--layerOutputTypes": ((8, 5), (11, 0)),
 }
 
 
@@ -95,11 +118,13 @@ def build(options, profiles):
     config = builder.create_builder_config()
     for shapes in profiles:
         profile = builder.create_optimization_profile()
-        for smallest, likely, largest in zip(*(shapes[f"--{kind}Shapes"] for kind in ("min", "opt", "max")),
-                                             strict=True):
+        for smallest, likely, largest in zip(
+            *(shapes[f"--{kind}Shapes"] for kind in ("min", "opt", "max")), strict=True
+        ):
             name = likely.split(":")[0]
-            profile.set_shape(name, *(tuple(map(int, text.split(":")[1].split("x")))
-                                      for text in (smallest, likely, largest)))
+            profile.set_shape(
+                name, *(tuple(map(int, text.split(":")[1].split("x"))) for text in (smallest, likely, largest))
+            )
         config.add_optimization_profile(profile)
     if profiles:
         say("I", f"{len(profiles)} optimization profiles")
@@ -125,16 +150,28 @@ def infer(options):
         fail()
     say("I", "[TRT] Loaded engine size: 36 MiB")
     say("I", "Engine deserialized in 0.0345 sec.")
-    say("I", "[TRT] [MemUsageChange] TensorRT-managed allocation in IExecutionContext creation: "
-             "CPU +0, GPU +7, now: CPU 0, GPU 42 (MiB)")
+    say(
+        "I",
+        "[TRT] [MemUsageChange] TensorRT-managed allocation in IExecutionContext creation: "
+        "CPU +0, GPU +7, now: CPU 0, GPU 42 (MiB)",
+    )
     if VERSION >= (10, 0):
         say("I", "Created execution context with device memory size: 6.67 MiB")
     if "--exportProfile" in options:
-        layers = json.loads((ROOT / "layers.json").read_text()) if (ROOT / "layers.json").exists() else [
-            ["blocks.0.qkv + blocks.0.softmax", 0.4], ["blocks.0.fc1", 0.3], ["Reformatting CopyNode for cls", 0.1]]
+        layers = (
+            json.loads((ROOT / "layers.json").read_text())
+            if (ROOT / "layers.json").exists()
+            else [
+                ["blocks.0.qkv + blocks.0.softmax", 0.4],
+                ["blocks.0.fc1", 0.3],
+                ["Reformatting CopyNode for cls", 0.1],
+            ]
+        )
         total = sum(ms for _, ms in layers)
-        profile = [{"count": 50}] + [{"name": name, "timeMs": 50 * ms, "averageMs": ms, "medianMs": ms,
-                                      "percentage": 100 * ms / total} for name, ms in layers]
+        profile = [{"count": 50}] + [
+            {"name": name, "timeMs": 50 * ms, "averageMs": ms, "medianMs": ms, "percentage": 100 * ms / total}
+            for name, ms in layers
+        ]
         Path(options["--exportProfile"]).write_text(json.dumps(profile))
         banner("PASSED")
         return
@@ -154,18 +191,38 @@ def infer(options):
     at, times = warm_up, []
     for _ in range(count):
         ms = latency * random.uniform(0.985, 1.015)
-        times.append({"startEnqMs": at, "endEnqMs": at + 0.02, "startH2dMs": at, "endH2dMs": at, "startComputeMs": at,
-                      "endComputeMs": at + ms, "startD2hMs": at + ms, "endD2hMs": at + ms, "h2dMs": 0.0,
-                      "computeMs": ms, "d2hMs": 0.0, "latencyMs": ms})
+        times.append(
+            {
+                "startEnqMs": at,
+                "endEnqMs": at + 0.02,
+                "startH2dMs": at,
+                "endH2dMs": at,
+                "startComputeMs": at,
+                "endComputeMs": at + ms,
+                "startD2hMs": at + ms,
+                "endD2hMs": at + ms,
+                "h2dMs": 0.0,
+                "computeMs": ms,
+                "d2hMs": 0.0,
+                "latencyMs": ms,
+            }
+        )
         at += window_ms / count
     Path(options["--exportTimes"]).write_text(json.dumps(times) if SETTINGS["fault"] != "times" else "[")
     say("I", "=== Performance summary ===")
     say("I", f"Throughput: {1000 * count / window_ms:.3f} qps")
-    recorded = ("min = 9.5257 ms, max = 10.0364 ms, mean = 9.82231 ms, median = 9.82507 ms, "
-                "percentile(90%) = 9.88892 ms, percentile(95%) = 9.9043 ms, percentile(99%) = 9.96838 ms")
+    recorded = (
+        "min = 9.5257 ms, max = 10.0364 ms, mean = 9.82231 ms, median = 9.82507 ms, "
+        "percentile(90%) = 9.88892 ms, percentile(95%) = 9.9043 ms, percentile(99%) = 9.96838 ms"
+    )
     nothing = "min = 0 ms, max = 0 ms, mean = 0 ms, median = 0 ms"
-    for name, text in (("Latency", recorded), ("Enqueue Time", nothing), ("H2D Latency", nothing),
-                       ("GPU Compute Time", recorded), ("D2H Latency", nothing)):
+    for name, text in (
+        ("Latency", recorded),
+        ("Enqueue Time", nothing),
+        ("H2D Latency", nothing),
+        ("GPU Compute Time", recorded),
+        ("D2H Latency", nothing),
+    ):
         say("I", f"{name}: {text}")
 
 

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..inference import InferenceWeights
-from ..inference_model import InferenceModel
-from ..progress import Progress, silent
-from ..spec import GraphSpec, ImageSize
+from ..base.progress import Progress, silent
+from ..base.spec import GraphSpec, ImageSize
+from ..model.folding import InferenceWeights
+from ..model.torch_graph import InferenceModel
 
 BATCH = 8
 
@@ -28,18 +28,24 @@ class Sample:
         self._filled = 0
 
     def add(self, rows: Tensor) -> None:
-        self._rows[self._filled:self._filled + len(rows)] = rows
+        self._rows[self._filled : self._filled + len(rows)] = rows
         self._filled += len(rows)
 
     def shuffled(self, generator: torch.Generator) -> Tensor:
         """The rows so that the first ones are a sample of all calls."""
-        rows = self._rows[:self._filled]
+        rows = self._rows[: self._filled]
         rows.copy_(rows[torch.randperm(self._filled, generator=generator)])
         return rows
 
 
-def collect_activations(weights: InferenceWeights, frames: Sequence[np.ndarray], core_counts: Sequence[int],
-                        rows: int, seed: int = 0, progress: Progress = silent) -> Activations:
+def collect_activations(
+    weights: InferenceWeights,
+    frames: Sequence[np.ndarray],
+    core_counts: Sequence[int],
+    rows: int,
+    seed: int = 0,
+    progress: Progress = silent,
+) -> Activations:
     """Runs the float32 model at every core count and keeps about `rows` token rows per layer and count.
 
     The core tokens' rows are kept in full share with those of the patches: each call contributes a random
@@ -49,11 +55,13 @@ def collect_activations(weights: InferenceWeights, frames: Sequence[np.ndarray],
         frames: uint8 `[n, H, W, 3]`, one array for each image size; all sizes weigh the same.
     """
     generator = torch.Generator().manual_seed(seed)
-    batches = [[of_one_size[i:i + BATCH] for i in range(0, len(of_one_size), BATCH)] for of_one_size in frames]
+    batches = [[of_one_size[i : i + BATCH] for i in range(0, len(of_one_size), BATCH)] for of_one_size in frames]
     calls = sum(map(len, batches))
     per_call = -(-rows // calls)
-    found = {name: {c: Sample(calls * per_call, layer.weight.shape[1]) for c in core_counts}
-             for name, layer in weights.linears.items()}
+    found = {
+        name: {c: Sample(calls * per_call, layer.weight.shape[1]) for c in core_counts}
+        for name, layer in weights.linears.items()
+    }
     done, total = 0, len(core_counts) * calls
     for count, of_one_size in product(core_counts, batches):
         model = InferenceModel(weights, GraphSpec(count, ImageSize(*of_one_size[0].shape[1:3]))).eval()
@@ -63,6 +71,7 @@ def collect_activations(weights: InferenceWeights, frames: Sequence[np.ndarray],
                 seen = inputs[0].reshape(-1, inputs[0].shape[-1])
                 chosen = torch.randint(len(seen), (min(per_call, len(seen)),), generator=generator)
                 found[name][count].add(seen[chosen])
+
             return hook
 
         for i, block in enumerate(model.blocks):
@@ -76,5 +85,6 @@ def collect_activations(weights: InferenceWeights, frames: Sequence[np.ndarray],
                 model(torch.from_numpy(batch))
                 done += 1
                 progress("collecting activations", done, total)
-    return {name: {count: sample.shuffled(generator) for count, sample in counts.items()}
-            for name, counts in found.items()}
+    return {
+        name: {count: sample.shuffled(generator) for count, sample in counts.items()} for name, counts in found.items()
+    }

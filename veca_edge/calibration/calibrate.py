@@ -8,19 +8,26 @@ from dataclasses import asdict
 import numpy as np
 import torch
 
-from ..inference import InferenceWeights, smoothed
-from ..progress import Progress, silent
-from ..versions import tool_versions
+from ..base.progress import Progress, silent
+from ..base.versions import tool_versions
+from ..images.preprocessing import ImageSet
+from ..model.folding import InferenceWeights, smoothed
 from .activations import collect_activations
-from .images import ImageSet
-from .nncf_ptq import NncfOptions, solve_layer_with_nncf
+from .nncf import NncfOptions, solve_layer_with_nncf
 from .recipe import CalibrationFacts, LinearRecipe, QuantizationRecipe, nearest_codes
 from .search import SearchOptions, Solution, solve_layer
 
 
-def calibrate(weights: InferenceWeights, images: Sequence[ImageSet], core_counts: Sequence[int], *,
-              options: SearchOptions | NncfOptions | None = None, seed: int = 0, checkpoint_digest: str = "",
-              progress: Progress = silent) -> QuantizationRecipe:
+def calibrate(
+    weights: InferenceWeights,
+    images: Sequence[ImageSet],
+    core_counts: Sequence[int],
+    *,
+    options: SearchOptions | NncfOptions | None = None,
+    seed: int = 0,
+    checkpoint_digest: str = "",
+    progress: Progress = silent,
+) -> QuantizationRecipe:
     """Finds the INT8 of every linear layer on calibration images.
 
     Args:
@@ -45,11 +52,20 @@ def calibrate(weights: InferenceWeights, images: Sequence[ImageSet], core_counts
                 solutions[name] = solve_layer(weight, seen, options)
             progress("quantizing layers", i + 1, len(weights.linears))
     facts = CalibrationFacts(
-        checkpoint_digest=checkpoint_digest, image_digests=images[0].digests,
+        checkpoint_digest=checkpoint_digest,
+        image_digests=images[0].digests,
         image_sizes=tuple("x".join(map(str, s.frames.shape[1:3])) for s in images),
-        image_count=len(images[0].frames), seed=seed, tools=tool_versions())
-    return QuantizationRecipe(recipes_from_solutions(weights, solutions), tuple(core_counts),
-                              "nncf" if isinstance(options, NncfOptions) else "search", asdict(options), facts)
+        image_count=len(images[0].frames),
+        seed=seed,
+        tools=tool_versions(),
+    )
+    return QuantizationRecipe(
+        recipes_from_solutions(weights, solutions),
+        tuple(core_counts),
+        "nncf" if isinstance(options, NncfOptions) else "search",
+        asdict(options),
+        facts,
+    )
 
 
 def recipes_from_solutions(weights: InferenceWeights, solutions: Mapping[str, Solution]) -> dict[str, LinearRecipe]:
@@ -67,7 +83,8 @@ def recipes_from_solutions(weights: InferenceWeights, solutions: Mapping[str, So
             weight_scale=scale,
             activation_scale={count: float(np.float32(s)) for count, s in solution.activation_scale.items()},
             rounding=rounding.astype(np.int8) if rounding.any() else None,
-            bias_correction=None if correction is None else (correction.numpy() / divisor).astype(np.float32))
+            bias_correction=None if correction is None else (correction.numpy() / divisor).astype(np.float32),
+        )
     return recipes
 
 
@@ -76,7 +93,7 @@ def row_divisors(weights: InferenceWeights, factors: Mapping[str, np.ndarray], n
     divisor = np.ones(len(weights.linears[name].bias))
     block, _, kind = name.rpartition(".")
     if kind == "qkv":
-        divisor[2 * weights.config.hidden:] = factors[f"{block}.out"]
+        divisor[2 * weights.config.hidden :] = factors[f"{block}.out"]
     elif kind == "fc1":
-        divisor[weights.config.mlp_hidden:] = factors[f"{block}.fc2"]
+        divisor[weights.config.mlp_hidden :] = factors[f"{block}.fc2"]
     return divisor

@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import EdgeError, unknown_name
-from ..inference import InferenceWeights, Linear, LinearQuantization, smoothed
+from ..base.errors import EdgeError, unknown_name
+from ..model.folding import InferenceWeights, Linear, LinearQuantization, smoothed
 
 FORMAT = "veca-edge quantization recipe"
 VERSION = 1
@@ -99,8 +99,15 @@ class QuantizationRecipe:
             if linear.rounding is not None and keep_rounding:
                 tensors[f"{name}/rounding"] = _packed(linear.rounding)
             scales[name] = {str(count): scale for count, scale in linear.activation_scale.items()}
-        described = {"format": FORMAT, "version": VERSION, "core_counts": list(self.core_counts), "method": self.method,
-                     "options": dict(self.options), "facts": asdict(self.facts), "activation_scale": scales}
+        described = {
+            "format": FORMAT,
+            "version": VERSION,
+            "core_counts": list(self.core_counts),
+            "method": self.method,
+            "options": dict(self.options),
+            "facts": asdict(self.facts),
+            "activation_scale": scales,
+        }
         path = Path(path)
         aside = path.with_name(f".{path.name}.{os.getpid()}")
         try:
@@ -129,13 +136,20 @@ class QuantizationRecipe:
             raise EdgeError(f"{path} is no quantization recipe.")
         version = described.get("version")
         if version != VERSION:
-            raise EdgeError(f"The recipe {path} has version {version}; this veca-edge reads version {VERSION}.",
-                            "Calibrate again, or use the version that wrote it.")
+            raise EdgeError(
+                f"The recipe {path} has version {version}; this veca-edge reads version {VERSION}.",
+                "Calibrate again, or use the version that wrote it.",
+            )
         try:
             linears = {name: _linear(tensors, name, scales) for name, scales in described["activation_scale"].items()}
             facts = {key: tuple(v) if isinstance(v, list) else v for key, v in described["facts"].items()}
-            return cls(linears, tuple(described["core_counts"]), described["method"], described["options"],
-                       CalibrationFacts(**facts))
+            return cls(
+                linears,
+                tuple(described["core_counts"]),
+                described["method"],
+                described["options"],
+                CalibrationFacts(**facts),
+            )
         except (KeyError, TypeError, ValueError, zlib.error) as error:
             raise EdgeError(f"The recipe {path} is damaged: {error!r}") from error
 
@@ -160,21 +174,31 @@ def quantized_variants(
     counts = recipe.core_counts if core_counts is None else tuple(core_counts)
     for count in counts:
         if count not in recipe.core_counts:
-            raise EdgeError(f"The quantization recipe has no activation scales for {count} cores.",
-                            f"It was calibrated for: {', '.join(map(str, recipe.core_counts))}.")
+            raise EdgeError(
+                f"The quantization recipe has no activation scales for {count} cores.",
+                f"It was calibrated for: {', '.join(map(str, recipe.core_counts))}.",
+            )
     _check_fits(weights, recipe)
     for name in keep_float:
         if name not in weights.linears:
             raise unknown_name("layer", name, weights.linears)
     folded = smoothed(weights, {name: linear.smoothing for name, linear in recipe.linears.items()})
-    linears = {name: _quantized(folded.linears[name], linear)
-               for name, linear in recipe.linears.items() if name not in keep_float}
-    return {count: folded.with_linears({name: _at(linear, recipe.linears[name].activation_scale[count])
-                                        for name, linear in linears.items()}) for count in counts}
+    linears = {
+        name: _quantized(folded.linears[name], linear)
+        for name, linear in recipe.linears.items()
+        if name not in keep_float
+    }
+    return {
+        count: folded.with_linears(
+            {name: _at(linear, recipe.linears[name].activation_scale[count]) for name, linear in linears.items()}
+        )
+        for count in counts
+    }
 
 
-def quantized(weights: InferenceWeights, recipe: QuantizationRecipe, core_count: int,
-              keep_float: Collection[str] = ()) -> InferenceWeights:
+def quantized(
+    weights: InferenceWeights, recipe: QuantizationRecipe, core_count: int, keep_float: Collection[str] = ()
+) -> InferenceWeights:
     """The weights of one core count; for several, `quantized_variants` lets them share their arrays."""
     return quantized_variants(weights, recipe, (core_count,), keep_float)[core_count]
 
@@ -202,8 +226,10 @@ def _check_fits(weights: InferenceWeights, recipe: QuantizationRecipe) -> None:
     for name, linear in recipe.linears.items():
         shape = (len(linear.weight_scale), len(linear.smoothing))
         if name not in known or known[name].weight.shape != shape:
-            raise EdgeError(f"The quantization recipe was made for another model: its layer '{name}' is {list(shape)}.",
-                            "Calibrate this checkpoint.")
+            raise EdgeError(
+                f"The quantization recipe was made for another model: its layer '{name}' is {list(shape)}.",
+                "Calibrate this checkpoint.",
+            )
 
 
 def _packed(rounding: np.ndarray) -> np.ndarray:
@@ -219,5 +245,10 @@ def _linear(tensors: Mapping[str, np.ndarray], name: str, scales: Mapping[str, f
     if packed is not None:
         rounding = np.frombuffer(zlib.decompress(packed.tobytes()), np.int8)
         rounding = rounding.reshape(len(weight_scale), len(smoothing))
-    return LinearRecipe(smoothing, weight_scale, {int(count): float(scale) for count, scale in scales.items()},
-                        rounding, tensors.get(f"{name}/bias_correction"))
+    return LinearRecipe(
+        smoothing,
+        weight_scale,
+        {int(count): float(scale) for count, scale in scales.items()},
+        rounding,
+        tensors.get(f"{name}/bias_correction"),
+    )

@@ -83,7 +83,7 @@ def solve_layer(weight: Tensor, inputs: Mapping[int, Tensor], options: SearchOpt
     for strength in options.strengths or (None,):
         factors = torch.ones_like(largest)
         if strength is not None:
-            factors = largest ** strength / heaviest ** (1 - strength)
+            factors = largest**strength / heaviest ** (1 - strength)
             factors = factors / factors.log().mean().exp()
         scales, error = activation_scales(weight * factors, {c: x / factors for c, x in inputs.items()}, options)
         error += rounding_error(weight * factors, pooled / factors)
@@ -100,8 +100,15 @@ def solve_layer(weight: Tensor, inputs: Mapping[int, Tensor], options: SearchOpt
     correction = smooth @ wanted.mean(0) - approximate @ seen.mean(0) if options.bias_correction else None
     exact = wanted @ smooth.T
     left = exact - seen @ approximate.T - (correction if correction is not None else 0.0)
-    return Solution(factors, codes, weight_scale, scales, correction, strength,
-                    float(left.square().mean() / exact.var(0).mean().clamp_min(SMALLEST)))
+    return Solution(
+        factors,
+        codes,
+        weight_scale,
+        scales,
+        correction,
+        strength,
+        float(left.square().mean() / exact.var(0).mean().clamp_min(SMALLEST)),
+    )
 
 
 def quantized(x: Tensor, scale: float) -> Tensor:
@@ -114,15 +121,16 @@ def nearest(weight: Tensor, scale: Tensor) -> Tensor:
     return torch.clamp(torch.round(weight / scale[:, None]), -CODE_MAX, CODE_MAX)
 
 
-def activation_scales(weight: Tensor, inputs: Mapping[int, Tensor],
-                      options: SearchOptions) -> tuple[dict[int, float], float]:
+def activation_scales(
+    weight: Tensor, inputs: Mapping[int, Tensor], options: SearchOptions
+) -> tuple[dict[int, float], float]:
     """Per core count the scale that disturbs the output least, and the summed error (mean over rows)."""
     # The error of the output is e @ (W.T @ W) @ e; the cheaper of the two products is taken.
     gram = weight.T @ weight if weight.shape[0] > weight.shape[1] else None
     scales, total = {}, 0.0
     for count, x in inputs.items():
         largest = float(x.abs().max().clamp_min(SMALLEST)) / CODE_MAX
-        best, judged = None, x[:options.search_rows]
+        best, judged = None, x[: options.search_rows]
         for clip in options.clips:
             off = quantized(judged, largest * clip) - judged
             error = float(((off @ gram) * off).sum() if gram is not None else (off @ weight.T).square().sum())
@@ -174,6 +182,6 @@ def gptq(weight: Tensor, hessian: Tensor, scale: Tensor, damping: float = 1e-3, 
         for i in range(stop - start):
             codes[:, start + i] = torch.clamp(torch.round(part[:, i] / scale), -CODE_MAX, CODE_MAX)
             errors[:, i] = (part[:, i] - codes[:, start + i] * scale) / inner[i, i]
-            part[:, i:] -= errors[:, i:i + 1] * inner[i, i:]
+            part[:, i:] -= errors[:, i : i + 1] * inner[i, i:]
         weight[:, stop:] -= errors @ factor[start:stop, stop:]
     return codes[:, torch.argsort(order)]

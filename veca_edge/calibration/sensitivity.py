@@ -11,12 +11,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..config import ModelConfig
-from ..fidelity import Agreement, Comparison
-from ..inference import InferenceWeights
-from ..inference_model import InferenceModel
-from ..progress import Progress, silent
-from ..spec import GraphSpec, ImageSize
+from ..base.progress import Progress, silent
+from ..base.spec import GraphSpec, ImageSize
+from ..model.config import ModelConfig
+from ..model.folding import InferenceWeights
+from ..model.torch_graph import InferenceModel
+from ..proof.fidelity import Agreement, Comparison
 from .recipe import QuantizationRecipe, quantized_variants
 
 BATCH = 8
@@ -88,8 +88,14 @@ class FloatLayerSearch:
         ranked: all quantized layers, those that INT8 harms most for their cost first.
     """
 
-    def __init__(self, weights: InferenceWeights, recipe: QuantizationRecipe, frames: np.ndarray,
-                 core_counts: Sequence[int], progress: Progress = silent):
+    def __init__(
+        self,
+        weights: InferenceWeights,
+        recipe: QuantizationRecipe,
+        frames: np.ndarray,
+        core_counts: Sequence[int],
+        progress: Progress = silent,
+    ):
         self.ranked = most_harmful_first(measure_sensitivity(weights, recipe, frames, core_counts, progress=progress))
         self._weights, self._recipe, self._frames = weights, recipe, frames
         self._expected = {count: outputs_of(weights, frames, count) for count in core_counts}
@@ -97,8 +103,10 @@ class FloatLayerSearch:
     def lowest_cosine(self, kept: int) -> float:
         """The lowest mean cosine (`cls` or `dense`) over the core counts with the first `kept` layers left float."""
         mixed = quantized_variants(self._weights, self._recipe, tuple(self._expected), self.ranked[:kept])
-        return min(agreement_of(mixed[count], self._frames, count, expected).lowest_mean
-                   for count, expected in self._expected.items())
+        return min(
+            agreement_of(mixed[count], self._frames, count, expected).lowest_mean
+            for count, expected in self._expected.items()
+        )
 
     def fewest(self, min_cosine: float, at_least: int = 0) -> int:
         """The fewest layers that reach `min_cosine`, and no fewer than `at_least`; all where nothing less is enough."""
@@ -125,12 +133,17 @@ def outputs_of(weights: InferenceWeights, frames: np.ndarray, core_count: int) -
     model = InferenceModel(weights, GraphSpec(core_count, size, outputs=names)).eval()
     with torch.inference_mode():
         for start in range(0, len(frames), BATCH):
-            parts.append(model(torch.from_numpy(frames[start:start + BATCH])))
+            parts.append(model(torch.from_numpy(frames[start : start + BATCH])))
     return {name: torch.cat([part[i] for part in parts]).numpy() for i, name in enumerate(names)}
 
 
-def agreement_of(weights: InferenceWeights, frames: np.ndarray, core_count: int,
-                 expected: Mapping[str, np.ndarray], labels: np.ndarray | None = None) -> Agreement:
+def agreement_of(
+    weights: InferenceWeights,
+    frames: np.ndarray,
+    core_count: int,
+    expected: Mapping[str, np.ndarray],
+    labels: np.ndarray | None = None,
+) -> Agreement:
     comparison = Comparison()
     comparison.add(outputs_of(weights, frames, core_count), expected)
     return comparison.agreement(labels)
@@ -140,5 +153,7 @@ def described(kept: Collection[str], recipe: QuantizationRecipe, config: ModelCo
     """One sentence for tables and manifests."""
     shares = shares_of(config, recipe)
     share = sum(shares[name] for name in kept)
-    return (f"{len(kept)} of {len(recipe.linears)} layers stay float to reach the gate "
-            f"({share:.0%} of the weights): {', '.join(kept)}")
+    return (
+        f"{len(kept)} of {len(recipe.linears)} layers stay float to reach the gate "
+        f"({share:.0%} of the weights): {', '.join(kept)}"
+    )

@@ -28,23 +28,33 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ..errors import EdgeError, MissingDependency
-from ..progress import Progress
+from ..base.errors import EdgeError, MissingDependency
+from ..base.progress import Progress
 
 INTERRUPTED = 130
 CLOSED_PIPE = 141
 BUG = 3
 # What brings a package that may be missing.
-EXTRAS = {"torch": "export", "safetensors": "export", "onnx": "export", "onnx_ir": "export", "nncf": "export",
-          "tensorrt_rtx": "jetson", "coremltools": "apple", "matplotlib": "report", "jinja2": "report",
-          "cv2": "camera"}
+EXTRAS = {
+    "torch": "export",
+    "safetensors": "export",
+    "onnx": "export",
+    "onnx_ir": "export",
+    "nncf": "export",
+    "tensorrt_rtx": "jetson",
+    "coremltools": "apple",
+    "matplotlib": "report",
+    "jinja2": "report",
+    "cv2": "camera",
+}
 ISSUES = "the project's issue tracker"
 
 
 def printable(text: object) -> str:
     """The text with everything but visible characters, blanks and line ends escaped: file names may hold anything."""
-    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape", "surrogatepass").decode()
-                   for c in str(text))
+    return "".join(
+        c if c.isprintable() or c == "\n" else c.encode("unicode_escape", "surrogatepass").decode() for c in str(text)
+    )
 
 
 def json_value(value: Any) -> Any:
@@ -117,8 +127,11 @@ class Terminal:
 
     def mark(self, ok: bool | None) -> Text:
         """A coloured mark: done, failed, or neither."""
-        text, colour = {True: ("✓" if self._unicode else "+", "green"), False: ("✗" if self._unicode else "x", "red"),
-                        None: ("-", "yellow")}[ok]
+        text, colour = {
+            True: ("✓" if self._unicode else "+", "green"),
+            False: ("✗" if self._unicode else "x", "red"),
+            None: ("-", "yellow"),
+        }[ok]
         return Text(text, style=colour)
 
     def bar(self, share: float, width: int = 20) -> str:
@@ -173,8 +186,13 @@ class Terminal:
         from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
         from rich.progress import Progress as Bars
 
-        columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(),
-                   TimeElapsedColumn())
+        columns = (
+            SpinnerColumn(),
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+        )
         with Bars(*columns, console=self.err, transient=True) as bars:
             tasks: dict[str, Any] = {}
 
@@ -258,8 +276,10 @@ def _aligned(columns: Sequence[Column], rows: Sequence[Sequence[Text]]) -> Itera
     lines = [[column.name for column in columns], *([cell.plain for cell in row] for row in rows)]
     widths = [max(map(cell_len, cells)) for cells in zip(*lines, strict=True)]
     for line in lines:
-        padded = (" " * (width - cell_len(cell)) + cell if column.number else cell + " " * (width - cell_len(cell))
-                  for column, cell, width in zip(columns, line, widths, strict=True))
+        padded = (
+            " " * (width - cell_len(cell)) + cell if column.number else cell + " " * (width - cell_len(cell))
+            for column, cell, width in zip(columns, line, widths, strict=True)
+        )
         yield "  ".join(padded).rstrip()
 
 
@@ -312,8 +332,11 @@ def _unexpected(error: Exception) -> tuple[int, str, str]:
         missing = MissingDependency(error.name or "", extra, "This command")
         return 2, missing.message, missing.hint or ""
     text = str(error).strip().splitlines()
-    return (BUG, f"This is a bug of veca-edge: {type(error).__name__}{f': {text[0]}' if text else ''}",
-            f"Please report it to {ISSUES}, with the output of 'veca-edge doctor' and of this command with --debug.")
+    return (
+        BUG,
+        f"This is a bug of veca-edge: {type(error).__name__}{f': {text[0]}' if text else ''}",
+        f"Please report it to {ISSUES}, with the output of 'veca-edge doctor' and of this command with --debug.",
+    )
 
 
 def _show_traceback(terminal: Terminal) -> None:

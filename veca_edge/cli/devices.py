@@ -9,25 +9,53 @@ from .console import Column, command
 def devices(json: options.Json = False, debug: options.Debug = False) -> None:
     """List the known Jetson modules and JetPacks."""
     with command(json, debug) as terminal:
-        from ..devices.table import DEFAULT_JETPACK, JETPACKS, MODULES
+        from ..devices.jetson.modules import DEFAULT_JETPACK, JETPACKS, MODULES
 
         terminal.table(
-            [Column("module", False), Column("SM", False), Column("GB"), Column("GB/s"), Column("INT8 TOPS"),
-             Column("JetPack", False)],
-            [[m.name, m.compute_capability, m.ram_gb, with_super(m.bandwidth_gbs, m.super_bandwidth_gbs),
-              with_super(m.int8_tops(), m.int8_tops(super_mode=True)), ", ".join(m.jetpacks)]
-             for m in MODULES.values()],
-            "Modules (in Super mode); TOPS are dense peaks derived from SMs and clock")
+            [
+                Column("module", False),
+                Column("SM", False),
+                Column("GB"),
+                Column("GB/s"),
+                Column("INT8 TOPS"),
+                Column("JetPack", False),
+            ],
+            [
+                [
+                    m.name,
+                    m.compute_capability,
+                    m.ram_gb,
+                    with_super(m.bandwidth_gbs, m.super_bandwidth_gbs),
+                    with_super(m.int8_tops(), m.int8_tops(super_mode=True)),
+                    ", ".join(m.jetpacks),
+                ]
+                for m in MODULES.values()
+            ],
+            "Modules (in Super mode); TOPS are dense peaks derived from SMs and clock",
+        )
         terminal.table(
             [Column("JetPack", False), Column("L4T", False), Column("TensorRT", False), Column("CUDA", False)],
-            [[j.version, j.l4t, j.tensorrt, j.cuda] for j in JETPACKS.values()])
+            [[j.version, j.l4t, j.tensorrt, j.cuda] for j in JETPACKS.values()],
+        )
         terminal.next(f"veca-edge export --cores 16 --target jetson --jetpack {DEFAULT_JETPACK}")
-        terminal.result({
-            "modules": [{"name": m.name, "family": m.family, "compute_capability": m.compute_capability,
-                         "ram_gb": m.ram_gb, "bandwidth_gbs": m.bandwidth_gbs, "int8_tops": m.int8_tops(),
-                         "super_int8_tops": m.int8_tops(super_mode=True), "jetpacks": m.jetpacks}
-                        for m in MODULES.values()],
-            "jetpacks": list(JETPACKS.values())})
+        terminal.result(
+            {
+                "modules": [
+                    {
+                        "name": m.name,
+                        "family": m.family,
+                        "compute_capability": m.compute_capability,
+                        "ram_gb": m.ram_gb,
+                        "bandwidth_gbs": m.bandwidth_gbs,
+                        "int8_tops": m.int8_tops(),
+                        "super_int8_tops": m.int8_tops(super_mode=True),
+                        "jetpacks": m.jetpacks,
+                    }
+                    for m in MODULES.values()
+                ],
+                "jetpacks": list(JETPACKS.values()),
+            }
+        )
 
 
 def with_super(normal: float | None, boosted: float | None) -> str:

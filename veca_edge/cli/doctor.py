@@ -7,14 +7,15 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from ..targets import TARGETS, target_named
+from ..targets.table import TARGETS, target_named
 from . import options
 from .console import command, printable
 
 
 def doctor(
-    target: Annotated[str | None, typer.Option(
-        help="Only what this target needs; exit code 2 when something is missing.")] = None,
+    target: Annotated[
+        str | None, typer.Option(help="Only what this target needs; exit code 2 when something is missing.")
+    ] = None,
     json: options.Json = False,
     debug: options.Debug = False,
 ) -> None:
@@ -25,7 +26,7 @@ def doctor(
     with command(json, debug) as terminal:
         if target is not None:
             target_named(target)
-        from ..doctor import GROUPS, examine, lacking
+        from ..actions.doctor import GROUPS, examine, lacking
 
         checks = examine()
         shown = [c for c in checks if target is None or c.target in ("all", target, "machine")]
@@ -43,8 +44,10 @@ def doctor(
         missing = {name: [c.name for c in lacking(checks, name)] for name in TARGETS}
         for name, names in missing.items():
             if target in (None, name):
-                terminal.say(f"Target {name}: " + (f"missing {', '.join(names)}" if names else "ready"),
-                             "red" if names else "green")
+                terminal.say(
+                    f"Target {name}: " + (f"missing {', '.join(names)}" if names else "ready"),
+                    "red" if names else "green",
+                )
         ready = [name for name, names in missing.items() if not names]
         if ready:
             terminal.next(f"veca-edge export --cores 16 --target {target if target in ready else ready[0]}")

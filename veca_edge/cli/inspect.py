@@ -12,14 +12,19 @@ from .console import Column, Terminal, command, quoted
 from .export import fidelity_tables, megabytes
 
 if TYPE_CHECKING:
-    from ..bundle import Bundle
-    from ..checkpoint import Checkpoint
+    from ..bundle.store import Bundle
+    from ..model.checkpoint import Checkpoint
 
 
 def inspect(
-    path: Annotated[Path | None, typer.Argument(
-        metavar="CHECKPOINT|BUNDLE", help="What to look into; without it, the bundled demo model.",
-        show_default=False)] = None,
+    path: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="CHECKPOINT|BUNDLE",
+            help="What to look into; without it, the bundled demo model.",
+            show_default=False,
+        ),
+    ] = None,
     head: options.Head = None,
     labels: options.Labels = None,
     heads: options.Heads = None,
@@ -30,18 +35,19 @@ def inspect(
     """Show what a checkpoint or a bundle holds."""
     with command(json, debug) as terminal:
         if path is not None and path.is_dir():
-            from ..bundle import open_bundle
+            from ..bundle.store import open_bundle
 
             show_bundle(terminal, open_bundle(path))
             return
-        from ..checkpoint import load_checkpoint
         from ..demo import demo_checkpoint
+        from ..model.checkpoint import load_checkpoint
 
         if path is None:
             terminal.say(options.DEMO)
         with terminal.progress() as progress:
-            checkpoint = load_checkpoint(path or demo_checkpoint(), heads=heads, rope_zero=rope_zero, head=head,
-                                         labels=labels, progress=progress)
+            checkpoint = load_checkpoint(
+                path or demo_checkpoint(), heads=heads, rope_zero=rope_zero, head=head, labels=labels, progress=progress
+            )
         show_checkpoint(terminal, checkpoint, path)
 
 
@@ -64,15 +70,26 @@ def show_checkpoint(terminal: Terminal, checkpoint: Checkpoint, path: Path | Non
     }
     terminal.facts(checkpoint.name, facts)
     parts = sorted(checkpoint.parameters_by_part.items(), key=lambda item: -item[1])
-    terminal.table([Column("part", False), Column("parameters"), Column("share")],
-                   [[name, f"{count:,}", f"{count / checkpoint.parameters:.1%}"] for name, count in parts])
+    terminal.table(
+        [Column("part", False), Column("parameters"), Column("share")],
+        [[name, f"{count:,}", f"{count / checkpoint.parameters:.1%}"] for name, count in parts],
+    )
     cores = str(16 if 16 in config.core_counts else config.core_counts[0])
     given = () if path is None else (path, "--calibration", "IMAGES")
     terminal.next(quoted("veca-edge", "export", *given, "--cores", cores))
-    terminal.result({
-        "kind": "checkpoint", "name": checkpoint.name, "sha256": checkpoint.digest, "config": config,
-        "core_counts": config.core_counts, "parameters": checkpoint.parameters,
-        "parameters_by_part": checkpoint.parameters_by_part, "classes": classes, "labels": checkpoint.labels})
+    terminal.result(
+        {
+            "kind": "checkpoint",
+            "name": checkpoint.name,
+            "sha256": checkpoint.digest,
+            "config": config,
+            "core_counts": config.core_counts,
+            "parameters": checkpoint.parameters,
+            "parameters_by_part": checkpoint.parameters_by_part,
+            "classes": classes,
+            "labels": checkpoint.labels,
+        }
+    )
 
 
 def listed(names: tuple[str, ...], most: int = 8) -> str:
@@ -81,22 +98,32 @@ def listed(names: tuple[str, ...], most: int = 8) -> str:
 
 
 def show_bundle(terminal: Terminal, bundle: Bundle) -> None:
-    from ..fidelity import Fidelity
+    from ..proof.fidelity import Fidelity
 
     spec, checkpoint = bundle.spec, bundle.checkpoint
     tools = ", ".join(f"{k} {v}" for k, v in bundle.versions.items() if k in ("veca-edge", "onnxruntime", "torch"))
-    terminal.facts(str(bundle.directory), {
-        "target": spec.target,
-        "checkpoint": f"{checkpoint.name} ({checkpoint.config.family}, sha256 {checkpoint.digest[:12]})",
-        "input": f"{spec.input}, batch {spec.batch}",
-        "outputs": ", ".join(spec.outputs),
-        "labels": "none" if bundle.labels is None else listed(bundle.labels),
-        "made": f"{bundle.created_at} with {tools}",
-    })
-    terminal.table([Column("cores"), Column("precision", False), Column("size", False), Column("format", False),
-                    Column("MB"), Column("file", False)],
-                   [[a.core_count, a.precision, a.image_size, a.format, megabytes(a.bytes), a.path]
-                    for a in bundle.artifacts])
+    terminal.facts(
+        str(bundle.directory),
+        {
+            "target": spec.target,
+            "checkpoint": f"{checkpoint.name} ({checkpoint.config.family}, sha256 {checkpoint.digest[:12]})",
+            "input": f"{spec.input}, batch {spec.batch}",
+            "outputs": ", ".join(spec.outputs),
+            "labels": "none" if bundle.labels is None else listed(bundle.labels),
+            "made": f"{bundle.created_at} with {tools}",
+        },
+    )
+    terminal.table(
+        [
+            Column("cores"),
+            Column("precision", False),
+            Column("size", False),
+            Column("format", False),
+            Column("MB"),
+            Column("file", False),
+        ],
+        [[a.core_count, a.precision, a.image_size, a.format, megabytes(a.bytes), a.path] for a in bundle.artifacts],
+    )
     fidelity_tables(terminal, [Fidelity.from_json(f) for f in bundle.fidelity])
     terminal.next(quoted("veca-edge", "verify", bundle.directory), quoted("veca-edge", "profile", bundle.directory))
     terminal.result({"kind": "bundle", "manifest": bundle.to_json()})

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ..errors import EdgeError, unknown_name
+from ..base.errors import EdgeError, unknown_name
 from . import options
 from .console import command
 
@@ -17,10 +17,12 @@ LINTED_TARGETS = ("jetson", "apple")
 def lint(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="An .onnx file, or an .mlpackage.")],
     target: Annotated[str, typer.Option(help="jetson or apple.")],
-    tensorrt: Annotated[str | None, typer.Option(
-        metavar="X.Y", help="The board's TensorRT, for jetson.", show_default="10.3")] = None,
-    dynamic: Annotated[bool, typer.Option(
-        "--dynamic", help="jetson: inputs of dynamic length are meant, as in an --elastic export.")] = False,
+    tensorrt: Annotated[
+        str | None, typer.Option(metavar="X.Y", help="The board's TensorRT, for jetson.", show_default="10.3")
+    ] = None,
+    dynamic: Annotated[
+        bool, typer.Option("--dynamic", help="jetson: inputs of dynamic length are meant, as in an --elastic export.")
+    ] = False,
     json: options.Json = False,
     debug: options.Debug = False,
 ) -> None:

@@ -7,21 +7,21 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
-from ..errors import EdgeError
+from ..base.errors import EdgeError
 from .console import Column, Terminal, quoted
 
 if TYPE_CHECKING:
-    from ..live import LiveRequest, Step, Summary, Tally
-    from ..recording import Record
     from ..runtime import Decision
+    from ..runtime.live import LiveRequest, Step, Summary, Tally
+    from ..runtime.recording import Record
 
 MOST_DECISIONS = 10
 
 
 def live(terminal: Terminal, request: LiveRequest, record: Record) -> None:
     """Runs until the source, `--frames`, `--duration` or Ctrl-C ends it, and says what it came to."""
-    from ..live import Tally, open_live
-    from ..recording import check_record, recorder
+    from ..runtime.live import Tally, open_live
+    from ..runtime.recording import check_record, recorder
 
     check_record(record)
     tally, failure = Tally(request.budget_ms), None
@@ -49,8 +49,16 @@ def live(terminal: Terminal, request: LiveRequest, record: Record) -> None:
         terminal.say(f"Wrote {path}", "green")
     if failure is not None:
         raise failure
-    terminal.result({"bundle": request.bundle, "source": request.source, "precision": model.precision,
-                     "image_size": model.image_size, "summary": summary, "files": record.paths})
+    terminal.result(
+        {
+            "bundle": request.bundle,
+            "source": request.source,
+            "precision": model.precision,
+            "image_size": model.image_size,
+            "summary": summary,
+            "files": record.paths,
+        }
+    )
     terminal.next(quoted("veca-edge", "profile", request.bundle))
 
 
@@ -74,8 +82,11 @@ def interruptible() -> Iterator[Callable[[], bool]]:
 def facts(step: Step, tally: Tally) -> Mapping[str, str]:
     """The live view; plain text puts these on one line."""
     p50, p95 = tally.recent_percentiles_ms
-    shown = {"frame": f"{step.frame.number + 1} ({step.frame.name})", "cores": str(step.core_count),
-             "latency": f"{step.latency_ms:.1f} ms, p50 {p50:.1f}, p95 {p95:.1f}"}
+    shown = {
+        "frame": f"{step.frame.number + 1} ({step.frame.name})",
+        "cores": str(step.core_count),
+        "latency": f"{step.latency_ms:.1f} ms, p50 {p50:.1f}, p95 {p95:.1f}",
+    }
     if tally.budget_ms is not None:
         shown["budget"] = f"{tally.budget_ms:g} ms, {tally.within_budget:.1%} within"
     if tally.recent_fps is not None:
@@ -88,25 +99,37 @@ def facts(step: Step, tally: Tally) -> Mapping[str, str]:
 def said(decision: Decision) -> str:
     if decision.before == decision.after:
         return f"{decision.at:7.1f} s  stays at {decision.after} cores: {decision.reason}"
-    return (f"{decision.at:7.1f} s  {decision.before} -> {decision.after} cores, "
-            f"{decision.predicted_ms:.1f} ms expected: {decision.reason}")
+    return (
+        f"{decision.at:7.1f} s  {decision.before} -> {decision.after} cores, "
+        f"{decision.predicted_ms:.1f} ms expected: {decision.reason}"
+    )
 
 
 def show(terminal: Terminal, summary: Summary) -> None:
-    terminal.say(f"{summary.frames} frames in {summary.seconds:.1f} s, {summary.fps:.1f} frames/s"
-                 + ("" if summary.prepare_p50_ms is None
-                    else f"; cropping and resizing took {summary.prepare_p50_ms:.1f} ms of each"))
+    terminal.say(
+        f"{summary.frames} frames in {summary.seconds:.1f} s, {summary.fps:.1f} frames/s"
+        + (
+            ""
+            if summary.prepare_p50_ms is None
+            else f"; cropping and resizing took {summary.prepare_p50_ms:.1f} ms of each"
+        )
+    )
     if summary.within_budget is not None:
-        terminal.say(f"{summary.within_budget:.1%} of them within {summary.budget_ms:g} ms; "
-                     f"{summary.switches} switches, {summary.switches_per_second:.2f} a second")
+        terminal.say(
+            f"{summary.within_budget:.1%} of them within {summary.budget_ms:g} ms; "
+            f"{summary.switches} switches, {summary.switches_per_second:.2f} a second"
+        )
     terminal.say()
     if summary.core_counts:
-        terminal.table([Column(name) for name in ("cores", "frames", "p50 ms", "p95 ms")],
-                       [[row.core_count, row.frames, f"{row.p50_ms:.2f}", f"{row.p95_ms:.2f}"]
-                        for row in summary.core_counts])
+        terminal.table(
+            [Column(name) for name in ("cores", "frames", "p50 ms", "p95 ms")],
+            [[row.core_count, row.frames, f"{row.p50_ms:.2f}", f"{row.p95_ms:.2f}"] for row in summary.core_counts],
+        )
     if summary.decisions:
-        terminal.say("What was decided" + (f", the last {MOST_DECISIONS}" if len(summary.decisions) > MOST_DECISIONS
-                                           else ""), "bold")
+        terminal.say(
+            "What was decided" + (f", the last {MOST_DECISIONS}" if len(summary.decisions) > MOST_DECISIONS else ""),
+            "bold",
+        )
         for decision in summary.decisions[-MOST_DECISIONS:]:
             terminal.say(said(decision))
         terminal.say()

@@ -7,34 +7,42 @@ from typing import Annotated
 
 import typer
 
-from ..errors import EdgeError
-from ..spec import ImageSize
+from ..base.errors import EdgeError
+from ..base.spec import ImageSize
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks and the warnings of libraries.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads; by default the runtime decides.")]
-Device = Annotated[str, typer.Option(
-    metavar="DEVICE", help="local, or ssh://[user@]host[:port]; host may be an alias of your SSH configuration.")]
+Device = Annotated[
+    str,
+    typer.Option(
+        metavar="DEVICE", help="local, or ssh://[user@]host[:port]; host may be an alias of your SSH configuration."
+    ),
+]
 BundlePath = Annotated[Path, typer.Argument(metavar="BUNDLE", help="A bundle that export wrote.")]
 
 Cores = Annotated[str, typer.Option(metavar="LIST", help="Core counts: one (16), a list (8,16,64) or all.")]
-Calibration = Annotated[Path | None, typer.Option(
-    metavar="DIR", help="Images like the camera's, searched recursively; INT8 needs them.")]
+Calibration = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="Images like the camera's, searched recursively; INT8 needs them.")
+]
 CalibrationCount = Annotated[int, typer.Option(min=1, help="How many of them calibrate.")]
-Evaluation = Annotated[Path | None, typer.Option(
-    metavar="DIR", help="Images to measure fidelity on; folders named by class give top-1.",
-    show_default="calibration images that did not calibrate")]
+Evaluation = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        help="Images to measure fidelity on; folders named by class give top-1.",
+        show_default="calibration images that did not calibrate",
+    ),
+]
 Seed = Annotated[int, typer.Option(help="Of the sampling of images.")]
 DEMO = "No checkpoint was given: this is the bundled demo model, a tiny VECA trained on CIFAR-10."
 
-Heads = Annotated[int | None, typer.Option(
-    min=1, help="Attention heads, for a bare state dict of no released family.")]
-RopeZero = Annotated[float | None, typer.Option(
-    help="Share of zero rotary frequencies, for a bare state dict of no released family.")]
-Head = Annotated[Path | None, typer.Option(
-    metavar="FILE", help="A linear classifier on cls: weight and bias.")]
-Labels = Annotated[Path | None, typer.Option(
-    metavar="FILE", help="Class names: one a line, or a JSON list.")]
+Heads = Annotated[int | None, typer.Option(min=1, help="Attention heads, for a bare state dict of no released family.")]
+RopeZero = Annotated[
+    float | None, typer.Option(help="Share of zero rotary frequencies, for a bare state dict of no released family.")
+]
+Head = Annotated[Path | None, typer.Option(metavar="FILE", help="A linear classifier on cls: weight and bias.")]
+Labels = Annotated[Path | None, typer.Option(metavar="FILE", help="Class names: one a line, or a JSON list.")]
 
 
 def names(text: str, option: str) -> tuple[str, ...]:

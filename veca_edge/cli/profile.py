@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..targets import TARGETS
+from ..targets.table import TARGETS
 from . import options
 from .console import Column, Terminal, command, quoted
 from .export import megabytes
 
 if TYPE_CHECKING:
-    from ..bundle import Bundle
+    from ..bundle.store import Bundle
     from ..profiles import Measurement, Profile
 
 
@@ -21,25 +21,40 @@ def profile(
     bundle: options.BundlePath,
     cores: Annotated[str, typer.Option(metavar="LIST", help="Only these core counts.", show_default="all")] = "all",
     precision: Annotated[str, typer.Option(metavar="LIST", help="Only these precisions.", show_default="all")] = "",
-    sustained: Annotated[str | None, typer.Option(
-        metavar="TIME", help="Also run each variant this long (5m), to see whether the machine slows down.")] = None,
-    rounds: Annotated[int | None, typer.Option(
-        min=1, help="Processes per variant, interleaved.", show_default="3")] = None,
-    seconds: Annotated[float | None, typer.Option(
-        min=0.01, help="Of each round, after warm-up.", show_default="1; 10 on a board")] = None,
+    sustained: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME", help="Also run each variant this long (5m), to see whether the machine slows down."
+        ),
+    ] = None,
+    rounds: Annotated[
+        int | None, typer.Option(min=1, help="Processes per variant, interleaved.", show_default="3")
+    ] = None,
+    seconds: Annotated[
+        float | None, typer.Option(min=0.01, help="Of each round, after warm-up.", show_default="1; 10 on a board")
+    ] = None,
     again: Annotated[bool, typer.Option("--again", help="Also measure what has been measured before.")] = False,
-    threads: Annotated[int | None, typer.Option(
-        min=1, help="cpu: threads.", show_default="one per physical core")] = None,
-    device: Annotated[str | None, typer.Option(
-        metavar="DEVICE", help="jetson: local, or ssh://[user@]host[:port], where the engines were built; apple: "
-                               "iphone or ipad[:NAME], connected to this Mac.")] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="cpu: threads.", show_default="one per physical core")
+    ] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DEVICE",
+            help="jetson: local, or ssh://[user@]host[:port], where the engines were built; apple: "
+            "iphone or ipad[:NAME], connected to this Mac.",
+        ),
+    ] = None,
     layers: Annotated[bool, typer.Option("--layers", help="jetson: also the time of every layer.")] = False,
-    lock_clocks: Annotated[bool, typer.Option(
-        "--lock-clocks", help="jetson: lock the clocks meanwhile, and put them back; needs root there.")] = False,
-    units: Annotated[str, typer.Option(
-        metavar="LIST", help="apple: cpu, gpu, ane, all.", show_default="all")] = "",
-    team: Annotated[str | None, typer.Option(
-        metavar="ID", help="apple: the developer team that signs the runner app on the device.")] = None,
+    lock_clocks: Annotated[
+        bool,
+        typer.Option("--lock-clocks", help="jetson: lock the clocks meanwhile, and put them back; needs root there."),
+    ] = False,
+    units: Annotated[str, typer.Option(metavar="LIST", help="apple: cpu, gpu, ane, all.", show_default="all")] = "",
+    team: Annotated[
+        str | None,
+        typer.Option(metavar="ID", help="apple: the developer team that signs the runner app on the device."),
+    ] = None,
     json: options.Json = False,
     debug: options.Debug = False,
 ) -> None:
@@ -49,14 +64,25 @@ def profile(
     the bundle; a profile that was interrupted goes on where it stopped.
     """
     with command(json, debug) as terminal:
-        from ..budget import parse_seconds
-        from ..profiling import ProfileRequest
-        from ..profiling import profile as measure
+        from ..actions.profile import ProfileRequest
+        from ..actions.profile import profile as measure
+        from ..base.units import parse_seconds
 
         request = ProfileRequest(
-            bundle, options.core_counts(cores), options.names(precision, "--precision"), seconds, rounds, threads,
-            parse_seconds(sustained) if sustained else None, device, layers, lock_clocks,
-            options.names(units, "--units"), team, again)
+            bundle,
+            options.core_counts(cores),
+            options.names(precision, "--precision"),
+            seconds,
+            rounds,
+            threads,
+            parse_seconds(sustained) if sustained else None,
+            device,
+            layers,
+            lock_clocks,
+            options.names(units, "--units"),
+            team,
+            again,
+        )
         with terminal.progress() as progress:
             opened, result = measure(request, progress, terminal.log)
         show(terminal, opened, result)
@@ -66,7 +92,7 @@ def profile(
 
 def show(terminal: Terminal, bundle: Bundle, result: Profile) -> None:
     from ..profiles import verdicts
-    from ..profiles.jetson import losing_layers
+    from ..profiles.jetson.measure import losing_layers
 
     measurements, machine = result.measurements, result.machine
     compared = verdicts(measurements)
@@ -95,46 +121,89 @@ def show(terminal: Terminal, bundle: Bundle, result: Profile) -> None:
         terminal.failure(f"{failure.artifact.name}: {failure.message}", failure.hint)
     if measurements:
         slowest = max(m.p95_ms for m in measurements)
-        terminal.next(quoted("veca-edge", "recommend", bundle.directory, "--p95", f"{slowest:.3g}ms"),
-                      quoted("veca-edge", "report", bundle.directory))
-    terminal.result({
-        "bundle": bundle.directory, "machine": machine.to_json(), "kept": result.kept,
-        "measurements": [m.to_json() for m in measurements],
-        "verdicts": [v.sentence for v in compared],
-        "failures": [{"variant": f.artifact.name, "message": f.message, "hint": f.hint} for f in result.failures]})
+        terminal.next(
+            quoted("veca-edge", "recommend", bundle.directory, "--p95", f"{slowest:.3g}ms"),
+            quoted("veca-edge", "report", bundle.directory),
+        )
+    terminal.result(
+        {
+            "bundle": bundle.directory,
+            "machine": machine.to_json(),
+            "kept": result.kept,
+            "measurements": [m.to_json() for m in measurements],
+            "verdicts": [v.sentence for v in compared],
+            "failures": [{"variant": f.artifact.name, "message": f.message, "hint": f.hint} for f in result.failures],
+        }
+    )
 
 
 def latency_table(terminal: Terminal, measurements: Sequence[Measurement], title: str) -> None:
     terminal.table(
-        [Column(""), Column("cores"), Column("prec.", False),
-         *map(Column, ("p50", "p90", "p95", "p99", "mean", "img/s", "load", "first"))],
-        [[terminal.mark(None if m.warnings else True), m.core_count, precision_of(m),
-          *(f"{ms:.2f}" for ms in (m.p50_ms, m.p90_ms, m.p95_ms, m.p99_ms, m.mean_ms)),
-          f"{m.throughput:.1f}", optional(m.load_ms, "{:.0f}"), optional(m.first_ms, "{:.1f}")] for m in measurements],
-        title)
+        [
+            Column(""),
+            Column("cores"),
+            Column("prec.", False),
+            *map(Column, ("p50", "p90", "p95", "p99", "mean", "img/s", "load", "first")),
+        ],
+        [
+            [
+                terminal.mark(None if m.warnings else True),
+                m.core_count,
+                precision_of(m),
+                *(f"{ms:.2f}" for ms in (m.p50_ms, m.p90_ms, m.p95_ms, m.p99_ms, m.mean_ms)),
+                f"{m.throughput:.1f}",
+                optional(m.load_ms, "{:.0f}"),
+                optional(m.first_ms, "{:.1f}"),
+            ]
+            for m in measurements
+        ],
+        title,
+    )
     for m in measurements:
         if m.sustained:
-            terminal.say(f"{m.core_count} cores {m.precision}: {m.sustained.first_minute_ms:.2f} ms in the first "
-                         f"minute, {m.sustained.last_minute_ms:.2f} in the last.")
+            terminal.say(
+                f"{m.core_count} cores {m.precision}: {m.sustained.first_minute_ms:.2f} ms in the first "
+                f"minute, {m.sustained.last_minute_ms:.2f} in the last."
+            )
 
 
 def size_table(terminal: Terminal, measurements: Sequence[Measurement]) -> None:
     """Memory, size and cost, and what each precision brings against the highest one that was measured beside it."""
-    from ..recommend import energy_mj
+    from ..actions.recommend import energy_mj
 
     rows = []
     for m in measurements:
         memory = None if m.peak_memory_bytes is None else m.peak_memory_bytes / 1e6
         cost = m.details.get("cost", {})
         macs, pairs = cost.get("macs"), cost.get("attention_interactions")
-        rows.append([m.core_count, precision_of(m), optional(memory, "{:.1f}"), megabytes(m.file_bytes),
-                     optional(macs and macs / 1e6, "{:,.1f}"), optional(pairs and pairs / 1e3, "{:,.1f}"),
-                     optional(energy_mj(m), "{:.1f}"), against_highest(m, measurements)])
-    columns = [Column("cores"), Column("prec.", False), Column("peak MB"), Column("file MB"), Column("MMACs"),
-               Column("attention k"), Column("mJ"), Column("speed", False)]
+        rows.append(
+            [
+                m.core_count,
+                precision_of(m),
+                optional(memory, "{:.1f}"),
+                megabytes(m.file_bytes),
+                optional(macs and macs / 1e6, "{:,.1f}"),
+                optional(pairs and pairs / 1e3, "{:,.1f}"),
+                optional(energy_mj(m), "{:.1f}"),
+                against_highest(m, measurements),
+            ]
+        )
+    columns = [
+        Column("cores"),
+        Column("prec.", False),
+        Column("peak MB"),
+        Column("file MB"),
+        Column("MMACs"),
+        Column("attention k"),
+        Column("mJ"),
+        Column("speed", False),
+    ]
     used = [i for i in range(len(columns)) if any(row[i] != "" for row in rows)]
-    terminal.table([columns[i] for i in used], [[row[i] for i in used] for row in rows],
-                   "Memory above an idle runtime, file, cost of one image")
+    terminal.table(
+        [columns[i] for i in used],
+        [[row[i] for i in used] for row in rows],
+        "Memory above an idle runtime, file, cost of one image",
+    )
 
 
 def precision_of(measurement: Measurement) -> str:

@@ -11,21 +11,25 @@ from . import options
 from .console import Column, Terminal, command, quoted
 
 if TYPE_CHECKING:
-    from ..recommend import Candidate
+    from ..actions.recommend import Candidate
 
 
 def recommend(
     bundle: options.BundlePath,
     p95: Annotated[str | None, typer.Option(metavar="TIME", help="At most this p95 latency: 20ms.")] = None,
-    min_cosine: Annotated[float | None, typer.Option(
-        help="At least this mean cosine with the FP32 model at its full core bank.")] = None,
+    min_cosine: Annotated[
+        float | None, typer.Option(help="At least this mean cosine with the FP32 model at its full core bank.")
+    ] = None,
     max_memory: Annotated[str | None, typer.Option(metavar="SIZE", help="At most this peak memory: 400MB.")] = None,
-    max_energy: Annotated[str | None, typer.Option(
-        metavar="ENERGY", help="At most this energy per call: 50mJ.")] = None,
+    max_energy: Annotated[
+        str | None, typer.Option(metavar="ENERGY", help="At most this energy per call: 50mJ.")
+    ] = None,
     by: Annotated[str, typer.Option(help="What the best has: top1, cosine or latency.")] = "cosine",
     image_size: Annotated[str, typer.Option(help="Only variants of this size.", show_default="all")] = "",
-    machine: Annotated[str | None, typer.Option(
-        metavar="ID", help="Measurements of this machine, or all to compare machines on purpose.")] = None,
+    machine: Annotated[
+        str | None,
+        typer.Option(metavar="ID", help="Measurements of this machine, or all to compare machines on purpose."),
+    ] = None,
     json: options.Json = False,
     debug: options.Debug = False,
 ) -> None:
@@ -35,16 +39,17 @@ def recommend(
     """
     with command(json, debug) as terminal:
         size = options.one_image_size(image_size)
-        from ..recommend import Limits, NothingFits
-        from ..recommend import recommend as recommend_variant
+        from ..actions.recommend import Limits, NothingFits
+        from ..actions.recommend import recommend as recommend_variant
 
         limits = Limits.parse(p95, min_cosine, max_memory, max_energy)
         try:
             found = recommend_variant(bundle, limits, by, size, machine)
         except NothingFits as nothing:
             show_candidates(terminal, [(f.candidate, f.reason) for f in nothing.fallen], "What fell out")
-            terminal.error(nothing.message, nothing.hint, nothing.exit_code,
-                           fallen=[f.to_json() for f in nothing.fallen])
+            terminal.error(
+                nothing.message, nothing.hint, nothing.exit_code, fallen=[f.to_json() for f in nothing.fallen]
+            )
             raise typer.Exit(nothing.exit_code) from None
         best = found.best
         terminal.say(f"Best by {found.by}: {best.name}", "bold green")
@@ -54,8 +59,18 @@ def recommend(
         show_candidates(terminal, [(f.candidate, f.reason) for f in found.fallen], "What fell out")
         for note in found.notes:
             terminal.note(note)
-        terminal.next(quoted("veca-edge", "run", bundle, "IMAGE", "--cores", str(best.artifact.core_count),
-                             "--precision", best.artifact.precision))
+        terminal.next(
+            quoted(
+                "veca-edge",
+                "run",
+                bundle,
+                "IMAGE",
+                "--cores",
+                str(best.artifact.core_count),
+                "--precision",
+                best.artifact.precision,
+            )
+        )
         terminal.result(found.to_json())
 
 
@@ -63,8 +78,24 @@ def show_candidates(terminal: Terminal, rows: Sequence[tuple[Candidate, str]], t
     if not rows:
         return
     terminal.table(
-        [Column("variant", False), Column("p95 ms"), Column("cosine"), Column("top-1"), Column("MB"),
-         Column("why", False)],
-        [[c.name, f"{c.p95_ms:.2f}", "" if c.cosine is None else f"{c.cosine:.5f}",
-          "" if c.top1 is None else f"{c.top1:.1%}", "" if c.memory_bytes is None else f"{c.memory_bytes / 1e6:.1f}",
-          why] for c, why in rows], title)
+        [
+            Column("variant", False),
+            Column("p95 ms"),
+            Column("cosine"),
+            Column("top-1"),
+            Column("MB"),
+            Column("why", False),
+        ],
+        [
+            [
+                c.name,
+                f"{c.p95_ms:.2f}",
+                "" if c.cosine is None else f"{c.cosine:.5f}",
+                "" if c.top1 is None else f"{c.top1:.1%}",
+                "" if c.memory_bytes is None else f"{c.memory_bytes / 1e6:.1f}",
+                why,
+            ]
+            for c, why in rows
+        ],
+        title,
+    )

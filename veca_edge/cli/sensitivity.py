@@ -7,24 +7,38 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..errors import EdgeError
+from ..base.errors import EdgeError
 from . import options
 from .console import Column, Terminal, command, quoted
 
 if TYPE_CHECKING:
-    from ..pipeline import Sensitivity
+    from ..actions.export import Sensitivity
 
 
 def sensitivity(
-    path: Annotated[Path | None, typer.Argument(
-        metavar="CHECKPOINT|BUNDLE", help="A checkpoint to calibrate, or a bundle with its recipe; without it, the "
-        "bundled demo model.", show_default=False)] = None,
-    checkpoint: Annotated[Path | None, typer.Option(
-        metavar="FILE", help="The checkpoint that the bundle was made from.", show_default="the demo model")] = None,
-    cores: Annotated[str, typer.Option(metavar="LIST", help="Core counts: one (16), a list (8,16,64) or all.",
-                                       show_default="16, or the bundle's")] = "",
-    image_size: Annotated[str, typer.Option(
-        metavar="SIZE", help="256 or HxW.", show_default="256; the demo's own 32; the bundle's")] = "",
+    path: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="CHECKPOINT|BUNDLE",
+            help="A checkpoint to calibrate, or a bundle with its recipe; without it, the bundled demo model.",
+            show_default=False,
+        ),
+    ] = None,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="The checkpoint that the bundle was made from.", show_default="the demo model"
+        ),
+    ] = None,
+    cores: Annotated[
+        str,
+        typer.Option(
+            metavar="LIST", help="Core counts: one (16), a list (8,16,64) or all.", show_default="16, or the bundle's"
+        ),
+    ] = "",
+    image_size: Annotated[
+        str, typer.Option(metavar="SIZE", help="256 or HxW.", show_default="256; the demo's own 32; the bundle's")
+    ] = "",
     calibration: options.Calibration = None,
     calibration_count: options.CalibrationCount = 128,
     evaluation: options.Evaluation = None,
@@ -34,8 +48,9 @@ def sensitivity(
     labels: options.Labels = None,
     heads: options.Heads = None,
     rope_zero: options.RopeZero = None,
-    plot: Annotated[Path | None, typer.Option(
-        metavar="FILE", help="Draw it as well: .svg, .png or .pdf.", show_default=False)] = None,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Draw it as well: .svg, .png or .pdf.", show_default=False)
+    ] = None,
     json: options.Json = False,
     debug: options.Debug = False,
 ) -> None:
@@ -43,8 +58,10 @@ def sensitivity(
     with command(json, debug) as terminal:
         bundle = path if path is not None and path.is_dir() else None
         if bundle is None and checkpoint is not None:
-            raise EdgeError(f"--checkpoint goes with a bundle, and {path or 'nothing'} is none.",
-                            "Give the checkpoint itself as the argument.")
+            raise EdgeError(
+                f"--checkpoint goes with a bundle, and {path or 'nothing'} is none.",
+                "Give the checkpoint itself as the argument.",
+            )
         if plot is not None:
             from ..report.sensitivity import check_plot
 
@@ -54,13 +71,23 @@ def sensitivity(
         size = options.one_image_size(image_size)
         if source is None:
             terminal.say(options.DEMO)
-        from ..pipeline import ExportRequest
-        from ..pipeline import sensitivity as measure
+        from ..actions.export import ExportRequest
+        from ..actions.export import sensitivity as measure
 
         request = ExportRequest(
-            output=Path(), checkpoint=source, core_counts=counts, image_sizes=(size,) if size else (), head=head,
-            labels=labels, heads=heads, rope_zero=rope_zero, calibration=calibration,
-            calibration_count=calibration_count, seed=seed, evaluation=evaluation)
+            output=Path(),
+            checkpoint=source,
+            core_counts=counts,
+            image_sizes=(size,) if size else (),
+            head=head,
+            labels=labels,
+            heads=heads,
+            rope_zero=rope_zero,
+            calibration=calibration,
+            calibration_count=calibration_count,
+            seed=seed,
+            evaluation=evaluation,
+        )
         with terminal.progress() as progress:
             found = measure(request, bundle, count, progress)
         show(terminal, found)
@@ -79,17 +106,43 @@ def show(terminal: Terminal, found: Sensitivity) -> None:
     for layer in found.layers:
         agreement = layer.agreement.values()
         agreed = [a.top1_agreement for a in agreement if a.top1_agreement is not None]
-        rows.append([layer.name, f"{layer.share:.1%}",
-                     *(loss([getattr(a, name) for a in agreement]) for name in ("cls", "dense")),
-                     f"{min(agreed):.1%}" if agreed else "", terminal.bar(layer.loss / worst)])
+        rows.append(
+            [
+                layer.name,
+                f"{layer.share:.1%}",
+                *(loss([getattr(a, name) for a in agreement]) for name in ("cls", "dense")),
+                f"{min(agreed):.1%}" if agreed else "",
+                terminal.bar(layer.loss / worst),
+            ]
+        )
     counts = ", ".join(map(str, found.core_counts))
     terminal.table(
-        [Column("layer", False), Column("of MACs"), Column("1-cls"), Column("1-dense"), Column("agree"),
-         Column("loss", False)], rows,
-        f"This layer alone in INT8: 1 - mean cosine, the worst of {counts} cores, {found.images} images")
-    terminal.result({"core_counts": found.core_counts, "images": found.images, "layers": [
-        {"name": layer.name, "share": layer.share, "loss": layer.loss,
-         "agreement": {str(count): a.to_json() for count, a in layer.agreement.items()}} for layer in found.layers]})
+        [
+            Column("layer", False),
+            Column("of MACs"),
+            Column("1-cls"),
+            Column("1-dense"),
+            Column("agree"),
+            Column("loss", False),
+        ],
+        rows,
+        f"This layer alone in INT8: 1 - mean cosine, the worst of {counts} cores, {found.images} images",
+    )
+    terminal.result(
+        {
+            "core_counts": found.core_counts,
+            "images": found.images,
+            "layers": [
+                {
+                    "name": layer.name,
+                    "share": layer.share,
+                    "loss": layer.loss,
+                    "agreement": {str(count): a.to_json() for count, a in layer.agreement.items()},
+                }
+                for layer in found.layers
+            ],
+        }
+    )
 
 
 def loss(statistics: list) -> str:

@@ -19,23 +19,40 @@ def verify(
     Exit code 1 when a model no longer computes what was exported.
     """
     with command(json, debug) as terminal:
-        from ..pipeline import verify as verify_bundle
+        from ..actions.export import verify as verify_bundle
 
         with terminal.progress() as progress:
             checks = verify_bundle(bundle, threads, progress)
         terminal.table(
             [Column("", False), Column("variant", False), Column("cosine now"), Column("when exported")],
-            [[terminal.mark(c.ok), c.artifact.name, "not run here" if c.cosine is None else f"{c.cosine:.6f}",
-              f"{c.exported_cosine:.6f}"] for c in checks],
-            "Golden frames against the FP32 reference")
+            [
+                [
+                    terminal.mark(c.ok),
+                    c.artifact.name,
+                    "not run here" if c.cosine is None else f"{c.cosine:.6f}",
+                    f"{c.exported_cosine:.6f}",
+                ]
+                for c in checks
+            ],
+            "Golden frames against the FP32 reference",
+        )
         failed = [c for c in checks if not c.ok]
-        terminal.result({"bundle": bundle, "ok": not failed, "variants": [
-            {"name": c.artifact.name, "ok": c.ok, "cosine": c.cosine, "exported_cosine": c.exported_cosine}
-            for c in checks]})
+        terminal.result(
+            {
+                "bundle": bundle,
+                "ok": not failed,
+                "variants": [
+                    {"name": c.artifact.name, "ok": c.ok, "cosine": c.cosine, "exported_cosine": c.exported_cosine}
+                    for c in checks
+                ],
+            }
+        )
         if failed:
-            terminal.say(f"{len(failed)} of {len(checks)} variants no longer compute what was exported. The files are "
-                         "unchanged, so this machine's runtime differs: compare 'veca-edge doctor' here and there.",
-                         "red")
+            terminal.say(
+                f"{len(failed)} of {len(checks)} variants no longer compute what was exported. The files are "
+                "unchanged, so this machine's runtime differs: compare 'veca-edge doctor' here and there.",
+                "red",
+            )
             raise typer.Exit(1)
         terminal.say(f"All {len(checks)} variants are what was exported.", "green")
         terminal.next(quoted("veca-edge", "profile", bundle))

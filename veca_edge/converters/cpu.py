@@ -15,11 +15,11 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 
-from ..bundle import Artifact, artifact_for
-from ..inference import Block, Linear, LinearQuantization, Variant
-from ..progress import Progress, silent
-from .onnx_files import save_models
-from .onnx_graph import Dialect, gate_and_value, onnx_from_veca, short
+from ..base.progress import Progress, silent
+from ..bundle.store import Artifact, artifact_for
+from ..model.folding import Block, Linear, LinearQuantization, Variant
+from .onnx.files import save_models
+from .onnx.graph import Dialect, gate_and_value, onnx_from_veca, short
 
 MICROSOFT = "com.microsoft"
 # Larger activations leave the cache between one operator and the next; smaller ones cost more calls than they save.
@@ -57,29 +57,46 @@ class CpuDialect(Dialect):
         if not quantized:
             return super().linears(x, tokens, layers)
         codes = self.codes(x, [self.batch, tokens, layers[0].weight.shape[1]], quantized[0])
-        return [self.integer_linear(codes, tokens, layer) if layer.quantization else self.float_linear(x, layer)
-                for layer in layers]
+        return [
+            self.integer_linear(codes, tokens, layer) if layer.quantization else self.float_linear(x, layer)
+            for layer in layers
+        ]
 
     def codes(self, x: ir.Value, shape: Sequence[int], quantization: LinearQuantization) -> ir.Value:
         # ONNX Runtime 1.23 lacks the standard operator of this opset.
-        return self.g("QuantizeLinear", x, *self.activation(quantization), domain=MICROSOFT, dtype=ir.DataType.UINT8,
-                      shape=shape)
+        return self.g(
+            "QuantizeLinear", x, *self.activation(quantization), domain=MICROSOFT, dtype=ir.DataType.UINT8, shape=shape
+        )
 
     def activation(self, quantization: LinearQuantization) -> tuple[ir.Value, ir.Value]:
         """Scale and zero point."""
-        return (self.array("scale", np.array(quantization.activation_scale)),
-                self.g.constant("zero_point", np.array(128, np.uint8)))
+        return (
+            self.array("scale", np.array(quantization.activation_scale)),
+            self.g.constant("zero_point", np.array(128, np.uint8)),
+        )
 
     def integer_linear(self, codes: ir.Value, tokens: int, layer: Linear) -> ir.Value:
         g, q = self.g, layer.quantization
         scale, zero = self.activation(q)
         with g.within(short(layer.name)):
-            constants = (g.constant("codes", q.codes.T), scale, self.array("weight_scale", q.weight_scale), zero,
-                         # Where ONNX Runtime rewrites the weights as uint8 it cannot rewrite a zero point twice.
-                         g.constant("weight_zero_point", np.array(0, np.int8), shared=False),
-                         self.array("bias", layer.bias))
-        return g("MatMulIntegerToFloat", codes, *constants, domain=MICROSOFT, name=short(layer.name),
-                 dtype=ir.DataType.FLOAT, shape=[self.batch, tokens, len(layer.bias)])
+            constants = (
+                g.constant("codes", q.codes.T),
+                scale,
+                self.array("weight_scale", q.weight_scale),
+                zero,
+                # Where ONNX Runtime rewrites the weights as uint8 it cannot rewrite a zero point twice.
+                g.constant("weight_zero_point", np.array(0, np.int8), shared=False),
+                self.array("bias", layer.bias),
+            )
+        return g(
+            "MatMulIntegerToFloat",
+            codes,
+            *constants,
+            domain=MICROSOFT,
+            name=short(layer.name),
+            dtype=ir.DataType.FLOAT,
+            shape=[self.batch, tokens, len(layer.bias)],
+        )
 
     def queries_or_keys(self, x: ir.Value, cos: ir.Value, sin: ir.Value) -> ir.Value:
         return self.g("RotaryEmbedding", x, cos, sin, num_heads=self.config.heads, interleaved=0)
@@ -117,13 +134,16 @@ class CpuDialect(Dialect):
             return super().feed_forward(y, tokens, block)
         groups = channel_groups(self.config.mlp_hidden, self.batch * self.patches)
         halves = self.linears(y, tokens, [half for group in groups for half in gate_and_value(block, *group)])
-        codes = [self.codes(self.silu_gate(gate, value), [self.batch, tokens, stop - start], block.fc2.quantization)
-                 for gate, value, (start, stop) in zip(halves[::2], halves[1::2], groups, strict=True)]
+        codes = [
+            self.codes(self.silu_gate(gate, value), [self.batch, tokens, stop - start], block.fc2.quantization)
+            for gate, value, (start, stop) in zip(halves[::2], halves[1::2], groups, strict=True)
+        ]
         return self.integer_linear(self.concat(codes, 2), tokens, block.fc2)
 
     def silu_gate(self, gate: ir.Value, value: ir.Value) -> ir.Value:
-        silu = self.g("QuickGelu", gate, domain=MICROSOFT, alpha=1.0, dtype=ir.DataType.FLOAT,
-                      shape=[self.batch, None, None])
+        silu = self.g(
+            "QuickGelu", gate, domain=MICROSOFT, alpha=1.0, dtype=ir.DataType.FLOAT, shape=[self.batch, None, None]
+        )
         return self.g("Mul", silu, value)
 
 
@@ -139,8 +159,9 @@ def channel_groups(channels: int, patches: int) -> list[tuple[int, int]]:
     return [(start, min(start + size, channels)) for start in range(0, channels, size)]
 
 
-def onnx_models_from_variants(variants: Sequence[Variant], directory: Path, metadata: Mapping[str, str],
-                              progress: Progress = silent) -> list[Artifact]:
+def onnx_models_from_variants(
+    variants: Sequence[Variant], directory: Path, metadata: Mapping[str, str], progress: Progress = silent
+) -> list[Artifact]:
     """Writes one ONNX file per variant under `directory/models`.
 
     Several variants share one weights file beside them, in which equal constants are stored once: the core

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from ..errors import EdgeError
+from ..base.errors import EdgeError
 
 # Where our files live on a board. The variable is expanded there.
 BOARD_DIRECTORY = '"${XDG_CACHE_HOME:-$HOME/.cache}/veca-edge"'
@@ -111,8 +111,9 @@ def parse_device(text: str) -> Device:
         raise EdgeError(f"'{text}' is no device: {user!r} is no user name.", _DEVICE_HINT)
     match = re.fullmatch(r"(?:\[(?P<six>[^\]]*)\]|(?P<host>[^:]*))(?::(?P<port>.*))?", address, re.DOTALL)
     if match is None:
-        raise EdgeError(f"'{text}' is no device: {address!r} is no host.",
-                        f"{_DEVICE_HINT} An IPv6 address goes in brackets.")
+        raise EdgeError(
+            f"'{text}' is no device: {address!r} is no host.", f"{_DEVICE_HINT} An IPv6 address goes in brackets."
+        )
     host = match["six"] or match["host"] or ""
     if not (_is_ipv6(host) if match["six"] is not None else _HOST.fullmatch(host)):
         raise EdgeError(f"'{text}' is no device: {host!r} is no host name.", _DEVICE_HINT)
@@ -166,12 +167,15 @@ class LocalConnection:
     def run(self, script: str, *arguments: str, timeout_s: float = 120) -> Completed:
         shell = shutil.which("sh")
         if shell is None:
-            raise EdgeError("This machine has no POSIX shell (sh), which building and profiling need.",
-                            "Give the board with --device ssh://host.")
+            raise EdgeError(
+                "This machine has no POSIX shell (sh), which building and profiling need.",
+                "Give the board with --device ssh://host.",
+            )
         command = [shell, "-s", "--", *arguments]
         try:
-            done = subprocess.run(command, input=whole(script).encode(), capture_output=True, timeout=timeout_s,
-                                  check=False)
+            done = subprocess.run(
+                command, input=whole(script).encode(), capture_output=True, timeout=timeout_s, check=False
+            )
         except subprocess.TimeoutExpired as error:
             raise EdgeError(f"A command on this machine took longer than {timeout_s:.0f} s.") from error
         return Completed(done.returncode, done.stdout, done.stderr)

@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from ..errors import EdgeError
-from ..files import sha256_of
+from ..base.errors import EdgeError
+from ..base.files import sha256_of
 from .connection import BOARD_DIRECTORY, Connection, ConnectionLost, board_name
 
 Log = Callable[[str], None]
@@ -152,8 +152,16 @@ exit 0
 """
 
 
-def run_job(connection: Connection, job: Job, *, on_log: Log = ignore, on_wait: Callable[[], None] = lambda: None,
-            oldest_s: int = 0, interval_s: float = 1.0, patience_s: float = 60.0) -> int:
+def run_job(
+    connection: Connection,
+    job: Job,
+    *,
+    on_log: Log = ignore,
+    on_wait: Callable[[], None] = lambda: None,
+    oldest_s: int = 0,
+    interval_s: float = 1.0,
+    patience_s: float = 60.0,
+) -> int:
     """Starts a job, or picks it up where it is, and waits for its end. Returns its exit code.
 
     The job's files stay on the board until `remove`. A connection that breaks is made again for
@@ -189,8 +197,11 @@ def run_job(connection: Connection, job: Job, *, on_log: Log = ignore, on_wait: 
                     on_log(line.decode("utf-8", "replace"))
                 return int(state.split()[1])
             if state in (b"gone", b"died"):
-                raise EdgeError(f"The work on {connection.name} ended without a result: it was stopped from outside, "
-                                "or the board was restarted.", "Run the same command again.")
+                raise EdgeError(
+                    f"The work on {connection.name} ended without a result: it was stopped from outside, "
+                    "or the board was restarted.",
+                    "Run the same command again.",
+                )
             if not log:
                 time.sleep(interval_s)
     except KeyboardInterrupt:
@@ -213,8 +224,10 @@ def ensure_started(connection: Connection, job: Job, *, oldest_s: int = 0) -> st
     free = int(lines[1]) * 1024
     if needed > free:
         connection.run(_REMOVE, directory)
-        raise EdgeError(f"The disk of {connection.name} has {free / 1e6:.0f} MB free, and this needs "
-                        f"{needed / 1e6:.0f} MB.", "Free some space there, and run the same command again.")
+        raise EdgeError(
+            f"The disk of {connection.name} has {free / 1e6:.0f} MB free, and this needs {needed / 1e6:.0f} MB.",
+            "Free some space there, and run the same command again.",
+        )
     for name, path in missing.items():
         connection.put(path, f"{directory}/{name}")
     _put_text(connection, job.script, f"{directory}/job.sh")

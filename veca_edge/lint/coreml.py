@@ -12,32 +12,65 @@ from pathlib import Path
 
 import numpy as np
 
-from ..mlpackage import Constant, Function, MlPackage, Operation, TensorType, read_mlpackage
+from ..formats.mlpackage import Constant, Function, MlPackage, Operation, TensorType, read_mlpackage
 from .finding import Finding
 
 # Operators of this kind of model that are reported to run on the Neural Engine, or that vanish at compile time.
-ACCEPTED = frozenset({
-    "add", "cast", "classify", "concat", "const", "constexpr_blockwise_shift_scale", "conv", "cos", "dequantize",
-    "expand_dims", "gelu", "identity", "layer_norm", "linear", "matmul", "mul", "quantize", "real_div", "relu",
-    "reshape", "sigmoid", "silu", "sin", "slice_by_index", "slice_by_size", "softmax", "split", "squeeze", "sub",
-    "tanh", "transpose",
-})
+ACCEPTED = frozenset(
+    {
+        "add",
+        "cast",
+        "classify",
+        "concat",
+        "const",
+        "constexpr_blockwise_shift_scale",
+        "conv",
+        "cos",
+        "dequantize",
+        "expand_dims",
+        "gelu",
+        "identity",
+        "layer_norm",
+        "linear",
+        "matmul",
+        "mul",
+        "quantize",
+        "real_div",
+        "relu",
+        "reshape",
+        "sigmoid",
+        "silu",
+        "sin",
+        "slice_by_index",
+        "slice_by_size",
+        "softmax",
+        "split",
+        "squeeze",
+        "sub",
+        "tanh",
+        "transpose",
+    }
+)
 REFUSED = {
     "gather": "gathers are reported to run on the CPU only",
     "gather_along_axis": "gathers are reported to run on the CPU only",
     "gather_nd": "gathers are reported to run on the CPU only",
     "scaled_dot_product_attention": "the fused operator is reported to fail to compile for the Neural Engine and to "
-                                    "differ on iOS 26; matmul and softmax are safe",
+    "differ on iOS 26; matmul and softmax are safe",
     "constexpr_affine_dequantize": "with int8 it is reported to be wrong on GPU and Neural Engine; "
-                                   "constexpr_blockwise_shift_scale (iOS 18) is not",
+    "constexpr_blockwise_shift_scale (iOS 18) is not",
 }
 # The first specification version that has an operator or form.
-FIRST_VERSION = {"quantize": 8, "dequantize": 8, "constexpr_blockwise_shift_scale": 9,
-                 "scaled_dot_product_attention": 9}
+FIRST_VERSION = {
+    "quantize": 8,
+    "dequantize": 8,
+    "constexpr_blockwise_shift_scale": 9,
+    "scaled_dot_product_attention": 9,
+}
 MULTIFUNCTION_VERSION = 9
 IOS_OF_VERSION = {6: 15, 7: 16, 8: 17, 9: 18, 10: 26}
 MAX_RANK = 4
-SMALLEST_NORMAL = 2.0 ** -14
+SMALLEST_NORMAL = 2.0**-14
 # Single tiny numbers among many are normal, and a short bias loses nothing that counts.
 SUBNORMAL_SHARE = 0.05
 SMALLEST_ARRAY = 32
@@ -67,9 +100,13 @@ def _deployment_target(package: MlPackage) -> Iterator[Finding]:
     ios = IOS_OF_VERSION.get(version, f"specification {version}")
 
     def finding(node: str, what: str, needed: int) -> Finding:
-        return Finding("deployment-target", node, f"{what} needs iOS {IOS_OF_VERSION[needed]}, but the package says "
-                       f"iOS {ios}", "Core ML refuses the model, or the app crashes on the older system.",
-                       f"{GUIDE}/opt-whats-new.html")
+        return Finding(
+            "deployment-target",
+            node,
+            f"{what} needs iOS {IOS_OF_VERSION[needed]}, but the package says iOS {ios}",
+            "Core ML refuses the model, or the app crashes on the older system.",
+            f"{GUIDE}/opt-whats-new.html",
+        )
 
     if len(package.functions) > 1 and version < MULTIFUNCTION_VERSION:
         yield finding("", "a package with several functions", MULTIFUNCTION_VERSION)
@@ -85,9 +122,14 @@ def _operators(function: Function) -> Iterator[Finding]:
             source = f"{ISSUES}/pull/2677" if op.type.startswith("constexpr") else f"{ISSUES}/issues/1103"
             yield Finding("operator", _node(function, op), f"the operator {op.type}", f"{REFUSED[op.type]}.", source)
         elif op.type not in ACCEPTED:
-            yield Finding("operator", _node(function, op), f"the operator {op.type}",
-                          "It is not among those reported to run on the Neural Engine; every such operator moves the "
-                          "data to another unit and back.", f"{ISSUES}/issues/1780")
+            yield Finding(
+                "operator",
+                _node(function, op),
+                f"the operator {op.type}",
+                "It is not among those reported to run on the Neural Engine; every such operator moves the "
+                "data to another unit and back.",
+                f"{ISSUES}/issues/1780",
+            )
 
 
 def _types(function: Function) -> Iterator[Finding]:
@@ -99,22 +141,41 @@ def _types(function: Function) -> Iterator[Finding]:
         for name, kind in op.outputs.items():
             node = f"{function.name}: {name}"
             if len(kind.shape) > MAX_RANK:
-                yield Finding("rank", node, f"rank {len(kind.shape)} {list(kind.shape)}",
-                              "The Neural Engine works on 4 axes; more make it copy, or leave it.", ANE_ARTICLE)
+                yield Finding(
+                    "rank",
+                    node,
+                    f"rank {len(kind.shape)} {list(kind.shape)}",
+                    "The Neural Engine works on 4 axes; more make it copy, or leave it.",
+                    ANE_ARTICLE,
+                )
             if any(size < 1 for size in kind.shape):
-                yield Finding("static-shape", node, f"shape {list(kind.shape)}",
-                              "An unknown size keeps the model from being compiled for the Neural Engine.",
-                              f"{GUIDE}/flexible-inputs.html")
+                yield Finding(
+                    "static-shape",
+                    node,
+                    f"shape {list(kind.shape)}",
+                    "An unknown size keeps the model from being compiled for the Neural Engine.",
+                    f"{GUIDE}/flexible-inputs.html",
+                )
             if kind.dtype in ("INT16", "INT32", "INT64", "UINT16", "UINT32", "BOOL"):
-                yield Finding("integer-tensor", node, f"a computed tensor of type {kind.dtype}",
-                              "Integer arithmetic runs on the CPU.", f"{GUIDE}/typed-execution.html")
+                yield Finding(
+                    "integer-tensor",
+                    node,
+                    f"a computed tensor of type {kind.dtype}",
+                    "Integer arithmetic runs on the CPU.",
+                    f"{GUIDE}/typed-execution.html",
+                )
         if _computes_wide(op):
             wide += 1
             first = first or op.name
     if wide:
-        yield Finding("float32", f"{function.name}: {first}", f"{wide} operations compute in FLOAT32",
-                      "The Neural Engine computes in FP16 only: each stretch in FLOAT32 moves the data to the CPU or "
-                      "GPU and back.", f"{GUIDE}/typed-execution.html")
+        yield Finding(
+            "float32",
+            f"{function.name}: {first}",
+            f"{wide} operations compute in FLOAT32",
+            "The Neural Engine computes in FP16 only: each stretch in FLOAT32 moves the data to the CPU or "
+            "GPU and back.",
+            f"{GUIDE}/typed-execution.html",
+        )
 
 
 def _computes_wide(op: Operation) -> bool:
@@ -128,24 +189,35 @@ def _scales(function: Function) -> Iterator[Finding]:
         if op.type == "constexpr_blockwise_shift_scale":
             scale, data = (_constant(op, name, constants) for name in ("scale", "data"))
             if scale is not None and data is not None and any(n > 1 for n in scale.value.shape[1:]):
-                yield Finding("per-channel-scale", _node(function, op),
-                              f"scales {list(scale.value.shape)} for weights {list(data.value.shape)}",
-                              "Per-block scales are meant for the GPU; the Neural Engine wants one per output channel.",
-                              f"{GUIDE}/opt-overview.html")
+                yield Finding(
+                    "per-channel-scale",
+                    _node(function, op),
+                    f"scales {list(scale.value.shape)} for weights {list(data.value.shape)}",
+                    "Per-block scales are meant for the GPU; the Neural Engine wants one per output channel.",
+                    f"{GUIDE}/opt-overview.html",
+                )
         if op.type in ("quantize", "dequantize"):
             zero = _constant(op, "zero_point", constants)
             if zero is not None and np.any(zero.value != 0):
-                yield Finding("zero-point", _node(function, op), f"zero point {int(np.ravel(zero.value)[0])}",
-                              "A zero point other than 0 adds a correction to every product.",
-                              f"{GUIDE}/opt-quantization-algos.html")
+                yield Finding(
+                    "zero-point",
+                    _node(function, op),
+                    f"zero point {int(np.ravel(zero.value)[0])}",
+                    "A zero point other than 0 adds a correction to every product.",
+                    f"{GUIDE}/opt-quantization-algos.html",
+                )
 
 
 def _image_input(function: Function) -> Iterator[Finding]:
     if not any(feature.kind == "image" for feature in function.inputs):
         names = ", ".join(f.name for f in function.inputs)
-        yield Finding("image-input", f"{function.name}: {names}", "no input is an image",
-                      "The app has to convert and normalise every camera frame itself, on the CPU.",
-                      f"{GUIDE}/image-inputs.html")
+        yield Finding(
+            "image-input",
+            f"{function.name}: {names}",
+            "no input is an image",
+            "The app has to convert and normalise every camera frame itself, on the CPU.",
+            f"{GUIDE}/image-inputs.html",
+        )
 
 
 def _by_number(name: str) -> tuple[int, str]:
@@ -168,14 +240,23 @@ def _shared_weights(package: MlPackage) -> Iterator[Finding]:
     source = f"{GUIDE}/multifunction-models.html"
     for (dtype, shape, _), found in places.items():
         if len(found) > 1:
-            yield Finding("shared-weights", next(iter(found.values())), f"{dtype} {list(shape)} is stored "
-                          f"{len(found)} times", "The package is larger than it has to be, on disk and in memory.",
-                          source)
+            yield Finding(
+                "shared-weights",
+                next(iter(found.values())),
+                f"{dtype} {list(shape)} is stored {len(found)} times",
+                "The package is larger than it has to be, on disk and in memory.",
+                source,
+            )
     for name, found in layers.items():
         if len(found) > 1:
             functions = ", ".join(sorted(found.values(), key=_by_number))
-            yield Finding("shared-weights", name, f"the weights differ between {functions}",
-                          "Functions that share nothing take as much room as separate packages.", source)
+            yield Finding(
+                "shared-weights",
+                name,
+                f"the weights differ between {functions}",
+                "Functions that share nothing take as much room as separate packages.",
+                source,
+            )
 
 
 def _numbers(package: MlPackage) -> Iterator[Finding]:
@@ -192,14 +273,19 @@ def _numbers(package: MlPackage) -> Iterator[Finding]:
             values = np.abs(np.asarray(constant.value, np.float32))
             node = f"{function.name}: {name}"
             if not np.isfinite(values).all():
-                yield Finding("finite-weights", node, "Inf or NaN", "The output is Inf or NaN.",
-                              f"{GUIDE}/typed-execution.html")
+                yield Finding(
+                    "finite-weights", node, "Inf or NaN", "The output is Inf or NaN.", f"{GUIDE}/typed-execution.html"
+                )
             small = (values > 0) & (values < SMALLEST_NORMAL)
             scale = id(constant) in scales
             if small.any() and (scale or (values.size >= SMALLEST_ARRAY and small.mean() > SUBNORMAL_SHARE)):
-                yield Finding("subnormal", node, f"{small.mean():.0%} of {values.size} numbers are subnormal in FP16",
-                              "They keep few of their bits, and some units flush them to zero.",
-                              "IEEE 754-2019, 3.4 (binary16)")
+                yield Finding(
+                    "subnormal",
+                    node,
+                    f"{small.mean():.0%} of {values.size} numbers are subnormal in FP16",
+                    "They keep few of their bits, and some units flush them to zero.",
+                    "IEEE 754-2019, 3.4 (binary16)",
+                )
 
 
 def _written(function: Function) -> Iterator[tuple[str, Constant]]:

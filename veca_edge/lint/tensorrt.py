@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..errors import EdgeError, MissingDependency
+from ..base.errors import EdgeError, MissingDependency
 from .finding import Finding
 
 if TYPE_CHECKING:
@@ -47,7 +47,8 @@ UNTIL_9 = "Hardmax"
 UNTIL_104 = "BlackmanWindow HammingWindow HannWindow"
 UNTIL_105 = "STFT"
 UNSUPPORTED = {
-    release: frozenset(" ".join(lists).split()) for release, lists in {
+    release: frozenset(" ".join(lists).split())
+    for release, lists in {
         (8, 5): (NEVER, UNTIL_105, UNTIL_104, UNTIL_9, UNTIL_86),
         (8, 6): (NEVER, UNTIL_105, UNTIL_104, UNTIL_9),
         (10, 0): (NEVER, UNTIL_105, UNTIL_104),
@@ -65,19 +66,25 @@ SMALLEST_NORMAL_FP16 = float(np.finfo(np.float16).smallest_normal)
 
 DOCS = "https://docs.nvidia.com/deeplearning/tensorrt"
 PARSER_REPOSITORY = "https://github.com/onnx/onnx-tensorrt/blob"
-EXPLICIT = (f"NVIDIA TensorRT, Explicit Quantization: {DOCS}/latest/inference-library/"
-            "quantized-types-explicit-quantization.html")
+EXPLICIT = (
+    f"NVIDIA TensorRT, Explicit Quantization: {DOCS}/latest/inference-library/"
+    "quantized-types-explicit-quantization.html"
+)
 PRECISION = f"NVIDIA TensorRT, Precision Control: {DOCS}/latest/inference-library/precision-control.html"
 SHAPES = f"NVIDIA TensorRT, Working with Dynamic Shapes: {DOCS}/latest/inference-library/work-dynamic-shapes.html"
-GUIDE_86 = ("NVIDIA TensorRT 8.6 Developer Guide, Explicit Quantization, Quantized Weights: "
-            f"{DOCS}/archives/tensorrt-861/developer-guide/index.html")
+GUIDE_86 = (
+    "NVIDIA TensorRT 8.6 Developer Guide, Explicit Quantization, Quantized Weights: "
+    f"{DOCS}/archives/tensorrt-861/developer-guide/index.html"
+)
 RELEASE_86 = "NVIDIA TensorRT 8.6 release notes, quoted in https://github.com/NVIDIA/TensorRT/issues/3657"
 OPERATORS = f"onnx-tensorrt, docs/operators.md of the release: {PARSER_REPOSITORY}/main/docs/operators.md"
 CHANGES = f"onnx-tensorrt, ONNX release in docs/Changelog.md: {PARSER_REPOSITORY}/main/docs/Changelog.md"
 PARSER = f"onnx-tensorrt, QuantDequantLinearHelper: {PARSER_REPOSITORY}/release/8.6-GA/builtin_op_importers.cpp"
 ONNX_SPEC = "ONNX, Operator Schemas: https://onnx.ai/onnx/operators/"
 ONNX_QUANTIZE = "ONNX, QuantizeLinear: https://onnx.ai/onnx/operators/onnx__QuantizeLinear.html"
-MODELOPT = "NVIDIA Model Optimizer, ONNX quantization: https://nvidia.github.io/Model-Optimizer/guides/_onnx_quantization.html"
+MODELOPT = (
+    "NVIDIA Model Optimizer, ONNX quantization: https://nvidia.github.io/Model-Optimizer/guides/_onnx_quantization.html"
+)
 BINARY16 = "IEEE 754 binary16: normal numbers lie between 6.1e-5 and 65504"
 
 
@@ -88,8 +95,10 @@ def tensorrt_version(text: str) -> Version:
         raise EdgeError(f"'{text}' is no TensorRT version.", "Give it as major.minor, for example 10.3.")
     version = int(match[1]), int(match[2])
     if version < OLDEST:
-        raise EdgeError(f"TensorRT {text} is older than 8.5, the oldest release that veca-edge writes for.",
-                        "JetPack 5.1 brings TensorRT 8.5.")
+        raise EdgeError(
+            f"TensorRT {text} is older than 8.5, the oldest release that veca-edge writes for.",
+            "JetPack 5.1 brings TensorRT 8.5.",
+        )
     return version
 
 
@@ -211,7 +220,7 @@ def valid_nodes(subject: Subject) -> Broken:
             yield name_of(node), f"operator set {subject.opset} has no {node.op_type}"
             continue
         given = len(node.inputs)
-        missing = given < schema.min_input or any(v is None for v in node.inputs[:schema.min_input])
+        missing = given < schema.min_input or any(v is None for v in node.inputs[: schema.min_input])
         if missing or given > schema.max_input:
             yield name_of(node), f"{node.op_type} has {given} inputs and takes {schema.min_input} to {schema.max_input}"
 
@@ -225,8 +234,13 @@ def opset(subject: Subject) -> Broken:
 def ir_version(subject: Subject) -> Broken:
     highest = known_for(IR_VERSIONS, subject.version)
     if subject.model.ir_version > highest:
-        yield "", (f"the file has IR version {subject.model.ir_version}; "
-                   f"the ONNX that this release was built with ends at {highest}")
+        yield (
+            "",
+            (
+                f"the file has IR version {subject.model.ir_version}; "
+                f"the ONNX that this release was built with ends at {highest}"
+            ),
+        )
 
 
 def operators(subject: Subject) -> Broken:
@@ -371,8 +385,13 @@ def weights_per_channel(subject: Subject) -> Broken:
         if scale.size == 1:
             yield name_of(node), "one weight scale for all output channels"
         elif scale.shape != (array.shape[axis],) or axis != wanted:
-            yield name_of(node), (f"the weight scales, of shape {scale.shape}, lie on axis {axis}; "
-                                  f"the output channels are axis {wanted}")
+            yield (
+                name_of(node),
+                (
+                    f"the weight scales, of shape {scale.shape}, lie on axis {axis}; "
+                    f"the output channels are axis {wanted}"
+                ),
+            )
 
 
 def output_axis(node: ir.Node, weight: ir.Value, rank: int) -> int:
@@ -535,68 +554,142 @@ class Rule:
 
 VALID = Rule("valid-onnx", valid_nodes, ONNX_SPEC, "No parser has to understand an invalid file.")
 RULES = (
-    Rule("opset", opset, OPERATORS,
-         "The parser of this release does not know newer operator definitions."),
-    Rule("ir-version", ir_version, CHANGES,
-         "The parser was built with an older ONNX and may misread a newer file."),
-    Rule("operators", operators, OPERATORS,
-         "The parser stops at an operator that it cannot import."),
-    Rule("standard-domain", custom_domain, OPERATORS,
-         "An operator of another domain needs a plugin on the device."),
-    Rule("static-shapes", static_shapes, SHAPES,
-         "A dynamic axis needs an optimization profile, and kernels are tuned for its optimum only."),
-    Rule("signed-int8", signed_int8, PARSER,
-         "TensorRT quantizes to signed INT8 only: it refuses the node, or computes other values than the file says."),
-    Rule("zero-point-zero", zero_points_zero, OPERATORS,
-         "TensorRT quantizes symmetrically and refuses any other zero point."),
-    Rule("zero-point-given", zero_points_given, PARSER,
-         "TensorRT 8 requires a constant zero point with as many elements as the scale."),
-    Rule("constant-scale", constant_scales, PARSER,
-         "The parser requires positive, constant scales."),
-    Rule("scale-not-subnormal", normal_fp16_scales, BINARY16,
-         "A subnormal FP16 scale has lost precision, and is zero where subnormals are flushed."),
-    Rule("scale-type", scale_type, ONNX_QUANTIZE,
-         "FP16 scales exist from operator set 19 on, and TensorRT 8 reads every scale as FP32."),
-    Rule("weight-form", weight_form, GUIDE_86,
-         "Before TensorRT 10, weights are FP32 constants behind QuantizeLinear and DequantizeLinear."),
-    Rule("linear-inputs-only", activations_of_linears_only, EXPLICIT,
-         "Q/DQ anywhere but on the input of a weighted layer breaks fusions, and residual adds, normalisation, "
-         "softmax and coordinates lose accuracy in INT8."),
-    Rule("one-pair-per-input", one_pair_per_input, EXPLICIT,
-         "Layers that read the same activation share one quantization: a second is a second pass over memory, and "
-         "stops the layers from being fused side by side."),
-    Rule("both-inputs-quantized", both_inputs_quantized, EXPLICIT,
-         "A layer runs in INT8 only when its activation and its weight are both quantized."),
-    Rule("weights-per-channel", weights_per_channel, EXPLICIT,
-         "Weights have one scale per output channel: one for all loses accuracy, another axis is refused."),
-    Rule("activations-per-tensor", activations_per_tensor, EXPLICIT,
-         "Activations have one scale per tensor."),
-    Rule("large-enough-for-int8", large_enough, MODELOPT,
-         f"Below {SMALLEST_INT8} channels INT8 gains nothing, and TensorRT warns that it finds no kernel."),
-    Rule("smoothing-folded", smoothing_folded, EXPLICIT,
-         "A per-channel factor left over from SmoothQuant is one more pass over memory in front of a layer; it folds "
-         "into the layer before."),
-    Rule("no-wide-types", no_wide_types, OPERATORS,
-         "TensorRT 8 clamps INT64 to INT32, DOUBLE is cast down, and INT64 arithmetic is slow."),
-    Rule("uint8-at-the-edge", uint8_at_the_edge, OPERATORS,
-         "UINT8 is for graph inputs and outputs only, next to a Cast from or to floating point."),
-    Rule("types-agree", types_agree, PRECISION,
-         "A strongly typed network takes types as written: the operands of one operator must agree."),
-    Rule("casts-needed", casts_needed, PRECISION,
-         "Every Cast is a kernel of its own or stops a fusion; these change nothing."),
-    Rule("finite-constants", finite_constants, BINARY16,
-         "An infinity or NaN in a constant spreads to the outputs; in FP16 it means overflow."),
-    Rule("layer-norm-whole", layer_norm_whole, RELEASE_86,
-         "Written out, a LayerNorm overflows in FP16; as one operator (operator set 17) it accumulates in FP32."),
-    Rule("layer-norm-in-fp32", layer_norm_in_fp32, OPERATORS,
-         "LayerNorm has to accumulate in FP32, and only its first output exists."),
-    Rule("constant-axes", constant_axes, OPERATORS,
-         "These axes must be constants when the network is built."),
+    Rule("opset", opset, OPERATORS, "The parser of this release does not know newer operator definitions."),
+    Rule("ir-version", ir_version, CHANGES, "The parser was built with an older ONNX and may misread a newer file."),
+    Rule("operators", operators, OPERATORS, "The parser stops at an operator that it cannot import."),
+    Rule("standard-domain", custom_domain, OPERATORS, "An operator of another domain needs a plugin on the device."),
+    Rule(
+        "static-shapes",
+        static_shapes,
+        SHAPES,
+        "A dynamic axis needs an optimization profile, and kernels are tuned for its optimum only.",
+    ),
+    Rule(
+        "signed-int8",
+        signed_int8,
+        PARSER,
+        "TensorRT quantizes to signed INT8 only: it refuses the node, or computes other values than the file says.",
+    ),
+    Rule(
+        "zero-point-zero",
+        zero_points_zero,
+        OPERATORS,
+        "TensorRT quantizes symmetrically and refuses any other zero point.",
+    ),
+    Rule(
+        "zero-point-given",
+        zero_points_given,
+        PARSER,
+        "TensorRT 8 requires a constant zero point with as many elements as the scale.",
+    ),
+    Rule("constant-scale", constant_scales, PARSER, "The parser requires positive, constant scales."),
+    Rule(
+        "scale-not-subnormal",
+        normal_fp16_scales,
+        BINARY16,
+        "A subnormal FP16 scale has lost precision, and is zero where subnormals are flushed.",
+    ),
+    Rule(
+        "scale-type",
+        scale_type,
+        ONNX_QUANTIZE,
+        "FP16 scales exist from operator set 19 on, and TensorRT 8 reads every scale as FP32.",
+    ),
+    Rule(
+        "weight-form",
+        weight_form,
+        GUIDE_86,
+        "Before TensorRT 10, weights are FP32 constants behind QuantizeLinear and DequantizeLinear.",
+    ),
+    Rule(
+        "linear-inputs-only",
+        activations_of_linears_only,
+        EXPLICIT,
+        "Q/DQ anywhere but on the input of a weighted layer breaks fusions, and residual adds, normalisation, "
+        "softmax and coordinates lose accuracy in INT8.",
+    ),
+    Rule(
+        "one-pair-per-input",
+        one_pair_per_input,
+        EXPLICIT,
+        "Layers that read the same activation share one quantization: a second is a second pass over memory, and "
+        "stops the layers from being fused side by side.",
+    ),
+    Rule(
+        "both-inputs-quantized",
+        both_inputs_quantized,
+        EXPLICIT,
+        "A layer runs in INT8 only when its activation and its weight are both quantized.",
+    ),
+    Rule(
+        "weights-per-channel",
+        weights_per_channel,
+        EXPLICIT,
+        "Weights have one scale per output channel: one for all loses accuracy, another axis is refused.",
+    ),
+    Rule("activations-per-tensor", activations_per_tensor, EXPLICIT, "Activations have one scale per tensor."),
+    Rule(
+        "large-enough-for-int8",
+        large_enough,
+        MODELOPT,
+        f"Below {SMALLEST_INT8} channels INT8 gains nothing, and TensorRT warns that it finds no kernel.",
+    ),
+    Rule(
+        "smoothing-folded",
+        smoothing_folded,
+        EXPLICIT,
+        "A per-channel factor left over from SmoothQuant is one more pass over memory in front of a layer; it folds "
+        "into the layer before.",
+    ),
+    Rule(
+        "no-wide-types",
+        no_wide_types,
+        OPERATORS,
+        "TensorRT 8 clamps INT64 to INT32, DOUBLE is cast down, and INT64 arithmetic is slow.",
+    ),
+    Rule(
+        "uint8-at-the-edge",
+        uint8_at_the_edge,
+        OPERATORS,
+        "UINT8 is for graph inputs and outputs only, next to a Cast from or to floating point.",
+    ),
+    Rule(
+        "types-agree",
+        types_agree,
+        PRECISION,
+        "A strongly typed network takes types as written: the operands of one operator must agree.",
+    ),
+    Rule(
+        "casts-needed",
+        casts_needed,
+        PRECISION,
+        "Every Cast is a kernel of its own or stops a fusion; these change nothing.",
+    ),
+    Rule(
+        "finite-constants",
+        finite_constants,
+        BINARY16,
+        "An infinity or NaN in a constant spreads to the outputs; in FP16 it means overflow.",
+    ),
+    Rule(
+        "layer-norm-whole",
+        layer_norm_whole,
+        RELEASE_86,
+        "Written out, a LayerNorm overflows in FP16; as one operator (operator set 17) it accumulates in FP32.",
+    ),
+    Rule(
+        "layer-norm-in-fp32",
+        layer_norm_in_fp32,
+        OPERATORS,
+        "LayerNorm has to accumulate in FP32, and only its first output exists.",
+    ),
+    Rule("constant-axes", constant_axes, OPERATORS, "These axes must be constants when the network is built."),
 )
 
 
-def lint_onnx(model: str | Path | onnx.ModelProto | ir.Model, version: str,
-              allow_dynamic: bool = False) -> list[Finding]:
+def lint_onnx(
+    model: str | Path | onnx.ModelProto | ir.Model, version: str, allow_dynamic: bool = False
+) -> list[Finding]:
     """Checks an ONNX file against the rules of one TensorRT release; an empty list is a clean file.
 
     Args:
@@ -610,8 +703,11 @@ def lint_onnx(model: str | Path | onnx.ModelProto | ir.Model, version: str,
     subject = Subject(read_onnx(model), tensorrt_version(version), allow_dynamic)
     # The rules take nodes that have their inputs for granted.
     rules = (VALID,) if any(VALID.check(subject)) else RULES
-    return [Finding(rule.name, node, message, rule.why, rule.source)
-            for rule in rules for node, message in rule.check(subject)]
+    return [
+        Finding(rule.name, node, message, rule.why, rule.source)
+        for rule in rules
+        for node, message in rule.check(subject)
+    ]
 
 
 def read_onnx(model: str | Path | onnx.ModelProto | ir.Model) -> ir.Model:
@@ -644,8 +740,9 @@ def read_file(path: Path) -> ir.Model:
             if isinstance(value.const_value, ir.ExternalTensor):
                 value.const_value.numpy()
     except Exception as error:
-        raise EdgeError(f"'{path}' cannot be read as an ONNX model: {error}",
-                        "Give an .onnx file, with its weight files beside it.") from error
+        raise EdgeError(
+            f"'{path}' cannot be read as an ONNX model: {error}", "Give an .onnx file, with its weight files beside it."
+        ) from error
     if not complete:
         raise EdgeError(f"'{path}' cannot be read as an ONNX model: it holds no graph.", "Give an .onnx file.")
     return model

@@ -6,6 +6,18 @@ from .sweep import Failure, Profile, ProfileOptions, profile_bundle
 from .verdict import Verdict, verdicts
 
 __all__ = [
-    "Failure", "Measurement", "Profile", "ProfileOptions", "Sustained", "Verdict", "Window", "measurement_of",
-    "of_one_machine", "profile_bundle", "read_measurements", "save_measurement", "utc_now", "verdicts",
+    "Failure",
+    "Measurement",
+    "Profile",
+    "ProfileOptions",
+    "Sustained",
+    "Verdict",
+    "Window",
+    "measurement_of",
+    "of_one_machine",
+    "profile_bundle",
+    "read_measurements",
+    "save_measurement",
+    "utc_now",
+    "verdicts",
 ]

@@ -21,11 +21,11 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from ..bundle import Artifact, Bundle
-from ..errors import EdgeError, unknown_name
-from ..golden import read_golden
-from ..mlpackage import coremltools_for
-from ..progress import Progress, silent
+from ..base.errors import EdgeError, unknown_name
+from ..base.progress import Progress, silent
+from ..bundle.store import Artifact, Bundle
+from ..formats.mlpackage import coremltools_for
+from ..proof.golden import read_golden
 from ..runtime.coreml import COMPUTE_UNITS, check_mac, compile_package
 from .machine import Machine, this_machine
 from .measurement import Measurement, measurement_of, utc_now
@@ -92,8 +92,12 @@ class Request:
     parent: int
 
 
-def profile_packages(bundle: Bundle, options: CoremlProfileOptions | None = None,
-                     artifacts: Sequence[Artifact] | None = None, progress: Progress = silent) -> list[Measurement]:
+def profile_packages(
+    bundle: Bundle,
+    options: CoremlProfileOptions | None = None,
+    artifacts: Sequence[Artifact] | None = None,
+    progress: Progress = silent,
+) -> list[Measurement]:
     """Measures every function of a bundle's packages on this Mac, for every unit, and stores the measurements.
 
     A measurement's `setting` is the unit; its `details` hold `compile_ms`, `first_load_ms`, `cached_load_ms`, the
@@ -116,8 +120,16 @@ def profile_packages(bundle: Bundle, options: CoremlProfileOptions | None = None
         started = utc_now()
         for turn in range(options.rounds):
             for i, (artifact, unit) in enumerate(pairs if turn % 2 == 0 else pairs[::-1]):
-                request = Request(str(bundle.directory), artifact.to_json(), compiled[artifact.path][0], unit,
-                                  options.warmup_seconds, options.seconds, options.samples, os.getpid())
+                request = Request(
+                    str(bundle.directory),
+                    artifact.to_json(),
+                    compiled[artifact.path][0],
+                    unit,
+                    options.warmup_seconds,
+                    options.seconds,
+                    options.samples,
+                    os.getpid(),
+                )
                 answers[artifact.name, unit].append(ask_worker(request))
                 progress("measuring", turn * len(pairs) + i + 1, options.rounds * len(pairs))
         for artifact, unit in pairs:
@@ -130,18 +142,32 @@ def profile_packages(bundle: Bundle, options: CoremlProfileOptions | None = None
     return measured
 
 
-def summarised(artifact: Artifact, machine: Machine, unit: str, answers: Sequence[dict[str, Any]],
-               plan: Sequence[Placement], started_at: str) -> Measurement:
+def summarised(
+    artifact: Artifact,
+    machine: Machine,
+    unit: str,
+    answers: Sequence[dict[str, Any]],
+    plan: Sequence[Placement],
+    started_at: str,
+) -> Measurement:
     """The answers of one variant's processes as one measurement."""
     loads = [a["load_ms"] for a in answers]
     measurement = measurement_of(artifact, machine, [s for a in answers for s in a["samples_ms"]], started_at)
     return replace(
-        measurement, setting=unit, load_ms=loads[0], first_ms=median(a["first_ms"] for a in answers),
+        measurement,
+        setting=unit,
+        load_ms=loads[0],
+        first_ms=median(a["first_ms"] for a in answers),
         peak_memory_bytes=max(a["peak_memory_bytes"] for a in answers),
         round_sizes=tuple(len(a["samples_ms"]) for a in answers),
-        details={"first_load_ms": loads[0], "cached_load_ms": loads[1:], "cost_share": cost_share(plan),
-                 "operations": operation_counts(plan),
-                 "placement": [{**asdict(p), "supported": list(p.supported)} for p in plan]})
+        details={
+            "first_load_ms": loads[0],
+            "cached_load_ms": loads[1:],
+            "cost_share": cost_share(plan),
+            "operations": operation_counts(plan),
+            "placement": [{**asdict(p), "supported": list(p.supported)} for p in plan],
+        },
+    )
 
 
 def placements(compiled: str, function: str, unit: str) -> list[Placement]:
@@ -159,11 +185,15 @@ def placements(compiled: str, function: str, unit: str) -> list[Placement]:
             continue
         usage = plan.get_compute_device_usage_for_mlprogram_operation(operation)
         cost = plan.get_estimated_cost_for_mlprogram_operation(operation)
-        found.append(Placement(
-            operation.operator_name, operation.outputs[0].name if operation.outputs else "",
-            unit_of(usage.preferred_compute_device) if usage else "unknown",
-            tuple(unit_of(device) for device in usage.supported_compute_devices) if usage else (),
-            cost.weight if cost else None))
+        found.append(
+            Placement(
+                operation.operator_name,
+                operation.outputs[0].name if operation.outputs else "",
+                unit_of(usage.preferred_compute_device) if usage else "unknown",
+                tuple(unit_of(device) for device in usage.supported_compute_devices) if usage else (),
+                cost.weight if cost else None,
+            )
+        )
     return found
 
 
@@ -175,8 +205,7 @@ def unit_of(device: object) -> str:
 def cost_share(plan: Sequence[Placement]) -> dict[str, float]:
     """Share of the estimated cost per unit."""
     total = sum(p.cost or 0.0 for p in plan) or 1.0
-    return {unit: sum(p.cost or 0.0 for p in plan if p.unit == unit) / total
-            for unit in sorted({p.unit for p in plan})}
+    return {unit: sum(p.cost or 0.0 for p in plan if p.unit == unit) / total for unit in sorted({p.unit for p in plan})}
 
 
 def operation_counts(plan: Sequence[Placement]) -> dict[str, int]:
@@ -190,21 +219,29 @@ def operation_counts(plan: Sequence[Placement]) -> dict[str, int]:
 def ask_worker(request: Request) -> dict[str, Any]:
     """Measures in a process of its own. Raises `EdgeError` when that fails."""
     try:
-        done = subprocess.run([sys.executable, "-m", "veca_edge.profiles.coreml"], input=json.dumps(asdict(request)),
-                              capture_output=True, text=True, timeout=WORKER_TIMEOUT, check=False)
+        done = subprocess.run(
+            [sys.executable, "-m", "veca_edge.profiles.coreml"],
+            input=json.dumps(asdict(request)),
+            capture_output=True,
+            text=True,
+            timeout=WORKER_TIMEOUT,
+            check=False,
+        )
     except subprocess.TimeoutExpired as error:
         raise EdgeError(f"Measuring {request.artifact['path']} took longer than {WORKER_TIMEOUT:.0f} s.") from error
     if done.returncode:
         last = (done.stderr.strip() or "no message").splitlines()[-1]
-        raise EdgeError(f"Measuring {request.artifact['path']} for {request.unit} failed: {last}",
-                        "Try fewer --units, or look at the package with: veca-edge lint PACKAGE --target apple")
+        raise EdgeError(
+            f"Measuring {request.artifact['path']} for {request.unit} failed: {last}",
+            "Try fewer --units, or look at the package with: veca-edge lint PACKAGE --target apple",
+        )
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
 def measure(request: Request) -> dict[str, Any]:
     """Loads one function and times predictions on the golden frames. Inputs are made before the clock starts."""
     from ..runtime.coreml import CoremlRunner
-    from .worker import input_batches, memory, reset_peak_memory, sample, timed
+    from .sampling import input_batches, memory, reset_peak_memory, sample, timed
 
     artifact, directory = Artifact.from_json(request.artifact), Path(request.directory)
     batches = input_batches(artifact, read_golden(directory, artifact.core_count, artifact.image_size))
@@ -217,8 +254,12 @@ def measure(request: Request) -> dict[str, Any]:
     sample(runner.model.predict, features, seconds, 1, seconds, request.parent)
     samples = sample(runner.model.predict, features, request.seconds, request.samples, 60.0, request.parent)
     _, peak = memory()
-    return {"load_ms": runner.load_ms, "first_ms": first_ms, "samples_ms": samples,
-            "peak_memory_bytes": max(0, peak - idle)}
+    return {
+        "load_ms": runner.load_ms,
+        "first_ms": first_ms,
+        "samples_ms": samples,
+        "peak_memory_bytes": max(0, peak - idle),
+    }
 
 
 # ------------------------------------------------------------------------------- connected devices
@@ -255,8 +296,9 @@ def device_and_name(text: str) -> tuple[str, str | None]:
     return kind.strip().lower(), name.strip() or None
 
 
-def profile_on_device(bundle: Bundle, options: RemoteOptions, artifacts: Sequence[Artifact] | None = None,
-                      progress: Progress = silent) -> list[Measurement]:
+def profile_on_device(
+    bundle: Bundle, options: RemoteOptions, artifacts: Sequence[Artifact] | None = None, progress: Progress = silent
+) -> list[Measurement]:
     """Measures packages on a connected iPhone or iPad, through coremltools' runner app.
 
     Raises:
@@ -269,8 +311,9 @@ def profile_on_device(bundle: Bundle, options: RemoteOptions, artifacts: Sequenc
     return asyncio.run(_profile_on_device(bundle, options, artifacts, progress))
 
 
-async def _profile_on_device(bundle: Bundle, options: RemoteOptions, artifacts: Sequence[Artifact],
-                             progress: Progress) -> list[Measurement]:
+async def _profile_on_device(
+    bundle: Bundle, options: RemoteOptions, artifacts: Sequence[Artifact], progress: Progress
+) -> list[Measurement]:
     ct = coremltools_for("Profiling on a connected device")
     from coremltools.models.ml_program.experimental.perf_utils import MLModelBenchmarker
     from coremltools.models.ml_program.experimental.remote_device import AppSigningCredentials
@@ -278,32 +321,47 @@ async def _profile_on_device(bundle: Bundle, options: RemoteOptions, artifacts: 
     device = connected_device(options)
     try:
         device = await device.prepare_for_model_debugging(
-            credentials=AppSigningCredentials(development_team=options.development_team))
+            credentials=AppSigningCredentials(development_team=options.development_team)
+        )
     except Exception as error:
-        raise EdgeError(f"The runner app can't be built or started on {device.name}: {error}",
-                        "Give the team of your Apple developer account with --team, and turn on the device's "
-                        "Developer Mode.") from error
+        raise EdgeError(
+            f"The runner app can't be built or started on {device.name}: {error}",
+            "Give the team of your Apple developer account with --team, and turn on the device's Developer Mode.",
+        ) from error
     machine = device_machine(this_machine(("coremltools",)), device)
     measured = []
     for i, (artifact, unit) in enumerate((a, u) for a in artifacts for u in options.units):
         started = utc_now()
         model = ct.models.MLModel(
-            str(bundle.directory / artifact.path), skip_model_load=True, function_name=artifact.function,
-            compute_units=getattr(ct.ComputeUnit, COMPUTE_UNITS[unit]))
+            str(bundle.directory / artifact.path),
+            skip_model_load=True,
+            function_name=artifact.function,
+            compute_units=getattr(ct.ComputeUnit, COMPUTE_UNITS[unit]),
+        )
         benchmarker = MLModelBenchmarker(model, device=device)
         try:
             loads = await benchmarker.benchmark_load(iterations=options.loads)
             # Inputs are always given: made up ones fail for images, and are empty for packages with functions.
             predictions = await benchmarker.benchmark_predict(
-                inputs=remote_inputs(bundle, artifact), iterations=options.iterations, warmup=True)
+                inputs=remote_inputs(bundle, artifact), iterations=options.iterations, warmup=True
+            )
         except Exception as error:
-            raise EdgeError(f"Measuring {artifact.name} on {device.name} failed: {error}",
-                            "Unlock the device and keep it awake.") from error
+            raise EdgeError(
+                f"Measuring {artifact.name} on {device.name} failed: {error}", "Unlock the device and keep it awake."
+            ) from error
         measurement = measurement_of(artifact, machine, predictions.samples, started)
-        measured.append(replace(
-            measurement, setting=f"{options.device}-{unit}", load_ms=loads.samples[0],
-            details={"first_load_ms": loads.samples[0], "cached_load_ms": loads.samples[1:],
-                     "device": {"name": device.name, "system": device.os_version}}))
+        measured.append(
+            replace(
+                measurement,
+                setting=f"{options.device}-{unit}",
+                load_ms=loads.samples[0],
+                details={
+                    "first_load_ms": loads.samples[0],
+                    "cached_load_ms": loads.samples[1:],
+                    "device": {"name": device.name, "system": device.os_version},
+                },
+            )
+        )
         save_measurement(bundle.directory, measured[-1])
         progress("measuring on the device", i + 1, len(artifacts) * len(options.units))
     return measured
@@ -316,26 +374,38 @@ def connected_device(options: RemoteOptions) -> Any:
     try:
         found = Device.get_connected_devices(DeviceType(options.device))
     except Exception as error:
-        raise EdgeError(f"Connected devices can't be listed: {error}",
-                        "Install Xcode and its command line tools (xcode-select --install).") from error
+        raise EdgeError(
+            f"Connected devices can't be listed: {error}",
+            "Install Xcode and its command line tools (xcode-select --install).",
+        ) from error
     fitting = [d for d in found if options.name in (None, d.name)]
     if len(fitting) == 1:
         return fitting[0]
     names = ", ".join(d.name for d in found) or "none"
     asked = f" named '{options.name}'" if options.name else ""
-    raise EdgeError(f"{len(fitting)} connected devices of the kind {options.device}{asked} were found.",
-                    f"Connect one by cable, unlock it and trust this Mac. Connected: {names}.")
+    raise EdgeError(
+        f"{len(fitting)} connected devices of the kind {options.device}{asked} were found.",
+        f"Connect one by cable, unlock it and trust this Mac. Connected: {names}.",
+    )
 
 
 def device_machine(host: Machine, device: Any) -> Machine:
     """The device as the machine that the measurements are of. It does not tell its cores and memory: they are 0."""
-    return Machine(device.name, "arm64", 0, 0, 0, f"{device.type.value} {device.os_version} {device.os_build_number}",
-                   host.versions, device.identifier)
+    return Machine(
+        device.name,
+        "arm64",
+        0,
+        0,
+        0,
+        f"{device.type.value} {device.os_version} {device.os_build_number}",
+        host.versions,
+        device.identifier,
+    )
 
 
 def remote_inputs(bundle: Bundle, artifact: Artifact) -> dict[str, Any]:
     """The first golden frame as coremltools' runner takes it."""
-    from .worker import input_batches
+    from .sampling import input_batches
 
     batch = input_batches(artifact, read_golden(bundle.directory, artifact.core_count, artifact.image_size))[0]
     if artifact.input != "image":

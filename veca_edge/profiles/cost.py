@@ -12,10 +12,10 @@ from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..config import ModelConfig
-from ..errors import EdgeError
-from ..inference import block_rows
-from ..spec import GraphSpec
+from ..base.errors import EdgeError
+from ..base.spec import GraphSpec
+from ..model.config import ModelConfig
+from ..model.folding import block_rows
 
 if TYPE_CHECKING:
     import onnx
@@ -50,7 +50,7 @@ def cost_of_model(config: ModelConfig, spec: GraphSpec, classes: int = 0) -> Cos
     """
     rows, columns = config.grid(*spec.image_size)
     patches, cores, width, hidden = rows * columns, spec.core_count, config.hidden, config.mlp_hidden
-    macs = patches * width * 3 * config.patch_size ** 2
+    macs = patches * width * 3 * config.patch_size**2
     interactions = 0
     for i, asked in enumerate(block_rows(spec, config.layers)):
         leaving = asked.core_queries + patches * asked.patch_queries
@@ -112,8 +112,10 @@ def cost_of_onnx(path: Path) -> Cost:
         needed = [name for name in (*node.input[:3], node.output[0]) if name]
         unknown = [name for name in needed if shapes.get(name) is None]
         if count is not None and unknown:
-            raise EdgeError(f"{path}: the shape of '{unknown[0]}' at '{node.name}' ({node.op_type}) is not static.",
-                            "The cost can only be counted in a graph with static shapes.")
+            raise EdgeError(
+                f"{path}: the shape of '{unknown[0]}' at '{node.name}' ({node.op_type}) is not static.",
+                "The cost can only be counted in a graph with static shapes.",
+            )
         inputs = [shapes.get(name, ()) for name in node.input]
         if count is not None:
             macs += count(inputs, shapes[node.output[0]])
@@ -147,15 +149,37 @@ def _sequence_and_width(shape: Shape) -> tuple[int, int]:
 
 
 _PRODUCTS: Mapping[str, Callable[[Sequence[Shape], Shape], int]] = {
-    "MatMul": _matmul(1), "FusedMatMul": _matmul(1), "MatMulInteger": _matmul(1), "MatMulIntegerToFloat": _matmul(1),
-    "DynamicQuantizeMatMul": _matmul(1), "QLinearMatMul": _matmul(3), "Gemm": _gemm,
-    "Conv": _conv(1), "ConvInteger": _conv(1), "QLinearConv": _conv(3),
-    "Attention": _attention, "MultiHeadAttention": _attention,
+    "MatMul": _matmul(1),
+    "FusedMatMul": _matmul(1),
+    "MatMulInteger": _matmul(1),
+    "MatMulIntegerToFloat": _matmul(1),
+    "DynamicQuantizeMatMul": _matmul(1),
+    "QLinearMatMul": _matmul(3),
+    "Gemm": _gemm,
+    "Conv": _conv(1),
+    "ConvInteger": _conv(1),
+    "QLinearConv": _conv(3),
+    "Attention": _attention,
+    "MultiHeadAttention": _attention,
 }
 _SOFTMAX = ("Softmax",)
 # Operators that hide products in a way that is not counted here: better an error than a number too small.
-_UNKNOWN_PRODUCTS = ("Einsum", "MatMulNBits", "MatMulBnb4", "PackedAttention", "PackedMultiHeadAttention",
-                     "GroupQueryAttention", "QAttention", "LSTM", "GRU", "RNN", "ConvTranspose", "If", "Loop", "Scan")
+_UNKNOWN_PRODUCTS = (
+    "Einsum",
+    "MatMulNBits",
+    "MatMulBnb4",
+    "PackedAttention",
+    "PackedMultiHeadAttention",
+    "GroupQueryAttention",
+    "QAttention",
+    "LSTM",
+    "GRU",
+    "RNN",
+    "ConvTranspose",
+    "If",
+    "Loop",
+    "Scan",
+)
 
 
 def _pairs(op: str, inputs: Sequence[Shape]) -> int:
@@ -199,12 +223,25 @@ def tensor_shapes(model: onnx.ModelProto) -> dict[str, Shape | None]:
     return {name: _static(kind) for name, kind in types.items()}
 
 
-_KEEP_SHAPE = ("RotaryEmbedding", "QuickGelu", "Gelu", "FastGelu", "BiasGelu", "SkipLayerNormalization",
-               "QuantizeLinear", "DequantizeLinear", "SimplifiedLayerNormalization")
+_KEEP_SHAPE = (
+    "RotaryEmbedding",
+    "QuickGelu",
+    "Gelu",
+    "FastGelu",
+    "BiasGelu",
+    "SkipLayerNormalization",
+    "QuantizeLinear",
+    "DequantizeLinear",
+    "SimplifiedLayerNormalization",
+)
 
 
-def _inferred(model: onnx.ModelProto, node: onnx.NodeProto, types: Mapping[str, onnx.TypeProto],
-              constants: Mapping[str, onnx.TensorProto]) -> dict[str, onnx.TypeProto]:
+def _inferred(
+    model: onnx.ModelProto,
+    node: onnx.NodeProto,
+    types: Mapping[str, onnx.TypeProto],
+    constants: Mapping[str, onnx.TensorProto],
+) -> dict[str, onnx.TypeProto]:
     import onnx
 
     version = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 1)
@@ -214,9 +251,13 @@ def _inferred(model: onnx.ModelProto, node: onnx.NodeProto, types: Mapping[str, 
         return {}
     try:
         return onnx.shape_inference.infer_node_outputs(
-            schema, node, {name: types[name] for name in names},
+            schema,
+            node,
+            {name: types[name] for name in names},
             {name: constants[name] for name in names if name in constants},
-            opset_imports=list(model.opset_import), ir_version=model.ir_version)
+            opset_imports=list(model.opset_import),
+            ir_version=model.ir_version,
+        )
     except onnx.shape_inference.InferenceError as error:
         raise EdgeError(f"The shapes do not fit at '{node.name}' ({node.op_type}): {error}") from error
 

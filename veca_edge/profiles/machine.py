@@ -12,7 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from ..processor import cpu_flags, int8_instructions
+from ..base.cpu_features import cpu_flags, int8_instructions
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..bundle import Artifact
-from ..spec import ImageSize
+from ..base.spec import ImageSize
+from ..bundle.store import Artifact
 from .machine import Machine
 
 # Above these the numbers say more about the machine's other work than about the model.
@@ -152,8 +152,10 @@ class Measurement:
     @property
     def round_medians_ms(self) -> tuple[float, ...]:
         ends = np.cumsum(self.round_sizes)
-        return tuple(float(np.median(self.samples_ms[end - size:end]))
-                     for size, end in zip(self.round_sizes, ends, strict=True))
+        return tuple(
+            float(np.median(self.samples_ms[end - size : end]))
+            for size, end in zip(self.round_sizes, ends, strict=True)
+        )
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -169,8 +171,10 @@ class Measurement:
         if len(medians) > 1 and max(medians) > MAX_DRIFT * min(medians):
             found.append(f"The rounds disagree: their medians go from {min(medians):.2f} to {max(medians):.2f} ms.")
         if self.sustained and self.sustained.slowdown > MAX_SLOWDOWN:
-            found.append(f"It slows down under load: {self.sustained.first_minute_ms:.2f} ms at first, "
-                         f"{self.sustained.last_minute_ms:.2f} ms at the end.")
+            found.append(
+                f"It slows down under load: {self.sustained.first_minute_ms:.2f} ms at first, "
+                f"{self.sustained.last_minute_ms:.2f} ms at the end."
+            )
         return tuple(found)
 
     # ------------------------------------------------------------------------------------ JSON
@@ -186,8 +190,13 @@ class Measurement:
         data["details"] = dict(self.details)
         data["sustained"] = self.sustained and [list(w) for w in self.sustained.windows]
         data["statistics"] = {
-            "p50_ms": self.p50_ms, "p90_ms": self.p90_ms, "p95_ms": self.p95_ms, "p99_ms": self.p99_ms,
-            "mean_ms": self.mean_ms, "throughput": self.throughput, "spread": self.spread,
+            "p50_ms": self.p50_ms,
+            "p90_ms": self.p90_ms,
+            "p95_ms": self.p95_ms,
+            "p99_ms": self.p99_ms,
+            "mean_ms": self.mean_ms,
+            "throughput": self.throughput,
+            "spread": self.spread,
             "warnings": list(self.warnings),
         }
         return data
@@ -210,10 +219,20 @@ class Measurement:
 def measurement_of(artifact: Artifact, machine: Machine, samples_ms: Sequence[float], started_at: str) -> Measurement:
     """The samples of an artifact; what else was measured is added with `dataclasses.replace`."""
     return Measurement(
-        artifact=artifact.name, path=artifact.path, sha256=artifact.sha256, format=artifact.format,
-        target=artifact.target, core_count=artifact.core_count, precision=artifact.precision,
-        image_size=artifact.image_size, batch=artifact.batch, file_bytes=artifact.bytes,
-        machine=machine, samples_ms=tuple(samples_ms), started_at=started_at)
+        artifact=artifact.name,
+        path=artifact.path,
+        sha256=artifact.sha256,
+        format=artifact.format,
+        target=artifact.target,
+        core_count=artifact.core_count,
+        precision=artifact.precision,
+        image_size=artifact.image_size,
+        batch=artifact.batch,
+        file_bytes=artifact.bytes,
+        machine=machine,
+        samples_ms=tuple(samples_ms),
+        started_at=started_at,
+    )
 
 
 def utc_now() -> str:

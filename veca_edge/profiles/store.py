@@ -6,16 +6,20 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
-from ..bundle import PROFILES, Bundle
-from ..errors import EdgeError
-from ..files import disk_errors, write_atomically
+from ..base.errors import EdgeError
+from ..base.files import disk_errors, write_atomically
+from ..bundle.store import PROFILES, Bundle
 from .measurement import Measurement
 
 
 def measurement_stem(artifact: str, format: str, threads: int | None, setting: str = "") -> str:
     """What a measurement's file is called: one for each variant and setting."""
-    parts = [artifact, format, f"threads{threads}" if threads else "",
-             "".join(c if c.isalnum() or c in "-." else "-" for c in setting)]
+    parts = [
+        artifact,
+        format,
+        f"threads{threads}" if threads else "",
+        "".join(c if c.isalnum() or c in "-." else "-" for c in setting),
+    ]
     return "_".join(part for part in parts if part)
 
 
@@ -40,17 +44,20 @@ def load_measurement(path: Path) -> Measurement:
     try:
         return Measurement.from_json(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise EdgeError(f"{path} is no measurement: {type(error).__name__}: {error}.",
-                        f"Remove it and measure again: veca-edge profile '{path.parents[2]}'") from error
+        raise EdgeError(
+            f"{path} is no measurement: {type(error).__name__}: {error}.",
+            f"Remove it and measure again: veca-edge profile '{path.parents[2]}'",
+        ) from error
 
 
 def read_measurements(bundle: Bundle) -> list[Measurement]:
     """Every measurement in a bundle, of all machines; those of files that were replaced since are left out."""
     digests = {a.sha256 for a in bundle.artifacts}
     found = [load_measurement(path) for path in sorted((bundle.directory / PROFILES).glob("*/*.json"))]
-    return sorted((m for m in found if m.sha256 in digests),
-                  key=lambda m: (m.machine.machine_id, m.image_size, m.core_count, m.precision, m.setting,
-                                 m.threads or 0))
+    return sorted(
+        (m for m in found if m.sha256 in digests),
+        key=lambda m: (m.machine.machine_id, m.image_size, m.core_count, m.precision, m.setting, m.threads or 0),
+    )
 
 
 def of_one_machine(measurements: Iterable[Measurement], machine_id: str | None = None) -> list[Measurement]:
@@ -68,8 +75,9 @@ def of_one_machine(measurements: Iterable[Measurement], machine_id: str | None =
     if not every:
         raise EdgeError("There are no measurements.", "Make some with: veca-edge profile BUNDLE")
     if machine_id is None and len(machines) > 1:
-        raise EdgeError(f"The measurements are of {len(machines)} machines, which cannot be mixed: {listed}.",
-                        "Say which machine.")
+        raise EdgeError(
+            f"The measurements are of {len(machines)} machines, which cannot be mixed: {listed}.", "Say which machine."
+        )
     if machine_id is not None and machine_id not in machines:
         raise EdgeError(f"There are no measurements of the machine {machine_id}.", f"There are some of: {listed}.")
     return [m for m in every if machine_id in (None, m.machine.machine_id)]

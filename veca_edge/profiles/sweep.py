@@ -22,15 +22,15 @@ from statistics import median
 from threading import Timer
 from typing import Any
 
-from ..bundle import Artifact, Bundle
-from ..errors import EdgeError
-from ..files import disk_errors, held, write_atomically
-from ..progress import Progress, silent
+from ..base.errors import EdgeError
+from ..base.files import disk_errors, held, write_atomically
+from ..base.progress import Progress, silent
+from ..bundle.store import Artifact, Bundle
 from .cost import cost_of_model, cost_of_onnx
 from .machine import Machine, this_machine
 from .measurement import Measurement, Sustained, Window, measurement_of, utc_now
+from .sampling import RUNTIMES, Answer, Request
 from .store import load_measurement, measurement_stem, measurements_folder, save_measurement
-from .worker import RUNTIMES, Answer, Request
 
 MAX_OTHER_LOAD = 0.10
 WORKER_TIMEOUT = 1800.0
@@ -68,8 +68,10 @@ class ProfileOptions:
             if value is not None and value < 1:
                 raise EdgeError(f"{name} is {value}.", f"Give 1 or more {name}.")
         if self.sustained_seconds and self.sustained_seconds < 4:
-            raise EdgeError(f"A sustained run of {self.sustained_seconds:g} s shows no throttling.",
-                            "Give some minutes, for example --sustained 5m.")
+            raise EdgeError(
+                f"A sustained run of {self.sustained_seconds:g} s shows no throttling.",
+                "Give some minutes, for example --sustained 5m.",
+            )
 
 
 @dataclass(frozen=True)
@@ -94,8 +96,12 @@ class Profile:
     kept: tuple[str, ...] = ()
 
 
-def profile_bundle(bundle: Bundle, options: ProfileOptions | None = None, artifacts: Sequence[Artifact] | None = None,
-                   progress: Progress = silent) -> Profile:
+def profile_bundle(
+    bundle: Bundle,
+    options: ProfileOptions | None = None,
+    artifacts: Sequence[Artifact] | None = None,
+    progress: Progress = silent,
+) -> Profile:
     """Measures artifacts on this machine and stores the measurements in the bundle.
 
     A variant that fails does not end the others; it is among the `failures`, and tried again next time.
@@ -123,8 +129,10 @@ def check_runs_here(artifacts: Sequence[Artifact]) -> None:
     """Raises `EdgeError` for what would give a number that means nothing on this machine."""
     for artifact in artifacts:
         if artifact.target == "jetson" and artifact.format == "onnx":
-            raise EdgeError(f"{artifact.path} is written for TensorRT; its latency in ONNX Runtime would mean nothing.",
-                            "Profile it on the board: veca-edge profile BUNDLE --device ssh://HOST")
+            raise EdgeError(
+                f"{artifact.path} is written for TensorRT; its latency in ONNX Runtime would mean nothing.",
+                "Profile it on the board: veca-edge profile BUNDLE --device ssh://HOST",
+            )
         if artifact.format == "mlpackage" and sys.platform != "darwin":
             raise EdgeError(f"{artifact.path} is a Core ML package, and this is not a Mac.", "Profile it on a Mac.")
 
@@ -178,8 +186,12 @@ class Sweep:
                 self.take_turn(artifact, failures, sustained=True)
             if stem not in failures:
                 measured[stem] = self.finish(artifact)
-        return Profile(self.machine, tuple(m for a in artifacts if (m := measured.get(self.stem(a))) is not None),
-                       tuple(failures.values()), kept)
+        return Profile(
+            self.machine,
+            tuple(m for a in artifacts if (m := measured.get(self.stem(a))) is not None),
+            tuple(failures.values()),
+            kept,
+        )
 
     def take_turn(self, artifact: Artifact, failures: dict[str, Failure], sustained: bool) -> None:
         """Measures one round, or the long run, and puts it on disk; a failure goes into `failures` and on disk too."""
@@ -190,8 +202,7 @@ class Sweep:
             self.write(FAILED, artifact, {**asdict(failure), "at": utc_now()})
             return
         before = self.unfinished(artifact)
-        after = (replace(before, sustained=answer) if sustained else
-                 replace(before, rounds=(*before.rounds, answer)))
+        after = replace(before, sustained=answer) if sustained else replace(before, rounds=(*before.rounds, answer))
         self.write(UNFINISHED, artifact, asdict(after))
 
     # ---------------------------------------------------------------------------- on disk
@@ -233,8 +244,12 @@ class Sweep:
             return Unfinished(key)
         if data["key"] != key:
             return Unfinished(key)
-        return Unfinished(key, data["started_at"], tuple(_answer(a) for a in data["rounds"]),
-                          data["sustained"] and _answer(data["sustained"]))
+        return Unfinished(
+            key,
+            data["started_at"],
+            tuple(_answer(a) for a in data["rounds"]),
+            data["sustained"] and _answer(data["sustained"]),
+        )
 
     def finish(self, artifact: Artifact) -> Measurement:
         """Turns the rounds into the measurement, stores it and forgets the rounds, and how it failed before."""
@@ -275,8 +290,17 @@ class Sweep:
         """Raises `EdgeError` when the process fails, crashes or does not answer."""
         options = self.options
         seconds = options.sustained_seconds if sustained else 0.0
-        request = Request(str(self.bundle.directory), artifact.to_json(), options.threads, options.warmup_seconds,
-                          options.seconds, options.samples, options.most_seconds, seconds, os.getpid())
+        request = Request(
+            str(self.bundle.directory),
+            artifact.to_json(),
+            options.threads,
+            options.warmup_seconds,
+            options.seconds,
+            options.samples,
+            options.most_seconds,
+            seconds,
+            os.getpid(),
+        )
 
         def note(elapsed: float) -> None:
             if sustained:
@@ -289,8 +313,14 @@ def answer_of_worker(request: Request, timeout: float, note: Callable[[float], N
     """Runs one worker to its end and returns its answer's JSON."""
     name = Artifact.from_json(request.artifact).name
     with tempfile.TemporaryFile() as errors:
-        process = subprocess.Popen([sys.executable, "-m", f"{__package__}.worker"], stdin=subprocess.PIPE,
-                                   stdout=subprocess.PIPE, stderr=errors, text=True, encoding="utf-8")
+        process = subprocess.Popen(
+            [sys.executable, "-m", f"{__package__}.sampling"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            encoding="utf-8",
+        )
         watch = Timer(timeout, process.kill)
         watch.start()
         last: dict[str, Any] = {}
@@ -319,14 +349,17 @@ def answer_of_worker(request: Request, timeout: float, note: Callable[[float], N
         raise EdgeError(f"{name} did not answer within {timeout / 60:.0f} minutes.", "Try it alone with: veca-edge run")
     if code < 0:
         what = signal.Signals(-code).name
-        raise EdgeError(f"The process that measured {name} was ended by {what}.",
-                        "The system may have run out of memory: see its log." if what == "SIGKILL" else None)
+        raise EdgeError(
+            f"The process that measured {name} was ended by {what}.",
+            "The system may have run out of memory: see its log." if what == "SIGKILL" else None,
+        )
     raise EdgeError(f"The process that measured {name} ended with an error: {said[-1] if said else f'code {code}'}")
 
 
 def _answer(data: dict[str, Any]) -> Answer:
-    return Answer(**{**data, "samples_ms": tuple(data["samples_ms"]),
-                     "windows": tuple(Window(*w) for w in data["windows"])})
+    return Answer(
+        **{**data, "samples_ms": tuple(data["samples_ms"]), "windows": tuple(Window(*w) for w in data["windows"])}
+    )
 
 
 def cost_facts(bundle: Bundle, artifact: Artifact) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 
-from ..targets import target_named
+from ..targets.table import target_named
 from .measurement import Measurement
 
 
@@ -56,12 +56,16 @@ class Verdict:
         rest = f"{self.size_ratio:.2f}x the size{memory}"
         doubt = " Measure again on a quiet machine before you rely on the times." if self.is_doubtful else ""
         if self.is_close:
-            return (f"{low} is no faster than {high} {where}: {self.lower.p50_ms:.2f} against "
-                    f"{self.higher.p50_ms:.2f} ms, within the spread of the samples; {rest}.{doubt}")
+            return (
+                f"{low} is no faster than {high} {where}: {self.lower.p50_ms:.2f} against "
+                f"{self.higher.p50_ms:.2f} ms, within the spread of the samples; {rest}.{doubt}"
+            )
         if self.is_slower:
-            return (f"{low} is {1 / self.speedup:.2f}x SLOWER than {high} {where}: {self.lower.p50_ms:.2f} against "
-                    f"{self.higher.p50_ms:.2f} ms; {rest}. For latency, {high} is the better choice on this machine."
-                    f"{doubt}")
+            return (
+                f"{low} is {1 / self.speedup:.2f}x SLOWER than {high} {where}: {self.lower.p50_ms:.2f} against "
+                f"{self.higher.p50_ms:.2f} ms; {rest}. For latency, {high} is the better choice on this machine."
+                f"{doubt}"
+            )
         return f"{low} is {self.speedup:.2f}x faster than {high} {where}; {rest}.{doubt}"
 
 

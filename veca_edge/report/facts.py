@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..bundle import Bundle, open_bundle
-from ..config import ModelConfig
-from ..errors import EdgeError
+from ..actions.recommend import Candidate, candidates
+from ..base.errors import EdgeError
+from ..base.spec import ImageSize
+from ..bundle.store import Bundle, open_bundle
+from ..model.config import ModelConfig
 from ..profiles.machine import Machine
 from ..profiles.verdict import Verdict, verdicts
-from ..recommend import Candidate, candidates
-from ..spec import ImageSize
-from ..targets import target_named
+from ..targets.table import target_named
 from .text import milliseconds
 
 
@@ -78,8 +78,9 @@ class VerdictSummary:
             parts.append(f"{_span([1 / v.speedup for v in slower])} SLOWER than {high} at {self._counts(len(slower))}")
         close = len(self.rows) - len(clear)
         if close:
-            parts.append(f"no different in speed from {high}, within the spread of the samples, "
-                         f"at {self._counts(close)}")
+            parts.append(
+                f"no different in speed from {high}, within the spread of the samples, at {self._counts(close)}"
+            )
         text = f"{low} is {'; '.join(parts)}. Its files take {_span([v.size_ratio for v, _, _ in self.rows])} the space"
         memory = [v.memory_ratio for v, _, _ in self.rows if v.memory_ratio is not None]
         text += f" and it needs {_span(memory)} the memory" if memory else ""
@@ -114,8 +115,10 @@ def read_subjects(paths: Sequence[Path], machine: str | None) -> tuple[Subject, 
         if path in resolved[:i]:
             raise EdgeError(f"{paths[i]} was given twice.", "Give each bundle once.")
     bundles = [open_bundle(path) for path in paths]
-    return tuple(Subject(label, bundle, tuple(candidates(bundle, machine)))
-                 for label, bundle in zip(labels_of(resolved), bundles, strict=True))
+    return tuple(
+        Subject(label, bundle, tuple(candidates(bundle, machine)))
+        for label, bundle in zip(labels_of(resolved), bundles, strict=True)
+    )
 
 
 def labels_of(paths: Sequence[Path]) -> list[str]:
@@ -140,14 +143,22 @@ def series_of(subjects: Sequence[Subject], size: ImageSize) -> tuple[Series, ...
         for c in sorted(subject.measured, key=lambda c: order.index(c.artifact.precision)):
             if c.artifact.image_size == size:
                 m = c.measurement
-                key = (subject.label, m.machine.machine_id, c.artifact.format, m.setting, m.threads,
-                       c.artifact.precision)
+                key = (
+                    subject.label,
+                    m.machine.machine_id,
+                    c.artifact.format,
+                    m.setting,
+                    m.threads,
+                    c.artifact.precision,
+                )
                 groups[key].append(c)
-    labels = telling_labels([(*_parts(*key[:-1], points[0].measurement.machine.name), key[-1])
-                             for key, points in groups.items()], always=5)
+    labels = telling_labels(
+        [(*_parts(*key[:-1], points[0].measurement.machine.name), key[-1]) for key, points in groups.items()], always=5
+    )
     return tuple(
         Series(label, i, key[0], key[-1], size, tuple(sorted(points, key=lambda c: c.artifact.core_count)))
-        for i, ((key, points), label) in enumerate(zip(groups.items(), labels, strict=True)))
+        for i, ((key, points), label) in enumerate(zip(groups.items(), labels, strict=True))
+    )
 
 
 def telling_labels(every: Sequence[tuple[str, ...]], always: int | None = None) -> list[str]:
@@ -163,10 +174,16 @@ def _of(parts: tuple[str, ...], kept: Sequence[int]) -> tuple[str, ...]:
     return tuple(parts[i] for i in kept)
 
 
-def _parts(subject: str, machine_id: str, format: str, setting: str, threads: int | None,
-           machine: str) -> tuple[str, ...]:
-    return (subject, f"{machine} ({machine_id[:4]})", format, setting,
-            "" if threads is None else f"{threads} thread{'' if threads == 1 else 's'}")
+def _parts(
+    subject: str, machine_id: str, format: str, setting: str, threads: int | None, machine: str
+) -> tuple[str, ...]:
+    return (
+        subject,
+        f"{machine} ({machine_id[:4]})",
+        format,
+        setting,
+        "" if threads is None else f"{threads} thread{'' if threads == 1 else 's'}",
+    )
 
 
 def ranges(subjects: Sequence[Subject]) -> list[tuple[str, str]]:
@@ -182,15 +199,23 @@ def ranges(subjects: Sequence[Subject]) -> list[tuple[str, str]]:
         known = [c for c in among if c.cosine is not None]
         if known:
             best = max(known, key=lambda c: (c.cosine, -c.measurement.p50_ms))
-            found.append((label, f"{_place('From', fastest)} {_place('to', best)}." if best is not fastest else
-                          f"{_place('The fastest and most faithful:', best)}."))
+            found.append(
+                (
+                    label,
+                    f"{_place('From', fastest)} {_place('to', best)}."
+                    if best is not fastest
+                    else f"{_place('The fastest and most faithful:', best)}.",
+                )
+            )
     return found
 
 
 def _place(word: str, c: Candidate) -> str:
     cosine = "" if c.cosine is None else f" (cosine {c.cosine:.5f})"
-    return f"{word} {milliseconds(c.measurement.p50_ms)} ms with {c.artifact.core_count} cores in " \
-           f"{c.artifact.precision}{cosine}"
+    return (
+        f"{word} {milliseconds(c.measurement.p50_ms)} ms with {c.artifact.core_count} cores in "
+        f"{c.artifact.precision}{cosine}"
+    )
 
 
 def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
@@ -210,10 +235,21 @@ def verdict_summaries(subjects: Sequence[Subject]) -> tuple[VerdictSummary, ...]
         cosines = {(c.measurement.artifact, c.measurement.format): c.cosine for c in subject.measured}
         for v in verdicts(c.measurement for c in subject.measured):
             low, high = v.lower, v.higher
-            key = (subject.label, low.machine.machine_id, low.format, low.setting, low.threads, low.image_size,
-                   low.precision, high.precision)
+            key = (
+                subject.label,
+                low.machine.machine_id,
+                low.format,
+                low.setting,
+                low.threads,
+                low.image_size,
+                low.precision,
+                high.precision,
+            )
             groups[key].append((v, cosines[low.artifact, low.format], cosines[high.artifact, high.format]))
-    labels = telling_labels([(*_parts(*key[:5], rows[0][0].lower.machine.name), f"at {key[5]}")
-                             for key, rows in groups.items()])
-    return tuple(VerdictSummary(label, tuple(sorted(rows, key=lambda row: row[0].lower.core_count)))
-                 for rows, label in zip(groups.values(), labels, strict=True))
+    labels = telling_labels(
+        [(*_parts(*key[:5], rows[0][0].lower.machine.name), f"at {key[5]}") for key, rows in groups.items()]
+    )
+    return tuple(
+        VerdictSummary(label, tuple(sorted(rows, key=lambda row: row[0].lower.core_count)))
+        for rows, label in zip(groups.values(), labels, strict=True)
+    )

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from ..errors import MissingDependency
-from ..recommend import Candidate
+from ..actions.recommend import Candidate
+from ..base.errors import MissingDependency
 from .facts import Series, pareto_front
 
 if TYPE_CHECKING:
@@ -33,8 +33,13 @@ COLOURS = 8
 MARKERS = {"int8": "o", "w8": "^", "fp16": "s", "fp32": "D"}
 # Stand-ins that matplotlib takes for colours, and what the page has in their place.
 _INK, _MUTED, _GRID, _SURFACE = "#abc100", "#abc101", "#abc102", "#abc103"
-_VARIABLES = {_INK: "var(--ink)", _MUTED: "var(--muted)", _GRID: "var(--grid)", _SURFACE: "var(--surface)",
-              **{f"#abc0{i:02d}": f"var(--c{i})" for i in range(COLOURS)}}
+_VARIABLES = {
+    _INK: "var(--ink)",
+    _MUTED: "var(--muted)",
+    _GRID: "var(--grid)",
+    _SURFACE: "var(--surface)",
+    **{f"#abc0{i:02d}": f"var(--c{i})" for i in range(COLOURS)},
+}
 # A linear axis that starts at zero shows nothing of the small ones beyond this ratio.
 LOG_RATIO = 15
 _STEPS = (1, 2, 2.5, 5, 10)
@@ -76,9 +81,15 @@ class Plot:
         return name
 
 
-def core_count_figure(name: str, title: str, caption: str, unit: str, series: Sequence[Series],
-                      value: Callable[[Candidate], float | None],
-                      upper: Callable[[Candidate], float] | None = None) -> Figure | None:
+def core_count_figure(
+    name: str,
+    title: str,
+    caption: str,
+    unit: str,
+    series: Sequence[Series],
+    value: Callable[[Candidate], float | None],
+    upper: Callable[[Candidate], float] | None = None,
+) -> Figure | None:
     """A quantity against the core count, with a band up to `upper`; None where nothing was measured."""
     drawn = [(s, [c for c in s.points if value(c) is not None]) for s in series]
     drawn = [(s, points) for s, points in drawn if points]
@@ -96,8 +107,13 @@ def core_count_figure(name: str, title: str, caption: str, unit: str, series: Se
             axes.plot(x, y, color=_colour(s), linewidth=1.75, dashes=_dashes(s))
             for c in points:
                 high = "" if upper is None else f", p95 {number(upper(c))} {unit}"
-                _mark(plot, s, c.artifact.core_count, value(c),
-                      f"{s.label}, {c.artifact.core_count} cores: {number(value(c))} {unit}{high}")
+                _mark(
+                    plot,
+                    s,
+                    c.artifact.core_count,
+                    value(c),
+                    f"{s.label}, {c.artifact.core_count} cores: {number(value(c))} {unit}{high}",
+                )
         _scale_y(axes, values)
         axes.set_xticks(_thinned(counts, 5 if plot.narrow else 8))
         axes.set_xlim(min(counts) - _margin(counts), max(counts) + _margin(counts))
@@ -106,8 +122,15 @@ def core_count_figure(name: str, title: str, caption: str, unit: str, series: Se
     return _figure(name, title, caption, unit, [s for s, _ in drawn], draw)
 
 
-def trade_off_figure(name: str, title: str, caption: str, quantity: str, series: Sequence[Series],
-                     value: Callable[[Candidate], float | None], percent: bool = False) -> Figure | None:
+def trade_off_figure(
+    name: str,
+    title: str,
+    caption: str,
+    quantity: str,
+    series: Sequence[Series],
+    value: Callable[[Candidate], float | None],
+    percent: bool = False,
+) -> Figure | None:
     """Fidelity against the median latency, the Pareto front of every machine marked; None where fidelity is unknown."""
     points = [(s, c) for s in series for c in s.points if value(c) is not None]
     if not points:
@@ -123,13 +146,25 @@ def trade_off_figure(name: str, title: str, caption: str, quantity: str, series:
     def draw(plot: Plot) -> None:
         axes = plot.axes
         for line in fronts:
-            axes.plot([places[i][0] for i in line], [places[i][1] for i in line], color=_INK, linewidth=1, alpha=0.55,
-                      drawstyle="steps-post", zorder=1)
+            axes.plot(
+                [places[i][0] for i in line],
+                [places[i][1] for i in line],
+                color=_INK,
+                linewidth=1,
+                alpha=0.55,
+                drawstyle="steps-post",
+                zorder=1,
+            )
         for i, (s, c) in enumerate(points):
             shown = f"{value(c):.1%}" if percent else f"{value(c):.5f}"
-            _mark(plot, s, *places[i], f"{s.label}, {c.artifact.core_count} cores: {number(places[i][0])} ms, "
-                                       f"{quantity} {shown}{'; on the Pareto front' if i in front else ''}",
-                  hollow=i not in front)
+            _mark(
+                plot,
+                s,
+                *places[i],
+                f"{s.label}, {c.artifact.core_count} cores: {number(places[i][0])} ms, "
+                f"{quantity} {shown}{'; on the Pareto front' if i in front else ''}",
+                hollow=i not in front,
+            )
         _scale_x(axes, [x for x, _ in places])
         if percent:
             axes.yaxis.set_major_formatter(lambda v, _: f"{100 * v:.3g}")
@@ -152,9 +187,14 @@ def sustained_figure(name: str, title: str, caption: str, series: Sequence[Serie
     def draw(plot: Plot) -> None:
         for s, c in runs:
             run = c.measurement.sustained
-            plot.axes.plot([w.elapsed_s for w in run.windows], [w.p50_ms / run.first_minute_ms for w in run.windows],
-                           color=_colour(s), linewidth=1.25, alpha=0.8,
-                           gid=plot.tip(f"{s.label}, {c.artifact.core_count} cores"))
+            plot.axes.plot(
+                [w.elapsed_s for w in run.windows],
+                [w.p50_ms / run.first_minute_ms for w in run.windows],
+                color=_colour(s),
+                linewidth=1.25,
+                alpha=0.8,
+                gid=plot.tip(f"{s.label}, {c.artifact.core_count} cores"),
+            )
         plot.axes.set_ylim(bottom=0)
         plot.axes.set_xlabel("seconds under load")
 
@@ -169,23 +209,35 @@ def number(value: float) -> str:
     return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
 
 
-def _figure(name: str, title: str, caption: str, unit: str, series: Sequence[Series],
-            draw: Callable[[Plot], None]) -> Figure:
-    wide, narrow = (_svg(f"{name}-{kind}", f"{title}: {caption}", size, unit, draw, narrow=size is NARROW)
-                    for kind, size in (("wide", WIDE), ("narrow", NARROW)))
+def _figure(
+    name: str, title: str, caption: str, unit: str, series: Sequence[Series], draw: Callable[[Plot], None]
+) -> Figure:
+    wide, narrow = (
+        _svg(f"{name}-{kind}", f"{title}: {caption}", size, unit, draw, narrow=size is NARROW)
+        for kind, size in (("wide", WIDE), ("narrow", NARROW))
+    )
     legend = tuple(LegendEntry(s.label, s.index % COLOURS, _marker(s), s.index >= COLOURS) for s in series)
     return Figure(title, caption, wide, narrow, legend)
 
 
-def _svg(name: str, description: str, size: tuple[int, int], unit: str, draw: Callable[[Plot], None],
-         narrow: bool) -> Markup:
+def _svg(
+    name: str, description: str, size: tuple[int, int], unit: str, draw: Callable[[Plot], None], narrow: bool
+) -> Markup:
     matplotlib = _matplotlib()
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure as Canvas
 
-    settings = {"svg.fonttype": "none", "svg.hashsalt": name, "font.size": FONT_SIZE, "text.color": _INK,
-                "font.family": "DejaVu Sans", "axes.unicode_minus": False, "text.parse_math": False,
-                "axes.formatter.useoffset": False, "path.simplify": False}
+    settings = {
+        "svg.fonttype": "none",
+        "svg.hashsalt": name,
+        "font.size": FONT_SIZE,
+        "text.color": _INK,
+        "font.family": "DejaVu Sans",
+        "axes.unicode_minus": False,
+        "text.parse_math": False,
+        "axes.formatter.useoffset": False,
+        "path.simplify": False,
+    }
     with matplotlib.rc_context():
         matplotlib.rcdefaults()  # the user's own style must not come in
         matplotlib.rcParams.update(settings)
@@ -218,12 +270,14 @@ def embedded(svg: str, name: str, description: str, tips: dict[str, str]) -> Mar
     """An SVG file's text as an element of a page: its own ids, the page's colours and typeface, tips on points."""
     from markupsafe import Markup, escape
 
-    svg = svg[svg.index("<svg"):]
+    svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     width, height = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', svg).groups()
-    head = (f'<svg viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="img" '
-            f'aria-label="{escape(description)}" xmlns="http://www.w3.org/2000/svg" '
-            'xmlns:xlink="http://www.w3.org/1999/xlink">')
+    head = (
+        f'<svg viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="img" '
+        f'aria-label="{escape(description)}" xmlns="http://www.w3.org/2000/svg" '
+        'xmlns:xlink="http://www.w3.org/1999/xlink">'
+    )
     svg = re.sub(r"<svg[^>]*>", lambda _: head, svg, count=1)
     for tip, text in tips.items():
         svg = svg.replace(f'<g id="{tip}">', f'<g id="{tip}"><title>{escape(text)}</title>')
@@ -237,28 +291,46 @@ def embedded(svg: str, name: str, description: str, tips: dict[str, str]) -> Mar
 
 
 def _mark(plot: Plot, series: Series, x: float, y: float, tip: str, hollow: bool = False) -> None:
-    plot.axes.plot([x], [y], marker=_marker(series), markersize=7, linestyle="none", gid=plot.tip(tip), zorder=3,
-                   markerfacecolor=_SURFACE if hollow else _colour(series), markeredgecolor=_colour(series),
-                   markeredgewidth=1.5, clip_on=False)
+    plot.axes.plot(
+        [x],
+        [y],
+        marker=_marker(series),
+        markersize=7,
+        linestyle="none",
+        gid=plot.tip(tip),
+        zorder=3,
+        markerfacecolor=_SURFACE if hollow else _colour(series),
+        markeredgecolor=_colour(series),
+        markeredgewidth=1.5,
+        clip_on=False,
+    )
 
 
-def _label_points(plot: Plot, labels: Sequence[tuple[float, float, str]],
-                  points: Sequence[tuple[float, float]]) -> None:
+def _label_points(
+    plot: Plot, labels: Sequence[tuple[float, float, str]], points: Sequence[tuple[float, float]]
+) -> None:
     """Writes core counts beside points, on the first side where nothing else is; nowhere if there is no such side."""
     axes = plot.axes
     width, height = 0.62 * FONT_SIZE, FONT_SIZE
     taken = [(x - 5, y - 5, x + 5, y + 5) for x, y in axes.transData.transform(points)]
     for (x, y, text), (px, py) in zip(labels, axes.transData.transform([(x, y) for x, y, _ in labels]), strict=True):
         wide = width * len(text)
-        for dx, dy, ha, va in ((-8, 4, "right", "bottom"), (0, 8, "center", "bottom"), (8, -3, "left", "top"),
-                               (9, 0, "left", "center"), (-9, 0, "right", "center"), (0, -8, "center", "top")):
+        for dx, dy, ha, va in (
+            (-8, 4, "right", "bottom"),
+            (0, 8, "center", "bottom"),
+            (8, -3, "left", "top"),
+            (9, 0, "left", "center"),
+            (-9, 0, "right", "center"),
+            (0, -8, "center", "top"),
+        ):
             left = px + dx - {"left": 0, "center": wide / 2, "right": wide}[ha]
             low = py + dy - {"bottom": 0, "center": height / 2, "top": height}[va]
             box = (left, low, left + wide, low + height)
             if not any(box[0] < t[2] and t[0] < box[2] and box[1] < t[3] and t[1] < box[3] for t in taken):
                 taken.append(box)
-                axes.annotate(text, (x, y), (dx, dy), textcoords="offset points", ha=ha, va=va, color=_INK,
-                              annotation_clip=False)
+                axes.annotate(
+                    text, (x, y), (dx, dy), textcoords="offset points", ha=ha, va=va, color=_INK, annotation_clip=False
+                )
                 break
 
 

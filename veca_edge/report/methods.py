@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from ..actions.recommend import Candidate, energy_mj
 from ..profiles.measurement import Measurement
-from ..recommend import Candidate, energy_mj
 
 # What is timed, and what counts as memory, by target.
 CALLS = {
@@ -15,7 +15,7 @@ CALLS = {
 }
 MEMORY = {
     "cpu": "peak resident memory of the measuring process above the same process with the runtime loaded but no "
-           "model opened",
+    "model opened",
     "jetson": "what the board's memory in use rose by over the rest before (tegrastats)",
     "apple": "peak resident memory of the process above what it had before the model was loaded",
 }
@@ -26,29 +26,58 @@ def methods(candidates: Sequence[Candidate]) -> list[tuple[str, str]]:
     measurements = [c.measurement for c in candidates]
     said = [("Latency", _latency(measurements))]
     if any(m.load_ms is not None for m in measurements):
-        said.append(("Load, first call", "Opening the model in a fresh process, and the first inference after it. The "
-                                         "system's file caches were not emptied."))
+        said.append(
+            (
+                "Load, first call",
+                "Opening the model in a fresh process, and the first inference after it. The "
+                "system's file caches were not emptied.",
+            )
+        )
     with_memory = [m for m in measurements if m.peak_memory_bytes is not None]
     if with_memory:
         said.append(("Memory", f"{by_target(with_memory, MEMORY)}."))
     with_energy = [m for m in measurements if energy_mj(m) is not None]
     if with_energy:
-        said.append(("Energy", "Mean power of the whole module over the timed stretch, times its length, over the "
-                               "number of calls; idle power is included."))
+        said.append(
+            (
+                "Energy",
+                "Mean power of the whole module over the timed stretch, times its length, over the "
+                "number of calls; idle power is included.",
+            )
+        )
     if any("cost" in m.details for m in measurements):
-        said.append(("GMAC, attention pairs",
-                     f"Not measured but counted, for one image, from {_sources(measurements)}: multiply-accumulates of "
-                     "all matrix products and convolutions, and pairs of a query and a key, summed over the layers."))
-    said.append(("File", "What the model takes on disk. Variants of one bundle can share weights; each one's file "
-                         "counts all that it refers to."))
+        said.append(
+            (
+                "GMAC, attention pairs",
+                f"Not measured but counted, for one image, from {_sources(measurements)}: multiply-accumulates of "
+                "all matrix products and convolutions, and pairs of a query and a key, summed over the layers.",
+            )
+        )
+    said.append(
+        (
+            "File",
+            "What the model takes on disk. Variants of one bundle can share weights; each one's file "
+            "counts all that it refers to.",
+        )
+    )
     if any(c.fidelity for c in candidates):
         images = sorted({c.fidelity.reference.images for c in candidates if c.fidelity})
-        said.append(("Cosine", f"When the bundle was exported, on {', '.join(map(str, images))} images that calibrated "
-                     "nothing: the cosine of cls (one vector an image) and dense (one a patch) with those of the "
-                     "float32 model in PyTorch."))
+        said.append(
+            (
+                "Cosine",
+                f"When the bundle was exported, on {', '.join(map(str, images))} images that calibrated "
+                "nothing: the cosine of cls (one vector an image) and dense (one a patch) with those of the "
+                "float32 model in PyTorch.",
+            )
+        )
     if any(c.top1 is not None for c in candidates):
-        said.append(("Top-1", "The share of the labelled ones among those images whose most likely class is right. On "
-                              "few images it is rough: one image is one step."))
+        said.append(
+            (
+                "Top-1",
+                "The share of the labelled ones among those images whose most likely class is right. On "
+                "few images it is rough: one image is one step.",
+            )
+        )
     return said
 
 
@@ -57,11 +86,14 @@ def _latency(measurements: Sequence[Measurement]) -> str:
     rounds = [len(m.round_sizes) for m in measurements if m.round_sizes]
     text = f"{by_target(measurements, CALLS)}, after warm-up: {_range(samples)} samples a variant"
     if rounds and max(rounds) > 1:
-        text += (f", from {_range(rounds)} rounds in which every variant has its turn, forwards and then backwards, "
-                 "so that drift hits all alike")
+        text += (
+            f", from {_range(rounds)} rounds in which every variant has its turn, forwards and then backwards, "
+            "so that drift hits all alike"
+        )
     batches = sorted({m.batch for m in measurements})
-    text += ". " + ("A call is one image." if batches == [1]
-                    else f"A call is a batch of {', '.join(map(str, batches))} images.")
+    text += ". " + (
+        "A call is one image." if batches == [1] else f"A call is a batch of {', '.join(map(str, batches))} images."
+    )
     return text + " p50, p95 and p99 are percentiles of the samples, which the bundle keeps."
 
 

@@ -14,10 +14,10 @@ from statistics import median
 
 import numpy as np
 
-from ..bundle import Artifact
-from ..calibration.images import normalised
-from ..progress import Progress, silent
-from ..recommend import Candidate
+from ..actions.recommend import Candidate
+from ..base.progress import Progress, silent
+from ..bundle.store import Artifact
+from ..images.preprocessing import normalised
 
 # Steady calls that are profiled, after those that warm up.
 CALLS = 20
@@ -44,8 +44,9 @@ class OperatorTimes:
         return sum(self.by_layer.values())
 
 
-def operator_times(directory: Path, chosen: Sequence[Candidate], frames: np.ndarray,
-                   progress: Progress = silent) -> list[OperatorTimes]:
+def operator_times(
+    directory: Path, chosen: Sequence[Candidate], frames: np.ndarray, progress: Progress = silent
+) -> list[OperatorTimes]:
     """Profiles ONNX artifacts of the `cpu` target on this machine.
 
     Args:
@@ -58,8 +59,9 @@ def operator_times(directory: Path, chosen: Sequence[Candidate], frames: np.ndar
     for i, candidate in enumerate(chosen):
         artifact, threads = candidate.artifact, candidate.measurement.threads
         batch = np.resize(frames, (artifact.batch, *frames.shape[1:]))
-        events = node_events(directory / artifact.path, batch if artifact.input == "image" else normalised(batch),
-                             threads)
+        events = node_events(
+            directory / artifact.path, batch if artifact.input == "image" else normalised(batch), threads
+        )
         by_operator, by_layer = summed(events)
         found.append(OperatorTimes(artifact, threads, by_operator, by_layer))
         progress("profiling operators", i + 1, len(chosen))
@@ -99,9 +101,12 @@ def node_events(path: Path, batch: np.ndarray, threads: int | None) -> list[tupl
         for _ in range(WARM_UP + CALLS):
             session.run(None, {INPUT: batch})
         events = json.loads(Path(session.end_profiling()).read_text())
-    nodes = [(e["name"].removesuffix("_kernel_time"), e["args"]["op_name"], e["dur"] / 1000) for e in events
-             if e.get("cat") == "Node" and e["name"].endswith("_kernel_time")]
-    return nodes[len(nodes) // (WARM_UP + CALLS) * WARM_UP:]
+    nodes = [
+        (e["name"].removesuffix("_kernel_time"), e["args"]["op_name"], e["dur"] / 1000)
+        for e in events
+        if e.get("cat") == "Node" and e["name"].endswith("_kernel_time")
+    ]
+    return nodes[len(nodes) // (WARM_UP + CALLS) * WARM_UP :]
 
 
 def summed(events: Sequence[tuple[str, str, float]]) -> tuple[dict[str, float], dict[str, float]]:

@@ -14,20 +14,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..bundle import Artifact, Bundle
-from ..calibration.images import normalised
-from ..errors import EdgeError
-from ..evaluation import run_frames, run_reference
-from ..fidelity import cosine
-from ..golden import read_golden
-from ..progress import Progress, silent
+from ..base.errors import EdgeError
+from ..base.progress import Progress, silent
+from ..base.spec import ImageSize
+from ..bundle.store import Artifact, Bundle
+from ..images.preprocessing import normalised
+from ..proof.evaluate import run_frames, run_reference
+from ..proof.fidelity import cosine
+from ..proof.golden import read_golden
 from ..runtime import open_runner
-from ..spec import ImageSize
-from ..targets import target_named
+from ..targets.table import target_named
 
 if TYPE_CHECKING:
-    from ..checkpoint import Checkpoint
-    from ..model import Veca
+    from ..model.checkpoint import Checkpoint
+    from ..model.reference import Veca
 
 # What is shown of a bundle with many variants.
 MOST_CORE_COUNTS = 4
@@ -94,8 +94,9 @@ class Attention:
 # ---------------------------------------------------------------------------- patch fidelity
 
 
-def patch_fidelity(bundle: Bundle, size: ImageSize, checkpoint: Checkpoint | None, threads: int | None,
-                   progress: Progress = silent) -> PatchFidelity:
+def patch_fidelity(
+    bundle: Bundle, size: ImageSize, checkpoint: Checkpoint | None, threads: int | None, progress: Progress = silent
+) -> PatchFidelity:
     """Runs variants on the bundle's golden frames and compares every patch.
 
     Args:
@@ -109,15 +110,17 @@ def patch_fidelity(bundle: Bundle, size: ImageSize, checkpoint: Checkpoint | Non
     frames = read_golden(bundle.directory, artifacts[0].core_count, size).frames
     best = artifacts[-1]
     if checkpoint is not None:
-        from ..model import reference_model
+        from ..model.reference import reference_model
 
         bank = checkpoint.config.core_bank
         expected = run_reference(reference_model(checkpoint), checkpoint, frames, bank)["dense"]
         against = f"the float32 model at its full core bank ({bank} cores)"
     else:
         expected = _dense(bundle, best, frames, threads)
-        against = (f"the bundle's own {best.core_count} cores in {best.precision}, its largest core count and highest "
-                   "precision")
+        against = (
+            f"the bundle's own {best.core_count} cores in {best.precision}, its largest core count and highest "
+            "precision"
+        )
     counts = spread(sorted({a.core_count for a in artifacts}), MOST_CORE_COUNTS)
     dense = {}
     for i, artifact in enumerate(shown := [a for a in artifacts if a.core_count in counts]):
@@ -136,21 +139,30 @@ def patch_fidelity(bundle: Bundle, size: ImageSize, checkpoint: Checkpoint | Non
         raise EdgeError("There is only one variant, and nothing to compare it with.", "Give --checkpoint FILE.")
     worst = min(float(m.min()) for maps in groups.values() for _, m in maps)
     first = min(MOST_NINES - 1, max(0, int(_nines(np.array(worst)))))
-    ticks = tuple(f"{1 - 10.0 ** -n:g}" for n in range(first, MOST_NINES + 1))
+    ticks = tuple(f"{1 - 10.0**-n:g}" for n in range(first, MOST_NINES + 1))
     grid = bundle.checkpoint.config.grid(*size)
     found = tuple(
-        FrameTiles(frame_uri(frame), frame.shape[0] < SMALL_FRAME, tuple(
-            (title, tuple(_patch_tile(a, m[f].reshape(grid), first) for a, m in maps))
-            for title, maps in groups.items()))
-        for f, frame in enumerate(frames))
+        FrameTiles(
+            frame_uri(frame),
+            frame.shape[0] < SMALL_FRAME,
+            tuple(
+                (title, tuple(_patch_tile(a, m[f].reshape(grid), first) for a, m in maps))
+                for title, maps in groups.items()
+            ),
+        )
+        for f, frame in enumerate(frames)
+    )
     return PatchFidelity(against, _how(best), ticks, size.width / size.height, found)
 
 
 def _how(artifact: Artifact) -> str:
     """What runs an artifact here, and whether that is what runs it on the device."""
     runtime = target_named(artifact.target).runtime
-    used = {"onnx": "ONNX Runtime", "engine": "TensorRT",
-            "mlpackage": "Core ML" if sys.platform == "darwin" else "an interpreter of the saved program"}
+    used = {
+        "onnx": "ONNX Runtime",
+        "engine": "TensorRT",
+        "mlpackage": "Core ML" if sys.platform == "darwin" else "an interpreter of the saved program",
+    }
     here = used[artifact.format]
     rest = "." if here == runtime else f", not with {runtime}, whose arithmetic differs."
     return f"Computed with {here} when this report was made{rest}"
@@ -173,10 +185,12 @@ def _dense(bundle: Bundle, artifact: Artifact, frames: np.ndarray, threads: int 
 
 def _patch_tile(artifact: Artifact, cosines: np.ndarray, first: int) -> Tile:
     mean, worst = float(cosines.mean()), float(cosines.min())
-    return Tile(_png(ramp((_nines(cosines) - first) / (MOST_NINES - first))), f"{artifact.core_count} cores",
-                (f"mean {mean:.4f}", f"worst {worst:.4f}"),
-                f"{artifact.core_count} cores, {artifact.precision}: cosine per patch, mean {mean:.4f}, "
-                f"worst {worst:.4f}")
+    return Tile(
+        _png(ramp((_nines(cosines) - first) / (MOST_NINES - first))),
+        f"{artifact.core_count} cores",
+        (f"mean {mean:.4f}", f"worst {worst:.4f}"),
+        f"{artifact.core_count} cores, {artifact.precision}: cosine per patch, mean {mean:.4f}, worst {worst:.4f}",
+    )
 
 
 def _nines(cosines: np.ndarray) -> np.ndarray:
@@ -187,8 +201,9 @@ def _nines(cosines: np.ndarray) -> np.ndarray:
 # --------------------------------------------------------------------------------- attention
 
 
-def attention_pictures(checkpoint: Checkpoint, bundle: Bundle, size: ImageSize, layers: Sequence[int],
-                       progress: Progress = silent) -> Attention:
+def attention_pictures(
+    checkpoint: Checkpoint, bundle: Bundle, size: ImageSize, layers: Sequence[int], progress: Progress = silent
+) -> Attention:
     """The core-to-patch attention of chosen layers on the bundle's golden frames, at its largest core count.
 
     Args:
@@ -197,7 +212,7 @@ def attention_pictures(checkpoint: Checkpoint, bundle: Bundle, size: ImageSize, 
     Raises:
         EdgeError: the model has no such layer.
     """
-    from ..model import reference_model
+    from ..model.reference import reference_model
 
     config, count = checkpoint.config, max(a.core_count for a in bundle.artifacts if a.image_size == size)
     chosen = tuple(layers) or tuple(spread(range(config.layers), MOST_LAYERS))
@@ -214,16 +229,19 @@ def attention_pictures(checkpoint: Checkpoint, bundle: Bundle, size: ImageSize, 
         groups = []
         for layer in chosen:
             weights, places = looks[layer]
-            tiles = tuple(_attention_tile(weights[core].reshape(rows, columns), places[core], core, layer)
-                          for core in range(shown))
+            tiles = tuple(
+                _attention_tile(weights[core].reshape(rows, columns), places[core], core, layer)
+                for core in range(shown)
+            )
             groups.append((f"layer {layer}{' (last)' if layer == config.layers - 1 else ''}", tiles))
         found.append(FrameTiles(frame_uri(frame), frame.shape[0] < SMALL_FRAME, tuple(groups)))
         progress("drawing attention", f + 1, len(frames))
     return Attention(count, shown, chosen, size.width / size.height, tuple(found))
 
 
-def core_attention(model: Veca, frame: np.ndarray, core_count: int,
-                   layers: Sequence[int]) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+def core_attention(
+    model: Veca, frame: np.ndarray, core_count: int, layers: Sequence[int]
+) -> dict[int, tuple[np.ndarray, np.ndarray]]:
     """Runs the reference on a frame and watches what its core tokens look at.
 
     Args:
@@ -235,7 +253,7 @@ def core_attention(model: Veca, frame: np.ndarray, core_count: int,
     """
     import torch
 
-    from ..model import rotate_pairs
+    from ..model.reference import rotate_pairs
 
     seen: dict[int, np.ndarray] = {}
     moved: dict[int, torch.Tensor] = {}
@@ -282,9 +300,13 @@ def _attention_tile(weights: np.ndarray, place: np.ndarray, core: int, layer: in
     pixels[..., :3] = _ATTENTION_RGB
     pixels[..., 3] = np.rint(235 * strength)
     name = "core 0 (cls)" if core == 0 else f"core {core}"
-    return Tile(_png(pixels), name, (f"{share:.0%} on patches",),
-                f"What {name} looks at in layer {layer}; {share:.0%} of its attention goes to patches",
-                (round(50 * (1 + float(place[0])), 1), round(50 * (1 + float(place[1])), 1)))
+    return Tile(
+        _png(pixels),
+        name,
+        (f"{share:.0%} on patches",),
+        f"What {name} looks at in layer {layer}; {share:.0%} of its attention goes to patches",
+        (round(50 * (1 + float(place[0])), 1), round(50 * (1 + float(place[1])), 1)),
+    )
 
 
 # ------------------------------------------------------------------------------------ pixels

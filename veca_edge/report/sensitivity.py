@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import EdgeError, MissingDependency
-from ..files import write_atomically
+from ..base.errors import EdgeError, MissingDependency
+from ..base.files import write_atomically
 
 if TYPE_CHECKING:
     from ..calibration.sensitivity import LayerSensitivity
@@ -22,8 +22,10 @@ FLOOR = 1e-8
 def check_plot(path: Path) -> None:
     """Raises `EdgeError` for a format that is not known, `MissingDependency` where matplotlib is missing."""
     if path.suffix.lstrip(".").lower() not in FORMATS:
-        raise EdgeError(f"'{path}' names no kind of plot that is known.",
-                        f"Give a name that ends in {', '.join('.' + f for f in FORMATS)}.")
+        raise EdgeError(
+            f"'{path}' names no kind of plot that is known.",
+            f"Give a name that ends in {', '.join('.' + f for f in FORMATS)}.",
+        )
     try:
         import matplotlib  # noqa: F401
     except ImportError:

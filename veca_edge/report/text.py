@@ -6,8 +6,8 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ..actions.recommend import energy_mj
 from ..profiles.machine import Machine
-from ..recommend import energy_mj
 
 NOTHING = "\u2013"  # an en dash
 
@@ -64,8 +64,11 @@ def watts(milliwatts: float | None) -> str:
 
 def machine_facts(machine: Machine) -> str:
     """CPUs, memory and system, as far as they are known: a phone does not tell the first two."""
-    facts = [f"{machine.cores} logical CPUs" if machine.cores else "",
-             f"{machine.memory_bytes / 1e9:.1f} GB" if machine.memory_bytes else "", machine.system]
+    facts = [
+        f"{machine.cores} logical CPUs" if machine.cores else "",
+        f"{machine.memory_bytes / 1e9:.1f} GB" if machine.memory_bytes else "",
+        machine.system,
+    ]
     return ", ".join(fact for fact in facts if fact)
 
 
@@ -75,9 +78,19 @@ def day(value: str) -> str:
 
 
 FILTERS: Mapping[str, Callable[..., str]] = {
-    "ms": milliseconds, "mb": megabytes, "cosine": cosine, "percent": percent, "ratio": ratio, "whole": whole,
-    "giga": giga, "micro": microseconds_shown, "three": three_digits, "watts": watts,
-    "energy": energy, "day": day, "facts": machine_facts,
+    "ms": milliseconds,
+    "mb": megabytes,
+    "cosine": cosine,
+    "percent": percent,
+    "ratio": ratio,
+    "whole": whole,
+    "giga": giga,
+    "micro": microseconds_shown,
+    "three": three_digits,
+    "watts": watts,
+    "energy": energy,
+    "day": day,
+    "facts": machine_facts,
 }
 
 

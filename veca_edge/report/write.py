@@ -8,16 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import EdgeError, MissingDependency
-from ..files import disk_errors, write_atomically
-from ..golden import read_golden
+from ..actions.recommend import Candidate, energy_mj
+from ..base.errors import EdgeError, MissingDependency
+from ..base.files import disk_errors, write_atomically
+from ..base.progress import Progress, silent
+from ..base.spec import ImageSize
+from ..base.versions import tool_versions
 from ..profiles.machine import Machine, this_machine
 from ..profiles.measurement import utc_now
-from ..progress import Progress, silent
-from ..recommend import Candidate, energy_mj
-from ..spec import ImageSize
-from ..targets import target_named
-from ..versions import tool_versions
+from ..proof.golden import read_golden
+from ..targets.table import target_named
 from .facts import (
     Series,
     Subject,
@@ -31,22 +31,14 @@ from .facts import (
 )
 from .figures import Figure, core_count_figure, sustained_figure, trade_off_figure
 from .methods import MEMORY, by_target, methods
-from .operators import (
-    CALLS,
-    OperatorTimes,
-    TimeRow,
-    layer_rows,
-    measured_layers,
-    operator_rows,
-    operator_times,
-)
+from .operators import CALLS, OperatorTimes, TimeRow, layer_rows, measured_layers, operator_rows, operator_times
 from .pictures import Attention, PatchFidelity, attention_pictures, patch_fidelity, ramp_css, spread
 from .text import FILTERS, markdown_cell
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-    from ..checkpoint import Checkpoint
+    from ..model.checkpoint import Checkpoint
 
 
 @dataclass(frozen=True)
@@ -192,8 +184,9 @@ class Report:
         return sorted({c.fidelity.reference.images for c in self.candidates if c.fidelity})
 
 
-def write_report(bundles: Sequence[Path], output: Path, options: ReportOptions | None = None,
-                 progress: Progress = silent) -> ReportFiles:
+def write_report(
+    bundles: Sequence[Path], output: Path, options: ReportOptions | None = None, progress: Progress = silent
+) -> ReportFiles:
     """Writes one self-contained HTML file, and the same numbers as Markdown beside it.
 
     Giving several bundles compares them (devices, releases); each one's measurements are kept apart.
@@ -243,9 +236,19 @@ def make_report(subjects: tuple[Subject, ...], options: ReportOptions, progress:
     machines = {m.machine_id: m for s in subjects for m in s.machines}
     names = list(dict.fromkeys(s.bundle.checkpoint.name for s in subjects))
     title = options.title or f"{', '.join(names)} on {', '.join(dict.fromkeys(s.bundle.spec.target for s in subjects))}"
-    return Report(title, utc_now(), tool_versions().get("veca-edge", ""), subjects, tuple(machines.values()), sizes,
-                  tuple(ranges(subjects)), verdict_summaries(subjects), operators, pictures,
-                  tuple(dict.fromkeys(left_out)))
+    return Report(
+        title,
+        utc_now(),
+        tool_versions().get("veca-edge", ""),
+        subjects,
+        tuple(machines.values()),
+        sizes,
+        tuple(ranges(subjects)),
+        verdict_summaries(subjects),
+        operators,
+        pictures,
+        tuple(dict.fromkeys(left_out)),
+    )
 
 
 # -------------------------------------------------------------------------------- the sections
@@ -257,30 +260,62 @@ def _size_section(subjects: Sequence[Subject], size: ImageSize) -> SizeSection:
     call = "one image" if batches == {1} else f"a batch of {', '.join(map(str, sorted(batches)))}"
     name = f"at-{size}"
     speed = [
-        core_count_figure(f"latency-{name}", "Latency against core count",
-                          f"Median of {call}; the band reaches to p95.", "ms", series,
-                          lambda c: c.measurement.p50_ms, lambda c: c.p95_ms),
-        core_count_figure(f"memory-{name}", "Memory against core count",
-                          _memory_caption(series), "MB", series,
-                          lambda c: None if c.memory_bytes is None else c.memory_bytes / 1e6),
-        core_count_figure(f"energy-{name}", "Energy against core count", "Of one call, idle power included.",
-                          "mJ", series, lambda c: c.energy_mj),
+        core_count_figure(
+            f"latency-{name}",
+            "Latency against core count",
+            f"Median of {call}; the band reaches to p95.",
+            "ms",
+            series,
+            lambda c: c.measurement.p50_ms,
+            lambda c: c.p95_ms,
+        ),
+        core_count_figure(
+            f"memory-{name}",
+            "Memory against core count",
+            _memory_caption(series),
+            "MB",
+            series,
+            lambda c: None if c.memory_bytes is None else c.memory_bytes / 1e6,
+        ),
+        core_count_figure(
+            f"energy-{name}",
+            "Energy against core count",
+            "Of one call, idle power included.",
+            "mJ",
+            series,
+            lambda c: c.energy_mj,
+        ),
     ]
     fidelity = [
-        trade_off_figure(f"cosine-{name}", "Fidelity against latency",
-                         "Mean cosine with the float32 model at its full core bank, the lower of cls and dense. "
-                         "Filled: on the machine's Pareto front, with the core count.",
-                         "cosine", series, lambda c: c.cosine),
-        trade_off_figure(f"top1-{name}", "Top-1 against latency",
-                         "Share of labelled images whose most likely class is right. Filled: on the machine's Pareto "
-                         "front, with the core count.",
-                         "top-1", series, lambda c: c.top1, percent=True),
+        trade_off_figure(
+            f"cosine-{name}",
+            "Fidelity against latency",
+            "Mean cosine with the float32 model at its full core bank, the lower of cls and dense. "
+            "Filled: on the machine's Pareto front, with the core count.",
+            "cosine",
+            series,
+            lambda c: c.cosine,
+        ),
+        trade_off_figure(
+            f"top1-{name}",
+            "Top-1 against latency",
+            "Share of labelled images whose most likely class is right. Filled: on the machine's Pareto "
+            "front, with the core count.",
+            "top-1",
+            series,
+            lambda c: c.top1,
+            percent=True,
+        ),
     ]
-    sustained = sustained_figure(f"sustained-{name}", "Under sustained load",
-                                 "Median of every second, relative to the beginning of the run (1 is no slowdown).",
-                                 series)
-    return SizeSection(size, series, tuple(f for f in speed if f), tuple(f for f in fidelity if f), sustained,
-                       _comparison(series))
+    sustained = sustained_figure(
+        f"sustained-{name}",
+        "Under sustained load",
+        "Median of every second, relative to the beginning of the run (1 is no slowdown).",
+        series,
+    )
+    return SizeSection(
+        size, series, tuple(f for f in speed if f), tuple(f for f in fidelity if f), sustained, _comparison(series)
+    )
 
 
 def _memory_caption(series: Sequence[Series]) -> str:
@@ -301,13 +336,16 @@ def _comparison(series: Sequence[Series]) -> Comparison | None:
             cells[c.artifact.core_count, c.artifact.precision][column] = c
     if len(columns) < 2:
         return None
-    rows = tuple((count, precision, tuple(found.get(column) for column in columns))
-                 for (count, precision), found in sorted(cells.items(), key=lambda item: item[0][0]))
+    rows = tuple(
+        (count, precision, tuple(found.get(column) for column in columns))
+        for (count, precision), found in sorted(cells.items(), key=lambda item: item[0][0])
+    )
     return Comparison(tuple(columns.values()), rows)
 
 
-def _operators(subjects: Sequence[Subject], options: ReportOptions, left_out: list[tuple[str, str]],
-               progress: Progress) -> tuple[Operators, ...]:
+def _operators(
+    subjects: Sequence[Subject], options: ReportOptions, left_out: list[tuple[str, str]], progress: Progress
+) -> tuple[Operators, ...]:
     found = []
     for subject in subjects:
         measured = [c for c in subject.measured if measured_layers(c)]
@@ -315,15 +353,27 @@ def _operators(subjects: Sequence[Subject], options: ReportOptions, left_out: li
         what = f"Operator and layer times of {subject.label}"
         if measured:
             times = tuple(measured_layers(c) for c in _ends(subject, measured))
-            found.append(Operators(subject.label, f"{measured[0].measurement.machine.name}, TensorRT",
-                                   "TensorRT's own profile on the board: the mean of every layer, from a run of its "
-                                   "own.", times))
+            found.append(
+                Operators(
+                    subject.label,
+                    f"{measured[0].measurement.machine.name}, TensorRT",
+                    "TensorRT's own profile on the board: the mean of every layer, from a run of its own.",
+                    times,
+                )
+            )
         elif not runnable:
-            left_out.append((what, "They were not measured; for engines: veca-edge profile BUNDLE --device ssh://HOST "
-                                   "--layers" if subject.bundle.spec.target == "jetson" else "There are none to show."))
+            left_out.append(
+                (
+                    what,
+                    "They were not measured; for engines: veca-edge profile BUNDLE --device ssh://HOST --layers"
+                    if subject.bundle.spec.target == "jetson"
+                    else "There are none to show.",
+                )
+            )
         elif not options.operators:
-            left_out.append((what, "They were not asked for; make the report with --operators on the machine to be "
-                                   "profiled."))
+            left_out.append(
+                (what, "They were not asked for; make the report with --operators on the machine to be profiled.")
+            )
         else:
             found.append(_profile_here(subject, _ends(subject, runnable), progress))
     return tuple(found)
@@ -336,10 +386,14 @@ def _profile_here(subject: Subject, chosen: Sequence[Candidate], progress: Progr
     times = tuple(operator_times(directory, chosen, frames, progress))
     threads = {t.threads for t in times if t.threads}
     settings = "".join(f", {n} thread{'' if n == 1 else 's'}" for n in sorted(threads))
-    return Operators(subject.label, f"{here.name}, ONNX Runtime {here.versions.get('onnxruntime', '')}{settings}",
-                     f"ONNX Runtime's own profile on a golden frame, taken when this report was made: for every node "
-                     f"the median of {CALLS} calls. Profiling itself takes time, and the machine may have been busier "
-                     "or idler than before, so compare shares, not sums with latencies.", times)
+    return Operators(
+        subject.label,
+        f"{here.name}, ONNX Runtime {here.versions.get('onnxruntime', '')}{settings}",
+        f"ONNX Runtime's own profile on a golden frame, taken when this report was made: for every node "
+        f"the median of {CALLS} calls. Profiling itself takes time, and the machine may have been busier "
+        "or idler than before, so compare shares, not sums with latencies.",
+        times,
+    )
 
 
 def _ends(subject: Subject, among: Sequence[Candidate]) -> list[Candidate]:
@@ -348,27 +402,46 @@ def _ends(subject: Subject, among: Sequence[Candidate]) -> list[Candidate]:
     unique = {(c.artifact.name, c.artifact.format): c for c in among if c.artifact.image_size == size}.values()
     counts = spread(sorted({c.artifact.core_count for c in unique}), 2)
     order = target_named(subject.bundle.spec.target).precisions
-    return sorted((c for c in unique if c.artifact.core_count in counts),
-                  key=lambda c: (order.index(c.artifact.precision), c.artifact.core_count))
+    return sorted(
+        (c for c in unique if c.artifact.core_count in counts),
+        key=lambda c: (order.index(c.artifact.precision), c.artifact.core_count),
+    )
 
 
-def _pictures(subjects: Sequence[Subject], checkpoint: Checkpoint | None, options: ReportOptions,
-              left_out: list[tuple[str, str]], progress: Progress) -> tuple[Pictures, ...]:
+def _pictures(
+    subjects: Sequence[Subject],
+    checkpoint: Checkpoint | None,
+    options: ReportOptions,
+    left_out: list[tuple[str, str]],
+    progress: Progress,
+) -> tuple[Pictures, ...]:
     if not options.pictures:
         left_out.append(("Fidelity per patch", "The pictures were not asked for."))
     if checkpoint is None:
-        left_out.append(("Core-to-patch attention", "It is computed with the float32 model, which a bundle does not "
-                                                    "hold; give --checkpoint FILE."))
+        left_out.append(
+            (
+                "Core-to-patch attention",
+                "It is computed with the float32 model, which a bundle does not hold; give --checkpoint FILE.",
+            )
+        )
     found = []
     for subject in subjects:
         own = checkpoint if checkpoint and checkpoint.digest == subject.bundle.checkpoint.digest else None
         if checkpoint and own is None:
-            left_out.append((f"Core-to-patch attention of {subject.label}",
-                             f"It was made from another checkpoint than {options.checkpoint}."))
+            left_out.append(
+                (
+                    f"Core-to-patch attention of {subject.label}",
+                    f"It was made from another checkpoint than {options.checkpoint}.",
+                )
+            )
         size, *others = sorted({c.artifact.image_size for c in subject.measured})
         if others and (options.pictures or own):
-            left_out.append((f"Pictures of {subject.label} at {', '.join(map(str, others))}",
-                             f"They are drawn at the smallest size only, {size}."))
+            left_out.append(
+                (
+                    f"Pictures of {subject.label} at {', '.join(map(str, others))}",
+                    f"They are drawn at the smallest size only, {size}.",
+                )
+            )
         patches = _patches(subject, size, own, options, left_out, progress) if options.pictures else None
         attention = attention_pictures(own, subject.bundle, size, options.layers, progress) if own else None
         if patches or attention:
@@ -377,8 +450,14 @@ def _pictures(subjects: Sequence[Subject], checkpoint: Checkpoint | None, option
     return tuple(found)
 
 
-def _patches(subject: Subject, size: ImageSize, checkpoint: Checkpoint | None, options: ReportOptions,
-             left_out: list[tuple[str, str]], progress: Progress) -> PatchFidelity | None:
+def _patches(
+    subject: Subject,
+    size: ImageSize,
+    checkpoint: Checkpoint | None,
+    options: ReportOptions,
+    left_out: list[tuple[str, str]],
+    progress: Progress,
+) -> PatchFidelity | None:
     try:
         return patch_fidelity(subject.bundle, size, checkpoint, options.threads, progress)
     except EdgeError as error:
@@ -390,17 +469,19 @@ def _checkpoint(subjects: Sequence[Subject], path: Path | None) -> Checkpoint | 
     """The checkpoint with what the bundles say about it. Raises `EdgeError` when none was made from it."""
     if path is None:
         return None
-    from ..checkpoint import load_checkpoint
-    from ..files import sha256_of
+    from ..base.files import sha256_of
+    from ..model.checkpoint import load_checkpoint
 
     if not path.is_file():
         raise EdgeError(f"There is no file {path}.", "Give the checkpoint that the bundle was made from.")
     digest = sha256_of(path)
     made = next((s.bundle for s in subjects if s.bundle.checkpoint.digest == digest), None)
     if made is None:
-        raise EdgeError(f"{path} is not the checkpoint that {_listed(s.bundle for s in subjects)} made from.",
-                        f"Give the one called '{subjects[0].bundle.checkpoint.name}' with the sha256 "
-                        f"{subjects[0].bundle.checkpoint.digest[:12]}..., or leave out --checkpoint.")
+        raise EdgeError(
+            f"{path} is not the checkpoint that {_listed(s.bundle for s in subjects)} made from.",
+            f"Give the one called '{subjects[0].bundle.checkpoint.name}' with the sha256 "
+            f"{subjects[0].bundle.checkpoint.digest[:12]}..., or leave out --checkpoint.",
+        )
     config = made.checkpoint.config
     return load_checkpoint(path, heads=config.heads, rope_zero=config.rope_zero_fraction)
 
@@ -423,8 +504,14 @@ def _templates():
     _matplotlib()
 
     def environment(**options) -> Environment:
-        made = jinja2.Environment(loader=jinja2.PackageLoader(__package__), undefined=jinja2.StrictUndefined,
-                                  trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, **options)
+        made = jinja2.Environment(
+            loader=jinja2.PackageLoader(__package__),
+            undefined=jinja2.StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+            keep_trailing_newline=True,
+            **options,
+        )
         made.filters.update(FILTERS)
         return made
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..bundle import Artifact
+from ..bundle.store import Artifact
 from .onnxruntime import INPUT, check_session, input_type_and_shape, session_from_file, session_options
 
 if TYPE_CHECKING:
@@ -79,6 +79,7 @@ def register_arena() -> None:
     """One arena for the activations of all sessions that ask for it; a second registration changes nothing."""
     import onnxruntime
 
-    where = onnxruntime.OrtMemoryInfo("Cpu", onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0,
-                                      onnxruntime.OrtMemType.DEFAULT)
+    where = onnxruntime.OrtMemoryInfo(
+        "Cpu", onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, onnxruntime.OrtMemType.DEFAULT
+    )
     onnxruntime.create_and_register_allocator(where, None)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..bundle import Artifact
-from ..errors import EdgeError
+from ..base.errors import EdgeError
+from ..bundle.store import Artifact
 
 
 def core_inputs(file: Path, artifact: Artifact) -> dict[str, np.ndarray]:
@@ -28,9 +28,13 @@ def core_inputs(file: Path, artifact: Artifact) -> dict[str, np.ndarray]:
         with np.load(path, allow_pickle=False) as stored:
             arrays = {key: stored[key] for key in stored.files}
     except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
-        raise EdgeError(f"The core tokens of {artifact.name} cannot be read from {path}: {error}",
-                        "Copy the whole bundle again, or export it again.") from error
+        raise EdgeError(
+            f"The core tokens of {artifact.name} cannot be read from {path}: {error}",
+            "Copy the whole bundle again, or export it again.",
+        ) from error
     if any(array.shape[:2] != (artifact.batch, artifact.core_count) for array in arrays.values()):
-        raise EdgeError(f"{path} does not hold the {artifact.core_count} core tokens of {artifact.name}.",
-                        "Export the bundle again.")
+        raise EdgeError(
+            f"{path} does not hold the {artifact.core_count} core tokens of {artifact.name}.",
+            "Export the bundle again.",
+        )
     return arrays

@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from ..bundle import Artifact
-from ..errors import EdgeError, unknown_name
-from ..mlpackage import coremltools_for, read_mlpackage
+from ..base.errors import EdgeError, unknown_name
+from ..bundle.store import Artifact
+from ..formats.mlpackage import coremltools_for, read_mlpackage
 
 # What an app may use besides the CPU, by our names and coremltools'.
 COMPUTE_UNITS = {"cpu": "CPU_ONLY", "gpu": "CPU_AND_GPU", "ane": "CPU_AND_NE", "all": "ALL"}
@@ -30,13 +30,20 @@ _compiled: dict[tuple[str, int], str] = {}
 def check_mac(purpose: str) -> None:
     """Raises `EdgeError` where Core ML can't run, saying what is needed."""
     if sys.platform != "darwin":
-        raise EdgeError(f"{purpose} needs macOS 15 or later: Core ML runs on Apple's systems only.",
-                        "Copy the bundle to a Mac and run the same command there. `veca-edge verify` and `run` work "
-                        "anywhere: they execute the package without Core ML.")
+        raise EdgeError(
+            f"{purpose} needs macOS 15 or later: Core ML runs on Apple's systems only.",
+            "Copy the bundle to a Mac and run the same command there. `veca-edge verify` and `run` work "
+            "anywhere: they execute the package without Core ML.",
+        )
 
 
-def open_mlpackage(path: str | Path, function: str | None = None, artifact: Artifact | None = None,
-                   threads: int | None = None, units: str = "all") -> CoremlRunner:
+def open_mlpackage(
+    path: str | Path,
+    function: str | None = None,
+    artifact: Artifact | None = None,
+    threads: int | None = None,
+    units: str = "all",
+) -> CoremlRunner:
     """Compiles a package (once per process) and loads one function of it.
 
     Args:
@@ -68,8 +75,9 @@ def compile_package(path: Path, folder: Path) -> tuple[str, float]:
     try:
         ct.models.utils.compile_model(str(path), destination)
     except Exception as error:  # coremltools raises plain exceptions for whatever Core ML reports
-        raise EdgeError(f"Core ML can't compile {path}: {error}",
-                        "Check it with: veca-edge lint PACKAGE --target apple") from error
+        raise EdgeError(
+            f"Core ML can't compile {path}: {error}", "Check it with: veca-edge lint PACKAGE --target apple"
+        ) from error
     return destination, 1000 * (time.perf_counter() - start)
 
 
@@ -91,11 +99,15 @@ class CoremlRunner:
         start = time.perf_counter()
         try:
             self.model = ct.models.CompiledMLModel(
-                compiled, compute_units=getattr(ct.ComputeUnit, COMPUTE_UNITS[units]),
-                function_name=name if len(package.functions) > 1 else None)
+                compiled,
+                compute_units=getattr(ct.ComputeUnit, COMPUTE_UNITS[units]),
+                function_name=name if len(package.functions) > 1 else None,
+            )
         except Exception as error:
-            raise EdgeError(f"Core ML can't load '{name}' of {path} for {units}: {error}",
-                            "The package may need a newer system than this one.") from error
+            raise EdgeError(
+                f"Core ML can't load '{name}' of {path} for {units}: {error}",
+                "The package may need a newer system than this one.",
+            ) from error
         self.load_ms = 1000 * (time.perf_counter() - start)
 
     def __call__(self, batch: np.ndarray) -> dict[str, np.ndarray]:

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import islice
 
-from ..errors import EdgeError
+from ..base.errors import EdgeError
 
 
 @dataclass(frozen=True)
@@ -152,8 +152,9 @@ class Governor:
         """The same of more frames, with the load of the slowest but a few. A frame that is late at every core
         count is no reason to move, and does not count."""
         recent, fastest = self._own(self.rules.window), min(self.expected_ms.values())
-        missed = [load for load in recent
-                  if load * fastest <= self.budget_ms < load * self.expected_ms[self.core_count]]
+        missed = [
+            load for load in recent if load * fastest <= self.budget_ms < load * self.expected_ms[self.core_count]
+        ]
         enough = max(self.rules.burst_misses, self.rules.miss_share * len(recent))
         if len(recent) < self.rules.least or len(missed) < enough:
             return 0, 0, 0.0
@@ -193,10 +194,12 @@ class Governor:
 
     def _barred(self, count: int, predicted: float, now: float) -> bool:
         """Whether this core count, or a smaller one, failed a short while ago under no more load than now."""
-        return any(count >= other and now < failed.until
-                   and predicted > self.rules.relief * failed.predicted_ms * self.expected_ms[count]
-                   / self.expected_ms[other]
-                   for other, failed in self._failed.items())
+        return any(
+            count >= other
+            and now < failed.until
+            and predicted > self.rules.relief * failed.predicted_ms * self.expected_ms[count] / self.expected_ms[other]
+            for other, failed in self._failed.items()
+        )
 
     # --------------------------------------------------------------------------------------
 

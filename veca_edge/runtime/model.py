@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ..bundle import Artifact, Bundle, read_bundle
-from ..errors import EdgeError, unknown_name
-from ..spec import ImageSize
+from ..base.errors import EdgeError, unknown_name
+from ..base.spec import ImageSize
+from ..bundle.store import Artifact, Bundle, read_bundle
 from .bound import open_bound_onnx
 from .governor import Decision, Governor, Rules
 from .onnxruntime import check_batch, input_type_and_shape
@@ -44,8 +44,13 @@ class Output:
     latency_ms: float
 
 
-def load(bundle: str | Path | Bundle, core_counts: Sequence[int] | None = None, precision: str | None = None,
-         image_size: ImageSize | None = None, threads: int | None = None) -> Model:
+def load(
+    bundle: str | Path | Bundle,
+    core_counts: Sequence[int] | None = None,
+    precision: str | None = None,
+    image_size: ImageSize | None = None,
+    threads: int | None = None,
+) -> Model:
     """Loads a bundle to run frames: ONNX Runtime on a CPU, TensorRT on a Jetson, Core ML on a Mac.
 
     All core counts that are loaded are ready at once, so that switching costs nothing. On the CPU they
@@ -65,17 +70,21 @@ def load(bundle: str | Path | Bundle, core_counts: Sequence[int] | None = None, 
     return Model(opened, artifacts, runs_of(opened.directory, artifacts, threads))
 
 
-def chosen_artifacts(bundle: Bundle, core_counts: Sequence[int] | None, precision: str | None,
-                     image_size: ImageSize | None) -> dict[int, Artifact]:
+def chosen_artifacts(
+    bundle: Bundle, core_counts: Sequence[int] | None, precision: str | None, image_size: ImageSize | None
+) -> dict[int, Artifact]:
     """One artifact per core count, ascending."""
     if bundle.spec.target not in FORMAT_OF_TARGET:
         raise unknown_name("target", bundle.spec.target, FORMAT_OF_TARGET)
     wanted = FORMAT_OF_TARGET[bundle.spec.target]
     runnable = [a for a in bundle.artifacts if a.format == wanted]
     if not runnable:
-        raise EdgeError(f"The bundle {bundle.directory} holds no {wanted} to run.",
-                        "Build the engines on the board first: veca-edge build (or sh build.sh there)."
-                        if wanted == "engine" else None)
+        raise EdgeError(
+            f"The bundle {bundle.directory} holds no {wanted} to run.",
+            "Build the engines on the board first: veca-edge build (or sh build.sh there)."
+            if wanted == "engine"
+            else None,
+        )
     precision = precision or bundle.spec.precisions[0]
     image_size = image_size or bundle.spec.image_sizes[0]
     fitting = {a.core_count: a for a in runnable if a.precision == precision and a.image_size == image_size}
@@ -84,8 +93,10 @@ def chosen_artifacts(bundle: Bundle, core_counts: Sequence[int] | None, precisio
         raise EdgeError(f"The bundle {bundle.directory} has no {precision} at {image_size}.", f"It has: {listed}.")
     for count in core_counts or ():
         if count not in fitting:
-            raise EdgeError(f"The bundle {bundle.directory} has no {precision} with {count} cores at {image_size}.",
-                            f"It has: {', '.join(map(str, sorted(fitting)))}.")
+            raise EdgeError(
+                f"The bundle {bundle.directory} has no {precision} with {count} cores at {image_size}.",
+                f"It has: {', '.join(map(str, sorted(fitting)))}.",
+            )
     return {count: fitting[count] for count in sorted(core_counts or fitting)}
 
 
@@ -166,8 +177,9 @@ class Model:
     @core_count.setter
     def core_count(self, value: int) -> None:
         if value not in self._runs:
-            raise EdgeError(f"This model is not loaded with {value} cores.",
-                            f"It has: {', '.join(map(str, self.core_counts))}.")
+            raise EdgeError(
+                f"This model is not loaded with {value} cores.", f"It has: {', '.join(map(str, self.core_counts))}."
+            )
         with self._lock:
             self._governor = None
             self._core_count = value
@@ -211,14 +223,17 @@ class Model:
         allowed = tuple(count for count in self.core_counts if cosines.get(count, -1.0) >= min_cosine)
         if not allowed:
             listed = ", ".join(f"{count}: {cosine:.4f}" for count, cosine in cosines.items())
-            raise EdgeError(f"No core count has a mean cosine of {min_cosine} or more with the full model.",
-                            f"Measured at export: {listed}." if listed else "This bundle has no fidelity measurements.")
+            raise EdgeError(
+                f"No core count has a mean cosine of {min_cosine} or more with the full model.",
+                f"Measured at export: {listed}." if listed else "This bundle has no fidelity measurements.",
+            )
         return allowed
 
     def _cosine(self, core_count: int) -> float | None:
         for row in self.bundle.fidelity:
-            if (row["core_count"], row["precision"]) == (core_count, self.precision) and \
-                    tuple(row["image_size"]) == self.image_size:
+            if (row["core_count"], row["precision"]) == (core_count, self.precision) and tuple(
+                row["image_size"]
+            ) == self.image_size:
                 means = [row["elastic"][name]["mean"] for name in ("cls", "dense") if row["elastic"][name]]
                 return min(means, default=None)
         return None

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..bundle import Artifact
-from ..errors import EdgeError, MissingDependency
-from ..processor import cpu_flags, int8_saturates
+from ..base.cpu_features import cpu_flags, int8_saturates
+from ..base.errors import EdgeError, MissingDependency
+from ..bundle.store import Artifact
 from .core_inputs import core_inputs
 
 if TYPE_CHECKING:
@@ -30,8 +30,9 @@ _TYPES = {"tensor(uint8)": np.dtype(np.uint8), "tensor(float)": np.dtype(np.floa
 class OnnxRunner:
     """An ONNX file in a session of its own; see `runtime.Runner`. Calls from several threads are safe."""
 
-    def __init__(self, session: onnxruntime.InferenceSession, artifact: Artifact,
-                 fixed: Mapping[str, np.ndarray] | None = None):
+    def __init__(
+        self, session: onnxruntime.InferenceSession, artifact: Artifact, fixed: Mapping[str, np.ndarray] | None = None
+    ):
         self.session = session
         self.artifact = artifact
         self._fixed = dict(fixed or {})
@@ -94,8 +95,10 @@ def session_from_file(path: Path, options: onnxruntime.SessionOptions) -> onnxru
     except Exception as error:
         if type(error).__module__ != "onnxruntime.capi.onnxruntime_pybind11_state":
             raise
-        raise EdgeError(f"ONNX Runtime {runtime.__version__} cannot load {path}: {_short(error)}",
-                        "Check the bundle with 'veca-edge verify'; if it is whole, update onnxruntime.") from error
+        raise EdgeError(
+            f"ONNX Runtime {runtime.__version__} cannot load {path}: {_short(error)}",
+            "Check the bundle with 'veca-edge verify'; if it is whole, update onnxruntime.",
+        ) from error
     give_back_freed_memory()
     return session
 
@@ -107,8 +110,9 @@ def give_back_freed_memory() -> None:
         trim(ctypes.c_size_t(0))
 
 
-def check_session(session: onnxruntime.InferenceSession, path: Path, artifact: Artifact,
-                  fixed: Collection[str] = ()) -> None:
+def check_session(
+    session: onnxruntime.InferenceSession, path: Path, artifact: Artifact, fixed: Collection[str] = ()
+) -> None:
     """Raises `EdgeError` when the file is not the variant that the manifest describes; `fixed` are further inputs."""
     inputs = {i.name: (_TYPES.get(i.type, i.type), tuple(i.shape)) for i in session.get_inputs() if i.name not in fixed}
     expected = {INPUT: input_type_and_shape(artifact)}
@@ -131,11 +135,14 @@ def truncates_fp16_codes() -> bool:
     from onnx import TensorProto, helper
 
     value = helper.make_tensor_value_info
-    constants = [helper.make_tensor("scale", TensorProto.FLOAT16, [], [1.0]),
-                 helper.make_tensor("zero", TensorProto.INT8, [], [0])]
+    constants = [
+        helper.make_tensor("scale", TensorProto.FLOAT16, [], [1.0]),
+        helper.make_tensor("zero", TensorProto.INT8, [], [0]),
+    ]
     node = helper.make_node("QuantizeLinear", ["x", "scale", "zero"], ["codes"])
-    graph = helper.make_graph([node], "rounding", [value("x", TensorProto.FLOAT16, [1])],
-                              [value("codes", TensorProto.INT8, [1])], constants)
+    graph = helper.make_graph(
+        [node], "rounding", [value("x", TensorProto.FLOAT16, [1])], [value("codes", TensorProto.INT8, [1])], constants
+    )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
     session = _onnxruntime().InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     (codes,) = session.run(["codes"], {"x": np.array([0.75], np.float16)})
@@ -155,8 +162,10 @@ def check_batch(artifact: Artifact, batch: np.ndarray) -> None:
     if batch.dtype != dtype or batch.shape != shape:
         raise EdgeError(
             f"{artifact.name} takes {dtype} {list(shape)}, but was given {batch.dtype} {list(batch.shape)}.",
-            "Resize the frame, RGB, to the model's image size." if artifact.input == "image"
-            else "Give float32 images, normalised, channels first.")
+            "Resize the frame, RGB, to the model's image size."
+            if artifact.input == "image"
+            else "Give float32 images, normalised, channels first.",
+        )
 
 
 def _described(features: dict) -> str:

@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from ..bundle import Artifact
-from ..errors import unknown_name
+from ..base.errors import unknown_name
+from ..bundle.store import Artifact
 
 if TYPE_CHECKING:
     import numpy as np
@@ -59,6 +59,6 @@ def open_runner(directory: Path, artifact: Artifact, threads: int | None = None)
         if sys.platform == "darwin":
             from .coreml import open_mlpackage
         else:
-            from .mil import open_mlpackage
+            from .program import open_mlpackage
         return open_mlpackage(path, artifact.function, artifact, threads)
     raise unknown_name("format", artifact.format, FORMATS)

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..calibration.images import SUFFIXES, find_images, load_pixels
-from ..errors import EdgeError, MissingDependency
+from ..base.errors import EdgeError, MissingDependency
+from ..images.preprocessing import SUFFIXES, find_images, load_pixels
 
 if TYPE_CHECKING:
     import cv2
@@ -121,8 +121,10 @@ def _pictures(source: Source) -> Iterator[tuple[str, np.ndarray]]:
             yield f"{label}#{count}", cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
             count += 1
     if source.kind == "camera":
-        raise EdgeError(f"The camera {source.name} gave no more frames after {count}.",
-                        "Check its cable, and that no other program uses it.")
+        raise EdgeError(
+            f"The camera {source.name} gave no more frames after {count}.",
+            "Check its cable, and that no other program uses it.",
+        )
     if not count:
         raise EdgeError(f"No frame of {source.name} could be decoded.", _VIDEO_HINT)
 
@@ -140,8 +142,10 @@ def _captured(source: Source) -> Iterator[tuple[cv2, cv2.VideoCapture]]:
         if not capture.isOpened():
             if is_camera:
                 there = ", ".join(sorted(str(path) for path in Path("/dev").glob("video*")))
-                raise EdgeError(f"The camera {source.name} could not be opened.",
-                                f"Cameras here: {there}." if there else "This machine shows no camera (/dev/video*).")
+                raise EdgeError(
+                    f"The camera {source.name} could not be opened.",
+                    f"Cameras here: {there}." if there else "This machine shows no camera (/dev/video*).",
+                )
             raise EdgeError(f"{source.name} is no video that OpenCV can decode.", _VIDEO_HINT)
         if is_camera:
             # The newest frame is worth more than every frame; backends that keep a queue all the same ignore it.

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ..bundle import Artifact
+from ..base.errors import EdgeError
+from ..bundle.store import Artifact
 from ..devices.connection import LocalConnection
-from ..devices.probe import Board, check_engine_key, probe
-from ..errors import EdgeError
+from ..devices.jetson.probe import Board, check_engine_key, probe
 from .core_inputs import core_inputs
 from .onnxruntime import INPUT, check_batch, input_type_and_shape
 from .tensorrt_engine import Engine, EngineError
@@ -36,8 +36,10 @@ class TensorrtRunner:
         try:
             return self.engine.run(**{INPUT: batch})
         except EngineError as error:
-            raise EdgeError(f"{self.artifact.name} failed on the GPU: {error}",
-                            "Restart the program; if it comes back, build the engine anew.") from error
+            raise EdgeError(
+                f"{self.artifact.name} failed on the GPU: {error}",
+                "Restart the program; if it comes back, build the engine anew.",
+            ) from error
 
     def close(self) -> None:
         self.engine.close()
@@ -59,9 +61,11 @@ def open_engine(path: Path, artifact: Artifact, rebuild: str = "veca-edge build 
     try:
         engine = Engine(path, constants=core_inputs(path, artifact), profile=artifact.details.get("profile", 0))
     except ImportError as error:
-        raise EdgeError("Running an engine needs TensorRT's Python package, which is not there for this Python.",
-                        "On a Jetson it belongs to the system's Python: install JetPack's (sudo apt install "
-                        "python3-libnvinfer), and use a virtual environment with --system-site-packages.") from error
+        raise EdgeError(
+            "Running an engine needs TensorRT's Python package, which is not there for this Python.",
+            "On a Jetson it belongs to the system's Python: install JetPack's (sudo apt install "
+            "python3-libnvinfer), and use a virtual environment with --system-site-packages.",
+        ) from error
     except EngineError as error:
         raise EdgeError(f"{artifact.name} cannot be opened: {error}", f"Build it for this board: {rebuild}") from error
     runner = TensorrtRunner(engine, artifact)
@@ -82,8 +86,13 @@ def check_signature(runner: TensorrtRunner) -> None:
     found = engine.inputs.get(INPUT)
     if found is None or (found.dtype, found.shape) != (dtype, shape):
         takes = f"{found.dtype} {list(found.shape)}" if found else f"no '{INPUT}'"
-        raise EdgeError(f"{artifact.path} is not what the manifest says: it takes {takes}, not {dtype} {list(shape)}.",
-                        "Build it again.")
+        raise EdgeError(
+            f"{artifact.path} is not what the manifest says: it takes {takes}, not {dtype} {list(shape)}.",
+            "Build it again.",
+        )
     if set(engine.outputs) != set(artifact.outputs):
-        raise EdgeError(f"{artifact.path} is not what the manifest says: it gives {', '.join(engine.outputs)}, not "
-                        f"{', '.join(artifact.outputs)}.", "Build it again.")
+        raise EdgeError(
+            f"{artifact.path} is not what the manifest says: it gives {', '.join(engine.outputs)}, not "
+            f"{', '.join(artifact.outputs)}.",
+            "Build it again.",
+        )

@@ -15,8 +15,15 @@ import time
 
 import numpy as np
 
-_TYPES = {"FLOAT": np.float32, "HALF": np.float16, "UINT8": np.uint8, "INT8": np.int8, "INT32": np.int32,
-          "INT64": np.int64, "BOOL": np.bool_}
+_TYPES = {
+    "FLOAT": np.float32,
+    "HALF": np.float16,
+    "UINT8": np.uint8,
+    "INT8": np.int8,
+    "INT32": np.int32,
+    "INT64": np.int64,
+    "BOOL": np.bool_,
+}
 _TO_DEVICE, _TO_HOST = 1, 2
 _NON_BLOCKING, _THREAD_LOCAL, _SPIN = 1, 1, 1
 
@@ -149,17 +156,22 @@ class Engine:
         self.engine = self.runtime.deserialize_cuda_engine(plan)
         self.load_s = time.monotonic() - started
         if self.engine is None:
-            raise EngineError("TensorRT {} cannot load the engine: {}".format(
-                trt.__version__, self.logger.last or "it gave no reason."))
+            raise EngineError(
+                "TensorRT {} cannot load the engine: {}".format(
+                    trt.__version__, self.logger.last or "it gave no reason."
+                )
+            )
         self.context = self.engine.create_execution_context()
         if self.context is None:
-            raise EngineError("TensorRT cannot run the engine: {}".format(
-                self.logger.last or "not enough free memory."))
+            raise EngineError(
+                "TensorRT cannot run the engine: {}".format(self.logger.last or "not enough free memory.")
+            )
         size = getattr(self.engine, "device_memory_size_v2", None)
         self.context_bytes = self.engine.device_memory_size if size is None else size
         self.stream = self.cuda.made("cudaStreamCreateWithFlags", ctypes.c_uint(_NON_BLOCKING))
-        if self.engine.num_optimization_profiles > 1 and \
-                not self.context.set_optimization_profile_async(profile, self.stream):
+        if self.engine.num_optimization_profiles > 1 and not self.context.set_optimization_profile_async(
+            profile, self.stream
+        ):
             raise EngineError(f"The engine has no optimization profile {profile}.")
         self._allocate(trt, profile)
         # The first run is without a graph: TensorRT prepares itself then.
@@ -183,8 +195,9 @@ class Engine:
             if modes[name] and -1 in shape:
                 given = self.constants.get(name)
                 # Of a point profile the likely shape is the only one.
-                shape = given.shape if given is not None else tuple(
-                    self.engine.get_tensor_profile_shape(name, profile)[1])
+                shape = (
+                    given.shape if given is not None else tuple(self.engine.get_tensor_profile_shape(name, profile)[1])
+                )
                 if not self.context.set_input_shape(name, shape):
                     raise EngineError(f"The engine does not take '{name}' of shape {list(shape)}.")
             elif not modes[name]:
@@ -196,8 +209,10 @@ class Engine:
         for name, value in self.constants.items():
             tensor = self.inputs[name]
             if tensor.shape != value.shape or tensor.dtype != value.dtype:
-                raise EngineError(f"The engine takes '{name}' as {tensor.dtype} {list(tensor.shape)}, "
-                                  f"not {value.dtype} {list(value.shape)}.")
+                raise EngineError(
+                    f"The engine takes '{name}' as {tensor.dtype} {list(tensor.shape)}, "
+                    f"not {value.dtype} {list(value.shape)}."
+                )
             tensor.array[...] = value
             self.cuda.copy(tensor.device, tensor.host, tensor.size, _TO_DEVICE, self.stream)
         self._wait()
@@ -308,6 +323,7 @@ def _elapsed(cuda, begin, end):
 
 def time_layers(engine, trt, count=50):
     """Mean time of every layer in ms, by name, in order; TensorRT measures each by itself."""
+
     class Profiler(trt.IProfiler):
         def __init__(self):
             trt.IProfiler.__init__(self)
@@ -326,9 +342,22 @@ def time_layers(engine, trt, count=50):
 
 def main(words):
     options = dict(word.partition("=")[::2] for word in words)
-    known = {"--loadEngine", "--warmUp", "--duration", "--exportTimes", "--exportProfile", "--useCudaGraph",
-             "--useSpinWait", "--noDataTransfers", "--percentile", "--noCudaGraph", "--dumpProfile",
-             "--separateProfileRun", "--useProfile", "--shapes"}
+    known = {
+        "--loadEngine",
+        "--warmUp",
+        "--duration",
+        "--exportTimes",
+        "--exportProfile",
+        "--useCudaGraph",
+        "--useSpinWait",
+        "--noDataTransfers",
+        "--percentile",
+        "--noCudaGraph",
+        "--dumpProfile",
+        "--separateProfileRun",
+        "--useProfile",
+        "--shapes",
+    }
     if set(options) - known:
         raise SystemExit("Unknown option: " + min(set(options) - known))
     import tensorrt as trt
@@ -350,8 +379,9 @@ def main(words):
         say("Starting inference")
         times = time_engine(engine, warmup_ms / 1000, float(options["--duration"]))
         with open(options["--exportTimes"], "w") as file:
-            json.dump([{"startComputeMs": begin, "endComputeMs": end, "computeMs": end - begin}
-                       for begin, end in times], file)
+            json.dump(
+                [{"startComputeMs": begin, "endComputeMs": end, "computeMs": end - begin} for begin, end in times], file
+            )
         say(f"Warmup completed over {warmup_ms:.0f} ms")
         say(f"Throughput: {1000 * len(times) / (times[-1][1] - times[0][0]):.3f} qps")
     engine.close()

@@ -1,0 +1,219 @@
+"""Exports for real: bundles of the demo model, the gate, and every refusal before anything slow."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from veca_edge.actions.export import ExportRequest, below_gate, export, export_winner, run, sensitivity, verify
+from veca_edge.base.errors import EdgeError, GateError
+from veca_edge.base.progress import silent
+from veca_edge.base.spec import ImageSize
+from veca_edge.bundle.store import open_bundle
+from veca_edge.demo import demo_calibration, demo_checkpoint, demo_evaluation
+
+
+@pytest.fixture(scope="module")
+def result(tmp_path_factory):
+    output = tmp_path_factory.mktemp("pipeline") / "bundle"
+    return export(ExportRequest(output, core_counts=(8, 16), precisions=("int8", "fp32"), measure=False))
+
+
+def test_the_demo_is_exported_and_close_to_the_reference(result):
+    by_name = {f.name: f.reference for f in result.fidelity}
+    assert set(by_name) == {f"cores{c}_{p}_32x32" for c in (8, 16) for p in ("int8", "fp32")}
+    for name, agreement in by_name.items():
+        floor = 0.9996 if "int8" in name else 0.999999
+        assert agreement.cls.mean > floor
+        assert agreement.dense.mean > floor
+        assert agreement.top1_agreement > 0.97
+        assert agreement.top1 is not None
+
+
+def test_the_bundle_says_what_it_is(result):
+    bundle = open_bundle(result.bundle.directory)
+    assert bundle.core_counts == (8, 16)
+    assert bundle.recipe == "recipe.safetensors"
+    assert bundle.labels is not None
+    assert "airplane" in bundle.labels
+    assert {a.path for a in bundle.artifacts} <= {
+        p.relative_to(bundle.directory).as_posix() for p in bundle.directory.rglob("*")
+    }
+    assert (bundle.directory / "README.md").is_file()
+
+
+def test_int8_of_several_core_counts_is_smaller_than_half_of_fp32(result):
+    sizes = {a.name: a.bytes for a in result.bundle.artifacts}
+    assert sizes["cores8_int8_32x32"] < 0.32 * sizes["cores8_fp32_32x32"]
+
+
+def test_verify_accepts_the_bundle_and_refuses_a_changed_one(result, tmp_path):
+    assert all(check.ok for check in verify(result.bundle.directory))
+    copy = tmp_path / "copy"
+    shutil.copytree(result.bundle.directory, copy)
+    weights = copy / "models" / "weights.bin"
+    content = bytearray(weights.read_bytes())
+    content[1000] ^= 1
+    weights.write_bytes(content)
+    with pytest.raises(EdgeError, match=r"weights\.bin"):
+        verify(copy)
+
+
+def test_run_classifies_images(result):
+    images = sorted(demo_evaluation().rglob("*.jpg"))[:3]
+    artifact, predictions = run(result.bundle.directory, images, core_count=16, precision="int8")
+    assert artifact.core_count == 16
+    assert [p.path for p in predictions] == images
+    for prediction in predictions:
+        assert prediction.outputs["dense"].shape == (64, 192)
+        assert abs(sum(share for _, share in prediction.classes) - 1) < 0.2
+        assert prediction.classes[0][0] in result.bundle.labels
+
+
+def test_a_run_that_fits_several_variants_lists_them(result):
+    with pytest.raises(EdgeError, match="cores16_int8"):
+        run(result.bundle.directory, sorted(demo_evaluation().rglob("*.jpg"))[:1])
+
+
+def test_batches_are_filled_up_and_cut_again(tmp_path):
+    made = export(ExportRequest(tmp_path / "b", core_counts=(8,), precisions=("fp32",), batch=3, outputs=("cls",)))
+    assert made.fidelity[0].reference.cls.mean > 0.99999
+    _, predictions = run(tmp_path / "b", sorted(demo_evaluation().rglob("*.jpg"))[:4])
+    assert len(predictions) == 4
+
+
+def test_a_gate_that_nothing_reaches_leaves_no_bundle(tmp_path):
+    request = ExportRequest(tmp_path / "b", core_counts=(8,), precisions=("fp32",), min_cosine=1.0)
+    with pytest.raises(GateError, match=r"--min-cosine 1.0: 8 cores fp32 at 32x32: 0\.9999\d+\."):
+        export(request)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_layers_go_back_to_float_until_the_gate_holds(tmp_path):
+    """Calibration images alone would say that one layer is enough; those that judge say otherwise."""
+    request = ExportRequest(
+        tmp_path / "b", core_counts=(16,), min_cosine=0.9999, outputs=("cls", "dense"), measure=False
+    )
+    made = export(request)
+    kept = made.bundle.details["kept_float"]
+    assert 1 < len(kept) < 24
+    assert not below_gate(made.fidelity, 0.9999, ("int8",))
+    assert any(name in note for name in kept for note in made.notes)
+
+
+def test_auto_ships_what_is_left_when_int8_misses_the_gate(tmp_path, monkeypatch):
+    import veca_edge.actions.export as pipeline
+
+    monkeypatch.setattr(pipeline, "with_float_layers", lambda made, *_: made)
+    made = export_winner(ExportRequest(tmp_path / "b", core_counts=(8,), min_cosine=0.99999), silent)
+    assert made.bundle.precisions == ("fp32",)
+    assert "auto chose fp32" in made.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("truncates", "flags", "notes"),
+    [(True, ["--stronglyTyped"], 1), (True, ["--int8"], 0), (False, ["--stronglyTyped"], 0)],
+)
+def test_a_runtime_that_does_not_round_is_told_of(truncates, flags, notes, result, monkeypatch):
+    from veca_edge.actions.export import notes_of_execution
+    from veca_edge.runtime import onnxruntime as runner
+
+    monkeypatch.setattr(runner, "truncates_fp16_codes", lambda: truncates)
+    artifact = replace(result.bundle.artifacts[0], details={"build_flags": flags})
+    assert len(notes_of_execution(object(), [artifact])) == notes
+    assert notes_of_execution(None, [artifact]) == []
+
+
+def test_sensitivity_ranks_the_layers_of_a_bundle(result):
+    found = sensitivity(ExportRequest(Path()), bundle=result.bundle.directory, count=8)
+    assert len(found.layers) == 24
+    assert found.core_counts == (8, 16)
+    assert all(0 <= layer.loss < 0.01 for layer in found.layers)
+    assert abs(sum(layer.share for layer in found.layers) - 1) < 1e-6
+
+
+def test_evaluation_images_never_calibrate(tmp_path):
+    folder = tmp_path / "images"
+    shutil.copytree(demo_calibration(), folder)
+    made = export(
+        ExportRequest(
+            tmp_path / "b",
+            checkpoint=demo_checkpoint(),
+            calibration=folder,
+            core_counts=(8,),
+            image_sizes=(ImageSize(32, 32),),
+            measure=False,
+        )
+    )
+    manifest = json.loads((tmp_path / "b" / "manifest.json").read_text())
+    assert manifest["fidelity"][0]["reference"]["images"] >= 8
+    assert any("held back" in note for note in made.notes)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"checkpoint": demo_checkpoint()}, "calibrate"),
+        ({"target": "toaster"}, "Known: cpu"),
+        ({"precisions": ("int4",)}, "Known: int8"),
+        ({"core_counts": (12,)}, "Possible: 8, 16"),
+        ({"core_counts": (128,)}, "bank holds 64"),
+        ({"image_sizes": (ImageSize(30, 32),)}, "nearest"),
+        ({"evaluation": Path("nowhere")}, "nowhere"),
+    ],
+)
+def test_bad_input_is_refused_and_nothing_is_written(tmp_path, change, message):
+    with pytest.raises(EdgeError, match=message):
+        export(ExportRequest(tmp_path / "b", **change))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_output_that_exists_is_kept(tmp_path):
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "photo").write_text("mine")
+    with pytest.raises(EdgeError, match="exists"):
+        export(ExportRequest(tmp_path / "b"))
+    with pytest.raises(EdgeError, match="not a bundle"):
+        export(ExportRequest(tmp_path / "b", force=True))
+    assert (tmp_path / "b" / "photo").read_text() == "mine"
+
+
+def test_images_that_do_not_decode_are_named(tmp_path):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for i in range(12):
+        Image.fromarray(np.full((40, 40, 3), i, np.uint8)).save(folder / f"{i}.png")
+    for i in range(8):
+        (folder / f"broken{i}.jpg").write_bytes(b"no image")
+    with pytest.raises(EdgeError, match="broken"):
+        export(
+            ExportRequest(
+                tmp_path / "b",
+                checkpoint=demo_checkpoint(),
+                calibration=folder,
+                core_counts=(8,),
+                image_sizes=(ImageSize(32, 32),),
+                calibration_count=4,
+                seed=2,
+            )
+        )
+
+
+def test_logits_without_a_head_are_refused(square, tmp_path, data):
+    with pytest.raises(EdgeError, match="head"):
+        export(
+            ExportRequest(
+                tmp_path / "b",
+                checkpoint=data / "square.pt",
+                precisions=("fp32",),
+                outputs=("logits",),
+                core_counts=(8,),
+                image_sizes=(ImageSize(64, 64),),
+            )
+        )

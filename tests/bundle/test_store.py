@@ -1,0 +1,354 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from veca_edge.base.errors import EdgeError
+from veca_edge.base.files import held, sha256_of
+from veca_edge.base.spec import ExportSpec, GraphSpec, ImageSize
+from veca_edge.bundle.readme import write_readme
+from veca_edge.bundle.store import (
+    Artifact,
+    Bundle,
+    CheckpointFacts,
+    add_artifacts,
+    artifact_for,
+    check_output,
+    find_artifact,
+    manifest_schema,
+    new_bundle,
+    open_bundle,
+    read_bundle,
+    verify_files,
+    write_manifest,
+)
+from veca_edge.model.config import FAMILIES
+from veca_edge.model.folding import Variant
+from veca_edge.proof.golden import golden_patches, read_golden, write_golden
+
+SIZE = ImageSize(32, 48)
+
+
+def artifact(path="models/cores8_int8_32x48.onnx", core_count=8, precision="int8", format="onnx", sha256="0" * 64):
+    return Artifact(path, format, "cpu", core_count, precision, SIZE, 1, "image", ("cls", "dense"), sha256, 10)
+
+
+def fill(directory: Path, artifacts=None) -> Bundle:
+    """A small but complete bundle; its models are not models."""
+    (directory / "models").mkdir()
+    if artifacts is None:
+        artifacts = []
+        for count in (8, 16):
+            path = f"models/cores{count}_int8_32x48.onnx"
+            (directory / path).write_bytes(bytes([count]) * 100)
+            artifacts.append(replace(artifact(path, count), sha256=sha256_of(directory / path)))
+    (directory / "recipe.safetensors").write_bytes(b"recipe")
+    frames = np.random.default_rng(0).integers(0, 256, (2, *SIZE, 3), np.uint8)
+    outputs = {"cls": np.ones((2, 4), np.float32), "dense": np.arange(2 * 60 * 4).reshape(2, 60, 4).astype(np.float32)}
+    for count in (8, 16):
+        write_golden(directory, count, SIZE, frames, outputs)
+    bundle = Bundle(
+        directory=directory,
+        spec=ExportSpec("cpu", (8, 16), ("int8",), (SIZE,)),
+        checkpoint=CheckpointFacts("tiny", "ab" * 32, FAMILIES["small"].config()),
+        preprocessing={"resize": "bicubic"},
+        versions={"veca-edge": "0.1.0"},
+        artifacts=tuple(artifacts),
+        recipe="recipe.safetensors",
+        fidelity=({"core_count": 8},),
+        labels=("cat", "dog"),
+    )
+    write_readme(bundle, "Resize it.")
+    return write_manifest(bundle)
+
+
+@pytest.fixture
+def bundle(tmp_path) -> Bundle:
+    with new_bundle(tmp_path / "out") as directory:
+        fill(directory)
+    return open_bundle(tmp_path / "out")
+
+
+# ----------------------------------------------------------------------------------- manifest
+
+
+def test_what_is_written_is_read_back(bundle, tmp_path):
+    assert bundle.directory == tmp_path / "out"
+    assert bundle.core_counts == (8, 16)
+    assert bundle.labels == ("cat", "dog")
+    assert bundle.spec.image_sizes == (SIZE,)
+    assert bundle.checkpoint.config == FAMILIES["small"].config()
+    assert set(bundle.files) == {
+        "README.md",
+        "recipe.safetensors",
+        "golden/frames_32x48.npz",
+        "golden/cores8_32x48.npz",
+        "golden/cores16_32x48.npz",
+    }
+    assert read_bundle(tmp_path / "out") == bundle
+    assert verify_files(bundle) == 7
+    readme = (bundle.directory / "README.md").read_text()
+    assert 'InferenceSession("models/cores8_int8_32x48.onnx", options' in readme
+    assert "veca-edge verify ." in readme
+
+
+def test_manifest_schema_is_a_schema():
+    import jsonschema
+
+    jsonschema.Draft202012Validator.check_schema(manifest_schema())
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda d: d["artifacts"][0].pop("sha256"), "artifacts/0: 'sha256' is a required property"),
+        (lambda d: d["artifacts"][0].update(path="../../etc/passwd"), "artifacts/0/path"),
+        (lambda d: d["artifacts"][0].update(core_count="8"), "artifacts/0/core_count"),
+        (lambda d: d.update(surprise=1), "surprise"),
+        (lambda d: d.update(schema_version=9), "schema version 9, but this veca-edge reads version 1"),
+        (lambda d: d.pop("schema_version"), "not the manifest of a veca-edge bundle"),
+    ],
+)
+def test_says_what_is_wrong_with_a_manifest(bundle, change, said):
+    path = bundle.directory / "manifest.json"
+    data = json.loads(path.read_text())
+    change(data)
+    path.write_text(json.dumps(data))
+    with pytest.raises(EdgeError, match=said) as caught:
+        open_bundle(bundle.directory)
+    assert caught.value.hint
+
+
+def test_says_what_is_no_bundle(bundle, tmp_path):
+    with pytest.raises(EdgeError, match="no bundle at"):
+        open_bundle(tmp_path / "nowhere")
+    (tmp_path / "other").mkdir()
+    with pytest.raises(EdgeError, match="is no bundle"):
+        open_bundle(tmp_path / "other")
+    path = bundle.directory / "manifest.json"
+    path.write_text(path.read_text()[:100])
+    with pytest.raises(EdgeError, match="can't be read"):
+        open_bundle(bundle.directory)
+
+
+def test_names_changed_and_missing_files(bundle):
+    (bundle.directory / "models/cores8_int8_32x48.onnx").write_bytes(b"other")
+    (bundle.directory / "recipe.safetensors").unlink()
+    with pytest.raises(EdgeError, match=r"missing: recipe.safetensors; changed: models/cores8_int8_32x48.onnx"):
+        verify_files(bundle)
+
+
+def test_measurements_are_no_part_of_the_digests(bundle):
+    (bundle.directory / "profiles").mkdir()
+    (bundle.directory / "profiles" / "one.json").write_text("{}")
+    assert "profiles/one.json" not in write_manifest(bundle).files
+    assert verify_files(bundle) == 7
+
+
+# ---------------------------------------------------------------------------------- artifacts
+
+
+def test_an_artifact_counts_the_weights_it_refers_to(tmp_path):
+    def tensor(name: str, offset: int, length: int) -> onnx.TensorProto:
+        made = onnx.TensorProto(
+            name=name, data_type=onnx.TensorProto.INT8, dims=[length], data_location=onnx.TensorProto.EXTERNAL
+        )
+        for key, value in {"location": "weights.bin", "offset": offset, "length": length}.items():
+            made.external_data.add(key=key, value=str(value))
+        return made
+
+    graph = onnx.helper.make_graph([], "g", [], [], [tensor("a", 0, 100), tensor("b", 0, 60), tensor("c", 200, 40)])
+    onnx.save(onnx.helper.make_model(graph), tmp_path / "m.onnx")
+    (tmp_path / "weights.bin").write_bytes(bytes(500))
+    variant = Variant(GraphSpec(8, SIZE), "int8", None)
+    made = artifact_for(tmp_path, "m.onnx", "onnx", "cpu", variant, details={"a": 1})
+    assert made.bytes == (tmp_path / "m.onnx").stat().st_size + 140
+    assert made.sha256 == sha256_of(tmp_path / "m.onnx")
+
+
+def test_a_directory_is_an_artifact_too(tmp_path):
+    package = tmp_path / "m.mlpackage"
+    (package / "Data").mkdir(parents=True)
+    (package / "Data" / "weights").write_bytes(bytes(10))
+    (package / "info").write_bytes(b"ab")
+    variant = Variant(GraphSpec(8, SIZE), "int8", None)
+    made = artifact_for(tmp_path, "m.mlpackage", "mlpackage", "apple", variant, function="cores_8")
+    assert made.bytes == 12
+    (package / "info").write_bytes(b"ac")
+    assert sha256_of(package) != made.sha256
+
+
+def test_engines_are_added_later(bundle):
+    engine = bundle.directory / "cores8.engine"
+    engine.write_bytes(b"engine")
+    (bundle.directory / "cores8.log").write_text("log")
+    added = add_artifacts(bundle, [artifact("cores8.engine", format="engine", sha256=sha256_of(engine))])
+    assert open_bundle(bundle.directory) == added
+    assert [a.format for a in added.artifacts] == ["onnx", "onnx", "engine"]
+    assert "cores8.log" in added.files
+    again = add_artifacts(added, [artifact("cores8.engine", format="engine", sha256="1" * 64)])
+    assert [a.sha256 for a in again.artifacts if a.format == "engine"] == ["1" * 64]
+
+
+def test_adding_does_not_hide_a_change(bundle):
+    (bundle.directory / "recipe.safetensors").write_bytes(b"changed")
+    with pytest.raises(EdgeError, match=r"changed: recipe.safetensors"):
+        verify_files(add_artifacts(bundle, []))
+
+
+def test_finds_one_artifact_or_lists_them(bundle):
+    assert find_artifact(bundle, core_count=16).core_count == 16
+    with pytest.raises(EdgeError, match="nothing with core count 24") as caught:
+        find_artifact(bundle, core_count=24)
+    assert "8, 16" in caught.value.hint
+    with pytest.raises(EdgeError, match="holds 2 variants with precision int8: cores8"):
+        find_artifact(bundle, precision="int8")
+    two = replace(bundle, artifacts=(artifact(), artifact(core_count=16, precision="fp32")))
+    with pytest.raises(EdgeError, match="no variant with core count 16 and precision int8"):
+        find_artifact(two, 16, "int8")
+
+
+# ------------------------------------------------------------------------------------- golden
+
+
+def test_golden_data_is_read_back(bundle):
+    golden = read_golden(bundle.directory, 8, SIZE)
+    assert golden.frames.shape == (2, 32, 48, 3)
+    assert golden.frames.dtype == np.uint8
+    assert golden.outputs["dense"].shape == (2, 16, 4)
+    full = {"dense": np.arange(2 * 60 * 4).reshape(2, 60, 4), "cls": np.ones((2, 4))}
+    np.testing.assert_array_equal(golden.of(full)["dense"], golden.outputs["dense"])
+    assert golden_patches(60)[[0, -1]].tolist() == [0, 59]
+    assert golden_patches(4).tolist() == [0, 1, 2, 3]
+    with pytest.raises(EdgeError, match="no golden data for 24 cores"):
+        read_golden(bundle.directory, 24, SIZE)
+    for content in (b"", b"nonsense", (bundle.directory / "golden/cores8_32x48.npz").read_bytes()[:200]):
+        (bundle.directory / "golden/cores8_32x48.npz").write_bytes(content)
+        with pytest.raises(EdgeError, match="can't be read"):
+            read_golden(bundle.directory, 8, SIZE)
+
+
+# ----------------------------------------------------------------------- writing, atomically
+
+
+def test_a_failure_leaves_nothing(tmp_path):
+    def fail():
+        with new_bundle(tmp_path / "deep" / "er" / "out") as directory:
+            fill(directory)
+            raise EdgeError("no")
+
+    with pytest.raises(EdgeError, match="no"):
+        fail()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_replaces_only_with_force_and_only_bundles(bundle, tmp_path):
+    output = bundle.directory
+    with pytest.raises(EdgeError, match="exists already"):
+        check_output(output, force=False)
+    with pytest.raises(EdgeError, match="is not a bundle"):
+        check_output(tmp_path, force=True)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(EdgeError, match="is not a bundle"):
+        check_output(tmp_path / "file", force=True)
+    with pytest.raises(EdgeError, match="is not a directory"):
+        check_output(tmp_path / "file" / "out", force=False)
+    (output / "old").write_text("")
+    with pytest.raises(ZeroDivisionError), new_bundle(output, force=True):
+        _ = 1 / 0
+    assert (output / "old").exists()
+    with new_bundle(output, force=True) as directory:
+        fill(directory)
+        assert (output / "old").exists()
+    assert not (output / "old").exists()
+    assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []
+
+
+def test_a_link_is_followed_when_replacing(bundle, tmp_path):
+    link = tmp_path / "link"
+    link.symlink_to(bundle.directory)
+    (bundle.directory / "old").write_text("")
+    with new_bundle(link, force=True) as directory:
+        fill(directory)
+    assert link.is_symlink()
+    assert not (bundle.directory / "old").exists()
+
+
+def test_refuses_when_another_took_the_place_meanwhile(tmp_path):
+    def run():
+        with new_bundle(tmp_path / "out") as directory:
+            fill(directory)
+            (tmp_path / "out").mkdir()
+            (tmp_path / "out" / "theirs").write_text("")
+
+    with pytest.raises(EdgeError, match="appeared while"):
+        run()
+    assert (tmp_path / "out" / "theirs").exists()
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+def test_a_full_disk_is_one_clear_error(tmp_path):
+    def run():
+        with new_bundle(tmp_path / "out"), open("/dev/full", "wb", buffering=0) as file:
+            file.write(b"x")
+
+    with pytest.raises(EdgeError, match="disk is full") as caught:
+        run()
+    assert "another place" in caught.value.hint
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_other_errors_of_the_system_stay_bugs(tmp_path):
+    with pytest.raises(FileNotFoundError), new_bundle(tmp_path / "out"):
+        (tmp_path / "missing").read_text()
+
+
+KILLED = textwrap.dedent("""
+    import sys, time
+    from pathlib import Path
+    from veca_edge.bundle.store import new_bundle
+    with new_bundle(Path(sys.argv[1]), force=True) as directory:
+        (directory / "half").write_text("half")
+        print("writing", flush=True)
+        time.sleep(60)
+""")
+
+
+def test_killed_it_leaves_the_old_one_and_the_next_run_cleans_up(bundle, tmp_path):
+    process = subprocess.Popen([sys.executable, "-c", KILLED, str(bundle.directory)], stdout=subprocess.PIPE)
+    assert process.stdout.readline() == b"writing\n"
+    left = next(p for p in tmp_path.iterdir() if p.name.startswith(".out.veca-edge-incomplete-"))
+    # A run that is still at work is left alone.
+    with new_bundle(bundle.directory, force=True) as directory:
+        fill(directory)
+    assert left.exists()
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    process.stdout.close()
+    assert verify_files(open_bundle(bundle.directory)) == 7
+    with new_bundle(bundle.directory, force=True) as directory:
+        fill(directory)
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_bundle_that_was_moved_away_comes_back(bundle, tmp_path):
+    bundle.directory.rename(tmp_path / ".out.veca-edge-replaced-12345678")
+    with pytest.raises(EdgeError, match="replacing it was interrupted"):
+        open_bundle(bundle.directory)
+    with pytest.raises(ZeroDivisionError), new_bundle(bundle.directory):
+        _ = 1 / 0
+    assert open_bundle(bundle.directory) == bundle
+
+
+def test_a_lock_is_seen_by_others(tmp_path):
+    with held(tmp_path) as first, held(tmp_path) as second:
+        assert (first, second) == (True, False)

@@ -1,0 +1,58 @@
+"""Cosine statistics, agreement and the gate on outputs whose answers are known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from veca_edge.base.errors import GateError
+from veca_edge.base.spec import ImageSize
+from veca_edge.proof.evaluate import below_gate, check_gate
+from veca_edge.proof.fidelity import Agreement, Comparison, CosineStatistics, Fidelity, cosine
+
+
+def test_cosine_of_known_vectors():
+    a = np.array([[1.0, 0.0], [1.0, 1.0], [0.0, 0.0], [0.0, 0.0]], np.float32)
+    b = np.array([[2.0, 0.0], [1.0, 0.0], [0.0, 0.0], [1.0, 0.0]], np.float32)
+    np.testing.assert_allclose(cosine(a, b), [1.0, 0.5**0.5, 1.0, 0.0], atol=1e-7)
+
+
+def test_batches_are_pooled():
+    rng = np.random.default_rng(0)
+    made = {"cls": rng.normal(size=(6, 8)), "dense": rng.normal(size=(6, 5, 8)), "logits": rng.normal(size=(6, 3))}
+    wanted = {name: value + 0.1 * rng.normal(size=value.shape) for name, value in made.items()}
+    labels = np.array([0, 1, 2, 0, 1, 2])
+    whole, parts = Comparison(), Comparison()
+    whole.add(made, wanted)
+    for rows in (slice(0, 4), slice(4, 6)):
+        parts.add({n: v[rows] for n, v in made.items()}, {n: v[rows] for n, v in wanted.items()})
+    assert whole.agreement(labels) == parts.agreement(labels)
+    assert whole.agreement(labels).images == 6
+    assert whole.agreement(labels).top1 == (made["logits"].argmax(1) == labels).mean()
+    assert whole.agreement().top1 is None
+
+
+def fidelity(cls: float, dense: float | None, precision: str = "int8") -> Fidelity:
+    def statistics(mean: float) -> CosineStatistics:
+        return CosineStatistics(mean, mean, mean)
+
+    agreement = Agreement(4, statistics(cls), None if dense is None else statistics(dense), 1.0, None)
+    return Fidelity(8, precision, ImageSize(32, 32), agreement, agreement)
+
+
+def test_the_gate_looks_at_the_lower_mean():
+    check_gate([fidelity(0.995, 0.991)], 0.99)
+    with pytest.raises(GateError, match=r"0\.98500") as caught:
+        check_gate([fidelity(0.995, 0.985), fidelity(1.0, None)], 0.99)
+    assert caught.value.exit_code == 1
+    assert below_gate([fidelity(0.9, 0.9, "fp32")], 0.99, ("int8",)) == []
+
+
+def test_not_a_number_does_not_pass():
+    with pytest.raises(GateError):
+        check_gate([fidelity(float("nan"), 1.0)], 0.99)
+
+
+def test_json_round_trip():
+    one = fidelity(0.99, 0.98)
+    assert Fidelity.from_json(one.to_json()) == one

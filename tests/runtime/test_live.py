@@ -1,0 +1,155 @@
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from veca_edge.actions import export as pipeline
+from veca_edge.base.errors import EdgeError
+from veca_edge.runtime import Decision
+from veca_edge.runtime.live import LiveRequest, Step, Tally, open_live
+from veca_edge.runtime.sources import Frame
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """Three pictures of different shapes."""
+    folder, random = tmp_path_factory.mktemp("photos"), np.random.default_rng(1)
+    for i, (height, width) in enumerate(((50, 80), (32, 32), (90, 40))):
+        Image.fromarray(random.integers(0, 256, (height, width, 3), np.uint8)).save(folder / f"{i}.png")
+    return folder
+
+
+def request(bundle, photos, **fields) -> LiveRequest:
+    return LiveRequest(bundle.directory, str(photos), threads=1, **fields)
+
+
+def kept(step: Step) -> dict[str, np.ndarray]:
+    return {name: value.copy() for name, value in step.outputs.items()}
+
+
+def test_computes_what_run_computes(exported_square, photos):
+    for count in (8, 32):
+        opened = open_live(request(exported_square, photos, core_count=count))
+        made = [(step.core_count, kept(step)) for step in opened.steps]
+        _, wanted = pipeline.run(exported_square.directory, sorted(photos.iterdir()), count, threads=1)
+        assert [core_count for core_count, _ in made] == [count] * 3
+        for (_, outputs), prediction in zip(made, wanted, strict=True):
+            assert outputs.keys() == prediction.outputs.keys()
+            for name, value in outputs.items():
+                np.testing.assert_array_equal(value, prediction.outputs[name])
+
+
+def test_without_a_budget_only_the_largest_is_loaded(exported_square, photos):
+    opened = open_live(request(exported_square, photos))
+    assert opened.model.core_counts == (32,)
+    assert [step.core_count for step in opened.steps] == [32, 32, 32]
+
+
+def test_a_budget_moves_the_core_count_and_says_so_once(exported_square, photos):
+    opened = open_live(request(exported_square, photos, budget_ms=1e-6, repeat=True, frames=20))
+    assert opened.model.core_counts == (8, 16, 32)
+    tally = Tally(1e-6)
+    for step in opened.steps:
+        tally.add(step)
+    summary = tally.summary()
+    assert (summary.frames, summary.within_budget, summary.switches) == (20, 0.0, 1)
+    (decision,) = summary.decisions
+    assert (decision.before, decision.after) == (32, 8)
+    assert 0 <= decision.at <= summary.seconds
+    # Three misses are what it takes to move.
+    assert {row.core_count: row.frames for row in summary.core_counts} == {8: 17, 32: 3}
+    opened = open_live(request(exported_square, photos, budget_ms=10_000.0))
+    assert [(step.core_count, step.decision) for step in opened.steps] == [(32, None)] * 3
+
+
+def test_a_budget_keeps_to_the_floor_of_fidelity(square_bundle, photos):
+    from veca_edge.bundle.store import write_manifest
+
+    rows = [
+        {
+            "core_count": count,
+            "precision": "fp32",
+            "image_size": [32, 32],
+            "images": 2,
+            "reference": agreement(0.99),
+            "elastic": agreement(cosine),
+            "reference_top1": None,
+        }
+        for count, cosine in ((8, 0.9), (16, 0.95), (32, 0.99))
+    ]
+    bundle = write_manifest(replace(square_bundle, fidelity=tuple(rows)))
+    opened = open_live(request(bundle, photos, budget_ms=1e-6, min_cosine=0.93, repeat=True, frames=10))
+    assert {step.core_count for step in opened.steps} == {16, 32}
+    with pytest.raises(EdgeError, match=r"mean cosine of 0\.999 or more"):
+        open_live(request(bundle, photos, budget_ms=1.0, min_cosine=0.999))
+
+
+def agreement(cosine: float) -> dict:
+    statistics = {"mean": cosine, "low": cosine, "worst": cosine}
+    return {"images": 2, "cls": statistics, "dense": statistics, "agreement": None, "top1": None}
+
+
+def test_ends_when_asked(exported_square, photos):
+    def count(**fields) -> int:
+        return sum(1 for _ in open_live(request(exported_square, photos, core_count=8, **fields)).steps)
+
+    assert count() == 3
+    assert count(frames=2) == 2
+    assert count(frames=7, repeat=True) == 7
+    assert count(seconds=0.2, repeat=True) > 3
+    answers = iter([False] * 4 + [True] * 9)
+    stoppable = open_live(request(exported_square, photos, repeat=True), lambda: next(answers))
+    assert sum(1 for _ in stoppable.steps) == 4
+    started = time.perf_counter()
+    steps = open_live(request(exported_square, photos, fps=0.01), lambda: time.perf_counter() - started > 1.5).steps
+    assert sum(1 for _ in steps) == 1, "the pause before the second frame is cut short"
+    assert time.perf_counter() - started < 10
+
+
+def test_keeps_the_pace_of_a_camera_without_bursts(exported_square, photos):
+    steps = open_live(request(exported_square, photos, core_count=8, fps=20, repeat=True, frames=8)).steps
+    at = []
+    for step in steps:
+        at.append(step.at)
+        if step.frame.number == 3:
+            time.sleep(0.2)  # the consumer is late once
+    gaps = np.diff(at)
+    assert gaps[3] >= 0.2
+    assert np.delete(gaps, 3).min() >= 0.03
+
+
+def test_refuses_what_excludes_each_other(exported_square, photos):
+    for fields, said in (
+        ({"budget_ms": 33.0, "core_count": 8}, "chooses the core count"),
+        ({"min_cosine": 0.9}, "floor of fidelity"),
+        ({"core_count": 24}, "no fp32 with 24 cores"),
+        ({"source": "0", "repeat": True}, "no end to repeat at"),
+        ({"source": "0", "fps": 3.0}, "sets its own pace"),
+    ):
+        with pytest.raises(EdgeError, match=said):
+            open_live(replace(request(exported_square, photos), **fields))
+
+
+def test_the_tally_adds_up():
+    tally = Tally(10.0)
+    pixels = np.zeros((1, 1, 3), np.uint8)
+    decisions = {3: Decision(0.3, 16, 8, 1.0, 5.0, "late"), 5: Decision(0.5, 8, 8, 1.0, 5.0, "helpless")}
+    for i, ms in enumerate([8.0, 10.0, 11.0, 14.0, 4.0, 5.0, 6.0, 7.0]):
+        tally.add(Step(Frame(i, "x", pixels), i / 10, 16 if i < 4 else 8, 1.0, ms, {}, (), decisions.get(i)))
+    assert tally.recent_fps == pytest.approx(10)
+    assert tally.recent_percentiles_ms[0] == 7.5
+    summary = tally.summary()
+    assert (summary.frames, summary.within_budget, summary.switches) == (8, 0.75, 1)
+    assert summary.seconds == pytest.approx(0.708)
+    assert summary.fps == pytest.approx(8 / 0.708)
+    assert summary.switches_per_second == pytest.approx(1 / 0.708)
+    assert [(r.core_count, r.frames, r.p50_ms) for r in summary.core_counts] == [(8, 4, 5.5), (16, 4, 10.5)]
+    assert summary.core_counts[1].p95_ms == pytest.approx(13.55)
+    assert summary.decisions == (decisions[3], decisions[5])
+
+
+def test_a_run_without_frames_has_a_summary():
+    summary = Tally(10.0).summary()
+    assert (summary.frames, summary.fps, summary.within_budget, summary.prepare_p50_ms) == (0, 0.0, None, None)

@@ -1,0 +1,478 @@
+"""Chooses the best variant of a bundle for a budget, from what was measured of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..base.errors import EdgeError, GateError, unknown_name
+from ..base.spec import ImageSize
+from ..base.units import parse_bytes, parse_millijoules, parse_milliseconds
+from ..bundle.store import Artifact, Bundle, open_bundle
+from ..profiles.machine import this_machine
+from ..profiles.measurement import Measurement
+from ..profiles.store import of_one_machine, read_measurements
+from ..proof.fidelity import Fidelity
+
+CRITERIA = ("top1", "cosine", "latency")
+ALL_MACHINES = "all"
+# A variant this near to a limit may miss it the next time.
+NARROW = 0.05
+ROUNDING = 1e-9
+
+
+# ---------------------------------------------------------------------------------------- types
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a variant must keep within; None is no limit.
+
+    Attributes:
+        p95_ms: of one call, whatever its batch.
+        min_cosine: mean cosine with the float32 model *at its full core bank*, the lower of `cls` and `dense`: what
+            conversion, quantization and fewer cores cost together.
+        max_memory_bytes: peak resident memory above an idle process that has the runtime loaded.
+        max_energy_mj: of one call, idle power included.
+    """
+
+    p95_ms: float | None = None
+    min_cosine: float | None = None
+    max_memory_bytes: int | None = None
+    max_energy_mj: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.min_cosine is not None and not -1.0 <= self.min_cosine <= 1.0:
+            raise EdgeError(f"--min-cosine is {self.min_cosine}, but a cosine lies between -1 and 1.")
+
+    @classmethod
+    def parse(
+        cls,
+        p95: str | None = None,
+        min_cosine: float | None = None,
+        max_memory: str | None = None,
+        max_energy: str | None = None,
+    ) -> Limits:
+        """From text with units (`20ms`, `400MB`, `50mJ`). Raises `EdgeError` that lists the units."""
+        return cls(
+            p95 and parse_milliseconds(p95),
+            min_cosine,
+            max_memory and parse_bytes(max_memory),
+            max_energy and parse_millijoules(max_energy),
+        )
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A variant as it was measured in one setting on one machine."""
+
+    artifact: Artifact
+    measurement: Measurement
+    fidelity: Fidelity | None
+
+    @property
+    def name(self) -> str:
+        """`16 cores, int8, 256x256, 2 threads`."""
+        a, m = self.artifact, self.measurement
+        threads = f"{m.threads} thread{'' if m.threads == 1 else 's'}" if m.threads else ""
+        return ", ".join(p for p in (f"{a.core_count} cores", a.precision, str(a.image_size), threads, m.setting) if p)
+
+    @property
+    def p95_ms(self) -> float:
+        return self.measurement.p95_ms
+
+    @property
+    def cosine(self) -> float | None:
+        return self.fidelity and self.fidelity.elastic.lowest_mean
+
+    @property
+    def top1(self) -> float | None:
+        return self.fidelity and self.fidelity.reference.top1
+
+    @property
+    def memory_bytes(self) -> int | None:
+        return self.measurement.peak_memory_bytes
+
+    @property
+    def energy_mj(self) -> float | None:
+        return energy_mj(self.measurement)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "artifact": self.artifact.name,
+            "path": self.artifact.path,
+            "function": self.artifact.function,
+            "core_count": self.artifact.core_count,
+            "precision": self.artifact.precision,
+            "image_size": list(self.artifact.image_size),
+            "threads": self.measurement.threads,
+            "setting": self.measurement.setting,
+            "machine_id": self.measurement.machine.machine_id,
+            "p50_ms": self.measurement.p50_ms,
+            "p95_ms": self.p95_ms,
+            "cosine": self.cosine,
+            "top1": self.top1,
+            "peak_memory_bytes": self.memory_bytes,
+            "energy_mj": self.energy_mj,
+        }
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """Something that a limit can be put on.
+
+    Attributes:
+        name, option: in messages, and on the command line.
+        limit, of: its value in the limits, and of a candidate (None where it was not measured).
+        sign: 1 where less is better, -1 where more is.
+        text: a value with its unit; `short` is how the option takes it.
+    """
+
+    name: str
+    option: str
+    limit: Callable[[Limits], float | None]
+    of: Callable[[Candidate], float | None]
+    sign: int
+    text: Callable[[float], str]
+    short: Callable[[float], str]
+
+
+def _three_digits(value: float, up: bool) -> float:
+    """The next number of three significant digits above, or below: an option that lets the value pass."""
+    step = 10.0 ** (math.floor(math.log10(abs(value))) - 2) if value else 1.0
+    return (math.ceil if up else math.floor)(round(value / step, 6)) * step
+
+
+def cosine_text(value: float) -> str:
+    """Enough digits to tell a cosine from 1."""
+    return f"{value:.4f}" if value < 0.9995 else f"{value:.5f}"
+
+
+QUANTITIES = (
+    Quantity(
+        "p95 latency",
+        "--p95",
+        lambda x: x.p95_ms,
+        lambda c: c.p95_ms,
+        1,
+        lambda v: f"{v:.3g} ms" if v < 100 else f"{v:.0f} ms",
+        lambda v: f"{_three_digits(v, True):g}ms",
+    ),
+    Quantity(
+        "cosine",
+        "--min-cosine",
+        lambda x: x.min_cosine,
+        lambda c: c.cosine,
+        -1,
+        cosine_text,
+        lambda v: f"{math.floor(v * 1e4) / 1e4:g}",
+    ),
+    Quantity(
+        "peak memory",
+        "--max-memory",
+        lambda x: x.max_memory_bytes,
+        lambda c: c.memory_bytes,
+        1,
+        lambda v: f"{v / 1e6:.1f} MB",
+        lambda v: f"{_three_digits(v / 1e6, True):g}MB",
+    ),
+    Quantity(
+        "energy",
+        "--max-energy",
+        lambda x: x.max_energy_mj,
+        lambda c: c.energy_mj,
+        1,
+        lambda v: f"{v:.3g} mJ",
+        lambda v: f"{_three_digits(v, True):g}mJ",
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Shortfall:
+    """One limit that a variant misses. `value` is None where it was not measured."""
+
+    quantity: Quantity
+    limit: float
+    value: float | None
+
+    @property
+    def excess(self) -> float:
+        """How much too much, or too little, in the quantity's unit."""
+        return math.inf if self.value is None else self.quantity.sign * (self.value - self.limit)
+
+    @property
+    def relative(self) -> float:
+        return self.excess / max(abs(self.limit), 1e-12)
+
+    @property
+    def allow(self) -> str:
+        """The option that would let it pass."""
+        q = self.quantity
+        return f"no {q.option}" if self.value is None else f"{q.option} {q.short(self.value)}"
+
+    @property
+    def text(self) -> str:
+        q = self.quantity
+        if self.value is None:
+            return f"{q.name} was not measured"
+        too = f"{q.text(self.excess)} too {'high' if q.sign > 0 else 'low'}"
+        share = ""
+        if q.sign > 0:
+            share = f" ({self.relative:.0%})" if self.relative < 2 else f" ({self.value / self.limit:.1f}x the limit)"
+        return f"{q.name} {q.text(self.value)} is {too}{share}"
+
+
+@dataclass(frozen=True)
+class Fallen:
+    """A variant that misses limits."""
+
+    candidate: Candidate
+    shortfalls: tuple[Shortfall, ...]
+
+    @property
+    def reason(self) -> str:
+        return "; ".join(s.text for s in self.shortfalls)
+
+    def to_json(self) -> dict[str, Any]:
+        return {**self.candidate.to_json(), "reason": self.reason}
+
+
+@dataclass(frozen=True)
+class Beaten:
+    """A variant within the limits that is not the best, and why."""
+
+    candidate: Candidate
+    reason: str
+
+    def to_json(self) -> dict[str, Any]:
+        return {**self.candidate.to_json(), "reason": self.reason}
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """The best variant, those it beat (the next best first), those that fell out, and what to know about it."""
+
+    by: str
+    limits: Limits
+    best: Candidate
+    beaten: tuple[Beaten, ...]
+    fallen: tuple[Fallen, ...]
+    notes: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "by": self.by,
+            "limits": vars(self.limits),
+            "best": self.best.to_json(),
+            "beaten": [b.to_json() for b in self.beaten],
+            "fallen": [f.to_json() for f in self.fallen],
+            "notes": list(self.notes),
+        }
+
+
+class NothingFits(GateError):
+    """No variant keeps within all limits; `fallen` has every one of them with its reasons."""
+
+    def __init__(self, message: str, hint: str, fallen: tuple[Fallen, ...]):
+        super().__init__(message, hint)
+        self.fallen = fallen
+
+
+# ------------------------------------------------------------------------------------- choosing
+
+
+def recommend(
+    bundle: Path, limits: Limits, by: str = "cosine", image_size: ImageSize | None = None, machine: str | None = None
+) -> Recommendation:
+    """The best measured variant of a bundle within the limits.
+
+    Args:
+        by: what the best has most of: `top1`, `cosine` (with the float32 model at its full core bank), or least of:
+            `latency` (p95). Equals are told apart by p95.
+        image_size: only variants of this size. Needed where several were measured, unless `by` is `top1`: a cosine
+            or a latency of one size says nothing about another.
+        machine: a machine's id, or `all` to compare machines on purpose; None is the only one there is.
+
+    Raises:
+        NothingFits: exit code 1; it names the limits that bind, and by how much.
+        EdgeError: there are no measurements, they are of several machines, or what is asked for was not measured.
+    """
+    if by not in CRITERIA:
+        raise unknown_name("criterion", by, CRITERIA)
+    opened = open_bundle(bundle)
+    every = of_image_size(candidates(opened, machine), image_size, by)
+    check_known(every, limits, by)
+    judged = [Fallen(c, shortfalls(c, limits)) for c in every]
+    fallen = tuple(f for f in judged if f.shortfalls)
+    fitting = sorted((f.candidate for f in judged if not f.shortfalls), key=lambda c: _rank(c, by))
+    if not fitting:
+        raise nothing_fits(limits, fallen)
+    best, *others = fitting
+    return Recommendation(
+        by,
+        limits,
+        best,
+        tuple(Beaten(c, _why_beaten(c, best, by)) for c in others),
+        fallen,
+        tuple(_notes(opened, best, limits, every)),
+    )
+
+
+def candidates(bundle: Bundle, machine: str | None = None) -> list[Candidate]:
+    """Every measurement of a variant that the bundle holds, of one machine, or of `all` on purpose.
+
+    Raises:
+        EdgeError: there are none, or they are of several machines and none was chosen.
+    """
+    artifacts = {(a.name, a.format, a.sha256): a for a in bundle.artifacts}
+    fidelity = {f.name: f for f in map(Fidelity.from_json, bundle.fidelity)}
+    measured = [m for m in read_measurements(bundle) if (m.artifact, m.format, m.sha256) in artifacts]
+    if not measured:
+        raise EdgeError(
+            f"The bundle {bundle.directory} has no measurements of the models it holds.",
+            f"Make some with: veca-edge profile '{bundle.directory}'",
+        )
+    if machine != ALL_MACHINES:
+        try:
+            measured = of_one_machine(measured, machine)
+        except EdgeError as error:
+            raise EdgeError(
+                f"{bundle.directory}: {error.message}",
+                f"{error.hint} Give --machine ID, or --machine {ALL_MACHINES} to compare them on purpose.",
+            ) from error
+    return [Candidate(artifacts[m.artifact, m.format, m.sha256], m, fidelity.get(m.artifact)) for m in measured]
+
+
+def of_image_size(every: Sequence[Candidate], size: ImageSize | None, by: str) -> list[Candidate]:
+    known = list(dict.fromkeys(c.artifact.image_size for c in every))
+    if size is not None and size not in known:
+        raise EdgeError(f"No variant of {size} was measured.", f"Measured: {', '.join(map(str, known))}.")
+    if size is None and len(known) > 1 and by != "top1":
+        raise EdgeError(
+            f"Variants of {len(known)} image sizes were measured, and by {by} they cannot be compared.",
+            f"Say which with --image-size, one of {', '.join(map(str, known))}; or choose --by top1.",
+        )
+    return [c for c in every if size in (None, c.artifact.image_size)]
+
+
+def check_known(every: Iterable[Candidate], limits: Limits, by: str) -> None:
+    """Raises `EdgeError` where no variant at all has what is asked for."""
+    every = list(every)
+    if by == "top1" and all(c.top1 is None for c in every):
+        raise EdgeError(
+            "The bundle knows no top-1 accuracy: it has no classifier, or its images had no labels.",
+            "Export with --evaluation on a folder that has one subfolder a class, or choose --by cosine.",
+        )
+    if by == "cosine" and all(c.cosine is None for c in every):
+        raise EdgeError(
+            "The bundle knows no cosine with the float32 model.", "Export it again, or choose --by latency."
+        )
+    for quantity in QUANTITIES:
+        if quantity.limit(limits) is not None and all(quantity.of(c) is None for c in every):
+            how = {"energy": "It is measured on a Jetson: veca-edge profile BUNDLE --device ssh://HOST"}
+            raise EdgeError(
+                f"{quantity.option} needs the {quantity.name}, which was not measured of any variant.",
+                how.get(quantity.name, f"Measure again, or leave out {quantity.option}."),
+            )
+
+
+def shortfalls(candidate: Candidate, limits: Limits) -> tuple[Shortfall, ...]:
+    """Every limit that a candidate misses, and those on what was not measured of it."""
+    missed = []
+    for quantity in QUANTITIES:
+        limit = quantity.limit(limits)
+        if limit is not None:
+            shortfall = Shortfall(quantity, limit, quantity.of(candidate))
+            if shortfall.relative > ROUNDING:
+                missed.append(shortfall)
+    return tuple(missed)
+
+
+def nothing_fits(limits: Limits, fallen: tuple[Fallen, ...]) -> NothingFits:
+    """Says which limit binds: the one that alone keeps a variant out; and by how much."""
+    asked = ", ".join(
+        f"{q.name} {'at most' if q.sign > 0 else 'at least'} {q.text(q.limit(limits))}"
+        for q in QUANTITIES
+        if q.limit(limits) is not None
+    )
+    message = f"None of the {len(fallen)} measured variants keeps within the limits ({asked})."
+    nearest = [f for f in (_nearest(fallen, quantity) for quantity in QUANTITIES) if f is not None]
+    if nearest:
+        lines = [
+            f"{f.shortfalls[0].quantity.name} binds: {f.candidate.name} misses nothing else, but its "
+            f"{f.shortfalls[0].text}."
+            for f in nearest
+        ]
+        hint = f"Allow {' or '.join(f.shortfalls[0].allow for f in nearest)}."
+    else:
+        near = min(fallen, key=lambda f: max(s.relative for s in f.shortfalls))
+        lines = [f"No single limit binds. The nearest is {near.candidate.name}: {near.reason}."]
+        hint = f"Allow {' and '.join(s.allow for s in near.shortfalls)}."
+    return NothingFits(" ".join([message, *lines]), hint, fallen)
+
+
+def _nearest(fallen: Sequence[Fallen], quantity: Quantity) -> Fallen | None:
+    """Of those that miss this limit and no other, the one that misses it least."""
+    alone = [
+        f
+        for f in fallen
+        if len(f.shortfalls) == 1 and f.shortfalls[0].quantity is quantity and f.shortfalls[0].value is not None
+    ]
+    return min(alone, key=lambda f: f.shortfalls[0].excess, default=None)
+
+
+def _rank(candidate: Candidate, by: str) -> tuple[float, float, float]:
+    """The best first."""
+    value = {"top1": candidate.top1, "cosine": candidate.cosine, "latency": -candidate.p95_ms}[by]
+    cosine = -math.inf if candidate.cosine is None else candidate.cosine
+    return (math.inf if value is None else -value, candidate.p95_ms, -cosine)
+
+
+def _why_beaten(loser: Candidate, best: Candidate, by: str) -> str:
+    latency = QUANTITIES[0].text
+    slower = f"p95 {latency(loser.p95_ms)} against {latency(best.p95_ms)}"
+    if by == "latency":
+        return slower
+    value, best_value = (loser.top1, best.top1) if by == "top1" else (loser.cosine, best.cosine)
+    text = (lambda v: f"{v:.1%}") if by == "top1" else (lambda v: f"{v:.5f}")
+    label = "top-1" if by == "top1" else "cosine"
+    if value is None:
+        return f"its {label} was not measured"
+    if value == best_value:
+        return f"the same {label}, {slower}"
+    return f"{label} {text(value)} against {text(best_value)}"
+
+
+def _notes(bundle: Bundle, best: Candidate, limits: Limits, every: Sequence[Candidate]) -> list[str]:
+    machine = best.measurement.machine
+    where = "this machine" if machine.machine_id == this_machine().machine_id else f"{machine.name}, not this machine"
+    notes = [f"Measured on {where} ({machine.machine_id})."]
+    for quantity in QUANTITIES:
+        limit, value = quantity.limit(limits), quantity.of(best)
+        if limit is not None and value is not None and quantity.sign > 0 and value > (1 - NARROW) * limit:
+            notes.append(f"Its {quantity.name} is only {1 - value / limit:.1%} below the limit.")
+    notes += best.measurement.warnings
+    images = best.fidelity.reference.images if best.fidelity else 0
+    if best.fidelity:
+        notes.append(f"Fidelity was measured on {images} image{'' if images == 1 else 's'}.")
+    measured = {(c.artifact.name, c.artifact.format) for c in every}
+    missing = [
+        a.name
+        for a in bundle.artifacts
+        if (a.name, a.format) not in measured
+        and a.image_size in {c.artifact.image_size for c in every}
+        and any(c.artifact.format == a.format for c in every)
+    ]
+    if missing:
+        notes.append(f"Not measured, so not considered: {', '.join(missing)}.")
+    return notes
+
+
+def energy_mj(measurement: Measurement) -> float | None:
+    """Energy of one call in millijoules, idle power included, or None where it was not measured."""
+    value = measurement.details.get("energy_mj")
+    return None if value is None else float(value)

@@ -1,0 +1,199 @@
+"""The Swift package of an Apple bundle: the models as resources, a small wrapper, and a test on golden frames.
+
+The folder `apple` of the bundle is the package, so that the models are stored once: `Package.swift`,
+the `.mlpackage` directories, `Sources/Veca` and `Tests/VecaTests`. It was not compiled here: there is no
+Swift compiler and no Core ML outside of Apple's systems. Tests check its syntax with a Swift parser.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ..base.errors import EdgeError
+from ..base.files import disk_errors
+from ..base.spec import ImageSize
+from ..bundle.store import Artifact
+from ..converters.coreml.packages import FOLDER
+from ..proof.golden import read_golden
+
+TEMPLATES = Path(__file__).with_name("templates") / "swift"
+
+GOLDEN = "Tests/VecaTests/Golden"
+# How much lower a device's arithmetic may leave the mean cosine.
+TOLERANCE = 0.005
+
+
+def write_swift_package(
+    directory: Path, artifacts: Sequence[Artifact], golden_cosine: Mapping[str, float]
+) -> list[Path]:
+    """Writes the Swift package around the `.mlpackage` directories of a bundle.
+
+    Where the bundle holds several precisions, the package holds the first of them.
+
+    Args:
+        directory: the bundle being written, with its packages and golden data in place.
+        artifacts: of the target `apple`, with image input.
+        golden_cosine: by artifact name, the lowest mean cosine of its outputs with the golden ones when executed.
+
+    Returns:
+        The files written, relative to the bundle.
+
+    Raises:
+        EdgeError: the packages take tensors instead of images.
+    """
+    if any(a.input != "image" for a in artifacts):
+        raise EdgeError(
+            "The Swift package takes camera frames, but these models take tensors.", "Export with --input image."
+        )
+    folder, chosen = directory / FOLDER, [a for a in artifacts if a.precision == artifacts[0].precision]
+    with disk_errors(folder):
+        before = set(directory.rglob("*"))
+        shutil.copytree(TEMPLATES, folder, dirs_exist_ok=True)
+        (folder / "Package.swift").write_text(package_swift(artifacts, chosen))
+        (folder / "Sources/Veca/Variants.swift").write_text(variants_swift(chosen))
+        (folder / "README.md").write_text(readme(chosen))
+        write_golden_frames(directory, folder / GOLDEN, chosen, golden_cosine)
+        return sorted(p.relative_to(directory) for p in directory.rglob("*") if p not in before and p.is_file())
+
+
+def package_swift(artifacts: Sequence[Artifact], chosen: Sequence[Artifact]) -> str:
+    """The package's manifest. Packages of other precisions are beside the sources and are left out."""
+    ios = int(chosen[0].details["ios"])
+    macos = {17: 14, 18: 15, 26: 26}[ios]
+    resources = list(dict.fromkeys(Path(a.path).name for a in chosen))
+    others = [name for name in dict.fromkeys(Path(a.path).name for a in artifacts) if name not in resources]
+    excluded = ", ".join(f'"{name}"' for name in ("README.md", "Tests", *others))
+    copied = "\n".join(f'                .copy("{name}"),' for name in resources)
+    return f"""// swift-tools-version: 5.9
+import PackageDescription
+
+let package = Package(
+    name: "Veca",
+    platforms: [.iOS("{ios}.0"), .macOS("{macos}.0")],
+    products: [
+        .library(name: "Veca", targets: ["Veca"]),
+    ],
+    targets: [
+        .target(
+            name: "Veca",
+            path: ".",
+            exclude: [{excluded}],
+            sources: ["Sources"],
+            resources: [
+{copied}
+            ]
+        ),
+        .testTarget(
+            name: "VecaTests",
+            dependencies: ["Veca"],
+            path: "Tests/VecaTests",
+            resources: [
+                .copy("Golden"),
+            ]
+        ),
+    ]
+)
+"""
+
+
+def variants_swift(chosen: Sequence[Artifact]) -> str:
+    """The table of what is in the package."""
+    rows = "\n".join(
+        f"        Variant(coreCount: {a.core_count}, width: {a.image_size.width}, height: {a.image_size.height}, "
+        f"package: {json.dumps(Path(a.path).stem)}, function: {json.dumps(a.function) if a.function else 'nil'}, "
+        f"digest: {json.dumps(a.sha256[:12])}),"
+        for a in chosen
+    )
+    return f"""/// One exported model: a core count at an image size.
+public struct Variant: Sendable {{
+    public let coreCount: Int
+    public let width: Int
+    public let height: Int
+    let package: String
+    let function: String?
+    let digest: String
+
+    /// The core count of a model that is loaded without naming one.
+    public static let defaultCoreCount = {default_cores(chosen)}
+
+    public static let all = [
+{rows}
+    ]
+}}
+"""
+
+
+def default_cores(chosen: Sequence[Artifact]) -> int:
+    """The core count of the packages' default function, or the smallest of separate packages."""
+    return next(
+        (a.core_count for a in chosen if a.function and a.function == a.details["default_function"]),
+        min(a.core_count for a in chosen),
+    )
+
+
+def write_golden_frames(
+    directory: Path, folder: Path, chosen: Sequence[Artifact], golden_cosine: Mapping[str, float]
+) -> None:
+    """Golden frames and outputs as an XCTest reads them: raw bytes and little-endian float32, listed in JSON."""
+    folder.mkdir(parents=True, exist_ok=True)
+    listed = []
+    for artifact in chosen:
+        golden = read_golden(directory, artifact.core_count, artifact.image_size)
+        frames = f"frames_{artifact.image_size}.rgb"
+        (folder / frames).write_bytes(golden.frames.tobytes())
+        outputs = {}
+        for name, value in golden.outputs.items():
+            file = f"cores{artifact.core_count}_{artifact.image_size}_{name}.f32"
+            (folder / file).write_bytes(value.astype("<f4").tobytes())
+            outputs[name] = {"file": file, "width": value.shape[-1]}
+        listed.append(
+            {
+                "coreCount": artifact.core_count,
+                "width": artifact.image_size.width,
+                "height": artifact.image_size.height,
+                "frames": frames,
+                "frameCount": len(golden.frames),
+                "patches": np.asarray(golden.patches).tolist(),
+                "outputs": outputs,
+                "minimumCosine": round(golden_cosine[artifact.name] - TOLERANCE, 6),
+            }
+        )
+    (folder / "golden.json").write_text(json.dumps(listed, indent=1) + "\n")
+
+
+def readme(chosen: Sequence[Artifact]) -> str:
+    sizes: list[ImageSize] = list(dict.fromkeys(a.image_size for a in chosen))
+    counts = ", ".join(str(c) for c in sorted({a.core_count for a in chosen}))
+    return f"""# Veca
+
+A vision transformer for iPhone, iPad and Mac: {chosen[0].precision}, {counts} core tokens, frames of
+{", ".join(map(str, sizes))} (height x width).
+
+Add this folder to an Xcode project as a local package (File > Add Package Dependencies > Add Local), then:
+
+```swift
+import Veca
+
+let veca = try await Veca(coreCount: {default_cores(chosen)})
+let prediction = try await veca.predict(pixelBuffer)  // a camera frame, any size
+try await veca.use(coreCount: {max(a.core_count for a in chosen)})  // more cores: closer to the full model
+let cooling = veca.followThermalState()  // fewer cores while the device is hot
+```
+
+`prediction.cls` is the feature of the whole image, `prediction.dense` one feature per patch; `logits` and `label` are
+there when they were exported. The frame's centre is cropped to the model's aspect ratio and scaled; normalisation is in
+the model. The model is compiled at the first start and kept in the app's caches; to have Xcode compile it instead, drag
+the `.mlpackage` into an app target and load it with `MLModelConfiguration.functionName`.
+
+`xcodebuild test -scheme Veca -destination 'platform=iOS,name=YOUR IPHONE'` (or `swift test` on a Mac) replays golden
+frames through every variant and compares with what the float32 model answered. Run it on a real device: the simulator
+has no Neural Engine.
+
+This package was generated without a Swift compiler: its syntax was checked with a parser, it was not compiled, and it
+has not yet run on hardware.
+"""

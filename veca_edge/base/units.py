@@ -1,0 +1,61 @@
+"""Budgets as people write them: `20ms`, `0.4GB`, `50mJ`."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+
+from .errors import EdgeError, unknown_name
+
+MILLISECONDS: Mapping[str, float] = {"us": 1e-3, "ms": 1.0, "s": 1e3}
+SECONDS: Mapping[str, float] = {"ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+BYTES: Mapping[str, float] = {
+    "B": 1.0,
+    "kB": 1e3,
+    "KB": 1e3,
+    "MB": 1e6,
+    "GB": 1e9,
+    "KiB": 2.0**10,
+    "MiB": 2.0**20,
+    "GiB": 2.0**30,
+}
+MILLIJOULES: Mapping[str, float] = {"uJ": 1e-3, "mJ": 1.0, "J": 1e3}
+
+_NUMBER = r"[0-9]+(?:\.[0-9]*)?(?:[eE][+-]?[0-9]+)?|\.[0-9]+(?:[eE][+-]?[0-9]+)?"
+
+
+def parse_milliseconds(text: str) -> float:
+    """A latency: `20ms`, `0.02s`, `800us`. Raises `EdgeError` that lists the units."""
+    return _parse(text, "latency", MILLISECONDS)
+
+
+def parse_seconds(text: str) -> float:
+    """A duration: `30s`, `5m`, `1h`. Raises `EdgeError` that lists the units."""
+    return _parse(text, "duration", SECONDS)
+
+
+def parse_bytes(text: str) -> int:
+    """An amount of memory: `400MB` (10^6 bytes), `0.4GB`, `380MiB` (2^20). Raises `EdgeError` that lists the units."""
+    return round(_parse(text, "amount of memory", BYTES))
+
+
+def parse_millijoules(text: str) -> float:
+    """An energy: `50mJ`, `0.05J`. Raises `EdgeError` that lists the units."""
+    return _parse(text, "energy", MILLIJOULES)
+
+
+def _parse(text: str, what: str, units: Mapping[str, float]) -> float:
+    example = f"Give a number and a unit, for example 20{next(iter(units))}; known units: {', '.join(units)}."
+    read = re.fullmatch(rf"\s*({_NUMBER})\s*([^\s\d.]*)\s*", text)
+    if not read:
+        raise EdgeError(f"'{text}' is no {what}.", example)
+    number, unit = float(read[1]), read[2]
+    if not unit:
+        raise EdgeError(f"'{text}' is no {what}: it has no unit.", example)
+    if unit not in units:
+        raise unknown_name(f"unit of {what}", unit, units)
+    value = number * units[unit]
+    if not 0 < value < math.inf:
+        raise EdgeError(f"'{text}' is no {what} that anything could meet.", example)
+    return value

@@ -1,0 +1,1 @@
+"""What an export leaves on disk."""

@@ -1,0 +1,155 @@
+"""A quantization recipe by NNCF's post-training quantization: SmoothQuant, ranges, bias correction.
+
+NNCF is given one linear layer at a time, on what the layer sees in the float32 model. Then nothing but
+linear layers is quantized, q, k and v share one scale, no quantizer drifts to another place of the graph,
+and what NNCF decided is read off by layer. Its ranges come from float32 activations in a whole model too;
+only its bias correction would see there what earlier layers have done.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ..base.errors import MissingDependency
+from .search import CODE_MAX, SMALLEST, Solution, nearest, quantized
+
+CHUNK = 64
+
+
+@dataclass(frozen=True)
+class NncfOptions:
+    """What NNCF is asked to do.
+
+    Attributes:
+        rows: token rows per layer and core count that it sees.
+        smooth_quant_alpha: SmoothQuant's strength (the default is NNCF's own for matrix products).
+        bias_correction: NNCF's fast bias correction.
+    """
+
+    rows: int = 2048
+    smooth_quant_alpha: float = 0.95
+    bias_correction: bool = True
+
+
+@dataclass(frozen=True)
+class NncfParameters:
+    """What one run of NNCF decided.
+
+    Attributes:
+        smoothing: `[in]`, the input is divided by it (ones without SmoothQuant).
+        weight_scale: `[out]`; activation_scale: of the smoothed input.
+        bias_correction: `[out]`, what was added to the bias.
+    """
+
+    smoothing: Tensor
+    weight_scale: Tensor
+    activation_scale: float
+    bias_correction: Tensor
+
+
+def solve_layer_with_nncf(weight: Tensor, bias: Tensor, inputs: Mapping[int, Tensor], options: NncfOptions) -> Solution:
+    """Quantizes one linear layer: smoothing and weights once for all core counts, activations for each.
+
+    Args:
+        weight: float32 `[out, in]`; bias: `[out]`.
+        inputs: float32 `[rows, in]` by core count.
+
+    Raises:
+        MissingDependency: NNCF is not installed.
+    """
+    pooled = torch.cat(list(inputs.values()))
+    # In an order that mixes the core counts: NNCF averages the ranges of its batches.
+    mixed = pooled[torch.randperm(len(pooled), generator=torch.Generator().manual_seed(0))]
+    found = nncf_parameters(weight, bias, mixed, options.smooth_quant_alpha, options.bias_correction)
+    smooth = weight * found.smoothing
+    scales = {
+        count: nncf_parameters(smooth, bias, x / found.smoothing, None, False).activation_scale
+        for count, x in inputs.items()
+    }
+    codes = nearest(smooth.double(), found.weight_scale.double())
+    approximate = codes * found.weight_scale.double()[:, None]
+    seen = torch.cat([quantized(x / found.smoothing, scales[count]) for count, x in inputs.items()]).double()
+    exact = pooled.double() @ weight.double().T
+    left = exact - seen @ approximate.T - found.bias_correction.double()
+    return Solution(
+        found.smoothing,
+        codes,
+        found.weight_scale.double(),
+        scales,
+        found.bias_correction.double() if options.bias_correction else None,
+        options.smooth_quant_alpha,
+        float(left.square().mean() / exact.var(0).mean().clamp_min(SMALLEST)),
+    )
+
+
+def nncf_parameters(
+    weight: Tensor, bias: Tensor, x: Tensor, alpha: float | None, bias_correction: bool
+) -> NncfParameters:
+    """Runs `nncf.quantize` on one linear layer and reads its quantizers back.
+
+    Args:
+        weight: float32 `[out, in]`; bias: `[out]`; x: float32 `[rows, in]`.
+        alpha: SmoothQuant's strength, None without it.
+    """
+    try:
+        import nncf
+    except ModuleNotFoundError as error:
+        raise MissingDependency("nncf", "export", "Calibration with NNCF") from error
+    from nncf.quantization.advanced_parameters import (
+        AdvancedQuantizationParameters,
+        AdvancedSmoothQuantParameters,
+        OverflowFix,
+    )
+    from nncf.torch.function_hook.wrapper import get_hook_storage
+    from nncf.torch.quantization.layers import SQMultiply, SymmetricQuantizer
+
+    layer = nn.Linear(weight.shape[1], weight.shape[0])
+    layer.weight = nn.Parameter(weight.clone(), requires_grad=False)
+    layer.bias = nn.Parameter(bias.clone(), requires_grad=False)
+    batches = [part.clone() for part in x.split(CHUNK)]
+    with quiet(nncf), torch.inference_mode(False), torch.no_grad():
+        made = nncf.quantize(
+            layer.eval(),
+            nncf.Dataset(batches),
+            preset=nncf.QuantizationPreset.PERFORMANCE,
+            model_type=nncf.ModelType.TRANSFORMER,
+            subset_size=len(batches),
+            advanced_parameters=AdvancedQuantizationParameters(
+                overflow_fix=OverflowFix.DISABLE,
+                disable_bias_correction=not bias_correction,
+                smooth_quant_alphas=AdvancedSmoothQuantParameters(matmul=-1.0 if alpha is None else alpha),
+            ),
+        )
+    smoothing, weight_scale, activation_scale = torch.ones(weight.shape[1]), None, None
+    for name, hook in get_hook_storage(made).named_hooks():
+        if isinstance(hook, SQMultiply):
+            smoothing = 1.0 / hook.scale.detach().reshape(-1).float()
+        elif isinstance(hook, SymmetricQuantizer):
+            # A quantizer's `scale` is the magnitude that its largest code stands for.
+            scale = (hook.scale.detach() / CODE_MAX).clamp_min(SMALLEST)
+            if "__1." in name:  # the operator's second input
+                weight_scale = scale.reshape(-1)
+            else:
+                activation_scale = float(scale)
+    if weight_scale is None or activation_scale is None:
+        raise RuntimeError("NNCF left the layer's input or weight unquantized")
+    return NncfParameters(smoothing, weight_scale, activation_scale, made.bias.detach() - bias)
+
+
+@contextlib.contextmanager
+def quiet(nncf) -> Iterator[None]:
+    """NNCF reports to the terminal; a library does not."""
+    level = logging.getLogger("nncf").level
+    nncf.set_log_level(logging.ERROR)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        nncf.set_log_level(level)

@@ -1,0 +1,1 @@
+"""VECA as Core ML packages."""

@@ -1,0 +1,1 @@
+"""VECA as ONNX, whatever runs it."""

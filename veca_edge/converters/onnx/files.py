@@ -1,0 +1,57 @@
+"""ONNX models on disk: alone in one file each, or several around one shared weights file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import onnx
+import onnx_ir as ir
+
+# Smaller constants stay in the model file: a reference to them would not be smaller.
+SHARE_FROM_BYTES = 1024
+ALIGNMENT = 64
+
+
+def save_models(models: Mapping[str, ir.Model], directory: Path, weights_name: str) -> None:
+    """Writes models under their file names; more than one keep their weights in `weights_name` beside them.
+
+    Equal constants are stored once, and so is one that another begins with: the constants of a small core
+    count are prefixes of those of a large one. Every file is checked by `onnx.checker` (full check).
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    if len(models) == 1:
+        for name, model in models.items():
+            ir.save(model, directory / name)
+    else:
+        with (directory / weights_name).open("wb") as file:
+            store = _WeightsFile(file, weights_name)
+            # The largest constants first, so that the smaller ones find what they are a prefix of.
+            initializers = [v for model in models.values() for v in model.graph.initializers.values()]
+            for value in sorted(initializers, key=lambda v: -v.const_value.nbytes):
+                if value.const_value.nbytes >= SHARE_FROM_BYTES:
+                    value.const_value = store.add(value.const_value, directory)
+        for name, model in models.items():
+            ir.save(model, directory / name)
+    for name in models:
+        onnx.checker.check_model(str(directory / name), full_check=True)
+
+
+class _WeightsFile:
+    """Appends tensors, each content once."""
+
+    def __init__(self, file, name: str):
+        self.file, self.name = file, name
+        self.stored: dict[bytes, list[tuple[bytes, int]]] = {}
+
+    def add(self, tensor: ir.TensorProtocol, directory: Path) -> ir.ExternalTensor:
+        content = tensor.tobytes()
+        same_start = self.stored.setdefault(content[:SHARE_FROM_BYTES], [])
+        offset = next((at for known, at in same_start if known.startswith(content)), None)
+        if offset is None:
+            offset = self.file.seek(0, 2)
+            self.file.write(content + b"\0" * (-len(content) % ALIGNMENT))
+            same_start.append((content, offset))
+        return ir.ExternalTensor(
+            self.name, offset, len(content), tensor.dtype, shape=tensor.shape, name=tensor.name, base_dir=str(directory)
+        )

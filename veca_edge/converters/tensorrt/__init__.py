@@ -1,0 +1,1 @@
+"""ONNX for TensorRT, and engines built from it on a board."""

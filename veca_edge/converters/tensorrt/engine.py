@@ -1,0 +1,399 @@
+"""Engines: ONNX files built by the TensorRT of the very board that will run them.
+
+The board may be this machine or one behind SSH; both go the same way: a detached job that runs trtexec, or
+our builder in Python where only the `tensorrt` package is there. What a build leaves is fetched: the engine
+(nothing is added to the file), its layers and the log. The timing cache stays on the board.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ...base.errors import EdgeError
+from ...base.files import bytes_of, disk_errors, sha256_of, write_atomically
+from ...base.progress import Progress, silent
+from ...bundle.store import Artifact
+from ...devices import jobs
+from ...devices.connection import BOARD_DIRECTORY, Connection
+from ...devices.jetson.modules import JETPACKS, short_version, version_tuple
+from ...devices.jetson.probe import Board, EngineKey, engine_key, no_tensorrt
+from ...devices.jobs import Job, Log, ignore, run_job
+
+FOLDER = "engines"
+_BUILDER = Path(__file__).with_name("engine_builder.py")
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """How to build.
+
+    Attributes:
+        workspace_mib: memory the builder may take for one layer's scratch; None takes half of what the board
+            has free, 1024 at most.
+        level: builder optimization level 0 to 5 (TensorRT 8.6 and later); None leaves TensorRT's own, 3.
+    """
+
+    workspace_mib: int | None = None
+    level: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.workspace_mib is not None and self.workspace_mib < 1:
+            raise EdgeError(f"The workspace is {self.workspace_mib} MiB.", "Give --workspace 64 or more.")
+        if self.level is not None and self.level not in range(6):
+            raise EdgeError(f"The builder level is {self.level}.", "Give --builder-level 0 to 5.")
+
+
+def build_engines(
+    connection: Connection,
+    board: Board,
+    directory: Path,
+    artifacts: Sequence[Artifact],
+    options: EngineOptions | None = None,
+    progress: Progress = silent,
+    on_log: Log = ignore,
+    interval_s: float = 1.0,
+) -> list[Artifact]:
+    """Builds an engine from every ONNX artifact, on the board, and fetches it into `directory/engines`.
+
+    Run again after a lost connection it goes on where it was: engines that were fetched are not built
+    again, and a build that is running or finished on the board is picked up.
+
+    Args:
+        directory: the bundle's.
+        artifacts: ONNX, of the target `jetson`.
+        on_log: gets the builder's lines.
+
+    Returns:
+        One artifact of format `engine` per ONNX file, in order. Its details hold `engine_key`, `onnx` and
+        `onnx_sha256` (what it was built from), `builder`, `build_arguments`, `build_seconds`, `log` and
+        `layers` (paths); the same stand in a JSON file beside the engine.
+
+    Raises:
+        EdgeError: there is no TensorRT; a file is for another one; a build failed (out of memory, disk full,
+            a node that does not parse); the connection was lost.
+    """
+    options = options or EngineOptions()
+    command = builder_command(board, connection)
+    for artifact in artifacts:
+        check_dialect(artifact, board)
+    engines = []
+    for i, artifact in enumerate(artifacts):
+        stage = f"building {artifact.name} on {connection.name}"
+        progress(stage, i, len(artifacts))
+        engines.append(
+            _build(
+                connection,
+                board,
+                directory,
+                artifact,
+                command,
+                options,
+                lambda stage=stage, i=i: progress(stage, i, len(artifacts)),
+                on_log,
+                interval_s,
+            )
+        )
+        progress(stage, i + 1, len(artifacts))
+    return engines
+
+
+def engine_from_onnx(
+    directory: Path,
+    artifact: Artifact,
+    options: EngineOptions | None = None,
+    progress: Progress = silent,
+    on_log: Log = ignore,
+) -> Artifact:
+    """Builds one engine with the TensorRT of this machine; see `build_engines`."""
+    from ...devices.connection import LocalConnection
+    from ...devices.jetson.probe import probe
+
+    connection = LocalConnection()
+    return build_engines(connection, probe(connection), directory, [artifact], options, progress, on_log)[0]
+
+
+def _build(
+    connection: Connection,
+    board: Board,
+    directory: Path,
+    artifact: Artifact,
+    command: str,
+    options: EngineOptions,
+    on_wait,
+    on_log: Log,
+    interval_s: float,
+) -> Artifact:
+    key = engine_key(board)
+    # Artifacts of an elastic file share it, and its engine.
+    stem = f"{FOLDER}/{key.slug}/{Path(artifact.path).stem}"
+    asked = {
+        "onnx": artifact.path,
+        "onnx_sha256": artifact.sha256,
+        "engine_key": key.to_json(),
+        "workspace_mib": options.workspace_mib,
+        "level": options.level,
+    }
+    made = _made_before(directory, artifact, stem, asked)
+    if made is not None:
+        return made
+    arguments = build_arguments(artifact.details, board.tensorrt or "", options.level)
+    job = Job(
+        "build",
+        build_job_script(command, arguments, key, options.workspace_mib),
+        _inputs(directory, artifact, command),
+        needed_bytes=2 * artifact.bytes + (64 << 20),
+    )
+    log: list[str] = []
+
+    def keep(line: str) -> None:
+        log.append(line)
+        on_log(line)
+
+    code = run_job(connection, job, on_log=keep, on_wait=on_wait, interval_s=interval_s)
+    text = "\n".join(log) + "\n"
+    if code:
+        jobs.remove(connection, job)
+        raise build_error(artifact.name, connection.name, text, code)
+    target = directory / stem
+    with disk_errors(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+    jobs.fetch(connection, job, "model.engine", directory / f"{stem}.engine")
+    layers = jobs.read(connection, job, "layers.json")
+    if layers is not None:
+        write_atomically(directory / f"{stem}.layers.json", layers)
+    write_atomically(directory / f"{stem}.log", text)
+    seconds = re.findall(r"Engine built in ([\d.]+) sec", text)
+    workspace = re.search(r"^workspace: (\d+)", text, re.MULTILINE)
+    record = {
+        **asked,
+        "builder": "tensorrt" if _uses_python(command) else "trtexec",
+        "build_arguments": arguments,
+        "build_seconds": float(seconds[-1]) if seconds else None,
+        "used_workspace_mib": int(workspace[1]) if workspace else None,
+        "log": f"{stem}.log",
+        "layers": f"{stem}.layers.json" if layers is not None else None,
+        "sha256": sha256_of(directory / f"{stem}.engine"),
+    }
+    # The record comes last: where it stands, everything else does.
+    write_atomically(directory / f"{stem}.json", json.dumps(record, indent=2) + "\n")
+    jobs.remove(connection, job)
+    made = _made_before(directory, artifact, stem, asked)
+    if made is None:
+        raise RuntimeError(f"the record of {stem} does not agree with itself")
+    return made
+
+
+def _inputs(directory: Path, artifact: Artifact, command: str) -> dict[str, Path]:
+    model = directory / artifact.path
+    inputs = {"model.onnx": model, **{name: model.parent / name for name in artifact.details.get("external_data", ())}}
+    if _uses_python(command):
+        inputs[_BUILDER.name] = _BUILDER
+    return inputs
+
+
+def _made_before(directory: Path, artifact: Artifact, stem: str, asked: Mapping[str, Any]) -> Artifact | None:
+    """The artifact of an engine that is there, whole, and built from this very file as asked; else None."""
+    engine, record = directory / f"{stem}.engine", directory / f"{stem}.json"
+    try:
+        found = json.loads(record.read_text(encoding="utf-8"))
+        if any(found[name] != value for name, value in asked.items()) or found["sha256"] != sha256_of(engine):
+            return None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    kept = {name: value for name, value in artifact.details.items() if name in _KEPT_DETAILS}
+    return replace(
+        artifact,
+        path=f"{stem}.engine",
+        format="engine",
+        sha256=found.pop("sha256"),
+        bytes=bytes_of(engine),
+        details={**kept, **found},
+    )
+
+
+# Of the ONNX file's details, what is still true of the engine.
+_KEPT_DETAILS = ("tensorrt", "dialect", "strongly_typed", "profiles", "profile", "constants")
+
+
+# ------------------------------------------------------------------------------------- before a build
+
+
+def builder_command(board: Board, connection: Connection) -> str:
+    """What builds there, as the beginning of a shell command: Python's TensorRT, else trtexec.
+
+    Where the two disagree on the version the package is one that pip brought, which on a Jetson cannot
+    use the GPU: JetPack's own trtexec then builds.
+    """
+    if board.python and board.python_tensorrt == board.tensorrt:
+        return f"{shlex.quote(board.python)} ./{_BUILDER.name}"
+    if board.trtexec:
+        return shlex.quote(board.trtexec)
+    raise no_tensorrt(connection, board)
+
+
+def _uses_python(command: str) -> bool:
+    return command.endswith(_BUILDER.name)
+
+
+def oldest_tensorrt(details: Mapping[str, Any]) -> tuple[int, int]:
+    """The oldest TensorRT that reads a file of this dialect."""
+    if details.get("strongly_typed"):
+        return (10, 0)
+    return (8, 6) if details.get("opset", 17) >= 17 else (8, 5)
+
+
+def check_dialect(artifact: Artifact, board: Board) -> None:
+    """Refuses what this board's TensorRT cannot build. Raises `EdgeError`."""
+    if artifact.target != "jetson" or artifact.format != "onnx":
+        raise EdgeError(
+            f"'{artifact.path}' is no ONNX file for TensorRT, but {artifact.format} for {artifact.target}.",
+            "Export with --target jetson.",
+        )
+    here, details = version_tuple(board.tensorrt or ""), artifact.details
+    if not here:
+        return
+    oldest = oldest_tensorrt(details)
+    jetpack = f" (JetPack {board.jetpack})" if board.jetpack else ""
+    again = (
+        f"Export for it: --jetpack {board.jetpack}"
+        if board.jetpack in JETPACKS
+        else f"Export for it: --tensorrt {short_version(board.tensorrt or '')}"
+    )
+    if here < oldest:
+        raise EdgeError(
+            f"'{artifact.path}' needs TensorRT {'.'.join(map(str, oldest))} or later, and {board.name} has "
+            f"{board.tensorrt}{jetpack}.",
+            again,
+        )
+    if here >= (11,) and not details.get("strongly_typed"):
+        raise EdgeError(
+            f"'{artifact.path}' leaves its types to the builder, which TensorRT 11 no longer does; "
+            f"{board.name} has {board.tensorrt}{jetpack}.",
+            again,
+        )
+
+
+def build_arguments(details: Mapping[str, Any], version: str, level: int | None = None) -> list[str]:
+    """trtexec's options for a file of this dialect, for a TensorRT version; without names of files and workspace."""
+    has_levels = version_tuple(version) >= (8, 6)
+    return [
+        *details.get("build_flags", ()),
+        *([f"--builderOptimizationLevel={level}"] if level is not None and has_levels else []),
+        "--profilingVerbosity=detailed",
+        *profile_arguments(details.get("profiles", ())),
+        "--skipInference" if has_levels else "--buildOnly",
+    ]
+
+
+def profile_arguments(profiles: Sequence[Mapping[str, Sequence[Sequence[int]]]]) -> list[str]:
+    """Options for optimization profiles: each gives smallest, likely and largest shape by input name."""
+    arguments = []
+    for i, shapes in enumerate(profiles):
+        if len(profiles) > 1:
+            arguments.append(f"--profile={i}")
+        for j, kind in enumerate(("min", "opt", "max")):
+            listed = ",".join(f"{name}:{'x'.join(map(str, triple[j]))}" for name, triple in shapes.items())
+            arguments.append(f"--{kind}Shapes={listed}")
+    return arguments
+
+
+# Half of what is free, as a share of memory that the system needs too. Reckoned on the board when a build begins:
+# a build that runs already must be found again, whatever is free by then.
+WORKSPACE = """
+workspace=$(awk '/^MemAvailable:/ { print int($2 / 2048) }' /proc/meminfo)
+[ "$workspace" -le 1024 ] || workspace=1024
+[ "$workspace" -ge 64 ] || workspace=64
+"""
+
+
+def profile_selection(details: Mapping[str, Any]) -> list[str]:
+    """trtexec's options to run an artifact's own optimization profile; none for a file of static shapes."""
+    profiles = details.get("profiles", ())
+    if not profiles:
+        return []
+    index = details.get("profile", 0)
+    listed = ",".join(f"{name}:{'x'.join(map(str, triple[1]))}" for name, triple in profiles[index].items())
+    return [f"--useProfile={index}", f"--shapes={listed}"]
+
+
+def build_job_script(command: str, arguments: Sequence[str], key: EngineKey, workspace_mib: int | None) -> str:
+    """The job: builds `model.onnx` to `model.engine`, which is there only when it is whole."""
+    return (
+        (WORKSPACE if workspace_mib is None else f"workspace={workspace_mib}\n") + 'echo "workspace: $workspace MiB"\n'
+        f"timing={BOARD_DIRECTORY}/timing\n"
+        'mkdir -p "$timing"\n'
+        f"{command} --onnx=model.onnx --saveEngine=part.engine --exportLayerInfo=layers.json \\\n"
+        f'    --timingCacheFile="$timing/{key.slug}.cache" --memPoolSize=workspace:"$workspace" \\\n'
+        f"    {shlex.join(arguments)}\n"
+        "code=$?\n"
+        '[ "$code" -eq 0 ] && mv part.engine model.engine\n'
+        'exit "$code"\n'
+    )
+
+
+# ------------------------------------------------------------------------------------ what went wrong
+
+
+def build_error(name: str, place: str, log: str, code: int) -> EdgeError:
+    """What the log of a failed build says, in one sentence, and what to do about it."""
+    smaller = (
+        "Ask the builder for less: --workspace 256, then --builder-level 1; stop other programs, and the "
+        "desktop (sudo systemctl isolate multi-user.target). Swap does not help: the GPU cannot use it."
+    )
+
+    def found(*patterns: str) -> bool:
+        return any(re.search(pattern, log, re.IGNORECASE) for pattern in patterns)
+
+    parse = parse_failure(log)
+    if parse:
+        return EdgeError(
+            f"TensorRT on {place} does not parse '{name}': {parse}.",
+            "Is the file for this TensorRT? `veca-edge lint FILE --target jetson --tensorrt X.Y` names "
+            "what breaks a rule.",
+        )
+    if found("No space left on device", "Saving engine to file failed", "Cannot write to FileStreamWriter"):
+        return EdgeError(
+            f"The disk of {place} is full: the engine of '{name}' could not be saved.",
+            "Free some space below ~/.cache there, and run the same command again.",
+        )
+    if code in (137, 9) or found(r"^Killed", "bad_alloc"):
+        return EdgeError(f"The build of '{name}' was killed on {place}: the board ran out of memory.", smaller)
+    if found("out of memory", "OutOfMemory", "insufficient to use tactic", "insufficient memory", "NvMapMemAlloc"):
+        return EdgeError(f"{place} has not enough free memory to build '{name}'.", smaller)
+    if found("Target GPU SM", "no kernel image is available"):
+        return EdgeError(
+            f"The TensorRT that was found on {place} is not made for its GPU.",
+            "A Jetson needs JetPack's own: remove what pip installed (pip uninstall tensorrt).",
+        )
+    unknown = re.search(r"Unknown option: (\S+)", log)
+    if unknown:
+        return EdgeError(
+            f"trtexec on {place} does not know the option {unknown[1]}: it is older than it says.",
+            "Please report this with the board's TensorRT version.",
+        )
+    errors = [match[1].strip() for match in re.finditer(r"\[E\]\s*(?:\[TRT\])?\s*(.+)", log)]
+    lines = errors or [line for line in log.splitlines() if line.strip()]
+    said = "; ".join(dict.fromkeys(lines[-3:])) or "it said nothing"
+    return EdgeError(
+        f"The build of '{name}' failed on {place} (exit code {code}): {said}",
+        "The rest is in the log: run again with --debug to see it.",
+    )
+
+
+def parse_failure(log: str) -> str | None:
+    """Node and reason of a failed parse, from trtexec's log or our builder's; None where parsing went well."""
+    at = re.search(r"While parsing node number (\d+) \[(\S+)(?: -> \"([^\"]*)\")?\]", log)
+    if at is None:
+        return "the parser gave no node" if re.search("Failed to parse onnx file", log, re.IGNORECASE) else None
+    behind = log[at.end() :]
+    node = re.search(r'^(?:Node name: |name: ")([^"\n]*)', behind, re.MULTILINE)
+    reason = re.search(r"ERROR: .*?:\s*\n\s*(?:\[\d+\]\s*)?(.+)", behind) or re.search(r"ERROR: (.+)", behind)
+    name = node[1] if node else at[3]
+    where = f"node '{name}' ({at[2]})" if name else f"node {at[1]} ({at[2]})"
+    return where + (f": {reason[1].strip().rstrip('.')}" if reason else "")

@@ -1,0 +1,1 @@
+"""Jetson modules and JetPacks as data, and what a board says of itself."""

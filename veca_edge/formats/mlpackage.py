@@ -1,0 +1,371 @@
+"""Reads saved Core ML packages: programs, types and weights, exactly as they lie on disk.
+
+The executor, the linter and the converter's own check read a package through this module, never
+through the objects that wrote it. Only the message classes of coremltools are used; the weights file
+is read here. Formats: Model.proto and MIL.proto of coremltools; the weights file is storage version 2
+(a 64 byte header, then for each array a 64 byte record that points at its bytes).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import logging
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from ..base.errors import EdgeError, MissingDependency
+
+NUMPY_TYPES = {
+    "BOOL": np.bool_,
+    "FLOAT16": np.float16,
+    "FLOAT32": np.float32,
+    "FLOAT64": np.float64,
+    "INT8": np.int8,
+    "INT16": np.int16,
+    "INT32": np.int32,
+    "INT64": np.int64,
+    "UINT8": np.uint8,
+    "UINT16": np.uint16,
+    "UINT32": np.uint32,
+}
+# What immediate (not in the weights file) arrays of these types are stored as.
+IN_BYTES = {"FLOAT16", "INT8", "INT16", "UINT8", "UINT16", "UINT32"}
+RECORD_BYTES = 64
+RECORD_SENTINEL = 0xDEADBEEF
+DAMAGED_HINT = "The package is damaged: copy or export it again."
+
+
+@dataclass(frozen=True)
+class Constant:
+    """A value written in the program.
+
+    Attributes:
+        value: an array, or a string, or a list of strings.
+        dtype: MIL's name of the type, such as `FLOAT16`.
+        offset: where it lies in the weights file, or None when it is written in the program itself.
+    """
+
+    value: Any
+    dtype: str
+    offset: int | None = None
+
+
+@dataclass(frozen=True)
+class TensorType:
+    """`dtype` is MIL's name; `shape` is empty for a scalar. Other kinds of values have a dtype in lower case."""
+
+    dtype: str
+    shape: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One operation: inputs are names of earlier results or constants, by parameter; outputs are typed names. One
+    without a name is called after its first output."""
+
+    type: str
+    name: str
+    inputs: Mapping[str, tuple[str | Constant, ...]]
+    outputs: Mapping[str, TensorType]
+
+
+@dataclass(frozen=True)
+class Feature:
+    """An input or output as an app sees it.
+
+    Attributes:
+        kind: `image`, `array`, `string` or `dictionary`.
+        dtype: colour layout of an image, element type of an array.
+        shape: `(H, W)` of an image.
+    """
+
+    name: str
+    kind: str
+    dtype: str = ""
+    shape: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Function:
+    """One entry of a package.
+
+    Attributes:
+        operations: in order of execution.
+        results: names of the values it returns.
+        opset: such as `CoreML8`.
+    """
+
+    name: str
+    inputs: tuple[Feature, ...]
+    outputs: tuple[Feature, ...]
+    operations: tuple[Operation, ...] = field(repr=False)
+    results: tuple[str, ...]
+    opset: str
+
+    @property
+    def constants(self) -> dict[str, Constant]:
+        """Constants with a name of their own."""
+        return {name: op.inputs["val"][0] for op in self.operations if op.type == "const" for name in op.outputs}
+
+
+@dataclass(frozen=True)
+class MlPackage:
+    """A saved ML Program.
+
+    Attributes:
+        functions: by name; a package with one function calls it `main`.
+        default_function: what an app gets that names none.
+        specification_version: 8 for iOS 17, 9 for iOS 18, 10 for iOS 26.
+        metadata: description, version, author, license and the user-defined strings.
+    """
+
+    path: Path
+    functions: Mapping[str, Function]
+    default_function: str
+    specification_version: int
+    metadata: Mapping[str, str]
+
+
+def coremltools_for(purpose: str) -> ModuleType:
+    """coremltools, imported without its remarks about packages that are not used here.
+
+    Raises:
+        MissingDependency: it is not installed.
+        EdgeError: a version, or an installation, that is known not to work.
+    """
+    logging.getLogger("coremltools").setLevel(logging.ERROR)
+    try:
+        import coremltools
+    except ImportError as error:
+        if error.name != "coremltools":
+            raise EdgeError(
+                f"{purpose} needs coremltools, which is installed but can't be imported: {error}",
+                "Install it again: pip install --force-reinstall 'veca-edge[apple]'",
+            ) from error
+        raise MissingDependency("coremltools", "apple", purpose) from error
+    major = coremltools.__version__.split(".")[0]
+    if major != "9":
+        known = (
+            "versions before 9 write no iOS 26 and miss fixes in the INT8 operators"
+            if int(major) < 9
+            else "it is newer than any this version of veca-edge was checked with"
+        )
+        raise EdgeError(
+            f"coremltools {coremltools.__version__} is installed: {known}.",
+            "Install one that works: pip install 'veca-edge[apple]'",
+        )
+    try:
+        from coremltools import libmilstoragepython, libmodelpackage  # noqa: F401
+    except ImportError as error:
+        raise EdgeError(
+            f"coremltools {coremltools.__version__} was installed without its native libraries, so it can't write "
+            f"packages ({error}): there is no wheel for this system or Python version.",
+            "Use Linux or macOS with a Python that coremltools has a wheel for (3.10 to 3.12).",
+        ) from error
+    return coremltools
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Holds back the progress bars that coremltools writes to the terminal."""
+    with contextlib.redirect_stderr(io.StringIO()):
+        yield
+
+
+def read_mlpackage(path: str | Path) -> MlPackage:
+    """Reads a package; arrays are read-only views of the mapped weights file.
+
+    Raises:
+        EdgeError: it is no package, no ML Program, or is damaged.
+    """
+    path = Path(path)
+    model = read_specification(path)
+    program = model.mlProgram
+    weights = _Weights(specification_path(path).parent)
+    described = {f.name: f for f in model.description.functions}
+    functions = {}
+    # A map of the message has no order; the description has.
+    for name in [n for n in described if n in program.functions] or sorted(program.functions):
+        function = program.functions[name]
+        opset = function.opset
+        if opset not in function.block_specializations:
+            raise EdgeError(
+                f"{path}: the function '{name}' has no operations for its operator set '{opset}'.", DAMAGED_HINT
+            )
+        block = function.block_specializations[opset]
+        description = described.get(name, model.description)
+        functions[name] = Function(
+            name,
+            tuple(map(_feature, description.input)),
+            tuple(map(_feature, description.output)),
+            tuple(_operation(op, weights) for op in block.operations),
+            tuple(block.outputs),
+            opset,
+        )
+    default = model.description.defaultFunctionName or "main"
+    if default not in functions:
+        raise EdgeError(f"{path}: the default function '{default}' is not in the package.", DAMAGED_HINT)
+    written = model.description.metadata
+    metadata = {
+        "description": written.shortDescription,
+        "version": written.versionString,
+        "author": written.author,
+        "license": written.license,
+        **written.userDefined,
+    }
+    return MlPackage(path, functions, default, model.specificationVersion, metadata)
+
+
+def read_specification(path: str | Path) -> Any:
+    """The `Model` message of a package. Raises `EdgeError` when it is no ML Program or can't be parsed."""
+    coremltools_for("Reading a Core ML package")
+    from coremltools.proto import Model_pb2
+    from google.protobuf.message import DecodeError
+
+    path = Path(path)
+    model = Model_pb2.Model()
+    try:
+        model.ParseFromString(specification_path(path).read_bytes())
+    except (DecodeError, OSError) as error:
+        raise EdgeError(f"{path}: its model specification can't be read: {error}", DAMAGED_HINT) from error
+    kind = model.WhichOneof("Type")
+    if kind != "mlProgram":
+        raise EdgeError(
+            f"{path} is no ML Program but a Core ML model of type '{kind}'.",
+            "Only ML Programs (.mlpackage, iOS 15 and later) are understood.",
+        )
+    return model
+
+
+def specification_path(path: Path) -> Path:
+    """Where a package keeps its model specification."""
+    if not path.is_dir():
+        what = "is a file, not a package directory" if path.exists() else "does not exist"
+        raise EdgeError(f"{path} {what}.", "Give a .mlpackage directory.")
+    try:
+        manifest = json.loads((path / "Manifest.json").read_text(encoding="utf-8"))
+        item = manifest["itemInfoEntries"][manifest["rootModelIdentifier"]]
+        return path / "Data" / item["path"]
+    except FileNotFoundError as error:
+        raise EdgeError(
+            f"{path} is no Core ML package: it has no Manifest.json.", "Give a .mlpackage directory."
+        ) from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise EdgeError(f"{path}: its Manifest.json can't be read: {error!r}", DAMAGED_HINT) from error
+
+
+class _Weights:
+    """The weights files of a package, mapped when first asked for."""
+
+    def __init__(self, directory: Path):
+        self.directory = directory
+        self.files: dict[str, np.ndarray] = {}
+
+    def array(self, file_name: str, offset: int, dtype: str, shape: tuple[int, ...]) -> np.ndarray:
+        path = self.directory / file_name.replace("@model_path/", "")
+        data = self._file(path)
+
+        def fail(what: str) -> EdgeError:
+            return EdgeError(f"{path}: the array at byte {offset} {what}.", DAMAGED_HINT)
+
+        if dtype not in NUMPY_TYPES:
+            raise EdgeError(f"{path}: arrays of type {dtype} are not understood.", f"Known: {', '.join(NUMPY_TYPES)}.")
+        if offset % RECORD_BYTES or offset + RECORD_BYTES > len(data):
+            raise fail("lies outside of the file")
+        sentinel = int(data[offset : offset + 4].view("<u4")[0])
+        if sentinel != RECORD_SENTINEL:
+            raise fail("has no valid record")
+        size, start = (int(n) for n in data[offset + 8 : offset + 24].view("<u8"))
+        if start + size > len(data):
+            raise fail("is cut off")
+        numpy_type = np.dtype(NUMPY_TYPES[dtype])
+        if size != numpy_type.itemsize * int(np.prod(shape)):
+            raise fail(f"has {size} bytes, but {dtype} {list(shape)} was promised")
+        return data[start : start + size].view(numpy_type).reshape(shape)
+
+    def _file(self, path: Path) -> np.ndarray:
+        key = str(path)
+        if key not in self.files:
+            try:
+                data = np.memmap(path, np.uint8, "r")
+            except (OSError, ValueError) as error:
+                raise EdgeError(f"The weights file {path} can't be read: {error}", DAMAGED_HINT) from error
+            version = int(data[4:8].view("<u4")[0]) if len(data) >= RECORD_BYTES else None
+            if version != 2:
+                raise EdgeError(f"{path} is no weights file of storage version 2.", DAMAGED_HINT)
+            self.files[key] = data
+        return self.files[key]
+
+
+def _data_type(number: int) -> str:
+    from coremltools.proto import MIL_pb2
+
+    return MIL_pb2.DataType.Name(number)
+
+
+def _shape(tensor_type: Any) -> tuple[int, ...]:
+    return tuple(int(d.constant.size) for d in tensor_type.dimensions)
+
+
+def _type(value_type: Any) -> TensorType:
+    kind = value_type.WhichOneof("type")
+    if kind != "tensorType":
+        return TensorType(kind.removesuffix("Type"))
+    return TensorType(_data_type(value_type.tensorType.dataType), _shape(value_type.tensorType))
+
+
+def _constant(value: Any, weights: _Weights) -> Constant:
+    kind = value.type.WhichOneof("type")
+    if kind == "listType":
+        items = value.immediateValue.list.values
+        return Constant([_constant(item, weights).value for item in items], "list")
+    if kind != "tensorType":
+        raise EdgeError(f"A constant of the kind '{kind}' is not understood.", "Known: tensors and lists.")
+    dtype, shape = _data_type(value.type.tensorType.dataType), _shape(value.type.tensorType)
+    if value.WhichOneof("value") == "blobFileValue":
+        blob = value.blobFileValue
+        return Constant(weights.array(blob.fileName, blob.offset, dtype, shape), dtype, blob.offset)
+    tensor = value.immediateValue.tensor
+    stored = getattr(tensor, tensor.WhichOneof("value")).values
+    if dtype == "STRING":
+        return Constant(str(stored[0]) if not shape else list(stored), dtype)
+    if dtype not in NUMPY_TYPES:
+        raise EdgeError(f"Constants of type {dtype} are not understood.", f"Known: {', '.join(NUMPY_TYPES)}.")
+    numpy_type = NUMPY_TYPES[dtype]
+    array = np.frombuffer(stored, numpy_type) if dtype in IN_BYTES else np.array(stored, numpy_type)
+    return Constant(array.reshape(shape), dtype)
+
+
+def _operation(op: Any, weights: _Weights) -> Operation:
+    def bound(argument: Any) -> tuple[str | Constant, ...]:
+        return tuple(
+            b.name if b.WhichOneof("binding") == "name" else _constant(b.value, weights) for b in argument.arguments
+        )
+
+    inputs = {name: bound(argument) for name, argument in op.inputs.items()}
+    inputs.update({name: (_constant(value, weights),) for name, value in op.attributes.items() if name != "name"})
+    outputs = {o.name: _type(o.type) for o in op.outputs}
+    name = (
+        op.attributes["name"].immediateValue.tensor.strings.values[0]
+        if "name" in op.attributes
+        else next(iter(outputs), "")
+    )
+    return Operation(op.type, name, inputs, outputs)
+
+
+def _feature(feature: Any) -> Feature:
+    kind = feature.type.WhichOneof("Type")
+    if kind == "imageType":
+        image = feature.type.imageType
+        return Feature(feature.name, "image", image.ColorSpace.Name(image.colorSpace), (image.height, image.width))
+    if kind == "multiArrayType":
+        array = feature.type.multiArrayType
+        return Feature(feature.name, "array", array.ArrayDataType.Name(array.dataType), tuple(array.shape))
+    return Feature(feature.name, kind.removesuffix("Type"))

@@ -1,0 +1,402 @@
+"""The inference form: VECA rewritten exactly, once, for every target.
+
+`inference_weights` turns a checkpoint into folded arrays; `InferenceModel` runs them in PyTorch for
+one static graph. The ONNX writers take the same arrays, so every target computes the same thing.
+
+The rewrites, all exact (tests hold them to 1e-5 of the reference):
+
+- q, k and v in one matrix, 1/sqrt(d) folded into the rows of q;
+- LayerNorm's gain and shift folded into the linear layer behind it, so that what is quantized is
+  centred; a LayerNorm keeps only the per-channel gain that smoothing asks for (ones without);
+- neighbouring rotary pairs become half-split pairs by permuting the rows of q and k in each head
+  (the dot product does not notice), so that a rotation is two contiguous halves;
+- `pos_alpha` folded into the coordinate layers;
+- patch coordinates are constants of the image size, and so are, in layer 0, the core tokens with
+  their normalised values, queries, keys, values and coordinates;
+- the last layer computes only the rows that the outputs asked for need.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..base.errors import EdgeError
+from ..base.spec import GraphSpec
+from .config import IMAGE_MEAN, IMAGE_STD, NORM_EPS, ROPE_BASE, ModelConfig
+
+if TYPE_CHECKING:
+    from .checkpoint import Checkpoint
+
+
+# --------------------------------------------------------------------------------------- arrays
+
+
+@dataclass(frozen=True)
+class LinearQuantization:
+    """INT8 of one linear layer: `y = (codes @ q(x)) * weight_scale * activation_scale + bias`.
+
+    Attributes:
+        codes: int8 `[out, in]` in -127..127, symmetric, zero point 0.
+        weight_scale: float32 `[out]`, per output channel.
+        activation_scale: per-tensor scale of the input, symmetric signed:
+            `q(x) = clip(round_half_even(x / scale), -128, 127)`.
+    """
+
+    codes: np.ndarray
+    weight_scale: np.ndarray
+    activation_scale: float
+
+
+@dataclass(frozen=True)
+class Linear:
+    """`y = x @ weight.T + bias`. float32; `weight` `[out, in]`, `bias` `[out]`.
+
+    `name` identifies the layer in recipes, graphs and reports. With `quantization` the layer runs in
+    INT8 and `weight` is what the codes approximate.
+    """
+
+    name: str
+    weight: np.ndarray
+    bias: np.ndarray
+    quantization: LinearQuantization | None = None
+
+    def rows(self, start: int, stop: int, name: str) -> Linear:
+        """The layer that computes output channels start..stop."""
+        q = self.quantization
+        return Linear(
+            name,
+            self.weight[start:stop],
+            self.bias[start:stop],
+            q and replace(q, codes=q.codes[start:stop], weight_scale=q.weight_scale[start:stop]),
+        )
+
+
+@dataclass(frozen=True)
+class Block:
+    """One folded block.
+
+    Attributes:
+        position: `D -> 2`, moves the raw core coordinates before this block; None in block 0.
+        attn_gain, ffn_gain: float32 `[D]`, the LayerNorms' remaining gain (ones unless smoothed).
+        qkv: `D -> 3D`, rows ordered q, k, v; q and k rows half-split within each head.
+    """
+
+    position: Linear | None
+    attn_gain: np.ndarray
+    qkv: Linear
+    out: Linear
+    ffn_gain: np.ndarray
+    fc1: Linear
+    fc2: Linear
+
+
+@dataclass(frozen=True)
+class InferenceWeights:
+    """A checkpoint folded for inference: float32 arrays, independent of core count and image size.
+
+    Attributes:
+        patch_weight, patch_bias: the patch convolution `[D, 3, P, P]`, `[D]`, on normalised pixels.
+        patch_norm: gain and shift `[D]` of the optional LayerNorm behind it.
+        cores: `[M, D]`; core_coordinates: raw `[M, 2]` (x, y).
+        periods: `[d / 4]` rotary periods, infinite where nothing rotates.
+        final_gain, final_shift: `[D]`; with an output projection only what smoothing leaves.
+        output: the output projection `D -> D_out`, or None.
+        head: the classifier `D_out -> K` on `cls`, or None; always float.
+    """
+
+    config: ModelConfig
+    patch_weight: np.ndarray
+    patch_bias: np.ndarray
+    patch_norm: tuple[np.ndarray, np.ndarray] | None
+    cores: np.ndarray
+    core_coordinates: np.ndarray
+    periods: np.ndarray
+    blocks: tuple[Block, ...]
+    final_gain: np.ndarray
+    final_shift: np.ndarray
+    output: Linear | None
+    head: Linear | None
+
+    @property
+    def linears(self) -> dict[str, Linear]:
+        """The layers that may be quantized, by name, in order of execution."""
+        layers = [layer for b in self.blocks for layer in (b.qkv, b.out, b.fc1, b.fc2)]
+        if self.output is not None:
+            layers.append(self.output)
+        return {layer.name: layer for layer in layers}
+
+    def with_linears(self, linears: dict[str, Linear]) -> InferenceWeights:
+        """A copy in which the named layers are replaced."""
+
+        def new(layer: Linear) -> Linear:
+            return linears.get(layer.name, layer)
+
+        blocks = tuple(replace(b, qkv=new(b.qkv), out=new(b.out), fc1=new(b.fc1), fc2=new(b.fc2)) for b in self.blocks)
+        return replace(self, blocks=blocks, output=self.output and new(self.output))
+
+
+def rotary_periods(config: ModelConfig) -> np.ndarray:
+    """Rotary periods `[d / 4]`, float64: 100 ** (2k / (d / 2)), some infinite."""
+    count = config.head_dim // 4
+    periods = ROPE_BASE ** (2.0 * np.arange(count) / (config.head_dim // 2))
+    zero = round(config.rope_zero_fraction * count)
+    if zero:
+        periods[slice(None, zero) if config.rope_zero_from == "high" else slice(count - zero, None)] = np.inf
+    return periods
+
+
+def patch_coordinates(rows: int, columns: int) -> np.ndarray:
+    """Centres of the patches in (-1, 1), float64 `[rows * columns, 2]` as (x, y), row by row."""
+    y = 2.0 * (np.arange(rows) + 0.5) / rows - 1.0
+    x = 2.0 * (np.arange(columns) + 0.5) / columns - 1.0
+    return np.stack(np.broadcast_arrays(x[None, :], y[:, None]), axis=-1).reshape(-1, 2)
+
+
+def rotary_tables(coordinates: np.ndarray, periods: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """cos and sin, float32 `[S, d / 2]`: the angles of x, then those of y."""
+    angles = (2.0 * np.pi * coordinates[:, :, None].astype(np.float64) / periods).reshape(len(coordinates), -1)
+    return np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
+
+
+def inference_weights(checkpoint: Checkpoint) -> InferenceWeights:
+    """Folds a checkpoint; see the module's text for the rewrites."""
+    config = checkpoint.config
+    tensors = checkpoint.tensors
+
+    def array(key: str) -> np.ndarray:
+        return tensors[key].numpy().astype(np.float64)
+
+    def linear(key: str, name: str | None = None) -> tuple[np.ndarray, np.ndarray]:
+        return array(f"{key}.weight"), array(f"{key}.bias")
+
+    def folded(name: str, gain: np.ndarray, shift: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> Linear:
+        return Linear(name, (weight * gain).astype(np.float32), (bias + weight @ shift).astype(np.float32))
+
+    d, heads, width = config.head_dim, config.heads, config.hidden
+    half_split = np.concatenate([np.arange(0, d, 2), np.arange(1, d, 2)])
+    rows = (np.arange(heads)[:, None] * d + half_split).reshape(-1)
+    ones = np.ones(width, np.float32)
+
+    blocks = []
+    for i in range(config.layers):
+        key = f"blocks.{i}"
+        q, qb = linear(f"{key}.attn.q_proj")
+        k, kb = linear(f"{key}.attn.k_proj")
+        v, vb = linear(f"{key}.attn.v_proj")
+        scale = d**-0.5
+        qkv = np.concatenate([q[rows] * scale, k[rows], v])
+        qkv_bias = np.concatenate([qb[rows] * scale, kb[rows], vb])
+        position = None
+        if i:
+            alpha = array("pos_alpha")[i - 1]
+            weight, bias = linear(f"pos_linears.{i - 1}")
+            position = Linear(f"{key}.position", (alpha * weight).astype(np.float32), (alpha * bias).astype(np.float32))
+        out, out_bias = linear(f"{key}.attn.out_proj")
+        fc2, fc2_bias = linear(f"{key}.fc2")
+        blocks.append(
+            Block(
+                position=position,
+                attn_gain=ones,
+                qkv=folded(f"{key}.qkv", *linear(f"{key}.norm_attn"), qkv, qkv_bias),
+                out=Linear(f"{key}.out", out.astype(np.float32), out_bias.astype(np.float32)),
+                ffn_gain=ones,
+                fc1=folded(f"{key}.fc1", *linear(f"{key}.norm_ffn"), *linear(f"{key}.fc1")),
+                fc2=Linear(f"{key}.fc2", fc2.astype(np.float32), fc2_bias.astype(np.float32)),
+            )
+        )
+
+    final_gain, final_shift = (a.astype(np.float32) for a in linear("final_norm"))
+    output = None
+    if "output_proj.weight" in tensors:
+        output = folded("output_proj", *linear("final_norm"), *linear("output_proj"))
+        final_gain, final_shift = ones, np.zeros_like(ones)
+    norm = None
+    if "patch_embed.norm.weight" in tensors:
+        norm = tuple(a.astype(np.float32) for a in linear("patch_embed.norm"))
+    head = checkpoint.head
+    chunks = range(config.core_bank // config.chunk_size)
+    return InferenceWeights(
+        config=config,
+        patch_weight=array("patch_embed.proj.weight").astype(np.float32),
+        patch_bias=array("patch_embed.proj.bias").astype(np.float32),
+        patch_norm=norm,
+        cores=np.concatenate([array(f"query_token_chunks.{i}")[0] for i in chunks]).astype(np.float32),
+        core_coordinates=np.concatenate([array(f"qcoord_chunks.{i}")[0] for i in chunks]).astype(np.float32),
+        periods=rotary_periods(config),
+        blocks=tuple(blocks),
+        final_gain=final_gain,
+        final_shift=final_shift,
+        output=output,
+        head=head and Linear("head", head.weight, head.bias),
+    )
+
+
+def smoothed(weights: InferenceWeights, factors: dict[str, np.ndarray]) -> InferenceWeights:
+    """Divides each named layer's input by `factors[name]` `[in]` and multiplies its columns by it.
+
+    The division costs nothing at run time: qkv and fc1 take it in the LayerNorm in front, the output
+    projection in the rows of v (a per-channel scale of v commutes with attention), fc2 in the linear
+    half of fc1, `output_proj` in the final LayerNorm. Exact but for rounding.
+    """
+    config = weights.config
+    unknown = set(factors) - set(weights.linears)
+    if unknown:
+        raise ValueError(f"no such layers: {sorted(unknown)}")
+
+    def times_columns(layer: Linear) -> Linear:
+        s = factors.get(layer.name)
+        return layer if s is None else replace(layer, weight=(layer.weight * s).astype(np.float32))
+
+    def divide_rows(layer: Linear, start: int, s: np.ndarray | None) -> Linear:
+        if s is None:
+            return layer
+        weight, bias = layer.weight.copy(), layer.bias.copy()
+        weight[start:] /= s[:, None]
+        bias[start:] /= s
+        return replace(layer, weight=weight, bias=bias)
+
+    def gain(value: np.ndarray, layer: Linear) -> np.ndarray:
+        s = factors.get(layer.name)
+        return value if s is None else (value / s).astype(np.float32)
+
+    blocks = tuple(
+        replace(
+            b,
+            attn_gain=gain(b.attn_gain, b.qkv),
+            qkv=divide_rows(times_columns(b.qkv), 2 * config.hidden, factors.get(b.out.name)),
+            out=times_columns(b.out),
+            ffn_gain=gain(b.ffn_gain, b.fc1),
+            fc1=divide_rows(times_columns(b.fc1), config.mlp_hidden, factors.get(b.fc2.name)),
+            fc2=times_columns(b.fc2),
+        )
+        for b in weights.blocks
+    )
+    if weights.output is None:
+        return replace(weights, blocks=blocks)
+    return replace(
+        weights,
+        blocks=blocks,
+        output=times_columns(weights.output),
+        final_gain=gain(weights.final_gain, weights.output),
+        final_shift=gain(weights.final_shift, weights.output),
+    )
+
+
+# ------------------------------------------------------------------------------- one static graph
+
+
+@dataclass(frozen=True)
+class GraphConstants:
+    """What a fixed core count and image size turn into constants, float32.
+
+    Attributes:
+        patch_weight, patch_bias: the patch convolution with, for `image` input, /255, mean and std folded in.
+        cores: `[C, D]`; core_coordinates: raw `[C, 2]`.
+        patch_cos, patch_sin: `[N, d / 2]`; core_cos, core_sin: `[C, d / 2]` of layer 0.
+        core_qkv: `[C, 3D]`, layer 0's q (rotated), k (rotated) and v of the core tokens, which no image changes.
+    """
+
+    patch_weight: np.ndarray
+    patch_bias: np.ndarray
+    cores: np.ndarray
+    core_coordinates: np.ndarray
+    patch_cos: np.ndarray
+    patch_sin: np.ndarray
+    core_cos: np.ndarray
+    core_sin: np.ndarray
+    core_qkv: np.ndarray
+
+
+def rotate(x: np.ndarray, cos: np.ndarray, sin: np.ndarray, heads: int) -> np.ndarray:
+    """Half-split rotation of `[S, D]` by `[S, d / 2]` tables."""
+    a, b = np.split(x.reshape(len(x), heads, -1), 2, axis=-1)
+    cos, sin = cos[:, None], sin[:, None]
+    return np.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1).reshape(x.shape)
+
+
+def graph_constants(weights: InferenceWeights, spec: GraphSpec) -> GraphConstants:
+    """Bakes the tables of one static graph. Raises `EdgeError` for an impossible size or core count."""
+    config = weights.config
+    config.check_core_count(spec.core_count)
+    grid = config.grid(*spec.image_size)
+    weight, bias = weights.patch_weight, weights.patch_bias
+    if spec.input == "image":
+        mean, std = np.array(IMAGE_MEAN), np.array(IMAGE_STD)
+        bias = (bias - (weight.astype(np.float64) * (mean / std)[:, None, None]).sum((1, 2, 3))).astype(np.float32)
+        weight = (weight / (255.0 * std)[:, None, None]).astype(np.float32)
+    cores = weights.cores[: spec.core_count]
+    raw = weights.core_coordinates[: spec.core_count]
+    patch_cos, patch_sin = rotary_tables(patch_coordinates(*grid), weights.periods)
+    core_cos, core_sin = rotary_tables(np.tanh(raw.astype(np.float64)), weights.periods)
+    block = weights.blocks[0]
+    x = cores.astype(np.float64)
+    x = (x - x.mean(1, keepdims=True)) / np.sqrt(x.var(1, keepdims=True) + NORM_EPS) * block.attn_gain
+    q, k, v = np.split(x @ block.qkv.weight.T.astype(np.float64) + block.qkv.bias, 3, axis=1)
+    q, k = (rotate(t, core_cos, core_sin, config.heads) for t in (q, k))
+    return GraphConstants(
+        weight,
+        bias,
+        cores,
+        raw,
+        patch_cos,
+        patch_sin,
+        core_cos,
+        core_sin,
+        np.concatenate([q, k, v], axis=1).astype(np.float32),
+    )
+
+
+def check_outputs(weights: InferenceWeights, outputs: tuple[str, ...]) -> None:
+    if "logits" in outputs and weights.head is None:
+        raise EdgeError(
+            "The output 'logits' needs a classifier head, and this checkpoint has none.",
+            "Give one with --head FILE, or leave logits out of --outputs.",
+        )
+
+
+@dataclass(frozen=True)
+class BlockRows:
+    """Which token rows a block has to compute.
+
+    Attributes:
+        core_queries: how many core tokens ask (a prefix), and therefore leave the block.
+        patch_queries: whether the patches ask, and leave the block.
+        patch_keys: whether keys and values of the patches are needed (only core queries look at them).
+    """
+
+    core_queries: int
+    patch_queries: bool
+    patch_keys: bool
+
+    @property
+    def all_queries(self) -> bool:
+        """Whether the ONNX graphs compute q for every row, so that q, k and v share one input.
+
+        So they do in the last block too where both cores and patches leave it: to drop the few core tokens
+        that nobody reads costs more operators than their rows do.
+        """
+        return bool(self.core_queries and self.patch_queries)
+
+
+def block_rows(spec: GraphSpec, layers: int) -> tuple[BlockRows, ...]:
+    """The rows of every block: all of them, but in the last block only what the outputs need."""
+    cls, dense = "cls" in spec.outputs or "logits" in spec.outputs, "dense" in spec.outputs
+    every = BlockRows(spec.core_count, True, True)
+    return (every,) * (layers - 1) + (BlockRows(int(cls), dense, cls),)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One graph to write: what, in which precision, from which weights (quantized where INT8)."""
+
+    spec: GraphSpec
+    precision: str
+    weights: InferenceWeights
+
+    @property
+    def name(self) -> str:
+        """File stem and display name, unique within a bundle."""
+        return f"cores{self.spec.core_count}_{self.precision}_{self.spec.image_size}"

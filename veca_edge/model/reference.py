@@ -1,0 +1,144 @@
+"""VECA as the paper writes it: the numerical reference that every artifact is compared with.
+
+arXiv 2605.12491. B images, C active cores, N patches, width D, h heads of width d, C + N tokens with
+the cores first.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .checkpoint import Checkpoint
+from .config import NORM_EPS, ModelConfig
+from .folding import patch_coordinates, rotary_periods
+
+
+class CorePeripheryAttention(nn.Module):
+    """Cores attend to cores and patches; patches attend to the cores only."""
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        self.heads = config.heads
+        self.q_proj = nn.Linear(config.hidden, config.hidden)
+        self.k_proj = nn.Linear(config.hidden, config.hidden)
+        self.v_proj = nn.Linear(config.hidden, config.hidden)
+        self.out_proj = nn.Linear(config.hidden, config.hidden)
+
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, core_count: int) -> Tensor:
+        """x `[B, C + N, D]`; cos, sin `[B, 1, C + N, d / 2]`."""
+
+        def heads(t: Tensor) -> Tensor:
+            return t.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+        q = rotate_pairs(heads(self.q_proj(x)), cos, sin)
+        k = rotate_pairs(heads(self.k_proj(x)), cos, sin)
+        v = heads(self.v_proj(x))
+        cores = F.scaled_dot_product_attention(q[:, :, :core_count], k, v)
+        patches = F.scaled_dot_product_attention(q[:, :, core_count:], k[:, :, :core_count], v[:, :, :core_count])
+        return self.out_proj(torch.cat([cores, patches], dim=2).transpose(1, 2).flatten(2))
+
+
+class Block(nn.Module):
+    """Pre-norm attention and a SwiGLU feed-forward."""
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        self.norm_attn = nn.LayerNorm(config.hidden, eps=NORM_EPS)
+        self.attn = CorePeripheryAttention(config)
+        self.norm_ffn = nn.LayerNorm(config.hidden, eps=NORM_EPS)
+        self.fc1 = nn.Linear(config.hidden, 2 * config.mlp_hidden)
+        self.fc2 = nn.Linear(config.mlp_hidden, config.hidden)
+
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, core_count: int) -> Tensor:
+        x = x + self.attn(self.norm_attn(x), cos, sin, core_count)
+        gate, value = self.fc1(self.norm_ffn(x)).chunk(2, dim=-1)
+        return x + self.fc2(F.silu(gate) * value)
+
+
+class PatchEmbed(nn.Module):
+    def __init__(self, config: ModelConfig, norm: bool):
+        super().__init__()
+        self.proj = nn.Conv2d(3, config.hidden, config.patch_size, config.patch_size)
+        self.norm = nn.LayerNorm(config.hidden, eps=NORM_EPS) if norm else nn.Identity()
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.norm(self.proj(image).flatten(2).transpose(1, 2))
+
+
+class Veca(nn.Module):
+    """The whole model. Its parameters carry the names of the checkpoint format."""
+
+    def __init__(self, config: ModelConfig, patch_norm: bool = False, output_proj: bool = False):
+        super().__init__()
+        self.config = config
+        chunks = config.core_bank // config.chunk_size
+        self.patch_embed = PatchEmbed(config, patch_norm)
+        self.query_token_chunks = nn.ParameterList(
+            torch.zeros(1, config.chunk_size, config.hidden) for _ in range(chunks)
+        )
+        self.qcoord_chunks = nn.ParameterList(torch.zeros(1, config.chunk_size, 2) for _ in range(chunks))
+        self.pos_linears = nn.ModuleList(nn.Linear(config.hidden, 2) for _ in range(config.layers - 1))
+        if config.layers > 1:
+            self.pos_alpha = nn.Parameter(torch.zeros(config.layers - 1))
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
+        self.final_norm = nn.LayerNorm(config.hidden, eps=NORM_EPS)
+        self.output_proj = nn.Linear(config.hidden, config.output_dim) if output_proj else nn.Identity()
+        self.register_buffer("periods", torch.from_numpy(rotary_periods(config)).float(), persistent=False)
+
+    def forward(self, image: Tensor, core_count: int) -> tuple[Tensor, Tensor]:
+        """Runs the model with the first `core_count` cores of the bank.
+
+        Args:
+            image: float32 `[B, 3, H, W]`, normalised with the ImageNet mean and std.
+
+        Returns:
+            `cls` `[B, D_out]` (core token 0) and `dense` `[B, N, D_out]` (the patches, row by row).
+        """
+        self.config.check_core_count(core_count)
+        rows, columns = self.config.grid(*image.shape[-2:])
+        batch = len(image)
+        cores = torch.cat(list(self.query_token_chunks), dim=1)[:, :core_count].expand(batch, -1, -1)
+        raw = torch.cat(list(self.qcoord_chunks), dim=1)[:, :core_count].expand(batch, -1, -1)
+        patches_at = torch.from_numpy(patch_coordinates(rows, columns)).to(raw.dtype).expand(batch, -1, -1)
+        x = torch.cat([cores, self.patch_embed(image)], dim=1)
+        for i, block in enumerate(self.blocks):
+            if i:
+                raw = raw + self.pos_alpha[i - 1] * self.pos_linears[i - 1](x[:, :core_count])
+            cos, sin = self.rotary(torch.cat([torch.tanh(raw), patches_at], dim=1))
+            x = block(x, cos, sin, core_count)
+        x = self.output_proj(self.final_norm(x))
+        return x[:, 0], x[:, core_count:]
+
+    def rotary(self, coordinates: Tensor) -> tuple[Tensor, Tensor]:
+        """cos and sin `[B, 1, S, d / 2]` of coordinates `[B, S, 2]`: the angles of x, then of y."""
+        angles = (2 * torch.pi * coordinates[..., None] / self.periods).flatten(2)[:, None]
+        return angles.cos(), angles.sin()
+
+
+def rotate_pairs(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotates neighbouring channels (2k, 2k + 1) of `[B, h, S, d]` by angle k."""
+    a, b = x[..., 0::2], x[..., 1::2]
+    return torch.stack([a * cos - b * sin, b * cos + a * sin], dim=-1).flatten(-2)
+
+
+def reference_model(checkpoint: Checkpoint) -> Veca:
+    """The reference with a checkpoint's weights, in evaluation mode, without gradients."""
+    tensors = checkpoint.tensors
+    with torch.device("meta"):
+        model = Veca(checkpoint.config, "patch_embed.norm.weight" in tensors, "output_proj.weight" in tensors)
+    model.load_state_dict(dict(tensors), assign=True)
+    model.periods = torch.from_numpy(rotary_periods(checkpoint.config)).float()
+    return model.eval().requires_grad_(False)
+
+
+def reference_outputs(model: Veca, checkpoint: Checkpoint, image: Tensor, core_count: int) -> dict[str, Tensor]:
+    """`cls`, `dense` and, where the checkpoint has a head, `logits` `[B, K]`."""
+    with torch.inference_mode():
+        cls, dense = model(image, core_count)
+        outputs = {"cls": cls, "dense": dense}
+        if checkpoint.head is not None:
+            head = checkpoint.head
+            outputs["logits"] = F.linear(cls, torch.from_numpy(head.weight), torch.from_numpy(head.bias))
+    return outputs

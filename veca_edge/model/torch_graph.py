@@ -1,0 +1,219 @@
+"""The inference form in PyTorch: one static graph, ready to trace, to calibrate and to compare."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..base.spec import GraphSpec
+from .config import NORM_EPS
+from .folding import Block, BlockRows, InferenceWeights, Linear, block_rows, check_outputs, graph_constants
+
+
+class FloatLinear(nn.Linear):
+    """A linear layer in float32."""
+
+    def __init__(self, layer: Linear):
+        super().__init__(layer.weight.shape[1], layer.weight.shape[0], device="meta")
+        self.weight = nn.Parameter(torch.from_numpy(layer.weight), requires_grad=False)
+        self.bias = nn.Parameter(torch.from_numpy(layer.bias), requires_grad=False)
+
+
+class QuantizedLinear(nn.Module):
+    """A linear layer as INT8 hardware computes it, simulated in float32 (the products are exact integers
+    times scales; only the order of summation differs)."""
+
+    def __init__(self, layer: Linear):
+        super().__init__()
+        q = layer.quantization
+        assert q is not None
+        self.scale = q.activation_scale
+        self.register_buffer("weight", torch.from_numpy(q.codes).float() * torch.from_numpy(q.weight_scale)[:, None])
+        self.register_buffer("bias", torch.from_numpy(layer.bias))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.fake_quantize_per_tensor_affine(x, self.scale, 0, -128, 127)
+        return F.linear(x, self.weight, self.bias)
+
+
+def simulated_linear(layer: Linear) -> nn.Module:
+    return QuantizedLinear(layer) if layer.quantization else FloatLinear(layer)
+
+
+class InferenceBlock(nn.Module):
+    """One block on the rows it has to compute. No tensor has more than four dimensions."""
+
+    def __init__(
+        self,
+        block: Block,
+        rows: BlockRows,
+        heads: int,
+        core_count: int,
+        core_qkv: Tensor | None,
+        make_linear: Callable[[Linear], nn.Module],
+    ):
+        super().__init__()
+        width = len(block.attn_gain)
+        self.rows, self.heads, self.core_count, self.width = rows, heads, core_count, width
+        self.q = make_linear(block.qkv.rows(0, width, f"{block.qkv.name}.q"))
+        self.k = make_linear(block.qkv.rows(width, 2 * width, f"{block.qkv.name}.k"))
+        self.v = make_linear(block.qkv.rows(2 * width, 3 * width, f"{block.qkv.name}.v"))
+        self.out, self.fc1, self.fc2 = make_linear(block.out), make_linear(block.fc1), make_linear(block.fc2)
+        self.position = FloatLinear(block.position) if block.position else None
+        self.register_buffer("attn_gain", torch.from_numpy(block.attn_gain))
+        self.register_buffer("ffn_gain", torch.from_numpy(block.ffn_gain))
+        self.register_buffer("core_qkv", core_qkv)
+
+    def norm(self, x: Tensor, gain: Tensor) -> Tensor:
+        return F.layer_norm(x, (self.width,), gain, None, NORM_EPS)
+
+    def split_heads(self, x: Tensor) -> Tensor:
+        """`[B, S, D]` to `[B, h, S, d]`."""
+        return x.reshape(x.shape[0], x.shape[1], self.heads, self.width // self.heads).transpose(1, 2)
+
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        """x `[B, C + N, D]`; cos, sin `[B, 1, C + N, d / 2]`; returns the rows that leave the block."""
+        q, k, v = self.first_qkv(x, cos, sin) if self.core_qkv is not None else self.qkv(x, cos, sin)
+        asking = self.rows.core_queries
+        parts = []
+        if asking:
+            parts.append(attention(q[:, :, :asking], k, v))
+        if self.rows.patch_queries:
+            count = self.core_count
+            parts.append(attention(q[:, :, asking:], k[:, :, :count], v[:, :, :count]))
+        mixed = torch.cat(parts, dim=2) if len(parts) > 1 else parts[0]
+        x = self.leaving(x) + self.out(mixed.transpose(1, 2).reshape(x.shape[0], -1, self.width))
+        gate, value = self.fc1(self.norm(x, self.ffn_gain)).chunk(2, dim=-1)
+        return x + self.fc2(F.silu(gate) * value)
+
+    def leaving(self, x: Tensor) -> Tensor:
+        """The rows of `[B, C + N, ...]` that ask and leave."""
+        asking, count = self.rows.core_queries, self.core_count
+        if not self.rows.patch_queries:
+            return x[:, :asking]
+        if asking == count:
+            return x
+        return torch.cat([x[:, :asking], x[:, count:]], dim=1) if asking else x[:, count:]
+
+    def leaving_table(self, table: Tensor) -> Tensor:
+        return self.leaving(table.transpose(1, 2)).transpose(1, 2)
+
+    def qkv(self, x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        y = self.norm(x, self.attn_gain)
+        q = rotate_halves(self.split_heads(self.q(self.leaving(y))), self.leaving_table(cos), self.leaving_table(sin))
+        if not self.rows.patch_keys:
+            y, cos, sin = y[:, : self.core_count], cos[:, :, : self.core_count], sin[:, :, : self.core_count]
+        k = rotate_halves(self.split_heads(self.k(y)), cos, sin)
+        return q, k, self.split_heads(self.v(y))
+
+    def first_qkv(self, x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Layer 0: the core tokens' rows are constants."""
+        count, width = self.core_count, self.width
+        y = self.norm(x[:, count:], self.attn_gain)
+        cos, sin = cos[:, :, count:], sin[:, :, count:]
+        constant = self.core_qkv.expand(x.shape[0], -1, -1)
+        q, k, v = (self.split_heads(constant[..., i * width : (i + 1) * width]) for i in range(3))
+        q = q[:, :, : self.rows.core_queries]
+        if self.rows.patch_queries:
+            q = torch.cat([q, rotate_halves(self.split_heads(self.q(y)), cos, sin)], dim=2)
+        if self.rows.patch_keys:
+            k = torch.cat([k, rotate_halves(self.split_heads(self.k(y)), cos, sin)], dim=2)
+            v = torch.cat([v, self.split_heads(self.v(y))], dim=2)
+        return q, k, v
+
+
+class InferenceModel(nn.Module):
+    """`image` to the outputs of `spec`, in their order.
+
+    Args:
+        make_linear: makes the module of a quantizable layer; by default float32, or simulated INT8 where
+            the layer carries a quantization. A converter gives its own.
+    """
+
+    def __init__(
+        self, weights: InferenceWeights, spec: GraphSpec, make_linear: Callable[[Linear], nn.Module] = simulated_linear
+    ):
+        super().__init__()
+        check_outputs(weights, spec.outputs)
+        constants = graph_constants(weights, spec)
+        config = weights.config
+        self.spec, self.width = spec, config.hidden
+        for name in ("patch_weight", "patch_bias", "cores", "core_coordinates", "core_cos", "core_sin"):
+            self.register_buffer(name, torch.from_numpy(getattr(constants, name)))
+        self.register_buffer("patch_cos", torch.from_numpy(constants.patch_cos)[None, None])
+        self.register_buffer("patch_sin", torch.from_numpy(constants.patch_sin)[None, None])
+        # Infinite periods become frequencies of zero.
+        frequencies = torch.from_numpy(2 * torch.pi / weights.periods).float()
+        self.register_buffer("frequencies", frequencies)
+        norm = weights.patch_norm
+        self.register_buffer("patch_gain", torch.from_numpy(norm[0]) if norm else None)
+        self.register_buffer("patch_shift", torch.from_numpy(norm[1]) if norm else None)
+        core_qkv = torch.from_numpy(constants.core_qkv)
+        self.blocks = nn.ModuleList(
+            InferenceBlock(block, rows, config.heads, spec.core_count, None if i else core_qkv, make_linear)
+            for i, (block, rows) in enumerate(zip(weights.blocks, block_rows(spec, config.layers), strict=True))
+        )
+        self.register_buffer("final_gain", torch.from_numpy(weights.final_gain))
+        self.register_buffer("final_shift", torch.from_numpy(weights.final_shift))
+        self.output = make_linear(weights.output) if weights.output else None
+        self.head = FloatLinear(weights.head) if weights.head and "logits" in spec.outputs else None
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        batch, count = image.shape[0], self.spec.core_count
+        if self.spec.input == "image":
+            image = image.permute(0, 3, 1, 2).to(self.patch_weight.dtype)
+        patches = self.embed(image)
+        x = torch.cat([self.cores[None].expand(batch, -1, -1), patches], dim=1)
+        raw = self.core_coordinates[None].expand(batch, -1, -1)
+        patch_cos = self.patch_cos.expand(batch, -1, -1, -1)
+        patch_sin = self.patch_sin.expand(batch, -1, -1, -1)
+        for block in self.blocks:
+            if block.position is None:
+                cos = self.core_cos[None, None].expand(batch, -1, -1, -1)
+                sin = self.core_sin[None, None].expand(batch, -1, -1, -1)
+            else:
+                raw = raw + block.position(x[:, :count])
+                cos, sin = self.core_tables(raw)
+            x = block(x, torch.cat([cos, patch_cos], dim=2), torch.cat([sin, patch_sin], dim=2))
+        x = F.layer_norm(x, (self.width,), self.final_gain, self.final_shift, NORM_EPS)
+        if self.output is not None:
+            x = self.output(x)
+        return self.outputs(x)
+
+    def embed(self, image: Tensor) -> Tensor:
+        """Normalised (or raw, for `image` input) pixels `[B, 3, H, W]` to patches `[B, N, D]`."""
+        patches = F.conv2d(image, self.patch_weight, self.patch_bias, self.patch_weight.shape[-1])
+        patches = patches.flatten(2).transpose(1, 2)
+        if self.patch_gain is not None:
+            patches = F.layer_norm(patches, (self.width,), self.patch_gain, self.patch_shift, NORM_EPS)
+        return patches
+
+    def core_tables(self, raw: Tensor) -> tuple[Tensor, Tensor]:
+        """Raw coordinates `[B, C, 2]` to cos and sin `[B, 1, C, d / 2]`."""
+        at = torch.tanh(raw)
+        angles = torch.cat([at[..., :1] * self.frequencies, at[..., 1:] * self.frequencies], dim=-1)[:, None]
+        return angles.cos(), angles.sin()
+
+    def outputs(self, x: Tensor) -> tuple[Tensor, ...]:
+        first_patch = 1 if self.blocks[-1].rows.core_queries else 0
+        made = []
+        for name in self.spec.outputs:
+            if name == "dense":
+                made.append(x[:, first_patch:])
+            else:
+                made.append(x[:, 0] if name == "cls" else self.head(x[:, 0]))
+        return tuple(made)
+
+
+def rotate_halves(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Half-split rotation of `[B, h, S, d]` by `[B, 1, S, d / 2]` tables."""
+    a, b = x.chunk(2, dim=-1)
+    return torch.cat([a * cos - b * sin, b * cos + a * sin], dim=-1)
+
+
+def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Softmax attention `[B, h, S, d]`; 1/sqrt(d) is folded into q."""
+    return torch.softmax(q @ k.transpose(2, 3), dim=-1) @ v

@@ -1,0 +1,1 @@
+"""Engines measured on their board."""

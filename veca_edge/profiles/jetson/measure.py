@@ -1,0 +1,526 @@
+"""Engines measured on the board that they were built on: latency, memory, power and heat.
+
+One detached job per engine: tegrastats runs all the while, first over a rest (what the idle board takes),
+then over trtexec's timing run. Both are stamped with the board's own clock, so that power, temperature and
+clocks are those of the very stretch in which the queries were timed. Nothing of the board is changed
+unless `lock_clocks` asks, and then it is put back.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from ...base.errors import EdgeError
+from ...base.progress import Progress, silent
+from ...bundle.store import Artifact, Bundle
+from ...converters.tensorrt.engine import profile_selection
+from ...devices import jobs
+from ...devices.connection import Connection
+from ...devices.jetson.probe import BOARD_ROOT, GPU_CLOCKS, Board, check_engine_key, engines_for
+from ...devices.jobs import Job, Log, ignore, run_job
+from ..machine import Machine
+from ..measurement import Measurement, measurement_of, utc_now
+from ..store import load_measurement, measurement_stem, measurements_folder, save_measurement
+from ..sweep import Failure, Profile, cost_facts
+from ..verdict import Verdict
+from . import tegrastats, trtexec
+from .tegrastats import Window
+from .trtexec import TimingLog
+
+_RUNNER = Path(__file__).parents[2] / "runtime" / "tensorrt_engine.py"
+TEGRASTATS_MS = 100
+BUSY_PERCENT = 10
+# A result that was left on the board longer ago is measured again.
+OLDEST_S = 3600
+
+
+@dataclass(frozen=True)
+class BoardOptions:
+    """How to measure on a board.
+
+    Attributes:
+        seconds: of timed queries; warmup_s: of queries before them, which also bring the clocks up.
+        idle_s: of rest before, for the power above idle; 0 measures none.
+        layers: also the time of every layer, in a run of its own.
+        lock_clocks: `jetson_clocks` while it measures; needs root without a password, and is undone.
+        again: also measure what has been measured before.
+    """
+
+    seconds: float = 10.0
+    warmup_s: float = 2.0
+    idle_s: float = 5.0
+    layers: bool = False
+    lock_clocks: bool = False
+    again: bool = False
+
+    def __post_init__(self) -> None:
+        if self.seconds < 1:
+            raise EdgeError(f"{self.seconds:g} s are too short a run.", "Give 1 second or more.")
+
+
+def profile_on_board(
+    connection: Connection,
+    board: Board,
+    bundle: Bundle,
+    artifacts: Sequence[Artifact] | None = None,
+    options: BoardOptions | None = None,
+    progress: Progress = silent,
+    on_log: Log = ignore,
+    rebuild: str = "veca-edge build BUNDLE",
+    interval_s: float = 1.0,
+) -> Profile:
+    """Measures engines on their board and stores the measurements in the bundle.
+
+    An engine that fails does not end the others; it is among the `failures`. What is measured is stored at
+    once, and not measured again when the same command is run after an interruption.
+
+    Args:
+        artifacts: which of the bundle's; None is all of them. Where the bundle holds engines for several boards,
+            those for this one are measured.
+        rebuild: the command that builds the engines for this board, for messages.
+
+    Raises:
+        EdgeError: there is no engine; an engine was built for another board; nothing there can time it; the
+            clocks cannot be locked; the connection was lost.
+    """
+    options = options or BoardOptions()
+    chosen = engines_for(bundle.artifacts if artifacts is None else artifacts, board)
+    if not chosen:
+        raise EdgeError(f"The bundle {bundle.directory} has no engine to measure.", f"Build them first: {rebuild}")
+    for artifact in chosen:
+        check_engine_key(artifact.details, board, artifact.name, rebuild)
+    command = timer_command(board, connection)
+    if options.lock_clocks and not board.sudo:
+        raise EdgeError(
+            f"The clocks of {connection.name} cannot be locked: that takes root, without a password.",
+            "Lock them there yourself (sudo jetson_clocks), and leave --lock-clocks out.",
+        )
+    machine = machine_of(board)
+    measured, failures, kept = [], [], []
+    for i, artifact in enumerate(chosen):
+        stage = f"measuring {artifact.name} on {connection.name}"
+        progress(stage, i, len(chosen))
+        old = None if options.again else _measured_before(bundle.directory, artifact, machine, board, options)
+        if old is not None:
+            measured.append(old)
+            kept.append(artifact.name)
+        else:
+            try:
+                new = _measure(
+                    connection,
+                    board,
+                    bundle,
+                    artifact,
+                    machine,
+                    command,
+                    options,
+                    lambda stage=stage, i=i: progress(stage, i, len(chosen)),
+                    on_log,
+                    interval_s,
+                )
+                save_measurement(bundle.directory, new)
+                measured.append(new)
+            except MeasurementFailed as error:
+                failures.append(Failure(artifact, error.message, error.hint))
+        progress(stage, i + 1, len(chosen))
+    return Profile(machine, tuple(measured), tuple(failures), tuple(kept))
+
+
+class MeasurementFailed(EdgeError):
+    """One engine could not be measured; the others may."""
+
+
+def machine_of(board: Board) -> Machine:
+    """The board as the machine that measurements belong to."""
+    versions = {
+        "tensorrt": board.tensorrt,
+        "cuda": board.cuda,
+        "l4t": board.l4t,
+        "jetpack": board.jetpack,
+        "veca-edge": metadata.version("veca-edge"),
+    }
+    return Machine(
+        name=board.name,
+        architecture=board.architecture,
+        cores=board.cpus,
+        usable_cores=board.cpus,
+        memory_bytes=board.memory_bytes,
+        system=f"L4T {board.l4t}" if board.l4t else board.kernel,
+        versions={name: version for name, version in versions.items() if version},
+        identity=board.identity,
+    )
+
+
+def timer_command(board: Board, connection: Connection) -> str:
+    """What times an engine there: trtexec, else our own timer for Python's TensorRT, which takes its options."""
+    if board.trtexec:
+        return shlex.quote(board.trtexec)
+    if board.python:
+        return f"{shlex.quote(board.python)} ./{_RUNNER.name}"
+    raise EdgeError(
+        f"{connection.name} has nothing to time an engine with: neither trtexec nor the Python package tensorrt.",
+        "On a Jetson install JetPack's: sudo apt install nvidia-jetpack",
+    )
+
+
+# ------------------------------------------------------------------------------------------- the job
+
+
+_SCRIPT = """\
+# Puts the seconds since the start and the GPU's frequency before every line.
+stamp() {
+    while IFS= read -r line; do
+        read -r now _ </proc/uptime
+        clock=-
+        [ -z "$gpu" ] || read -r clock <"$gpu/cur_freq" || clock=-
+        printf '%s %s %s\\n' "$now" "$clock" "$line"
+    done
+}
+
+root=@ROOT@
+lock_clocks=@LOCK_CLOCKS@
+watches=@HAS_TEGRASTATS@
+layers=@HAS_LAYERS@
+gpu=
+for found in @GPU_CLOCKS@; do
+    [ ! -r "$found/cur_freq" ] || gpu=$found
+done
+
+if [ $lock_clocks = yes ]; then
+    rm -f clocks.before
+    if ! sudo -n jetson_clocks --store "$PWD/clocks.before"; then
+        echo "the clocks could not be stored"
+        exit 21
+    fi
+    trap 'sudo -n jetson_clocks --restore "$PWD/clocks.before"' EXIT
+    trap 'exit 143' HUP INT TERM
+    sudo -n jetson_clocks || exit 21
+    sleep 1
+fi
+[ -z "$gpu" ] || echo "clocks $(cat "$gpu/min_freq") $(cat "$gpu/max_freq")"
+
+watch=
+if [ $watches = yes ]; then
+    rm -f stats
+    mkfifo stats
+    stamp <stats >power.log &
+    @TEGRASTATS@ --interval @INTERVAL@ >stats 2>/dev/null &
+    watch=$!
+    read -r begin _ </proc/uptime
+    sleep @IDLE_S@
+    read -r end _ </proc/uptime
+    echo "idle $begin $end"
+fi
+
+{
+    @COMMAND@ --loadEngine=model.engine @TIMING@ 2>&1
+    echo "$?" >timing.code
+} | stamp >timing.log
+cat timing.log
+[ -z "$watch" ] || kill "$watch"
+code=$(cat timing.code)
+[ "$code" -eq 0 ] || exit "$code"
+
+if [ $layers = yes ]; then
+    @COMMAND@ --loadEngine=model.engine @LAYERS@ >layers.log 2>&1
+    code=$?
+    [ "$code" -eq 0 ] || tail -n 20 layers.log
+fi
+exit "$code"
+"""
+
+
+def profile_job_script(board: Board, command: str, options: BoardOptions, details: Mapping[str, Any]) -> str:
+    version, selection = board.tensorrt or "", profile_selection(details)
+    values = {
+        "ROOT": BOARD_ROOT,
+        "GPU_CLOCKS": " ".join(GPU_CLOCKS),
+        "LOCK_CLOCKS": "yes" if options.lock_clocks else "no",
+        "TEGRASTATS": shlex.quote(board.tegrastats or "tegrastats"),
+        "HAS_TEGRASTATS": "yes" if board.tegrastats else "no",
+        "INTERVAL": str(TEGRASTATS_MS),
+        "IDLE_S": f"{options.idle_s:g}",
+        "COMMAND": command,
+        "TIMING": shlex.join([*selection, *trtexec.timing_arguments(version, options.warmup_s, options.seconds)]),
+        "HAS_LAYERS": "yes" if options.layers else "no",
+        "LAYERS": shlex.join([*selection, *trtexec.layer_arguments(version)]),
+    }
+    return re.sub(r"@([A-Z_]+)@", lambda match: values[match[1]], _SCRIPT)
+
+
+def _measure(
+    connection: Connection,
+    board: Board,
+    bundle: Bundle,
+    artifact: Artifact,
+    machine: Machine,
+    command: str,
+    options: BoardOptions,
+    on_wait,
+    on_log: Log,
+    interval_s: float,
+) -> Measurement:
+    inputs = {"model.engine": bundle.directory / artifact.path}
+    if command.endswith(_RUNNER.name):
+        inputs[_RUNNER.name] = _RUNNER
+    job = Job("profile", profile_job_script(board, command, options, artifact.details), inputs, needed_bytes=64 << 20)
+    started_at, log = utc_now(), []
+
+    def keep(line: str) -> None:
+        log.append(line)
+        on_log(line)
+
+    code = run_job(connection, job, on_log=keep, on_wait=on_wait, oldest_s=OLDEST_S, interval_s=interval_s)
+    try:
+        if code:
+            raise timing_error(artifact.name, connection.name, "\n".join(log), code)
+        files = {
+            name: (jobs.read(connection, job, name) or b"").decode("utf-8", "replace")
+            for name in ("times.json", "power.log", *(["layers.json"] if options.layers else []))
+        }
+    finally:
+        jobs.remove(connection, job)
+    try:
+        found = Findings(tuple(log), files["times.json"], files["power.log"], files.get("layers.json", ""))
+        return measurement_from(found, artifact, machine, board, options, started_at, cost_facts(bundle, artifact))
+    except MeasurementFailed:
+        raise
+    except EdgeError as error:
+        raise MeasurementFailed(f"{artifact.name}: {error.message}", error.hint) from error
+
+
+def timing_error(name: str, place: str, log: str, code: int) -> EdgeError:
+    if code == 21:
+        return EdgeError(
+            f"The clocks of {place} could not be locked.",
+            "Lock them there yourself (sudo jetson_clocks), and leave --lock-clocks out.",
+        )
+    errors = [match[1].strip() for match in re.finditer(r"\[E\]\s*(?:\[TRT\])?\s*(.+)", log)]
+    lines = errors or [line for line in log.splitlines() if line.strip()]
+    said = "; ".join(dict.fromkeys(lines[-3:])) or "it said nothing"
+    if code in (137, 9) or re.search("out of memory|OutOfMemory|bad_alloc", log):
+        return MeasurementFailed(
+            f"{place} has not enough free memory to run {name}: {said}",
+            "Stop other programs, and the desktop (sudo systemctl isolate multi-user.target).",
+        )
+    return MeasurementFailed(
+        f"{name} could not be timed on {place} (exit code {code}): {said}",
+        "If it says that the engine does not fit this board, build it anew there.",
+    )
+
+
+# ---------------------------------------------------------------------------------- the measurement
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What a job left: the lines of its log, and the content of its files (empty where there is none)."""
+
+    log: tuple[str, ...]
+    times: str
+    power: str = ""
+    layers: str = ""
+
+
+def measurement_from(
+    found: Findings,
+    artifact: Artifact,
+    machine: Machine,
+    board: Board,
+    options: BoardOptions,
+    started_at: str,
+    cost: Mapping[str, Any],
+) -> Measurement:
+    """Puts together what a job left. Raises `EdgeError` where it cannot be read."""
+    times = trtexec.read_times(found.times)
+    log = trtexec.read_log("\n".join(found.log))
+    samples = tegrastats.parse(found.power)
+    rails = board.module.total_rails if board.module else ()
+    idle = tegrastats.window(tegrastats.between(samples, *_idle_span(found.log)), options.idle_s, rails)
+    begin, end = _steady_span(found.log, times.window_s)
+    steady = tegrastats.window(tegrastats.between(samples, begin, end), times.window_s, rails)
+    limits = _clock_limits(found.log)
+    calls = len(times.compute_ms)
+    ram_delta = max(0, steady.ram_mb - idle.ram_mb) << 20 if steady and idle and steady.ram_mb and idle.ram_mb else None
+    return replace(
+        measurement_of(artifact, machine, times.compute_ms, started_at),
+        setting=board.power_mode or "",
+        load_ms=log.load_ms,
+        peak_memory_bytes=ram_delta,
+        recorded_warnings=tuple(_warnings(log, idle, steady, limits, board, options)),
+        details={
+            "key": measurement_key(artifact, machine, board, options),
+            "timer": "trtexec" if board.trtexec else "tensorrt",
+            "method": "GPU time of each query, one after the other, without copies between host and device",
+            "throughput": log.throughput,
+            "engine_bytes": log.engine_bytes,
+            "context_bytes": log.context_bytes,
+            "managed_bytes": log.managed_bytes,
+            "ram_delta_bytes": ram_delta,
+            "clock_limits_mhz": limits,
+            "cost": cost,
+            "idle": idle and _facts(idle),
+            "steady": steady and _facts(steady),
+            **energy(steady, idle, calls, artifact.batch),
+            **(
+                {"layers": [[layer.name, layer.mean_ms] for layer in trtexec.read_layers(found.layers)]}
+                if found.layers
+                else {}
+            ),
+        },
+    )
+
+
+def energy(steady: Window | None, idle: Window | None, calls: int, batch: int) -> dict[str, float]:
+    """Millijoules of one call and of one frame, gross and above idle; what was not measured is left out."""
+    if steady is None or steady.total_mw is None:
+        return {}
+    gross = steady.total_mw * steady.seconds / calls
+    found = {"energy_mj": gross, "energy_per_frame_mj": gross / batch}
+    if idle is not None and idle.total_mw is not None:
+        above = (steady.total_mw - idle.total_mw) * steady.seconds / calls
+        found |= {"energy_above_idle_mj": above, "energy_per_frame_above_idle_mj": above / batch}
+    return found
+
+
+def _facts(window: Window) -> dict[str, Any]:
+    return {**asdict(window), "total_mw": window.total_mw, "hottest_c": window.hottest_c}
+
+
+def _idle_span(log: Sequence[str]) -> tuple[float, float]:
+    for line in log:
+        match = re.match(r"idle ([\d.]+) ([\d.]+)$", line)
+        if match:
+            return float(match[1]), float(match[2])
+    return 0.0, 0.0
+
+
+def _steady_span(log: Sequence[str], seconds: float) -> tuple[float, float]:
+    """Board time of the timed queries: they end when the timer says so, and took as long as it says.
+
+    The first 200 ms are left out where there is enough: tegrastats' figures trail behind.
+    """
+    for line in log:
+        match = re.match(r"([\d.]+) \S+ .*Warmup completed", line)
+        if match:
+            end = float(match[1])
+            return end - seconds + (0.2 if seconds > 2 else 0.0), end
+    return 0.0, 0.0
+
+
+def _clock_limits(log: Sequence[str]) -> list[float] | None:
+    """Lowest and highest GPU clock allowed while it was measured, MHz."""
+    for line in log:
+        match = re.match(r"clocks (\d+) (\d+)$", line)
+        if match:
+            return [int(match[1]) / 1e6, int(match[2]) / 1e6]
+    return None
+
+
+def _warnings(
+    log: TimingLog,
+    idle: Window | None,
+    steady: Window | None,
+    limits: list[float] | None,
+    board: Board,
+    options: BoardOptions,
+) -> list[str]:
+    found = [f"trtexec: {warning}" for warning in log.warnings]
+    if limits is None:
+        found.append("The GPU's clock limits could not be read: whether the clocks were locked is not known.")
+    elif limits[0] != limits[1]:
+        found.append(
+            f"The clocks were not locked (GPU {limits[0]:.0f} to {limits[1]:.0f} MHz): the times vary with "
+            "what the board makes of the load. Lock them with --lock-clocks."
+        )
+    if board.tegrastats is None:
+        found.append("There is no tegrastats: power, temperature and clocks were not measured.")
+    elif steady is None:
+        found.append("tegrastats said nothing while it was timed: power, temperature and clocks were not measured.")
+    elif steady.total_mw is None:
+        found.append(
+            f"The module's power is not known: of its rails ({', '.join(steady.rails_mw) or 'none'}) none is the whole."
+        )
+    if idle is not None and idle.gpu_load is not None and idle.gpu_load > BUSY_PERCENT:
+        found.append(f"The GPU was {idle.gpu_load:.0f}% busy before it was measured: something else uses it.")
+    if steady is not None:
+        found += tegrastats.heat_warnings(steady, limits[1] if limits else None)
+    return found
+
+
+# ------------------------------------------------------------------------------------ measured before
+
+
+def measurement_key(artifact: Artifact, machine: Machine, board: Board, options: BoardOptions) -> dict[str, Any]:
+    """The conditions: the same file, timed in the same way, with the same versions and power mode."""
+    return {
+        "sha256": artifact.sha256,
+        "how": asdict(replace(options, again=False)),
+        "versions": dict(machine.versions),
+        "power_mode": board.power_mode,
+    }
+
+
+def _measured_before(
+    directory: Path, artifact: Artifact, machine: Machine, board: Board, options: BoardOptions
+) -> Measurement | None:
+    stem = measurement_stem(artifact.name, artifact.format, None, board.power_mode or "")
+    path = measurements_folder(directory, machine.machine_id) / f"{stem}.json"
+    if not path.is_file():
+        return None
+    old = load_measurement(path)
+    return old if old.details.get("key") == measurement_key(artifact, machine, board, options) else None
+
+
+# ------------------------------------------------------------------------------------------- layers
+
+
+@dataclass(frozen=True)
+class LayerLoss:
+    """A part of the model that took longer in the lower precision, in ms per call."""
+
+    part: str
+    lower_ms: float
+    higher_ms: float
+
+
+def losing_layers(verdict: Verdict) -> list[LayerLoss] | None:
+    """Which parts of the model lost in the lower precision, the worst first; None where layers were not measured.
+
+    TensorRT fuses each precision in its own way, so times are summed by the part of the model that a
+    layer's name says it belongs to; parts that only one engine has as such are not compared.
+    """
+    times = [m.details.get("layers") for m in (verdict.lower, verdict.higher)]
+    if not all(times):
+        return None
+    low, high = (_by_part(layers) for layers in times)
+    found = [LayerLoss(part, low[part], high[part]) for part in low if part in high and low[part] > high[part]]
+    return sorted(found, key=lambda loss: loss.higher_ms - loss.lower_ms)
+
+
+def _by_part(layers: Sequence[Sequence]) -> Mapping[str, float]:
+    total: dict[str, float] = {}
+    for name, ms in layers:
+        part = model_part(name)
+        total[part] = total.get(part, 0.0) + ms
+    return total
+
+
+def model_part(name: str) -> str:
+    """What of the model a layer of an engine is: `blocks.3.fc1`, `blocks.3 attention`, `blocks.0 to blocks.5`, ..."""
+    blocks = sorted({int(number) for number in re.findall(r"blocks\.(\d+)", name)})
+    if len(blocks) > 1:
+        return f"blocks.{blocks[0]} to blocks.{blocks[-1]}"
+    if not blocks:
+        return "patch_embed" if "patch_embed" in name else "outside the blocks"
+    linear = re.search(r"blocks\.\d+\.(?:qkv|[qkv]|out|fc1|fc2|coordinates)\b", name)
+    kind = linear[0].rpartition(".")[2] if linear else ""
+    if kind in ("q", "k", "v", "qkv"):
+        return f"blocks.{blocks[0]}.qkv"
+    return f"blocks.{blocks[0]}.{kind}" if kind else f"blocks.{blocks[0]} attention and the rest"

@@ -1,0 +1,1 @@
+"""How close an artifact stays to the float32 reference."""

@@ -1,0 +1,102 @@
+"""Golden inputs and outputs: real frames with what the float32 reference answers, to check a device with.
+
+The frames of an image size are stored once. `dense` is stored at sixteen patches spread over the
+image: every patch reaches them through the core tokens, and a bundle with many core counts stays small.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from zipfile import BadZipFile
+
+import numpy as np
+
+from ..base.errors import EdgeError
+from ..base.spec import ImageSize
+
+FOLDER = "golden"
+DENSE_PATCHES = 16
+
+
+@dataclass(frozen=True)
+class Golden:
+    """Real frames and what the reference makes of them at one core count.
+
+    Attributes:
+        frames: uint8 RGB `[n, H, W, 3]`.
+        outputs: float32: `cls` `[n, D]`, `dense` `[n, len(patches), D]`, `logits` `[n, K]`, as far as they were
+            asked for.
+        patches: indices of the patches that `dense` holds.
+    """
+
+    core_count: int
+    image_size: ImageSize
+    frames: np.ndarray
+    outputs: Mapping[str, np.ndarray]
+    patches: np.ndarray
+
+    def of(self, outputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Full outputs of a model reduced to what is stored here, ready to be compared."""
+        return {name: value[:, self.patches] if name == "dense" else value for name, value in outputs.items()}
+
+
+def golden_patches(count: int) -> np.ndarray:
+    """Which of `count` patches are stored: evenly spread, the first and the last among them."""
+    return np.unique(np.linspace(0, count - 1, min(count, DENSE_PATCHES)).round().astype(np.int64))
+
+
+def write_golden(
+    directory: Path, core_count: int, image_size: ImageSize, frames: np.ndarray, outputs: Mapping[str, np.ndarray]
+) -> None:
+    """Stores frames and the reference's full outputs for them under `directory/golden`.
+
+    Args:
+        directory: the bundle being written.
+        frames: uint8 `[n, H, W, 3]`, the same at every core count.
+        outputs: float32, by name: `cls` `[n, D]`, `dense` `[n, N, D]`, `logits` `[n, K]`.
+    """
+    if frames.dtype != np.uint8 or frames.shape[1:] != (*image_size, 3):
+        raise ValueError(f"golden frames are {frames.dtype} {frames.shape}, not uint8 [n, {image_size}, 3]")
+    (directory / FOLDER).mkdir(exist_ok=True)
+    patches = golden_patches(outputs["dense"].shape[1]) if "dense" in outputs else np.zeros(0, np.int64)
+    kept = Golden(core_count, image_size, frames, {}, patches).of(outputs)
+    np.savez_compressed(_frames_path(directory, image_size), image=frames)
+    np.savez(
+        _outputs_path(directory, core_count, image_size),
+        patches=patches,
+        **{name: value.astype(np.float32) for name, value in kept.items()},
+    )
+
+
+def read_golden(directory: Path, core_count: int, image_size: ImageSize) -> Golden:
+    """Raises `EdgeError` when the bundle has none for this core count and size, or they can't be read."""
+    frames_path = _frames_path(directory, image_size)
+    outputs_path = _outputs_path(directory, core_count, image_size)
+    for path in (frames_path, outputs_path):
+        if not path.is_file():
+            raise EdgeError(
+                f"The bundle {directory} has no golden data for {core_count} cores at {image_size}: "
+                f"{path.relative_to(directory).as_posix()} is missing.",
+                "Export it again.",
+            )
+    try:
+        with np.load(frames_path) as stored:
+            frames = stored["image"]
+        with np.load(outputs_path) as stored:
+            arrays = {name: stored[name] for name in stored.files}
+        return Golden(core_count, image_size, frames, arrays, arrays.pop("patches"))
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error) as error:
+        raise EdgeError(
+            f"The golden data of {directory} can't be read: {error}", "The bundle is damaged; export it again."
+        ) from error
+
+
+def _frames_path(directory: Path, image_size: ImageSize) -> Path:
+    return directory / FOLDER / f"frames_{image_size}.npz"
+
+
+def _outputs_path(directory: Path, core_count: int, image_size: ImageSize) -> Path:
+    return directory / FOLDER / f"cores{core_count}_{image_size}.npz"

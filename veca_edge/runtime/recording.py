@@ -1,0 +1,243 @@
+"""What a live run leaves on disk: outputs, one row per frame, and the frames with what was seen on them.
+
+Everything is streamed to a hidden sibling and gets its name when the run has ended, so that a run of any length takes
+no more memory than a short one, and nothing half-written is left under its name.
+"""
+
+from __future__ import annotations
+
+import csv
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..base.errors import EdgeError, unknown_name
+from ..base.files import disk_errors, written_aside
+from .live import Live, LiveRequest, Step
+from .sources import frame_rate, import_cv2
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+Write = Callable[[Step], None]
+
+CSV_COLUMNS = ("frame", "name", "time_s", "core_count", "latency_ms", "label", "share")
+# Frames a second of an overlay where neither the source nor the user names any.
+FOLDER_RATE, CAMERA_RATE = 10.0, 30.0
+# Smaller pictures are enlarged by a whole factor, so that the caption can be read.
+CAPTION_WIDTH = 320
+
+
+@dataclass(frozen=True)
+class Record:
+    """What to write; None is nothing.
+
+    Attributes:
+        outputs: `.npz`: one float32 array per name of `output_names`, frames along the first axis.
+        output_names: which; empty is every one but `dense`, which is by far the largest.
+        table: `.csv`: one row per frame, `CSV_COLUMNS`.
+        overlay: the frames with label, core count and latency: an `.mp4`, or a directory of PNG files.
+    """
+
+    outputs: Path | None = None
+    output_names: tuple[str, ...] = ()
+    table: Path | None = None
+    overlay: Path | None = None
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        return tuple(path for path in (self.outputs, self.table, self.overlay) if path is not None)
+
+
+def check_record(record: Record) -> None:
+    """Raises `EdgeError` for what could not be written at the end; it costs nothing to ask before the run."""
+    for option, path, suffixes in (
+        ("--save", record.outputs, (".npz",)),
+        ("--csv", record.table, (".csv",)),
+        ("--overlay", record.overlay, (".mp4", "")),
+    ):
+        if path is None:
+            continue
+        if path.suffix.lower() not in suffixes:
+            kinds = " or ".join(f"a name that ends in {s}" if s else "a directory" for s in suffixes)
+            raise EdgeError(f"{option} {path} is no {suffixes[0]} file.", f"Give {kinds}.")
+        if not path.absolute().parent.is_dir():
+            raise EdgeError(f"{option} {path}: there is no directory {path.parent}.", "Make it first.")
+        if path.is_dir():
+            raise EdgeError(f"{option} {path} is a directory that exists already.", "Give another name.")
+    if record.output_names and record.outputs is None:
+        raise EdgeError("--save-outputs says what goes into the file of --save.", "Give --save FILE.npz with it.")
+    if record.overlay is not None and record.overlay.suffix:
+        import_cv2("Writing an .mp4")
+
+
+@contextmanager
+def recorder(record: Record, live: Live, request: LiveRequest) -> Iterator[Write]:
+    """A function that records one step; the files get their names when the block ends well.
+
+    Raises:
+        EdgeError: an output that the model does not give; an overlay over its source; the disk is full or can't be
+            written.
+    """
+    if record.overlay is not None and record.overlay.resolve() == Path(live.source.name).resolve():
+        raise EdgeError(f"--overlay {record.overlay} would replace the source.", "Give another name.")
+    with ExitStack() as stack:
+        writes: list[Write] = []
+        if record.outputs is not None:
+            names = chosen_outputs(record.output_names, live.model.outputs)
+            save = stack.enter_context(outputs_to(record.outputs, names))
+            writes.append(lambda step: save(step.outputs))
+        if record.table is not None:
+            writes.append(stack.enter_context(table_to(record.table)))
+        if record.overlay is not None and record.overlay.suffix:
+            is_camera = live.source.kind == "camera"
+            rate = request.fps or frame_rate(live.source) or (CAMERA_RATE if is_camera else FOLDER_RATE)
+            writes.append(stack.enter_context(video_to(record.overlay, rate, is_camera)))
+        elif record.overlay is not None:
+            writes.append(stack.enter_context(pictures_to(record.overlay)))
+
+        def write(step: Step) -> None:
+            for each in writes:
+                each(step)
+
+        yield write
+
+
+def chosen_outputs(wanted: Sequence[str], given: Sequence[str]) -> tuple[str, ...]:
+    for name in wanted:
+        if name not in given:
+            raise unknown_name("output", name, given)
+    return tuple(wanted) or tuple(name for name in given if name != "dense") or tuple(given)
+
+
+@contextmanager
+def outputs_to(path: Path, names: Sequence[str]) -> Iterator[Callable[[Mapping[str, np.ndarray]], None]]:
+    """A function that adds the outputs of one frame or image, without a batch axis, to an `.npz`."""
+    with disk_errors(path), written_aside(path) as aside, ExitStack() as stack:
+        spools = {name: stack.enter_context(tempfile.TemporaryFile(dir=path.absolute().parent)) for name in names}
+        shapes: dict[str, tuple[int, ...]] = {}
+        count = 0
+
+        def write(outputs: Mapping[str, np.ndarray]) -> None:
+            nonlocal count
+            for name, spool in spools.items():
+                shapes[name] = outputs[name].shape
+                spool.write(outputs[name].astype("<f4").tobytes())
+            count += 1
+
+        yield write
+        with zipfile.ZipFile(aside, "w") as archive:
+            for name, spool in spools.items():
+                spool.seek(0)
+                with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
+                    np.lib.format.write_array_header_1_0(
+                        entry, {"descr": "<f4", "fortran_order": False, "shape": (count, *shapes.get(name, ()))}
+                    )
+                    shutil.copyfileobj(spool, entry)
+
+
+@contextmanager
+def table_to(path: Path) -> Iterator[Write]:
+    with (
+        disk_errors(path),
+        written_aside(path) as aside,
+        open(aside, "w", newline="", encoding="utf-8", errors="backslashreplace") as file,
+    ):
+        rows = csv.writer(file)
+        rows.writerow(CSV_COLUMNS)
+
+        def write(step: Step) -> None:
+            label, share = step.classes[0] if step.classes else ("", None)
+            rows.writerow(
+                [
+                    step.frame.number,
+                    step.frame.name,
+                    f"{step.at:.4f}",
+                    step.core_count,
+                    f"{step.latency_ms:.3f}",
+                    label,
+                    "" if share is None else f"{share:.4f}",
+                ]
+            )
+
+        yield write
+
+
+@contextmanager
+def pictures_to(directory: Path) -> Iterator[Write]:
+    with disk_errors(directory), written_aside(directory) as aside:
+        aside.mkdir()
+        yield lambda step: captioned(step).save(aside / f"{step.frame.number:06d}.png", compress_level=1)
+
+
+@contextmanager
+def video_to(path: Path, rate: float, in_real_time: bool) -> Iterator[Write]:
+    """An MPEG-4 video, as large as its first frame.
+
+    Args:
+        in_real_time: show every frame as long as it took until the next, instead of each for `1 / rate` seconds.
+    """
+    cv2 = import_cv2("Writing an .mp4")
+    with disk_errors(path), written_aside(path, ".mp4") as aside:
+        writer = cv2.VideoWriter()
+        size: tuple[int, int] | None = None
+        count = 0
+
+        def write(step: Step) -> None:
+            nonlocal size, count
+            picture = captioned(step, size)
+            if size is None:
+                size = picture.size
+                if not writer.open(str(aside), cv2.VideoWriter_fourcc(*"mp4v"), rate, size):
+                    raise EdgeError(f"OpenCV can't write a video to {path}.", "Give --overlay a directory instead.")
+            pixels = cv2.cvtColor(np.asarray(picture), cv2.COLOR_RGB2BGR)
+            for _ in range(max(0, round(step.at * rate) + 1 - count) if in_real_time else 1):
+                writer.write(pixels)
+                count += 1
+
+        try:
+            yield write
+        finally:
+            writer.release()
+        if size is None:
+            raise EdgeError(f"There was no frame to write to {path}.", "Let the run last longer.")
+        # OpenCV does not say when the disk is full; what it wrote then can't be read.
+        made = cv2.VideoCapture(str(aside))
+        whole = made.isOpened() and round(made.get(cv2.CAP_PROP_FRAME_COUNT)) >= count
+        made.release()
+        if not whole:
+            raise EdgeError(f"{path} was not written whole.", "Free some space, or choose another place.")
+
+
+def captioned(step: Step, size: tuple[int, int] | None = None) -> Image.Image:
+    """The frame above a bar that says label, core count and latency; width and height are even.
+
+    Args:
+        size: (width, height) of the whole, which the frame is fitted into; None is the frame's own.
+    """
+    from PIL import Image, ImageDraw, ImageFont, ImageOps
+
+    picture = Image.fromarray(step.frame.pixels)
+    if size is None:
+        factor = -(-CAPTION_WIDTH // picture.width)
+        width, height = (factor * side + factor * side % 2 for side in picture.size)
+        text = max(14, width // 40)
+        size = width, height + 4 * text
+    else:
+        text = max(14, size[0] // 40)
+    room = size[0], size[1] - 4 * text
+    whole = Image.new("RGB", size)
+    whole.paste(ImageOps.pad(picture, room, Image.Resampling.BICUBIC), (0, 0))
+    label = "{} {:.1%}".format(*step.classes[0]) if step.classes else step.frame.name
+    said = f"{label}\n{step.core_count} cores  {step.latency_ms:.1f} ms"
+    ImageDraw.Draw(whole).multiline_text(
+        (text // 2, room[1] + text // 2), said, fill="white", spacing=text // 2, font=ImageFont.load_default(text)
+    )
+    return whole

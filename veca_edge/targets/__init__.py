@@ -1,0 +1,1 @@
+"""One row per target: the only place that knows what a target is."""
