@@ -13,58 +13,109 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .actions.export import ExportRequest, ExportResult, export, run, verify
-    from .actions.profile import ProfileRequest, profile
+    from .actions.build import build
+    from .actions.doctor import examine as doctor
+    from .actions.export import ExportResult, export
+    from .actions.lint import lint
+    from .actions.live import LiveRequest
+    from .actions.live import open_live as live
+    from .actions.load import load_bundle
+    from .actions.load import load_bundle as load
+    from .actions.profile import Profiled, ProfileRequest, profile
+    from .actions.recommend import Limits, Recommendation, recommend
+    from .actions.request import CheckpointSource, ExportRequest, ImageSource
+    from .actions.run import Prediction, Predictions, run
+    from .actions.sensitivity import Sensitivity, sensitivity
+    from .actions.verify import Verified, verify
+    from .base.checks import Check
     from .base.errors import EdgeError, GateError, MissingDependency
     from .base.spec import ExportSpec, GraphSpec, ImageSize
     from .bundle.store import Artifact, Bundle, open_bundle
+    from .converters.coreml.options import CoremlOptions
+    from .converters.tensorrt.options import EngineOptions, TensorrtOptions
+    from .images.preprocessing import prepare
+    from .lint.finding import Finding
     from .model.checkpoint import Checkpoint, load_checkpoint
-    from .runtime import load
+    from .profiles.jetson.options import BoardOptions
+    from .profiles.measurement import Measurement
+    from .profiles.options import CoremlProfileOptions, ProfileOptions
+    from .profiles.sweep import Profile
+    from .profiles.verdict import Verdict
+    from .proof.fidelity import Agreement, Fidelity
+    from .report.write import ReportOptions
+    from .report.write import write_report as report
+    from .runtime.governor import Decision, Rules
+    from .runtime.live import Live, Step
+    from .runtime.model import Model, Output
+    from .targets.base import Built, Target
 
-# Each name of the public API with the module that defines it.
+# Each name of the public API with the module that defines it, and the name there where it differs.
 _HOMES = {
+    "Agreement": "proof.fidelity",
     "Artifact": "bundle.store",
+    "BoardOptions": "profiles.jetson.options",
+    "Built": "targets.base",
     "Bundle": "bundle.store",
-    "open_bundle": "bundle.store",
+    "Check": "base.checks",
     "Checkpoint": "model.checkpoint",
-    "load_checkpoint": "model.checkpoint",
+    "CheckpointSource": "actions.request",
+    "CoremlOptions": "converters.coreml.options",
+    "CoremlProfileOptions": "profiles.options",
+    "Decision": "runtime.governor",
     "EdgeError": "base.errors",
-    "GateError": "base.errors",
-    "MissingDependency": "base.errors",
-    "ExportRequest": "actions.export",
+    "EngineOptions": "converters.tensorrt.options",
+    "ExportRequest": "actions.request",
     "ExportResult": "actions.export",
-    "export": "actions.export",
-    "run": "actions.export",
-    "verify": "actions.export",
-    "ProfileRequest": "actions.profile",
-    "profile": "actions.profile",
-    "load": "runtime",
     "ExportSpec": "base.spec",
+    "Fidelity": "proof.fidelity",
+    "Finding": "lint.finding",
+    "GateError": "base.errors",
     "GraphSpec": "base.spec",
     "ImageSize": "base.spec",
+    "ImageSource": "actions.request",
+    "Limits": "actions.recommend",
+    "Live": "runtime.live",
+    "LiveRequest": "actions.live",
+    "Measurement": "profiles.measurement",
+    "MissingDependency": "base.errors",
+    "Model": "runtime.model",
+    "Output": "runtime.model",
+    "Prediction": "actions.run",
+    "Predictions": "actions.run",
+    "Profile": "profiles.sweep",
+    "ProfileOptions": "profiles.options",
+    "ProfileRequest": "actions.profile",
+    "Profiled": "actions.profile",
+    "Recommendation": "actions.recommend",
+    "ReportOptions": "report.write",
+    "Rules": "runtime.governor",
+    "Sensitivity": "actions.sensitivity",
+    "Step": "runtime.live",
+    "Target": "targets.base",
+    "TensorrtOptions": "converters.tensorrt.options",
+    "Verdict": "profiles.verdict",
+    "Verified": "actions.verify",
+    "build": "actions.build",
+    "doctor": "actions.doctor:examine",
+    "export": "actions.export",
+    "lint": "actions.lint",
+    "live": "actions.live:open_live",
+    "load": "actions.load:load_bundle",
+    "load_bundle": "actions.load",
+    "load_checkpoint": "model.checkpoint",
+    "open_bundle": "bundle.store",
+    "prepare": "images.preprocessing",
+    "profile": "actions.profile",
+    "recommend": "actions.recommend",
+    "report": "report.write:write_report",
+    "run": "actions.run",
+    "sensitivity": "actions.sensitivity",
+    "verify": "actions.verify",
 }
 
-__all__ = [
-    "Artifact",
-    "Bundle",
-    "Checkpoint",
-    "EdgeError",
-    "ExportRequest",
-    "ExportResult",
-    "ExportSpec",
-    "GateError",
-    "GraphSpec",
-    "ImageSize",
-    "MissingDependency",
-    "ProfileRequest",
+__all__ = [  # noqa: PLE0604
     "__version__",
-    "export",
-    "load",
-    "load_checkpoint",
-    "open_bundle",
-    "profile",
-    "run",
-    "verify",
+    *_HOMES,
 ]
 
 
@@ -75,7 +126,8 @@ def __getattr__(name: str) -> Any:
         return version("veca-edge")
     if name not in _HOMES:
         raise AttributeError(f"module 'veca_edge' has no attribute '{name}'")
-    return getattr(import_module(f".{_HOMES[name]}", __name__), name)
+    module, _, there = _HOMES[name].partition(":")
+    return getattr(import_module(f".{module}", __name__), there or name)
 
 
 def __dir__() -> list[str]:

@@ -7,93 +7,36 @@ from __future__ import annotations
 
 import os
 import platform
-import re
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass
-from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from ..base.cpu_features import cpu_flags, int8_instructions
+from ..base.checks import Check, installed, package, within
+from ..base.cpu_features import usable_cpus
+from ..targets.table import TARGETS
 
 PYTHONS = ((3, 10), (3, 12))
 TORCHES = ((2, 7), (2, 13))
-TRTEXEC = ("/usr/src/tensorrt/bin/trtexec", "/usr/local/tensorrt/bin/trtexec")
-GROUPS = {
-    "all": "Everywhere",
-    "cpu": "Target cpu",
-    "jetson": "Target jetson",
-    "apple": "Target apple",
-    "machine": "This machine",
-}
+EVERYWHERE, MACHINE = "all", "machine"
 
 
-@dataclass(frozen=True)
-class Check:
-    """One requirement or fact.
-
-    Attributes:
-        target: who needs it: `all`, `cpu`, `jetson`, `apple`, or `machine` for what latencies depend on.
-        name: of the requirement.
-        ok: True: there and right; False: missing or broken, and needed; None: worth knowing, but stops nothing.
-        found: what is there.
-        advice: what to do about it, where there is something to do.
-    """
-
-    target: str
-    name: str
-    ok: bool | None
-    found: str
-    advice: str = ""
+def groups() -> dict[str, str]:
+    """Whose checks there are, in the order in which a reader wants them, with a title each."""
+    return {
+        EVERYWHERE: "Everywhere",
+        **{name: f"Target {name}" for name in TARGETS},
+        MACHINE: "This machine",
+    }
 
 
 def examine() -> list[Check]:
     """All checks of all targets, in the order in which a reader wants them."""
-    return [check for group in (_common, _cpu, _jetson, _apple, _machine) for check in group()]
+    each = (_common, *(target.doctor for target in TARGETS.values()), _machine)
+    return [check for group in each for check in group()]
 
 
 # -------------------------------------------------------------------------------------- packages
-
-
-def package(
-    target: str, name: str, extra: str, module: str | None = None, needed: bool = True, purpose: str = ""
-) -> Check:
-    """Whether a package is installed and can be imported."""
-    install = f"pip install 'veca-edge[{extra}]'" if extra else "pip install --force-reinstall veca-edge"
-    advice = f"{purpose}: {install}" if purpose else install
-    missing = False if needed else None
-    try:
-        found = version(name)
-    except PackageNotFoundError:
-        return Check(target, name, missing, "not installed", advice)
-    try:
-        import_module(module or name.replace("-", "_"))
-    except Exception as error:  # a broken native library fails in many ways
-        reason = (str(error).strip().splitlines() or [""])[0]
-        return Check(
-            target,
-            name,
-            missing,
-            f"{found}, but it can't be imported: {reason or type(error).__name__}",
-            "pip install --force-reinstall " + name,
-        )
-    return Check(target, name, True, found)
-
-
-def numbers(text: str) -> tuple[int, ...]:
-    """`2.13.0+cpu` as (2, 13, 0)."""
-    return tuple(int(n) for n in re.findall(r"\d+", text.split("+")[0])[:3])
-
-
-def within(check: Check, lowest: tuple[int, int], highest: tuple[int, int]) -> Check:
-    """A found version, doubted when it lies outside of those that were tried."""
-    if not check.ok or lowest <= numbers(check.found)[:2] <= highest:
-        return check
-    tried = f"{'.'.join(map(str, lowest))} to {'.'.join(map(str, highest))}"
-    return Check(check.target, check.name, None, check.found, f"veca-edge is tested with {tried}.")
 
 
 def _common() -> Iterable[Check]:
@@ -112,118 +55,9 @@ def _common() -> Iterable[Check]:
     for name in ("matplotlib", "jinja2"):
         yield package("all", name, "report", needed=False, purpose="veca-edge report")
     opencv = next(
-        (name for name in ("opencv-python", "opencv-contrib-python") if _installed(name)), "opencv-python-headless"
+        (name for name in ("opencv-python", "opencv-contrib-python") if installed(name)), "opencv-python-headless"
     )
     yield package("all", opencv, "camera", "cv2", needed=False, purpose="videos and cameras in veca-edge run")
-
-
-def _cpu() -> Iterable[Check]:
-    yield package("cpu", "onnxruntime", "")
-    for rival in ("onnxruntime-gpu", "onnxruntime-directml", "onnxruntime-openvino"):
-        if _installed(rival) and _installed("onnxruntime"):
-            yield Check(
-                "cpu",
-                "one onnxruntime",
-                False,
-                f"onnxruntime and {rival} overwrite each other's files",
-                f"pip uninstall onnxruntime {rival}, then pip install onnxruntime",
-            )
-    yield int8_products(int8_instructions(platform.machine(), cpu_flags()))
-
-
-def int8_products(instructions: str) -> Check:
-    """How this CPU multiplies INT8, which decides whether INT8 is fast here."""
-    if not instructions:
-        return Check("cpu", "INT8 products", None, "unknown: this system does not list the features of its CPU", "")
-    if "without VNNI" in instructions:
-        return Check(
-            "cpu",
-            "INT8 products",
-            None,
-            instructions,
-            "INT8 gains less here: ONNX Runtime's exact kernel is slower, and its fast one, the default "
-            "outside veca-edge, saturates (set session.x64quantprecision to 1 in your own code).",
-        )
-    if instructions in ("no AVX2", "NEON without dot products"):
-        return Check(
-            "cpu",
-            "INT8 products",
-            None,
-            instructions,
-            "INT8 will hardly be faster than fp32 here: profile it beside fp32.",
-        )
-    return Check("cpu", "INT8 products", True, f"{instructions}: INT8 is fast", "")
-
-
-# -------------------------------------------------------------------------------------- targets
-
-
-def _jetson() -> Iterable[Check]:
-    from_here = platform.system() == "Linux" and platform.machine() == "x86_64"
-    if from_here:
-        yield package(
-            "jetson", "tensorrt-rtx", "jetson", needed=False, purpose="compiles every file without a GPU, as a check"
-        )
-    release = Path("/etc/nv_tegra_release")
-    if release.exists():
-        yield Check("jetson", "this is a Jetson", True, release.read_text(errors="replace").splitlines()[0])
-    tensorrt = _installed("tensorrt")
-    yield Check(
-        "jetson",
-        "tensorrt",
-        True if tensorrt else None,
-        tensorrt or "not installed",
-        "" if tensorrt else "Builds engines on this machine; on a Jetson it comes with JetPack.",
-    )
-    if tensorrt and release.exists() and _is_wheel("tensorrt"):
-        yield Check(
-            "jetson",
-            "tensorrt from pip",
-            False,
-            "pip's TensorRT does not support a Jetson's GPU",
-            "Uninstall it, and make the environment with: python3 -m venv --system-site-packages",
-        )
-    trtexec = shutil.which("trtexec") or next((path for path in TRTEXEC if os.access(path, os.X_OK)), None)
-    yield Check(
-        "jetson",
-        "trtexec",
-        True if trtexec else None,
-        trtexec or "not found",
-        "" if trtexec else "Builds and times engines here; on a Jetson it comes with JetPack.",
-    )
-    ssh = shutil.which("ssh")
-    said = (_output("ssh", "-V", errors=True).splitlines() or [""])[0]
-    yield Check(
-        "jetson",
-        "ssh",
-        True if ssh else None,
-        said or ("installed" if ssh else "not found"),
-        "" if ssh else "Reaches a board with --device: install your system's OpenSSH client.",
-    )
-
-
-def _apple() -> Iterable[Check]:
-    coremltools = package("apple", "coremltools", "apple")
-    yield coremltools
-    if coremltools.ok and numbers(coremltools.found)[0] < 9:
-        yield Check("apple", "coremltools >= 9", False, coremltools.found, "pip install 'veca-edge[apple]'")
-    torch = _installed("torch")
-    if coremltools.ok and torch and numbers(torch)[:2] > (2, 7) and numbers(coremltools.found)[:2] <= (9, 0):
-        yield Check(
-            "apple",
-            "coremltools with torch",
-            None,
-            f"coremltools {coremltools.found} was released for torch 2.7, this is {torch}",
-            "The packages that veca-edge writes are executed and compared in any case.",
-        )
-    mac = platform.system() == "Darwin"
-    yield Check(
-        "apple",
-        "macOS",
-        True if mac else None,
-        platform.mac_ver()[0] if mac else "no",
-        "" if mac else "Exports and proves here; profiling and the Neural Engine need a Mac.",
-    )
 
 
 # -------------------------------------------------------------------------------------- machine
@@ -233,7 +67,7 @@ def _machine() -> Iterable[Check]:
     import psutil
 
     cores = os.cpu_count() or 1
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else cores
+    usable = usable_cpus()
     yield Check(
         "machine",
         "CPUs",
@@ -303,33 +137,11 @@ def cgroup_limits(root: Path = Path("/sys/fs/cgroup")) -> tuple[float | None, in
     return quota, limit
 
 
-def _installed(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
-
-
-def _is_wheel(name: str) -> bool:
-    """Whether pip brought a package (JetPack's Debian packages leave no installer record of pip)."""
-    from importlib.metadata import distribution
-
-    return (distribution(name).read_text("INSTALLER") or "").strip() == "pip"
-
-
 def _text(path: str | Path) -> str:
     try:
         return Path(path).read_text(errors="replace").strip()
     except OSError:
         return ""
-
-
-def _output(*command: str, errors: bool = False) -> str:
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=10, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return (done.stderr if errors else done.stdout).strip()
 
 
 def lacking(checks: Iterable[Check], target: str) -> list[Check]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import re
 import subprocess
@@ -22,6 +23,11 @@ def cpu_flags() -> frozenset[str]:
         return frozenset()
     line = re.search(r"^(?:flags|Features)\s*:(.*)$", text, re.MULTILINE)
     return frozenset(line[1].split()) if line else frozenset()
+
+
+def usable_cpus() -> int:
+    """Logical CPUs that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 # What a system calls the features that matter, best first, and the field's name for them.

@@ -10,6 +10,8 @@ from .errors import EdgeError, unknown_name
 
 OUTPUTS = ("cls", "dense", "logits")
 INPUTS = ("image", "tensor")
+# Of all targets, the lowest first.
+PRECISIONS = ("int8", "w8", "fp16", "fp32")
 
 
 class ImageSize(NamedTuple):

@@ -15,6 +15,7 @@ from .console import INTERRUPTED, prepare_streams
 from .devices import devices
 from .doctor import doctor
 from .export import export
+from .fields import GroupedCommand
 from .inspect import inspect
 from .lint import lint
 from .profile import profile
@@ -35,7 +36,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for command in (export, verify, build, profile, recommend, report, run, sensitivity, inspect, doctor, lint, devices):
-    app.command()(command)
+    app.command(cls=GroupedCommand)(command)
 
 
 def show_version(wanted: bool) -> None:

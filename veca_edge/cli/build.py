@@ -2,52 +2,43 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-import typer
-
+from ..base.options import made_of
 from . import options
 from .console import command, quoted
 from .export import show_board
+from .fields import Typed, of_targets, refuse_foreign, with_fields
+
+BUILD_OPTIONS = of_targets(lambda target: target.builder and target.builder.options)
 
 
+@with_fields(*BUILD_OPTIONS)
 def build(
     bundle: options.BundlePath,
+    typed: Typed,
     device: options.Device = "local",
-    workspace: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            metavar="MIB",
-            help="Memory the builder may take for scratch.",
-            show_default="half of what is free, at most 1024",
-        ),
-    ] = None,
-    builder_level: Annotated[
-        int | None,
-        typer.Option(
-            min=0, max=5, help="Builder optimization level; lower needs less memory.", show_default="TensorRT's own"
-        ),
-    ] = None,
     json: options.Json = False,
     debug: options.Debug = False,
 ) -> None:
-    """Build TensorRT engines on the board.
+    """Build on the board what an export leaves to it: TensorRT engines.
 
     Detached: after a lost connection the same command goes on where it was. The engines are fetched into the bundle.
     """
     with command(json, debug) as terminal:
-        from ..actions.build import build_on
-        from ..converters.tensorrt.engine import EngineOptions
+        from ..actions.build import build as build_bundle
+        from ..bundle.store import open_bundle
+        from ..targets.table import target_named
 
+        target = target_named(open_bundle(bundle).spec.target)
+        refuse_foreign(typed, BUILD_OPTIONS, target.name, "bundles")
+        chosen = target.builder and made_of(target.builder.options, typed)
         with terminal.progress() as progress:
-            built = build_on(bundle, device, EngineOptions(workspace, builder_level), progress, terminal.log)
+            built = build_bundle(bundle, device, chosen, progress, terminal.log)
         show_board(terminal, built)
         terminal.next(quoted("veca-edge", "profile", built.bundle.directory, "--device", device))
         terminal.result(
             {
                 "bundle": built.bundle.directory,
-                "board": built.board.to_json(),
-                "engines": [engine.to_json() for engine in built.engines],
+                "board": built.board,
+                "engines": [engine.to_json() for engine in built.artifacts],
             }
         )

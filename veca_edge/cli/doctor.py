@@ -26,11 +26,11 @@ def doctor(
     with command(json, debug) as terminal:
         if target is not None:
             target_named(target)
-        from ..actions.doctor import GROUPS, examine, lacking
+        from ..actions.doctor import EVERYWHERE, MACHINE, examine, groups, lacking
 
         checks = examine()
-        shown = [c for c in checks if target is None or c.target in ("all", target, "machine")]
-        for group, title in GROUPS.items():
+        shown = [c for c in checks if target is None or c.target in (EVERYWHERE, target, MACHINE)]
+        for group, title in groups().items():
             here = [c for c in shown if c.target == group]
             if not here:
                 continue

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..actions.request import CheckpointSource
+from ..base.options import made_of
 from . import options
 from .console import Column, Terminal, command, quoted
 from .export import fidelity_tables, megabytes
+from .fields import Group, Typed, with_fields
 
 if TYPE_CHECKING:
     from ..bundle.store import Bundle
     from ..model.checkpoint import Checkpoint
 
 
+@with_fields(Group(CheckpointSource))
 def inspect(
+    typed: Typed,
     path: Annotated[
         Path | None,
         typer.Argument(
@@ -25,10 +31,6 @@ def inspect(
             show_default=False,
         ),
     ] = None,
-    head: options.Head = None,
-    labels: options.Labels = None,
-    heads: options.Heads = None,
-    rope_zero: options.RopeZero = None,
     json: options.Json = False,
     debug: options.Debug = False,
 ) -> None:
@@ -39,15 +41,13 @@ def inspect(
 
             show_bundle(terminal, open_bundle(path))
             return
-        from ..demo import demo_checkpoint
-        from ..model.checkpoint import load_checkpoint
+        from ..actions.resolve import checkpoint_of
 
         if path is None:
             terminal.say(options.DEMO)
+        source = replace(made_of(CheckpointSource, typed), path=path)
         with terminal.progress() as progress:
-            checkpoint = load_checkpoint(
-                path or demo_checkpoint(), heads=heads, rope_zero=rope_zero, head=head, labels=labels, progress=progress
-            )
+            checkpoint = checkpoint_of(source, progress)
         show_checkpoint(terminal, checkpoint, path)
 
 

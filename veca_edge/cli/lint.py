@@ -7,43 +7,36 @@ from typing import Annotated
 
 import typer
 
-from ..base.errors import EdgeError, unknown_name
+from ..base.options import made_of
+from ..targets.table import TARGETS
 from . import options
 from .console import command
+from .fields import Typed, of_targets, refuse_foreign, with_fields
 
-LINTED_TARGETS = ("jetson", "apple")
+LINTERS = {name: target.linter for name, target in TARGETS.items() if target.linter is not None}
+LINT_OPTIONS = of_targets(lambda target: target.linter and target.linter.options)
+FILES = ", or ".join(linter.files for linter in LINTERS.values())
 
 
+@with_fields(*LINT_OPTIONS)
 def lint(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="An .onnx file, or an .mlpackage.")],
-    target: Annotated[str, typer.Option(help="jetson or apple.")],
-    tensorrt: Annotated[
-        str | None, typer.Option(metavar="X.Y", help="The board's TensorRT, for jetson.", show_default="10.3")
-    ] = None,
-    dynamic: Annotated[
-        bool, typer.Option("--dynamic", help="jetson: inputs of dynamic length are meant, as in an --elastic export.")
-    ] = False,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help=f"{FILES[0].upper()}{FILES[1:]}.")],
+    target: Annotated[str, typer.Option(help=f"{' or '.join(LINTERS)}.")],
+    typed: Typed,
     json: options.Json = False,
     debug: options.Debug = False,
 ) -> None:
     """Check a model file against the rules of a target.
 
-    Works on any .onnx or .mlpackage, before anything slow. Exit code 1 with findings.
+    Works on any file of its kind, before anything slow. Exit code 1 with findings.
     """
     with command(json, debug) as terminal:
-        if target not in LINTED_TARGETS:
-            raise unknown_name("target with rules", target, LINTED_TARGETS)
-        if target == "jetson":
-            from ..lint.tensorrt import lint_onnx
+        from ..actions.lint import lint as lint_file
 
-            findings = lint_onnx(file, tensorrt or "10.3", allow_dynamic=dynamic)
-        else:
-            for option, given in (("--tensorrt", tensorrt is not None), ("--dynamic", dynamic)):
-                if given:
-                    raise EdgeError(f"{option} is an option of the target 'jetson', not of 'apple'.", "Leave it out.")
-            from ..lint.coreml import lint_mlpackage
-
-            findings = lint_mlpackage(file)
+        if target in LINTERS:
+            refuse_foreign(typed, LINT_OPTIONS, target, "files")
+        chosen = made_of(LINTERS[target].options, typed) if target in LINTERS else None
+        findings = lint_file(file, target, chosen)
         for finding in findings:
             terminal.say(f"{finding.rule}: {finding.node or 'the whole file'}", "bold red")
             terminal.say(f"  {finding.message}")

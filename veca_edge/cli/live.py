@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from ..base.errors import EdgeError
 from .console import Column, Terminal, quoted
 
 if TYPE_CHECKING:
-    from ..runtime import Decision
-    from ..runtime.live import LiveRequest, Step, Summary, Tally
+    from ..actions.live import LiveRequest
+    from ..runtime.governor import Decision
+    from ..runtime.live import Step, Summary, Tally
     from ..runtime.recording import Record
 
 MOST_DECISIONS = 10
@@ -20,7 +21,8 @@ MOST_DECISIONS = 10
 
 def live(terminal: Terminal, request: LiveRequest, record: Record) -> None:
     """Runs until the source, `--frames`, `--duration` or Ctrl-C ends it, and says what it came to."""
-    from ..runtime.live import Tally, open_live
+    from ..actions.live import open_live
+    from ..runtime.live import Tally
     from ..runtime.recording import check_record, recorder
 
     check_record(record)
@@ -30,9 +32,9 @@ def live(terminal: Terminal, request: LiveRequest, record: Record) -> None:
         model = opened.model
         counts = ", ".join(map(str, model.core_counts))
         terminal.say(f"{model.precision} at {model.image_size}, {counts} cores, on {request.source}", "bold")
-        with recorder(record, opened, request) as write, closing(opened.steps) as steps, terminal.live() as view:
+        with opened, recorder(record, opened) as write, terminal.live() as view:
             try:
-                for step in steps:
+                for step in opened:
                     write(step)
                     tally.add(step)
                     if step.decision is not None:

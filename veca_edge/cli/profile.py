@@ -7,36 +7,29 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..targets.table import TARGETS
+from ..base import lists
+from ..base.options import made_of
+from ..base.spec import PRECISIONS
 from . import options
 from .console import Column, Terminal, command, quoted
 from .export import megabytes
+from .fields import Typed, of_targets, refuse_foreign, with_fields
 
 if TYPE_CHECKING:
     from ..bundle.store import Bundle
-    from ..profiles import Measurement, Profile
+    from ..profiles.measurement import Measurement
+    from ..profiles.sweep import Profile
 
 
+PROFILE_OPTIONS = of_targets(lambda target: target.profile_options)
+
+
+@with_fields(*PROFILE_OPTIONS)
 def profile(
     bundle: options.BundlePath,
+    typed: Typed,
     cores: Annotated[str, typer.Option(metavar="LIST", help="Only these core counts.", show_default="all")] = "all",
     precision: Annotated[str, typer.Option(metavar="LIST", help="Only these precisions.", show_default="all")] = "",
-    sustained: Annotated[
-        str | None,
-        typer.Option(
-            metavar="TIME", help="Also run each variant this long (5m), to see whether the machine slows down."
-        ),
-    ] = None,
-    rounds: Annotated[
-        int | None, typer.Option(min=1, help="Processes per variant, interleaved.", show_default="3")
-    ] = None,
-    seconds: Annotated[
-        float | None, typer.Option(min=0.01, help="Of each round, after warm-up.", show_default="1; 10 on a board")
-    ] = None,
-    again: Annotated[bool, typer.Option("--again", help="Also measure what has been measured before.")] = False,
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="cpu: threads.", show_default="one per physical core")
-    ] = None,
     device: Annotated[
         str | None,
         typer.Option(
@@ -45,16 +38,7 @@ def profile(
             "iphone or ipad[:NAME], connected to this Mac.",
         ),
     ] = None,
-    layers: Annotated[bool, typer.Option("--layers", help="jetson: also the time of every layer.")] = False,
-    lock_clocks: Annotated[
-        bool,
-        typer.Option("--lock-clocks", help="jetson: lock the clocks meanwhile, and put them back; needs root there."),
-    ] = False,
-    units: Annotated[str, typer.Option(metavar="LIST", help="apple: cpu, gpu, ane, all.", show_default="all")] = "",
-    team: Annotated[
-        str | None,
-        typer.Option(metavar="ID", help="apple: the developer team that signs the runner app on the device."),
-    ] = None,
+    again: Annotated[bool, typer.Option("--again", help="Also measure what has been measured before.")] = False,
     json: options.Json = False,
     debug: options.Debug = False,
 ) -> None:
@@ -66,33 +50,23 @@ def profile(
     with command(json, debug) as terminal:
         from ..actions.profile import ProfileRequest
         from ..actions.profile import profile as measure
-        from ..base.units import parse_seconds
+        from ..bundle.store import open_bundle
+        from ..targets.table import target_named
 
-        request = ProfileRequest(
-            bundle,
-            options.core_counts(cores),
-            options.names(precision, "--precision"),
-            seconds,
-            rounds,
-            threads,
-            parse_seconds(sustained) if sustained else None,
-            device,
-            layers,
-            lock_clocks,
-            options.names(units, "--units"),
-            team,
-            again,
-        )
+        wanted = lists.core_counts(cores), lists.precisions(precision)
+        target = target_named(open_bundle(bundle).spec.target)
+        refuse_foreign(typed, PROFILE_OPTIONS, target.name, "bundles")
+        request = ProfileRequest(bundle, *wanted, device, made_of(target.profile_options, typed), again)
         with terminal.progress() as progress:
-            opened, result = measure(request, progress, terminal.log)
-        show(terminal, opened, result)
-        if result.failures:
+            profiled = measure(request, progress, terminal.log)
+        show(terminal, profiled.bundle, profiled.profile)
+        if profiled.profile.failures:
             raise typer.Exit(1)
 
 
 def show(terminal: Terminal, bundle: Bundle, result: Profile) -> None:
-    from ..profiles import verdicts
-    from ..profiles.jetson.measure import losing_layers
+    from ..profiles.verdict import verdicts
+    from ..targets.table import target_named
 
     measurements, machine = result.measurements, result.machine
     compared = verdicts(measurements)
@@ -108,8 +82,9 @@ def show(terminal: Terminal, bundle: Bundle, result: Profile) -> None:
                 size_table(terminal, here)
     for verdict in compared:
         terminal.say(verdict.sentence, "red" if verdict.is_slower else "")
-        for loss in (losing_layers(verdict) or [])[:5] if verdict.is_slower or verdict.is_close else []:
-            terminal.say(f"  {loss.part}: {loss.lower_ms:.3f} against {loss.higher_ms:.3f} ms")
+        if verdict.is_slower or verdict.is_close:
+            for loss in (target_named(verdict.lower.target).losses(verdict.lower, verdict.higher) or ())[:5]:
+                terminal.say(f"  {loss}")
     if compared:
         terminal.say()
     for m in measurements:
@@ -212,9 +187,8 @@ def precision_of(measurement: Measurement) -> str:
 
 
 def against_highest(measurement: Measurement, measurements: Sequence[Measurement]) -> str:
-    order = TARGETS[measurement.target].precisions
     beside = [m for m in measurements if (m.core_count, m.setting) == (measurement.core_count, measurement.setting)]
-    highest = max(beside, key=lambda m: order.index(m.precision), default=measurement)
+    highest = max(beside, key=lambda m: PRECISIONS.index(m.precision), default=measurement)
     if highest.precision == measurement.precision:
         return ""
     return f"{highest.p50_ms / measurement.p50_ms:.2f}x {highest.precision}"

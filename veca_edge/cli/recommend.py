@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..base import lists
 from . import options
 from .console import Column, Terminal, command, quoted
 
@@ -38,7 +39,7 @@ def recommend(
     Exit code 1 when nothing fits: it says which limit binds, and by how much.
     """
     with command(json, debug) as terminal:
-        size = options.one_image_size(image_size)
+        size = lists.one_image_size(image_size)
         from ..actions.recommend import Limits, NothingFits
         from ..actions.recommend import recommend as recommend_variant
 

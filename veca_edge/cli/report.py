@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from ..base.errors import EdgeError
+from ..base import lists
 from . import options
 from .console import command, quoted
 
@@ -41,7 +42,7 @@ def report(
     Self-contained: it needs no network. The same numbers are written as Markdown beside it.
     """
     with command(json, debug) as terminal:
-        chosen_layers = tuple(layer_number(part) for part in options.names(layers, "--layers"))
+        chosen_layers = tuple(layer_number(part) for part in lists.names(layers, "--layers"))
         from ..report import ReportOptions, write_report
 
         how = ReportOptions(

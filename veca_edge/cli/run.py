@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..base import lists
 from ..base.errors import EdgeError
 from . import options
 from .console import Column, Terminal, command, quoted
 from .live import live
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from ..actions.run import Predictions
+    from ..runtime.recording import Record
 
 
 def run(
@@ -81,6 +89,14 @@ def run(
             metavar="FILE", help="Live: write the frames with label, core count and latency: .mp4 or a folder."
         ),
     ] = None,
+    format: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Which kind of file: onnx runs a Jetson bundle's ONNX files here, to see what they compute.",
+            show_default="what runs on the device",
+        ),
+    ] = None,
     threads: options.Threads = None,
     json: options.Json = False,
     debug: options.Debug = False,
@@ -90,8 +106,10 @@ def run(
     They are prepared exactly as they were for calibration. Ctrl-C ends a live run, and what it recorded is kept.
     """
     with command(json, debug) as terminal:
-        names = options.names(save_outputs, "--save-outputs")
-        size = options.one_image_size(image_size)
+        from ..runtime.recording import Record
+
+        names = lists.names(save_outputs, "--save-outputs")
+        size = lists.one_image_size(image_size)
         if (source is None) == (not images):
             raise EdgeError(
                 "There is nothing to run." if source is None else "--source and images exclude each other.",
@@ -111,11 +129,13 @@ def run(
             wrong = [name for name, value in given.items() if value is not None]
             if wrong:
                 raise EdgeError(f"{wrong[0]} is for a live run.", "Give --source instead of images.")
-            on_images(terminal, bundle, images, cores, precision, size, threads, save, names)
+            from ..actions.run import run as run_bundle
+
+            variant = (cores, precision, size, threads, format)
+            on_images(terminal, bundle, lambda: run_bundle(bundle, images or [], *variant), Record(save, names))
             return
+        from ..actions.live import LiveRequest
         from ..base.units import parse_milliseconds, parse_seconds
-        from ..runtime.live import LiveRequest
-        from ..runtime.recording import Record
 
         request = LiveRequest(
             bundle,
@@ -130,26 +150,17 @@ def run(
             repeat,
             frames,
             None if duration is None else parse_seconds(duration),
+            format,
         )
         live(terminal, request, Record(save, names, table, overlay))
 
 
-def on_images(
-    terminal: Terminal,
-    bundle: Path,
-    images: list[Path],
-    cores: int | None,
-    precision: str | None,
-    size,
-    threads: int | None,
-    save: Path | None,
-    names: tuple[str, ...],
-) -> None:
-    from ..actions.export import run as run_bundle
-    from ..runtime.recording import Record, check_record, chosen_outputs, outputs_to
+def on_images(terminal: Terminal, bundle: Path, run_images: Callable[[], Predictions], record: Record) -> None:
+    from ..runtime.recording import check_record, chosen_outputs, outputs_to
 
-    check_record(Record(save, names))
-    artifact, predictions = run_bundle(bundle, images, cores, precision, size, threads)
+    check_record(record)
+    found = run_images()
+    artifact, predictions = found.artifact, found.images
     terminal.say(f"{artifact.name} ({artifact.format})", "bold")
     if any(p.classes for p in predictions):
         rows = [[p.path, *(f"{name} {share:.1%}" for name, share in p.classes[:3])] for p in predictions]
@@ -158,12 +169,12 @@ def on_images(
         rows = [[p.path, *(shape(p.outputs[name]) for name in artifact.outputs)] for p in predictions]
         columns = [Column("image", False), *(Column(name, False) for name in artifact.outputs)]
     terminal.table(columns, rows)
-    if save is not None:
-        kept = chosen_outputs(names or artifact.outputs, artifact.outputs)
-        with outputs_to(save, kept) as write:
+    if record.outputs is not None:
+        kept = chosen_outputs(record.output_names or artifact.outputs, artifact.outputs)
+        with outputs_to(record.outputs, kept) as write:
             for prediction in predictions:
                 write(prediction.outputs)
-        terminal.say(f"Wrote {save}", "green")
+        terminal.say(f"Wrote {record.outputs}", "green")
     terminal.result(
         {
             "bundle": bundle,
@@ -182,5 +193,5 @@ def on_images(
     terminal.next(quoted("veca-edge", "profile", bundle))
 
 
-def shape(value) -> str:
+def shape(value: np.ndarray) -> str:
     return "[" + ", ".join(map(str, value.shape)) + "]"

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..actions.request import DEFAULT_CORE_COUNT, CheckpointSource, ExportRequest, ImageSource
+from ..base import lists
 from ..base.errors import EdgeError
+from ..base.options import made_of
 from . import options
 from .console import Column, Terminal, command, quoted
+from .fields import Group, Typed, with_fields
 
 if TYPE_CHECKING:
-    from ..actions.export import Sensitivity
+    from ..actions.sensitivity import Sensitivity
 
 
+@with_fields(Group(ImageSource), Group(CheckpointSource))
 def sensitivity(
+    typed: Typed,
     path: Annotated[
         Path | None,
         typer.Argument(
@@ -33,21 +40,16 @@ def sensitivity(
     cores: Annotated[
         str,
         typer.Option(
-            metavar="LIST", help="Core counts: one (16), a list (8,16,64) or all.", show_default="16, or the bundle's"
+            metavar="LIST",
+            help="Core counts: one (16), a list (8,16,64) or all.",
+            show_default="16, or the bundle's",
         ),
     ] = "",
     image_size: Annotated[
-        str, typer.Option(metavar="SIZE", help="256 or HxW.", show_default="256; the demo's own 32; the bundle's")
+        str,
+        typer.Option(metavar="SIZE", help="256 or HxW.", show_default="256; the demo's own 32; the bundle's"),
     ] = "",
-    calibration: options.Calibration = None,
-    calibration_count: options.CalibrationCount = 128,
-    evaluation: options.Evaluation = None,
     count: Annotated[int, typer.Option(min=1, help="How many images to measure on.")] = 16,
-    seed: options.Seed = 0,
-    head: options.Head = None,
-    labels: options.Labels = None,
-    heads: options.Heads = None,
-    rope_zero: options.RopeZero = None,
     plot: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Draw it as well: .svg, .png or .pdf.", show_default=False)
     ] = None,
@@ -59,7 +61,7 @@ def sensitivity(
         bundle = path if path is not None and path.is_dir() else None
         if bundle is None and checkpoint is not None:
             raise EdgeError(
-                f"--checkpoint goes with a bundle, and {path or 'nothing'} is none.",
+                f"--checkpoint goes with a bundle, and {path or 'nothing'} is not one.",
                 "Give the checkpoint itself as the argument.",
             )
         if plot is not None:
@@ -67,26 +69,17 @@ def sensitivity(
 
             check_plot(plot)
         source = checkpoint if bundle is not None else path
-        counts = options.core_counts(cores) if cores else () if bundle else (16,)
-        size = options.one_image_size(image_size)
+        size = lists.one_image_size(image_size)
         if source is None:
             terminal.say(options.DEMO)
-        from ..actions.export import ExportRequest
-        from ..actions.export import sensitivity as measure
+        from ..actions.sensitivity import sensitivity as measure
 
         request = ExportRequest(
             output=Path(),
-            checkpoint=source,
-            core_counts=counts,
+            checkpoint=replace(made_of(CheckpointSource, typed), path=source),
+            images=made_of(ImageSource, typed),
+            core_counts=lists.core_counts(cores) if cores else () if bundle else (DEFAULT_CORE_COUNT,),
             image_sizes=(size,) if size else (),
-            head=head,
-            labels=labels,
-            heads=heads,
-            rope_zero=rope_zero,
-            calibration=calibration,
-            calibration_count=calibration_count,
-            seed=seed,
-            evaluation=evaluation,
         )
         with terminal.progress() as progress:
             found = measure(request, bundle, count, progress)
@@ -96,7 +89,7 @@ def sensitivity(
 
             plot_sensitivity(found.layers, found.images, plot)
             terminal.say(f"Wrote {plot}", "green")
-        given = () if source is None else (source, "--calibration", calibration or "IMAGES")
+        given = () if source is None else (source, "--calibration", request.images.calibration or "IMAGES")
         terminal.next(quoted("veca-edge", "export", *given, "--cores", ",".join(map(str, found.core_counts))))
 
 

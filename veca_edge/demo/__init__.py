@@ -5,6 +5,10 @@ from __future__ import annotations
 from importlib.resources import files
 from pathlib import Path
 
+from ..base.spec import ImageSize
+
+DEMO_IMAGE_SIZE = ImageSize(32, 32)
+
 
 def demo_checkpoint() -> Path:
     """The trained tiny model (safetensors, with its classifier head and class names); images are 32 x 32 pixels."""

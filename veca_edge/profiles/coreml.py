@@ -10,15 +10,10 @@ program in the system's cache, as an app does from its second start on.
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 from ..base.errors import EdgeError, unknown_name
@@ -26,44 +21,18 @@ from ..base.progress import Progress, silent
 from ..bundle.store import Artifact, Bundle
 from ..formats.mlpackage import coremltools_for
 from ..proof.golden import read_golden
-from ..runtime.coreml import COMPUTE_UNITS, check_mac, compile_package
+from ..runtime.coreml import COMPUTE_UNITS, CoremlRunner, check_mac, compile_package
 from .machine import Machine, this_machine
 from .measurement import Measurement, measurement_of, utc_now
-from .store import save_measurement
+from .options import CoremlProfileOptions, ProfileOptions
+from .sampling import Answer
+from .store import load_measurement, measurement_stem, measurements_folder, save_measurement
+from .sweep import Failure, Item, Opening, Profile, Sweep, sweep_items
 
-WORKER_TIMEOUT = 1800.0
+CORE_ML = Opening("veca_edge.profiles.coreml:open_compiled", "coremltools")
+DEFAULT_ROUNDS, DEFAULT_SECONDS, MOST_SECONDS = 3, 1.0, 60.0
 CONNECTED_DEVICES = ("iphone", "ipad")
 DEVICES = {"cpu": "MLCPUComputeDevice", "gpu": "MLGPUComputeDevice", "ane": "MLNeuralEngineComputeDevice"}
-
-
-@dataclass(frozen=True)
-class CoremlProfileOptions:
-    """How to measure.
-
-    Attributes:
-        units: what Core ML may use besides the CPU: `cpu`, `gpu`, `ane`, `all`.
-        rounds: processes per variant and unit, interleaved; the first one's load is the cold one.
-        seconds, samples: of each round; both are reached.
-        warmup_seconds: calls before those that count.
-    """
-
-    units: tuple[str, ...] = ("all",)
-    rounds: int = 3
-    seconds: float = 1.0
-    samples: int = 50
-    warmup_seconds: float = 0.5
-
-    def __post_init__(self) -> None:
-        check_units(self.units)
-        if self.rounds < 2:
-            raise EdgeError(f"{self.rounds} rounds can't tell a cold load from a cached one.", "Give 2 or more.")
-
-
-def check_units(units: Sequence[str]) -> None:
-    """Raises `EdgeError` for a compute unit that there isn't."""
-    for unit in units:
-        if unit not in COMPUTE_UNITS:
-            raise unknown_name("compute unit", unit, COMPUTE_UNITS)
 
 
 @dataclass(frozen=True)
@@ -78,96 +47,75 @@ class Placement:
     cost: float | None
 
 
-@dataclass(frozen=True)
-class Request:
-    """What a worker process is to measure."""
-
-    directory: str
-    artifact: dict[str, Any]
-    compiled: str
-    unit: str
-    warmup_seconds: float
-    seconds: float
-    samples: int
-    parent: int
-
-
 def profile_packages(
     bundle: Bundle,
     options: CoremlProfileOptions | None = None,
     artifacts: Sequence[Artifact] | None = None,
     progress: Progress = silent,
-) -> list[Measurement]:
+) -> Profile:
     """Measures every function of a bundle's packages on this Mac, for every unit, and stores the measurements.
 
     A measurement's `setting` is the unit; its `details` hold `compile_ms`, `first_load_ms`, `cached_load_ms`, the
-    `placement` of every operation, and `cost_share` and `operations` per unit.
+    `placement` of every operation, and `cost_share` and `operations` per unit. What fails is among the failures and
+    does not end the rest; what was measured before is kept.
 
     Raises:
         EdgeError: not a Mac, or Core ML refuses a package.
     """
     check_mac("Profiling a Core ML package")
     options = options or CoremlProfileOptions()
-    artifacts = [a for a in (bundle.artifacts if artifacts is None else artifacts) if a.format == "mlpackage"]
-    machine, measured = this_machine(("coremltools",)), []
-    with tempfile.TemporaryDirectory(prefix="veca-edge-profile-") as folder:
-        compiled = {}
-        for i, path in enumerate(dict.fromkeys(a.path for a in artifacts)):
-            compiled[path] = compile_package(bundle.directory / path, Path(folder))
-            progress("compiling", i + 1, len({a.path for a in artifacts}))
-        pairs = [(artifact, unit) for artifact in artifacts for unit in options.units]
-        answers: dict[tuple[str, str], list[dict[str, Any]]] = {(a.name, unit): [] for a, unit in pairs}
-        started = utc_now()
-        for turn in range(options.rounds):
-            for i, (artifact, unit) in enumerate(pairs if turn % 2 == 0 else pairs[::-1]):
-                request = Request(
-                    str(bundle.directory),
-                    artifact.to_json(),
-                    compiled[artifact.path][0],
-                    unit,
-                    options.warmup_seconds,
-                    options.seconds,
-                    options.samples,
-                    os.getpid(),
-                )
-                answers[artifact.name, unit].append(ask_worker(request))
-                progress("measuring", turn * len(pairs) + i + 1, options.rounds * len(pairs))
-        for artifact, unit in pairs:
-            path, compile_ms = compiled[artifact.path]
-            plan = placements(path, artifact.function or "main", unit)
-            measurement = summarised(artifact, machine, unit, answers[artifact.name, unit], plan, started)
-            details = {"compile_ms": compile_ms, **measurement.details}
-            measured.append(replace(measurement, details=details))
-            save_measurement(bundle.directory, measured[-1])
-    return measured
-
-
-def summarised(
-    artifact: Artifact,
-    machine: Machine,
-    unit: str,
-    answers: Sequence[dict[str, Any]],
-    plan: Sequence[Placement],
-    started_at: str,
-) -> Measurement:
-    """The answers of one variant's processes as one measurement."""
-    loads = [a["load_ms"] for a in answers]
-    measurement = measurement_of(artifact, machine, [s for a in answers for s in a["samples_ms"]], started_at)
-    return replace(
-        measurement,
-        setting=unit,
-        load_ms=loads[0],
-        first_ms=median(a["first_ms"] for a in answers),
-        peak_memory_bytes=max(a["peak_memory_bytes"] for a in answers),
-        round_sizes=tuple(len(a["samples_ms"]) for a in answers),
-        details={
-            "first_load_ms": loads[0],
-            "cached_load_ms": loads[1:],
-            "cost_share": cost_share(plan),
-            "operations": operation_counts(plan),
-            "placement": [{**asdict(p), "supported": list(p.supported)} for p in plan],
-        },
+    artifacts = bundle.artifacts if artifacts is None else artifacts
+    pace = ProfileOptions(
+        rounds=options.rounds or DEFAULT_ROUNDS,
+        seconds=options.seconds or DEFAULT_SECONDS,
+        samples=options.samples,
+        most_seconds=MOST_SECONDS,
+        warmup_seconds=options.warmup_seconds,
+        again=options.again,
     )
+    with tempfile.TemporaryDirectory(prefix="veca-edge-profile-") as folder:
+        compiled: dict[str, tuple[str, float]] = {}
+        paths = list(dict.fromkeys(a.path for a in artifacts))
+        for i, path in enumerate(paths):
+            compiled[path] = compile_package(bundle.directory / path, Path(folder))
+            progress("compiling", i + 1, len(paths))
+
+        def describe(item: Item, measured: Measurement, rounds: Sequence[Answer]) -> Measurement:
+            path, compile_ms = compiled[item.artifact.path]
+            plan = placements(path, item.artifact.function or "main", item.setting)
+            return described(measured, rounds, plan, compile_ms)
+
+        items = [
+            Item(artifact, unit, {"compiled": compiled[artifact.path][0], "unit": unit})
+            for artifact in artifacts
+            for unit in options.units
+        ]
+        machine = this_machine((CORE_ML.package,))
+        return sweep_items(Sweep(bundle, pace, CORE_ML, machine, progress, describe), items)
+
+
+def open_compiled(
+    directory: Path, artifact: Artifact, threads: int | None, compiled: str, unit: str
+) -> CoremlRunner:
+    """Opens one function of a package that was compiled before, for one unit; Core ML chooses its own threads."""
+    return CoremlRunner(directory / artifact.path, artifact.function, artifact, unit, compiled)
+
+
+def described(
+    measured: Measurement, rounds: Sequence[Answer], plan: Sequence[Placement], compile_ms: float
+) -> Measurement:
+    """A measurement with what Core ML alone knows. The first process's load is the cold one."""
+    loads = [r.load_ms for r in rounds]
+    details = {
+        **measured.details,
+        "compile_ms": compile_ms,
+        "first_load_ms": loads[0],
+        "cached_load_ms": loads[1:],
+        "cost_share": cost_share(plan),
+        "operations": operation_counts(plan),
+        "placement": [{**asdict(p), "supported": list(p.supported)} for p in plan],
+    }
+    return replace(measured, load_ms=loads[0], details=details)
 
 
 def placements(compiled: str, function: str, unit: str) -> list[Placement]:
@@ -213,81 +161,7 @@ def operation_counts(plan: Sequence[Placement]) -> dict[str, int]:
     return {unit: sum(p.unit == unit for p in plan) for unit in sorted({p.unit for p in plan})}
 
 
-# ------------------------------------------------------------------------------- the worker process
-
-
-def ask_worker(request: Request) -> dict[str, Any]:
-    """Measures in a process of its own. Raises `EdgeError` when that fails."""
-    try:
-        done = subprocess.run(
-            [sys.executable, "-m", "veca_edge.profiles.coreml"],
-            input=json.dumps(asdict(request)),
-            capture_output=True,
-            text=True,
-            timeout=WORKER_TIMEOUT,
-            check=False,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise EdgeError(f"Measuring {request.artifact['path']} took longer than {WORKER_TIMEOUT:.0f} s.") from error
-    if done.returncode:
-        last = (done.stderr.strip() or "no message").splitlines()[-1]
-        raise EdgeError(
-            f"Measuring {request.artifact['path']} for {request.unit} failed: {last}",
-            "Try fewer --units, or look at the package with: veca-edge lint PACKAGE --target apple",
-        )
-    return json.loads(done.stdout.strip().splitlines()[-1])
-
-
-def measure(request: Request) -> dict[str, Any]:
-    """Loads one function and times predictions on the golden frames. Inputs are made before the clock starts."""
-    from ..runtime.coreml import CoremlRunner
-    from .sampling import input_batches, memory, reset_peak_memory, sample, timed
-
-    artifact, directory = Artifact.from_json(request.artifact), Path(request.directory)
-    batches = input_batches(artifact, read_golden(directory, artifact.core_count, artifact.image_size))
-    coremltools_for("Profiling a Core ML package")
-    idle, _ = reset_peak_memory()
-    runner = CoremlRunner(directory / artifact.path, artifact.function, artifact, request.unit, request.compiled)
-    features = [runner.features(batch) for batch in batches]
-    first_ms = timed(runner.model.predict, features[0])
-    seconds = request.warmup_seconds
-    sample(runner.model.predict, features, seconds, 1, seconds, request.parent)
-    samples = sample(runner.model.predict, features, request.seconds, request.samples, 60.0, request.parent)
-    _, peak = memory()
-    return {
-        "load_ms": runner.load_ms,
-        "first_ms": first_ms,
-        "samples_ms": samples,
-        "peak_memory_bytes": max(0, peak - idle),
-    }
-
-
 # ------------------------------------------------------------------------------- connected devices
-
-
-@dataclass(frozen=True)
-class RemoteOptions:
-    """How to measure on a connected device.
-
-    Attributes:
-        device: `iphone` or `ipad`.
-        name: which one, where several are connected.
-        development_team: the ID of the Apple developer team that signs coremltools' runner app; empty where Xcode's
-            own choice will do.
-        iterations: predictions per variant and unit; loads: how often each is loaded.
-    """
-
-    device: str = "iphone"
-    name: str | None = None
-    development_team: str = ""
-    units: tuple[str, ...] = ("all",)
-    iterations: int = 100
-    loads: int = 3
-
-    def __post_init__(self) -> None:
-        check_units(self.units)
-        if self.device not in CONNECTED_DEVICES:
-            raise unknown_name("kind of device", self.device, CONNECTED_DEVICES)
 
 
 def device_and_name(text: str) -> tuple[str, str | None]:
@@ -297,94 +171,147 @@ def device_and_name(text: str) -> tuple[str, str | None]:
 
 
 def profile_on_device(
-    bundle: Bundle, options: RemoteOptions, artifacts: Sequence[Artifact] | None = None, progress: Progress = silent
-) -> list[Measurement]:
+    bundle: Bundle,
+    device: str,
+    options: CoremlProfileOptions,
+    artifacts: Sequence[Artifact] | None = None,
+    progress: Progress = silent,
+) -> Profile:
     """Measures packages on a connected iPhone or iPad, through coremltools' runner app.
+
+    Args:
+        device: `iphone` or `ipad`, with `:NAME` where several are connected.
 
     Raises:
         EdgeError: not a Mac, no Xcode, no such device, or the app can't be built or started.
     """
     import asyncio
 
-    check_mac("Profiling on a connected iPhone or iPad, through Xcode,")
-    artifacts = [a for a in (bundle.artifacts if artifacts is None else artifacts) if a.format == "mlpackage"]
-    return asyncio.run(_profile_on_device(bundle, options, artifacts, progress))
-
-
-async def _profile_on_device(
-    bundle: Bundle, options: RemoteOptions, artifacts: Sequence[Artifact], progress: Progress
-) -> list[Measurement]:
-    ct = coremltools_for("Profiling on a connected device")
-    from coremltools.models.ml_program.experimental.perf_utils import MLModelBenchmarker
-    from coremltools.models.ml_program.experimental.remote_device import AppSigningCredentials
-
-    device = connected_device(options)
-    try:
-        device = await device.prepare_for_model_debugging(
-            credentials=AppSigningCredentials(development_team=options.development_team)
-        )
-    except Exception as error:
+    kind, name = device_and_name(device)
+    if kind not in CONNECTED_DEVICES:
+        raise unknown_name("kind of device", kind, CONNECTED_DEVICES)
+    if options.seconds is not None or options.rounds is not None:
         raise EdgeError(
-            f"The runner app can't be built or started on {device.name}: {error}",
-            "Give the team of your Apple developer account with --team, and turn on the device's Developer Mode.",
-        ) from error
-    machine = device_machine(this_machine(("coremltools",)), device)
-    measured = []
-    for i, (artifact, unit) in enumerate((a, u) for a in artifacts for u in options.units):
+            "On a connected device predictions are counted, not timed: --seconds and --rounds say nothing.",
+            "Leave them out.",
+        )
+    check_mac("Profiling on a connected iPhone or iPad, through Xcode,")
+    remote = Remote(bundle, kind, name, options, progress)
+    return asyncio.run(remote.profile(bundle.artifacts if artifacts is None else artifacts))
+
+
+@dataclass(frozen=True)
+class Remote:
+    """One profile on a connected device."""
+
+    bundle: Bundle
+    kind: str
+    name: str | None
+    options: CoremlProfileOptions
+    progress: Progress
+
+    async def profile(self, artifacts: Sequence[Artifact]) -> Profile:
+        device = await self.prepared_device()
+        machine = device_machine(this_machine((CORE_ML.package,)), device)
+        pairs = [(a, unit) for a in artifacts for unit in self.options.units]
+        measured, failures, kept = [], [], []
+        for i, (artifact, unit) in enumerate(pairs):
+            setting = f"{self.kind}-{unit}"
+            before = None if self.options.again else self.measured_before(artifact, machine, setting)
+            if before is not None:
+                measured.append(before)
+                kept.append(artifact.name)
+            else:
+                try:
+                    new = await self.measurement(artifact, unit, device, machine, setting)
+                    save_measurement(self.bundle.directory, new)
+                    measured.append(new)
+                except EdgeError as error:
+                    failures.append(Failure(artifact, error.message, error.hint))
+            self.progress("measuring on the device", i + 1, len(pairs))
+        return Profile(machine, tuple(measured), tuple(failures), tuple(kept))
+
+    def key(self, artifact: Artifact, machine: Machine) -> dict[str, Any]:
+        """The conditions: of the same file, in the same way, with the same versions."""
+        how = {"iterations": self.options.iterations, "loads": self.options.loads}
+        return {"sha256": artifact.sha256, "how": how, "versions": dict(machine.versions), "system": machine.system}
+
+    def measured_before(self, artifact: Artifact, machine: Machine, setting: str) -> Measurement | None:
+        folder = measurements_folder(self.bundle.directory, machine.machine_id)
+        path = folder / f"{measurement_stem(artifact.name, artifact.format, None, setting)}.json"
+        if not path.is_file():
+            return None
+        old = load_measurement(path)
+        return old if old.details.get("key") == self.key(artifact, machine) else None
+
+    async def prepared_device(self) -> Any:
+        from coremltools.models.ml_program.experimental.remote_device import AppSigningCredentials
+
+        device = connected_device(self.kind, self.name)
+        credentials = AppSigningCredentials(development_team=self.options.development_team)
+        try:
+            return await device.prepare_for_model_debugging(credentials=credentials)
+        except Exception as error:
+            raise EdgeError(
+                f"The runner app can't be built or started on {device.name}: {error}",
+                "Give the team of your Apple developer account with --team, and turn on the device's Developer Mode.",
+            ) from error
+
+    async def measurement(
+        self, artifact: Artifact, unit: str, device: Any, machine: Machine, setting: str
+    ) -> Measurement:
+        ct = coremltools_for("Profiling on a connected device")
+        from coremltools.models.ml_program.experimental.perf_utils import MLModelBenchmarker
+
         started = utc_now()
         model = ct.models.MLModel(
-            str(bundle.directory / artifact.path),
+            str(self.bundle.directory / artifact.path),
             skip_model_load=True,
             function_name=artifact.function,
             compute_units=getattr(ct.ComputeUnit, COMPUTE_UNITS[unit]),
         )
         benchmarker = MLModelBenchmarker(model, device=device)
         try:
-            loads = await benchmarker.benchmark_load(iterations=options.loads)
+            loads = await benchmarker.benchmark_load(iterations=self.options.loads)
             # Inputs are always given: made up ones fail for images, and are empty for packages with functions.
             predictions = await benchmarker.benchmark_predict(
-                inputs=remote_inputs(bundle, artifact), iterations=options.iterations, warmup=True
+                inputs=remote_inputs(self.bundle, artifact), iterations=self.options.iterations, warmup=True
             )
         except Exception as error:
             raise EdgeError(
                 f"Measuring {artifact.name} on {device.name} failed: {error}", "Unlock the device and keep it awake."
             ) from error
-        measurement = measurement_of(artifact, machine, predictions.samples, started)
-        measured.append(
-            replace(
-                measurement,
-                setting=f"{options.device}-{unit}",
-                load_ms=loads.samples[0],
-                details={
-                    "first_load_ms": loads.samples[0],
-                    "cached_load_ms": loads.samples[1:],
-                    "device": {"name": device.name, "system": device.os_version},
-                },
-            )
+        return replace(
+            measurement_of(artifact, machine, predictions.samples, started),
+            setting=setting,
+            load_ms=loads.samples[0],
+            details={
+                "key": self.key(artifact, machine),
+                "first_load_ms": loads.samples[0],
+                "cached_load_ms": loads.samples[1:],
+                "device": {"name": device.name, "system": device.os_version},
+            },
         )
-        save_measurement(bundle.directory, measured[-1])
-        progress("measuring on the device", i + 1, len(artifacts) * len(options.units))
-    return measured
 
 
-def connected_device(options: RemoteOptions) -> Any:
+def connected_device(kind: str, name: str | None) -> Any:
     """The one connected device of the kind, or the named one."""
     from coremltools.models.ml_program.experimental.remote_device import Device, DeviceType
 
     try:
-        found = Device.get_connected_devices(DeviceType(options.device))
+        found = Device.get_connected_devices(DeviceType(kind))
     except Exception as error:
         raise EdgeError(
             f"Connected devices can't be listed: {error}",
             "Install Xcode and its command line tools (xcode-select --install).",
         ) from error
-    fitting = [d for d in found if options.name in (None, d.name)]
+    fitting = [d for d in found if name in (None, d.name)]
     if len(fitting) == 1:
         return fitting[0]
     names = ", ".join(d.name for d in found) or "none"
-    asked = f" named '{options.name}'" if options.name else ""
+    asked = f" named '{name}'" if name else ""
     raise EdgeError(
-        f"{len(fitting)} connected devices of the kind {options.device}{asked} were found.",
+        f"{len(fitting)} connected devices of the kind {kind}{asked} were found.",
         f"Connect one by cable, unlock it and trust this Mac. Connected: {names}.",
     )
 
@@ -414,6 +341,3 @@ def remote_inputs(bundle: Bundle, artifact: Artifact) -> dict[str, Any]:
 
     return {"image": Image.fromarray(batch[0])}
 
-
-if __name__ == "__main__":
-    print(json.dumps(measure(Request(**json.load(sys.stdin)))))

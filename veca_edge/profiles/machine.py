@@ -12,7 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from ..base.cpu_features import cpu_flags, int8_instructions
+from ..base.cpu_features import cpu_flags, int8_instructions, usable_cpus
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def this_machine(packages: tuple[str, ...] = ()) -> Machine:
         name=_processor_name(),
         architecture=platform.machine(),
         cores=os.cpu_count() or 1,
-        usable_cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        usable_cores=usable_cpus(),
         memory_bytes=psutil.virtual_memory().total,
         system=f"{platform.system()} {platform.release()}",
         versions=versions,

@@ -20,14 +20,12 @@ from typing import Any, TextIO
 import numpy as np
 
 from ..base.errors import EdgeError
+from ..base.moved import named
+from ..bundle.runner import Runner
 from ..bundle.store import Artifact
 from ..images.preprocessing import normalised
 from ..proof.golden import Golden, read_golden
-from ..runtime import Runner, open_runner
 from .measurement import Window
-
-# The package behind each format, which an idle interpreter has loaded too.
-RUNTIMES = {"onnx": "onnxruntime", "engine": "tensorrt", "mlpackage": "coremltools"}
 
 
 @dataclass(frozen=True)
@@ -35,6 +33,9 @@ class Request:
     """What to measure, and for how long.
 
     Attributes:
+        opener: `module:function` of what opens the artifact, like `bundle.runner.Opener`.
+        arguments: what the opener takes beside the directory, the artifact and the threads.
+        package: the Python package behind it, which an idle interpreter has loaded too.
         warmup_seconds: calls that do not count; at least one.
         seconds, samples: both are reached, unless `most_seconds` is over first (three samples are always taken).
         sustained_seconds: instead of samples, one window per second for this long.
@@ -43,6 +44,9 @@ class Request:
 
     directory: str
     artifact: dict[str, Any]
+    opener: str
+    arguments: dict[str, Any]
+    package: str
     threads: int | None
     warmup_seconds: float
     seconds: float
@@ -78,23 +82,25 @@ def measure(request: Request, say: Callable[[dict[str, Any]], None]) -> Answer:
     """
     artifact, directory = Artifact.from_json(request.artifact), Path(request.directory)
     batches = input_batches(artifact, read_golden(directory, artifact.core_count, artifact.image_size))
-    importlib.import_module(RUNTIMES[artifact.format])
+    importlib.import_module(request.package)
+    open_artifact: Callable[..., Runner] = named(request.opener)
     gc.collect()
     idle, idle_peak = reset_peak_memory()
 
     start = time.perf_counter()
-    runner = open_runner(directory, artifact, request.threads)
+    runner = open_artifact(directory, artifact, request.threads, **request.arguments)
     load_ms = 1000 * (time.perf_counter() - start)
-    first_ms = timed(runner, batches[0])
+    call, inputs = timed_form(runner, batches)
+    first_ms = timed(call, inputs[0])
 
     gc.disable()
-    sample(runner, batches, request.warmup_seconds, 1, request.warmup_seconds, request.parent)
+    sample(call, inputs, request.warmup_seconds, 1, request.warmup_seconds, request.parent)
     load = OtherLoad()
     samples, windows = (), ()
     if request.sustained_seconds:
-        windows = sustain(runner, batches, request.sustained_seconds, request.parent, say)
+        windows = sustain(call, inputs, request.sustained_seconds, request.parent, say)
     else:
-        samples = sample(runner, batches, request.seconds, request.samples, request.most_seconds, request.parent)
+        samples = sample(call, inputs, request.seconds, request.samples, request.most_seconds, request.parent)
     other_load = load.share()
     rss, peak = memory()
     # Where the peak could not be reset, importing the runtime may have needed more than the model did.
@@ -109,21 +115,32 @@ def input_batches(artifact: Artifact, golden: Golden) -> list[np.ndarray]:
     return batches if artifact.input == "image" else [normalised(batch) for batch in batches]
 
 
-def timed(runner: Runner, batch: np.ndarray) -> float:
+def timed_form(runner: Runner, batches: Sequence[np.ndarray]) -> tuple[Callable[[Any], Any], Sequence[Any]]:
+    """What is called while the clock runs, and with what.
+
+    A runner with `features` and `predict` has inputs of its own kind, which are made before the clock starts.
+    """
+    predict, features = getattr(runner, "predict", None), getattr(runner, "features", None)
+    if predict is None or features is None:
+        return runner, batches
+    return predict, [features(batch) for batch in batches]
+
+
+def timed(call: Callable[[Any], Any], given: Any) -> float:
     """Milliseconds of one call, to a tenth of a microsecond."""
     start = time.perf_counter_ns()
-    runner(batch)
+    call(given)
     return round((time.perf_counter_ns() - start) / 1e6, 4)
 
 
 def sample(
-    runner: Runner, batches: Sequence[np.ndarray], seconds: float, count: int, most_seconds: float, parent: int
+    call: Callable[[Any], Any], inputs: Sequence[Any], seconds: float, count: int, most_seconds: float, parent: int
 ) -> list[float]:
     """Calls until both `seconds` and `count` are reached, or `most_seconds` are over and three calls made."""
     samples: list[float] = []
     start = time.perf_counter()
     while True:
-        samples.append(timed(runner, batches[len(samples) % len(batches)]))
+        samples.append(timed(call, inputs[len(samples) % len(inputs)]))
         elapsed, made = time.perf_counter() - start, len(samples)
         if (elapsed >= seconds and made >= count) or (elapsed >= most_seconds and made >= min(3, count)):
             return samples
@@ -131,14 +148,14 @@ def sample(
 
 
 def sustain(
-    runner: Runner, batches: Sequence[np.ndarray], seconds: float, parent: int, say: Callable[[dict[str, Any]], None]
+    call: Callable[[Any], Any], inputs: Sequence[Any], seconds: float, parent: int, say: Callable[[dict[str, Any]], None]
 ) -> list[Window]:
     """Calls without a pause; one window per second (or per call, where a call takes longer)."""
     windows: list[Window] = []
     samples: list[float] = []
     start = window_start = time.perf_counter()
     while True:
-        samples.append(timed(runner, batches[len(samples) % len(batches)]))
+        samples.append(timed(call, inputs[len(samples) % len(inputs)]))
         now = time.perf_counter()
         if now - window_start >= 1.0 or now - start >= seconds:
             p50, p95 = np.percentile(samples, (50, 95))

@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from importlib.util import find_spec
@@ -22,14 +22,16 @@ from statistics import median
 from threading import Timer
 from typing import Any
 
+from ..base.cpu_features import usable_cpus
 from ..base.errors import EdgeError
 from ..base.files import disk_errors, held, write_atomically
 from ..base.progress import Progress, silent
 from ..bundle.store import Artifact, Bundle
 from .cost import cost_of_model, cost_of_onnx
 from .machine import Machine, this_machine
+from .options import ProfileOptions
 from .measurement import Measurement, Sustained, Window, measurement_of, utc_now
-from .sampling import RUNTIMES, Answer, Request
+from .sampling import Answer, Request
 from .store import load_measurement, measurement_stem, measurements_folder, save_measurement
 
 MAX_OTHER_LOAD = 0.10
@@ -41,37 +43,19 @@ FAILED = "failed"
 
 
 @dataclass(frozen=True)
-class ProfileOptions:
-    """How to measure.
+class Opening:
+    """How a process that measures opens an artifact.
 
     Attributes:
-        threads: CPU threads; None takes one per physical core that this process may use.
-        rounds: processes per variant, interleaved with those of the others.
-        seconds, samples: of each round, both are reached unless `most_seconds` are over first.
-        warmup_seconds: calls before those that count.
-        sustained_seconds: a long run of each variant after the rounds, to see throttling; 0 is none.
-        again: also measure what has been measured before.
+        opener: `module:function`, as `bundle.runner.Opener`.
+        package: the Python package behind it.
     """
 
-    threads: int | None = None
-    rounds: int = 3
-    seconds: float = 1.0
-    samples: int = 20
-    most_seconds: float = 20.0
-    warmup_seconds: float = 0.3
-    sustained_seconds: float = 0.0
-    again: bool = False
+    opener: str
+    package: str
 
-    def __post_init__(self) -> None:
-        for name in ("threads", "rounds", "samples"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise EdgeError(f"{name} is {value}.", f"Give 1 or more {name}.")
-        if self.sustained_seconds and self.sustained_seconds < 4:
-            raise EdgeError(
-                f"A sustained run of {self.sustained_seconds:g} s shows no throttling.",
-                "Give some minutes, for example --sustained 5m.",
-            )
+
+ONNX_RUNTIME = Opening("veca_edge.runtime.onnxruntime:open_exact_onnx", "onnxruntime")
 
 
 @dataclass(frozen=True)
@@ -96,52 +80,65 @@ class Profile:
     kept: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Item:
+    """One thing to measure: an artifact, in a setting.
+
+    Attributes:
+        setting: what tells measurements of one artifact apart (a compute unit); empty where there is but one.
+        arguments: what its opener takes beside the directory, the artifact and the threads; JSON values.
+    """
+
+    artifact: Artifact
+    setting: str = ""
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+
+# Adds to a measurement what only one target knows.
+Describe = Callable[[Item, Measurement, Sequence[Answer]], Measurement]
+
+
+def as_it_is(item: Item, measurement: Measurement, rounds: Sequence[Answer]) -> Measurement:
+    return measurement
+
+
 def profile_bundle(
     bundle: Bundle,
     options: ProfileOptions | None = None,
     artifacts: Sequence[Artifact] | None = None,
     progress: Progress = silent,
+    how: Opening = ONNX_RUNTIME,
 ) -> Profile:
-    """Measures artifacts on this machine and stores the measurements in the bundle.
+    """Measures artifacts on this machine's CPU and stores the measurements in the bundle.
 
     A variant that fails does not end the others; it is among the `failures`, and tried again next time.
 
     Args:
         artifacts: which of the bundle's; None is all of them.
+        how: opens them in the processes that measure.
 
     Raises:
-        EdgeError: an artifact is for another kind of machine, another sweep of this bundle is running, or the
-            bundle can't be written.
+        EdgeError: another sweep of this bundle is running, or the bundle can't be written.
     """
-    artifacts = tuple(bundle.artifacts if artifacts is None else artifacts)
-    check_runs_here(artifacts)
+    items = [Item(a) for a in (bundle.artifacts if artifacts is None else artifacts)]
     options = replace(options or ProfileOptions(), threads=(options and options.threads) or default_threads())
-    packages = tuple({RUNTIMES[a.format] for a in artifacts})
-    sweep = Sweep(bundle, options, this_machine(packages), progress)
+    return sweep_items(Sweep(bundle, options, how, this_machine((how.package,)), progress), items)
+
+
+def sweep_items(sweep: Sweep, items: Sequence[Item]) -> Profile:
+    """Runs a sweep that no other process runs. Raises `EdgeError` where one does."""
     # A killed sweep can hold the lock for a moment longer, through a worker that is just being started.
     with held(sweep.folder, patience=2.0) as free:
         if free is False:
-            raise EdgeError(f"{bundle.directory} is being profiled by another process.", "Wait until it has ended.")
-        return sweep.run(artifacts)
-
-
-def check_runs_here(artifacts: Sequence[Artifact]) -> None:
-    """Raises `EdgeError` for what would give a number that means nothing on this machine."""
-    for artifact in artifacts:
-        if artifact.target == "jetson" and artifact.format == "onnx":
-            raise EdgeError(
-                f"{artifact.path} is written for TensorRT; its latency in ONNX Runtime would mean nothing.",
-                "Profile it on the board: veca-edge profile BUNDLE --device ssh://HOST",
-            )
-        if artifact.format == "mlpackage" and sys.platform != "darwin":
-            raise EdgeError(f"{artifact.path} is a Core ML package, and this is not a Mac.", "Profile it on a Mac.")
+            raise EdgeError(f"{sweep.bundle.directory} is being profiled by another process.", "Wait until it has ended.")
+        return sweep.run(items)
 
 
 def default_threads() -> int:
     """One per physical core that this process may use."""
     import psutil
 
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    usable = usable_cpus()
     return min(usable, psutil.cpu_count(logical=False) or usable)
 
 
@@ -157,113 +154,118 @@ class Unfinished:
 
 @dataclass(frozen=True)
 class Sweep:
-    """One `profile_bundle`: where, how, on which machine."""
+    """One sweep: what of, how, on which machine."""
 
     bundle: Bundle
     options: ProfileOptions
+    how: Opening
     machine: Machine
     progress: Progress
+    describe: Describe = as_it_is
 
     @property
     def folder(self) -> Path:
         return measurements_folder(self.bundle.directory, self.machine.machine_id)
 
-    def run(self, artifacts: Sequence[Artifact]) -> Profile:
-        measured = {} if self.options.again else self.finished(artifacts)
+    def run(self, items: Sequence[Item]) -> Profile:
+        measured = {} if self.options.again else self.finished(items)
         kept = tuple(measured)
-        left = [a for a in artifacts if self.stem(a) not in measured]
+        left = [item for item in items if self.stem(item) not in measured]
         failures: dict[str, Failure] = {}
         done, total = 0, len(left) * self.options.rounds
         for turn in range(self.options.rounds):
-            for artifact in left if turn % 2 == 0 else left[::-1]:
-                if self.stem(artifact) not in failures and len(self.unfinished(artifact).rounds) <= turn:
-                    self.take_turn(artifact, failures, sustained=False)
+            for item in left if turn % 2 == 0 else left[::-1]:
+                if self.stem(item) not in failures and len(self.unfinished(item).rounds) <= turn:
+                    self.take_turn(item, failures, sustained=False)
                 done += 1
                 self.progress("measuring", done, total)
-        for artifact in left:
-            stem = self.stem(artifact)
-            if stem not in failures and self.options.sustained_seconds and not self.unfinished(artifact).sustained:
-                self.take_turn(artifact, failures, sustained=True)
+        for item in left:
+            stem = self.stem(item)
+            if stem not in failures and self.options.sustained_seconds and not self.unfinished(item).sustained:
+                self.take_turn(item, failures, sustained=True)
             if stem not in failures:
-                measured[stem] = self.finish(artifact)
+                measured[stem] = self.finish(item)
         return Profile(
             self.machine,
-            tuple(m for a in artifacts if (m := measured.get(self.stem(a))) is not None),
+            tuple(m for item in items if (m := measured.get(self.stem(item))) is not None),
             tuple(failures.values()),
             kept,
         )
 
-    def take_turn(self, artifact: Artifact, failures: dict[str, Failure], sustained: bool) -> None:
+    def take_turn(self, item: Item, failures: dict[str, Failure], sustained: bool) -> None:
         """Measures one round, or the long run, and puts it on disk; a failure goes into `failures` and on disk too."""
         try:
-            answer = self.ask_worker(artifact, sustained)
+            answer = self.ask_worker(item, sustained)
         except EdgeError as error:
-            failures[self.stem(artifact)] = failure = Failure(artifact, error.message, error.hint)
-            self.write(FAILED, artifact, {**asdict(failure), "at": utc_now()})
+            failures[self.stem(item)] = failure = Failure(item.artifact, error.message, error.hint)
+            self.write(FAILED, item, {**asdict(failure), "at": utc_now()})
             return
-        before = self.unfinished(artifact)
+        before = self.unfinished(item)
         after = replace(before, sustained=answer) if sustained else replace(before, rounds=(*before.rounds, answer))
-        self.write(UNFINISHED, artifact, asdict(after))
+        self.write(UNFINISHED, item, asdict(after))
 
     # ---------------------------------------------------------------------------- on disk
 
-    def stem(self, artifact: Artifact) -> str:
-        return measurement_stem(artifact.name, artifact.format, self.options.threads)
+    def stem(self, item: Item) -> str:
+        return measurement_stem(item.artifact.name, item.artifact.format, self.options.threads, item.setting)
 
-    def key(self, artifact: Artifact) -> dict[str, Any]:
+    def key(self, item: Item) -> dict[str, Any]:
         """The conditions: of the same file, in the same way, with the same versions."""
         how = asdict(replace(self.options, again=False))
-        return {"sha256": artifact.sha256, "how": how, "versions": dict(self.machine.versions)}
+        return {"sha256": item.artifact.sha256, "how": how, "versions": dict(self.machine.versions)}
 
-    def finished(self, artifacts: Sequence[Artifact]) -> dict[str, Measurement]:
+    def finished(self, items: Sequence[Item]) -> dict[str, Measurement]:
         """The measurements that are there already, by stem."""
         found = {}
-        for artifact in artifacts:
-            path = self.folder / f"{self.stem(artifact)}.json"
+        for item in items:
+            path = self.folder / f"{self.stem(item)}.json"
             if path.is_file():
                 measurement = load_measurement(path)
-                if measurement.details.get("key") == self.key(artifact):
-                    found[self.stem(artifact)] = measurement
+                if measurement.details.get("key") == self.key(item):
+                    found[self.stem(item)] = measurement
         return found
 
-    def path(self, kind: str, artifact: Artifact) -> Path:
-        return self.folder / kind / f"{self.stem(artifact)}.json"
+    def path(self, kind: str, item: Item) -> Path:
+        return self.folder / kind / f"{self.stem(item)}.json"
 
-    def write(self, kind: str, artifact: Artifact, data: dict[str, Any]) -> None:
-        path = self.path(kind, artifact)
+    def write(self, kind: str, item: Item, data: dict[str, Any]) -> None:
+        path = self.path(kind, item)
         with disk_errors(path):
             path.parent.mkdir(exist_ok=True)
         write_atomically(path, json.dumps(data))
 
-    def unfinished(self, artifact: Artifact) -> Unfinished:
-        """What a killed sweep, or an earlier turn, left of a variant; nothing where the conditions were others."""
-        key = self.key(artifact)
-        try:
-            data = json.loads(self.path(UNFINISHED, artifact).read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            return Unfinished(key)
-        if data["key"] != key:
-            return Unfinished(key)
-        return Unfinished(
-            key,
-            data["started_at"],
-            tuple(_answer(a) for a in data["rounds"]),
-            data["sustained"] and _answer(data["sustained"]),
-        )
+    def unfinished(self, item: Item) -> Unfinished:
+        """What a killed sweep, or an earlier turn, left of a variant.
 
-    def finish(self, artifact: Artifact) -> Measurement:
+        Nothing where the conditions were others, or where the file is damaged: it is then measured anew.
+        """
+        key = self.key(item)
+        try:
+            data = json.loads(self.path(UNFINISHED, item).read_text(encoding="utf-8"))
+            if data["key"] != key:
+                return Unfinished(key)
+            return Unfinished(
+                key,
+                str(data["started_at"]),
+                tuple(_answer(a) for a in data["rounds"]),
+                data["sustained"] and _answer(data["sustained"]),
+            )
+        except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            return Unfinished(key)
+
+    def finish(self, item: Item) -> Measurement:
         """Turns the rounds into the measurement, stores it and forgets the rounds, and how it failed before."""
-        measurement = self.measurement(artifact, self.unfinished(artifact))
+        measurement = self.measurement(item, self.unfinished(item))
         save_measurement(self.bundle.directory, measurement)
         for kind in (UNFINISHED, FAILED):
             with suppress(OSError):  # there may be none; the folder goes with the last one
-                path = self.path(kind, artifact)
+                path = self.path(kind, item)
                 path.unlink(missing_ok=True)
                 path.parent.rmdir()
         return measurement
 
-    def measurement(self, artifact: Artifact, state: Unfinished) -> Measurement:
-        rounds = state.rounds
+    def measurement(self, item: Item, state: Unfinished) -> Measurement:
+        rounds, artifact = state.rounds, item.artifact
         busy = max(r.other_load for r in rounds)
         warning = f"Other processes used {busy:.0%} of the CPU while it was measured."
         samples = [s for r in rounds for s in r.samples_ms]
@@ -272,8 +274,9 @@ class Sweep:
             "rounds": [{k: v for k, v in asdict(r).items() if k not in ("samples_ms", "windows")} for r in rounds],
             "cost": cost_facts(self.bundle, artifact),
         }
-        return replace(
+        measured = replace(
             measurement_of(artifact, self.machine, samples, state.started_at),
+            setting=item.setting,
             threads=self.options.threads,
             load_ms=median(r.load_ms for r in rounds),
             first_ms=median(r.first_ms for r in rounds),
@@ -283,16 +286,20 @@ class Sweep:
             recorded_warnings=(warning,) if busy > MAX_OTHER_LOAD else (),
             details=details,
         )
+        return self.describe(item, measured, rounds)
 
     # ------------------------------------------------------------------------ the process
 
-    def ask_worker(self, artifact: Artifact, sustained: bool) -> Answer:
+    def ask_worker(self, item: Item, sustained: bool) -> Answer:
         """Raises `EdgeError` when the process fails, crashes or does not answer."""
         options = self.options
         seconds = options.sustained_seconds if sustained else 0.0
         request = Request(
             str(self.bundle.directory),
-            artifact.to_json(),
+            item.artifact.to_json(),
+            self.how.opener,
+            dict(item.arguments),
+            self.how.package,
             options.threads,
             options.warmup_seconds,
             options.seconds,
@@ -304,7 +311,7 @@ class Sweep:
 
         def note(elapsed: float) -> None:
             if sustained:
-                self.progress(f"running {artifact.name} for long", min(int(elapsed), int(seconds)), int(seconds))
+                self.progress(f"running {item.artifact.name} for long", min(int(elapsed), int(seconds)), int(seconds))
 
         return _answer(answer_of_worker(request, WORKER_TIMEOUT + seconds, note))
 
@@ -369,7 +376,7 @@ def cost_facts(bundle: Bundle, artifact: Artifact) -> dict[str, Any]:
     counts agree.
     """
     elastic = "profile" in artifact.details
-    if artifact.format == "onnx" and not elastic and find_spec("onnx"):
+    if artifact.path.endswith(".onnx") and not elastic and find_spec("onnx"):
         return {**asdict(cost_of_onnx(bundle.directory / artifact.path)), "counted_from": "graph"}
     cost = cost_of_model(bundle.checkpoint.config, artifact.spec, len(bundle.labels or ()))
     return {**asdict(cost), "counted_from": "sizes"}

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 
-from ..targets.table import target_named
+from ..base.spec import PRECISIONS
 from .measurement import Measurement
 
 
@@ -76,7 +76,7 @@ def verdicts(measurements: Iterable[Measurement]) -> list[Verdict]:
         same = (m.machine.machine_id, m.target, m.format, m.setting, m.threads, m.image_size, m.batch, m.core_count)
         groups[same][m.precision] = m
     found = []
-    for (_, target, *_rest), by_precision in groups.items():
-        ordered = [by_precision[p] for p in target_named(target).precisions if p in by_precision]
+    for by_precision in groups.values():
+        ordered = [by_precision[p] for p in PRECISIONS if p in by_precision]
         found += [Verdict(low, high) for low, high in pairwise(ordered)]
     return found

@@ -1,19 +1,19 @@
-"""Artifacts run beside the float32 reference: fidelity, the gate, and the golden outputs."""
+"""Artifacts run beside the float32 reference: fidelity, and the golden outputs."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 
-from ..base.errors import GateError
 from ..base.progress import Progress, silent
 from ..base.spec import ExportSpec, ImageSize
+from ..bundle.runner import Opener, Runner
 from ..bundle.store import Artifact, Bundle
 from ..images.preprocessing import ImageSet, normalised
 from ..model.checkpoint import Checkpoint
-from ..runtime import open_runner
 from .fidelity import Comparison, Fidelity, cosine
 from .golden import read_golden
 
@@ -27,6 +27,7 @@ def measure_fidelity(
     artifacts: Sequence[Artifact],
     directory: Path,
     images: Mapping[ImageSize, ImageSet],
+    open_artifact: Opener,
     threads: int | None,
     progress: Progress = silent,
 ) -> tuple[Fidelity, ...]:
@@ -54,8 +55,8 @@ def measure_fidelity(
                 step += 1
                 progress("comparing with the reference", step, steps)
                 for artifact in (a for a in here if a.core_count == count):
-                    runner = open_runner(directory, artifact, threads)
-                    outputs = with_logits(run_frames(runner, artifact, frames), checkpoint)
+                    with closing(open_artifact(directory, artifact, threads)) as runner:
+                        outputs = with_logits(run_frames(runner, artifact, frames), checkpoint)
                     own[artifact.name].add(outputs, expected)
                     full[artifact.name].add(outputs, whole_bank)
                     step += 1
@@ -90,7 +91,7 @@ def run_reference(
     return {name: torch.cat([part[name] for part in parts]).numpy() for name in parts[0]}
 
 
-def run_frames(runner, artifact: Artifact, frames: np.ndarray) -> dict[str, np.ndarray]:
+def run_frames(runner: Runner, artifact: Artifact, frames: np.ndarray) -> dict[str, np.ndarray]:
     """An artifact on any number of frames uint8 `[n, H, W, 3]`: whole batches, the last one filled up."""
     parts = []
     for start in range(0, len(frames), artifact.batch):
@@ -111,43 +112,9 @@ def with_logits(outputs: dict[str, np.ndarray], checkpoint: Checkpoint) -> dict[
     return {**outputs, "logits": outputs["cls"] @ head.weight.T + head.bias}
 
 
-class BelowGate(GateError):
-    """Some variants are less faithful than the gate asks; `fidelity` is that of all of them."""
-
-    def __init__(self, message: str, hint: str, fidelity: Sequence[Fidelity]):
-        super().__init__(message, hint)
-        self.fidelity = tuple(fidelity)
-
-
-def below_gate(fidelity: Sequence[Fidelity], min_cosine: float, precisions: Sequence[str]) -> list[Fidelity]:
-    return [f for f in fidelity if f.precision in precisions and not f.reference.lowest_mean >= min_cosine]
-
-
-def check_gate(fidelity: Sequence[Fidelity], min_cosine: float) -> None:
-    failed = below_gate(fidelity, min_cosine, [f.precision for f in fidelity])
-    if failed:
-        worst = ", ".join(
-            f"{f.core_count} cores {f.precision} at {f.image_size}: {_seen_below(f.reference.lowest_mean, min_cosine)}"
-            for f in failed
-        )
-        raise BelowGate(
-            f"The mean cosine with the float32 reference is below --min-cosine {min_cosine}: {worst}. "
-            "No bundle was written.",
-            "Calibrate on more images that look like the camera's, or accept less with --min-cosine.",
-            fidelity,
-        )
-
-
-def _seen_below(value: float, limit: float) -> str:
-    """With five digits, or as many more as it takes not to look like the limit."""
-    return next(
-        (text for text in (f"{value:.{digits}f}" for digits in range(5, 10)) if float(text) < limit), repr(value)
-    )
-
-
-def golden_cosine(bundle: Bundle, artifact: Artifact, threads: int | None) -> float:
+def golden_cosine(bundle: Bundle, artifact: Artifact, open_artifact: Opener, threads: int | None) -> float:
     """The lowest mean cosine of an artifact's outputs with the golden ones (1.0 - error for logits alone)."""
     golden = read_golden(bundle.directory, artifact.core_count, artifact.image_size)
-    runner = open_runner(bundle.directory, artifact, threads)
-    outputs = golden.of(run_frames(runner, artifact, golden.frames))
+    with closing(open_artifact(bundle.directory, artifact, threads)) as runner:
+        outputs = golden.of(run_frames(runner, artifact, golden.frames))
     return min(float(cosine(outputs[name], golden.outputs[name]).mean()) for name in artifact.outputs)

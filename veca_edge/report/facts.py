@@ -9,12 +9,11 @@ from pathlib import Path
 
 from ..actions.recommend import Candidate, candidates
 from ..base.errors import EdgeError
-from ..base.spec import ImageSize
+from ..base.spec import PRECISIONS, ImageSize
 from ..bundle.store import Bundle, open_bundle
 from ..model.config import ModelConfig
 from ..profiles.machine import Machine
 from ..profiles.verdict import Verdict, verdicts
-from ..targets.table import target_named
 from .text import milliseconds
 
 
@@ -139,7 +138,7 @@ def series_of(subjects: Sequence[Subject], size: ImageSize) -> tuple[Series, ...
     """The measurements of one image size, grouped into lines over the core count."""
     groups: dict[tuple, list[Candidate]] = defaultdict(list)
     for subject in subjects:
-        order = target_named(subject.bundle.spec.target).precisions
+        order = PRECISIONS
         for c in sorted(subject.measured, key=lambda c: order.index(c.artifact.precision)):
             if c.artifact.image_size == size:
                 m = c.measurement

@@ -2,24 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from ..actions.recommend import Candidate, energy_mj
 from ..profiles.measurement import Measurement
-
-# What is timed, and what counts as memory, by target.
-CALLS = {
-    "cpu": "wall time of calls to ONNX Runtime, in a process of its own for every round",
-    "jetson": "GPU time of queries, one after the other, without copies between host and device",
-    "apple": "wall time of Core ML predictions",
-}
-MEMORY = {
-    "cpu": "peak resident memory of the measuring process above the same process with the runtime loaded but no "
-    "model opened",
-    "jetson": "what the board's memory in use rose by over the rest before (tegrastats)",
-    "apple": "peak resident memory of the process above what it had before the model was loaded",
-}
-
+from ..targets.table import target_named
 
 def methods(candidates: Sequence[Candidate]) -> list[tuple[str, str]]:
     """What is said about each kind of number that the measurements hold: (name, sentences)."""
@@ -35,7 +22,7 @@ def methods(candidates: Sequence[Candidate]) -> list[tuple[str, str]]:
         )
     with_memory = [m for m in measurements if m.peak_memory_bytes is not None]
     if with_memory:
-        said.append(("Memory", f"{by_target(with_memory, MEMORY)}."))
+        said.append(("Memory", f"{by_target(with_memory, "memory")}."))
     with_energy = [m for m in measurements if energy_mj(m) is not None]
     if with_energy:
         said.append(
@@ -84,7 +71,7 @@ def methods(candidates: Sequence[Candidate]) -> list[tuple[str, str]]:
 def _latency(measurements: Sequence[Measurement]) -> str:
     samples = [len(m.samples_ms) for m in measurements]
     rounds = [len(m.round_sizes) for m in measurements if m.round_sizes]
-    text = f"{by_target(measurements, CALLS)}, after warm-up: {_range(samples)} samples a variant"
+    text = f"{by_target(measurements, "calls")}, after warm-up: {_range(samples)} samples a variant"
     if rounds and max(rounds) > 1:
         text += (
             f", from {_range(rounds)} rounds in which every variant has its turn, forwards and then backwards, "
@@ -97,10 +84,11 @@ def _latency(measurements: Sequence[Measurement]) -> str:
     return text + " p50, p95 and p99 are percentiles of the samples, which the bundle keeps."
 
 
-def by_target(measurements: Sequence[Measurement], words: Mapping[str, str]) -> str:
-    """The words for the targets of these measurements; each with its target's name where there are several."""
+def by_target(measurements: Sequence[Measurement], field: str) -> str:
+    """A field of `Words` for the targets of these measurements; each with its target's name where there are several."""
     targets = list(dict.fromkeys(m.target for m in measurements))
-    text = "; ".join(f"{target}: {words[target]}" if len(targets) > 1 else words[target] for target in targets)
+    words = {name: getattr(target_named(name).words, field) for name in targets}
+    text = "; ".join(f"{name}: {said}" if len(targets) > 1 else said for name, said in words.items())
     return text[0].upper() + text[1:]
 
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import base64
 import io
-import sys
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -22,8 +22,7 @@ from ..images.preprocessing import normalised
 from ..proof.evaluate import run_frames, run_reference
 from ..proof.fidelity import cosine
 from ..proof.golden import read_golden
-from ..runtime import open_runner
-from ..targets.table import target_named
+from ..targets.table import format_of, open_artifact, target_named
 
 if TYPE_CHECKING:
     from ..model.checkpoint import Checkpoint
@@ -157,30 +156,25 @@ def patch_fidelity(
 
 def _how(artifact: Artifact) -> str:
     """What runs an artifact here, and whether that is what runs it on the device."""
-    runtime = target_named(artifact.target).runtime
-    used = {
-        "onnx": "ONNX Runtime",
-        "engine": "TensorRT",
-        "mlpackage": "Core ML" if sys.platform == "darwin" else "an interpreter of the saved program",
-    }
-    here = used[artifact.format]
+    runtime, here = target_named(artifact.target).runtime, format_of(artifact).runner
     rest = "." if here == runtime else f", not with {runtime}, whose arithmetic differs."
     return f"Computed with {here} when this report was made{rest}"
 
 
 def comparable_artifacts(bundle: Bundle, size: ImageSize) -> list[Artifact]:
     """Those with `dense` at one image size, the best last; of several formats the one that is not tied to a board."""
-    order = target_named(bundle.spec.target).precisions
+    target = target_named(bundle.spec.target)
     every = [a for a in bundle.artifacts if a.image_size == size and "dense" in a.outputs]
     if not every:
         raise EdgeError("The bundle's models have no 'dense' output.", "Export with dense among --outputs.")
     formats = {a.format for a in every}
-    chosen = "onnx" if "onnx" in formats else sorted(formats)[0]
-    return sorted((a for a in every if a.format == chosen), key=lambda a: (a.core_count, order.index(a.precision)))
+    chosen = next(f.name for f in sorted(target.formats, key=lambda f: not f.is_portable) if f.name in formats)
+    return sorted((a for a in every if a.format == chosen), key=lambda a: (a.core_count, target.precisions.index(a.precision)))
 
 
 def _dense(bundle: Bundle, artifact: Artifact, frames: np.ndarray, threads: int | None) -> np.ndarray:
-    return run_frames(open_runner(bundle.directory, artifact, threads), artifact, frames)["dense"]
+    with closing(open_artifact(bundle.directory, artifact, threads)) as runner:
+        return run_frames(runner, artifact, frames)["dense"]
 
 
 def _patch_tile(artifact: Artifact, cosines: np.ndarray, first: int) -> Tile:

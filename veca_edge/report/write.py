@@ -12,7 +12,7 @@ from ..actions.recommend import Candidate, energy_mj
 from ..base.errors import EdgeError, MissingDependency
 from ..base.files import disk_errors, write_atomically
 from ..base.progress import Progress, silent
-from ..base.spec import ImageSize
+from ..base.spec import PRECISIONS, ImageSize
 from ..base.versions import tool_versions
 from ..profiles.machine import Machine, this_machine
 from ..profiles.measurement import utc_now
@@ -30,7 +30,7 @@ from .facts import (
     verdict_summaries,
 )
 from .figures import Figure, core_count_figure, sustained_figure, trade_off_figure
-from .methods import MEMORY, by_target, methods
+from .methods import by_target, methods
 from .operators import CALLS, OperatorTimes, TimeRow, layer_rows, measured_layers, operator_rows, operator_times
 from .pictures import Attention, PatchFidelity, attention_pictures, patch_fidelity, ramp_css, spread
 from .text import FILTERS, markdown_cell
@@ -320,7 +320,7 @@ def _size_section(subjects: Sequence[Subject], size: ImageSize) -> SizeSection:
 
 def _memory_caption(series: Sequence[Series]) -> str:
     measured = [c.measurement for s in series for c in s.points if c.memory_bytes is not None]
-    return f"{by_target(measured, MEMORY)}." if measured else ""
+    return f"{by_target(measured, "memory")}." if measured else ""
 
 
 def _comparison(series: Sequence[Series]) -> Comparison | None:
@@ -349,15 +349,17 @@ def _operators(
     found = []
     for subject in subjects:
         measured = [c for c in subject.measured if measured_layers(c)]
-        runnable = [c for c in subject.measured if c.artifact.target == "cpu" and c.artifact.format == "onnx"]
+        runnable = [c for c in subject.measured if target_named(c.artifact.target).is_local]
         what = f"Operator and layer times of {subject.label}"
+        target = target_named(subject.bundle.spec.target)
+        hint = target.layers_hint
         if measured:
             times = tuple(measured_layers(c) for c in _ends(subject, measured))
             found.append(
                 Operators(
                     subject.label,
-                    f"{measured[0].measurement.machine.name}, TensorRT",
-                    "TensorRT's own profile on the board: the mean of every layer, from a run of its own.",
+                    f"{measured[0].measurement.machine.name}, {target.runtime}",
+                    f"{target.runtime}'s own profile on the board: the mean of every layer, from a run of its own.",
                     times,
                 )
             )
@@ -365,9 +367,7 @@ def _operators(
             left_out.append(
                 (
                     what,
-                    "They were not measured; for engines: veca-edge profile BUNDLE --device ssh://HOST --layers"
-                    if subject.bundle.spec.target == "jetson"
-                    else "There are none to show.",
+                    f"They were not measured; {hint}" if hint else "There are none to show.",
                 )
             )
         elif not options.operators:
@@ -401,7 +401,7 @@ def _ends(subject: Subject, among: Sequence[Candidate]) -> list[Candidate]:
     size = min(c.artifact.image_size for c in among)
     unique = {(c.artifact.name, c.artifact.format): c for c in among if c.artifact.image_size == size}.values()
     counts = spread(sorted({c.artifact.core_count for c in unique}), 2)
-    order = target_named(subject.bundle.spec.target).precisions
+    order = PRECISIONS
     return sorted(
         (c for c in unique if c.artifact.core_count in counts),
         key=lambda c: (order.index(c.artifact.precision), c.artifact.core_count),

@@ -1,11 +1,20 @@
-"""Runs models. Needs only the runtime of the artifact's format; ONNX files never need torch.
+"""Runs models. Needs only the runtime of the artifact's format; ONNX files never need torch."""
 
-An application loads a bundle: `model = load("bundle")`, `outputs = model(frame)`. A tool opens one
-artifact: `open_runner`.
-"""
+from __future__ import annotations
 
-from .governor import Decision, Governor, Rules
-from .model import Model, Output, load
-from .runner import Runner, open_runner
+from ..base.moved import moved
 
-__all__ = ["Decision", "Governor", "Model", "Output", "Rules", "Runner", "load", "open_runner"]
+# What stood here before there was `veca_edge.load`.
+__getattr__ = moved(
+    __name__,
+    {
+        "load": "veca_edge.actions.load:load_bundle",
+        "open_runner": "veca_edge.targets.table:open_artifact",
+        "Model": "veca_edge.runtime.model:Model",
+        "Output": "veca_edge.runtime.model:Output",
+        "Runner": "veca_edge.bundle.runner:Runner",
+        "Decision": "veca_edge.runtime.governor:Decision",
+        "Governor": "veca_edge.runtime.governor:Governor",
+        "Rules": "veca_edge.runtime.governor:Rules",
+    },
+)

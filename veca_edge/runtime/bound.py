@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..bundle.store import Artifact
-from .onnxruntime import INPUT, check_session, input_type_and_shape, session_from_file, session_options
+from .onnxruntime import INPUT, check_session, closed, give_back_freed_memory, input_type_and_shape, session_from_file, session_options
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -24,13 +24,16 @@ class BoundRun:
     """
 
     def __init__(self, session: onnxruntime.InferenceSession, artifact: Artifact, arrays: ThreadArrays):
-        self.session = session
+        self.session: onnxruntime.InferenceSession | None = session
+        self.artifact = artifact
         self._dtype, self._shape = input_type_and_shape(artifact)
         self._arrays = arrays
         self._local = threading.local()
 
     def __call__(self, batch: np.ndarray) -> Mapping[str, np.ndarray]:
         """`batch` is contiguous and has been checked. The outputs are overwritten by this thread's next call."""
+        if self.session is None:
+            raise closed(self.artifact)
         outputs = self._arrays.outputs
         binding = getattr(self._local, "binding", None)
         if binding is None:
@@ -40,6 +43,12 @@ class BoundRun:
         binding.bind_input(INPUT, "cpu", 0, self._dtype, self._shape, batch.ctypes.data)
         self.session.run_with_iobinding(binding)
         return outputs
+
+    def close(self) -> None:
+        """Lets go of the session and of this thread's binding."""
+        self.session = None
+        self._local = threading.local()
+        give_back_freed_memory()
 
 
 class ThreadArrays(threading.local):

@@ -98,7 +98,7 @@ class CoremlRunner:
         self.outputs = artifact.outputs if artifact else tuple(f.name for f in package.functions[name].outputs)
         start = time.perf_counter()
         try:
-            self.model = ct.models.CompiledMLModel(
+            self.model: Any = ct.models.CompiledMLModel(
                 compiled,
                 compute_units=getattr(ct.ComputeUnit, COMPUTE_UNITS[units]),
                 function_name=name if len(package.functions) > 1 else None,
@@ -111,8 +111,16 @@ class CoremlRunner:
         self.load_ms = 1000 * (time.perf_counter() - start)
 
     def __call__(self, batch: np.ndarray) -> dict[str, np.ndarray]:
-        outputs = self.model.predict(self.features(batch))
+        outputs = self.predict(self.features(batch))
         return {name: _as_array(outputs[name]) for name in self.outputs}
+
+    def predict(self, features: dict[str, Any]) -> dict[str, Any]:
+        """Core ML's own call, and nothing else."""
+        return self.model.predict(features)
+
+    def close(self) -> None:
+        """Lets go of the loaded function; coremltools frees it with its last reference."""
+        self.model = None
 
     def features(self, batch: np.ndarray) -> dict[str, Any]:
         """A batch as Core ML takes it: a PIL image, or an array."""

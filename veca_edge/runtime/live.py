@@ -1,59 +1,25 @@
-"""A bundle run on the frames of a folder, a video or a camera, one step a frame, within a latency budget if asked."""
+"""A model run on the frames of a source, one step a frame, and what the steps add up to."""
 
 from __future__ import annotations
 
 import time
 from array import array
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import numpy as np
 
-from ..actions.export import top_classes
-from ..base.errors import EdgeError
-from ..base.spec import ImageSize
-from ..bundle.store import open_bundle
-from ..images.preprocessing import Preprocessing, frame_from_pixels, normalised
-from ..runtime import Decision, Model, load
-from .model import chosen_artifacts
-from .sources import Frame, Source, find_source, frames_of
+from ..images.preprocessing import frame_from_pixels, normalised
+from .classes import top_classes
+from .governor import Decision
+from .model import Model
+from .sources import Frame, Source
 
 # A pause is slept in slices of this many seconds, so that who stops a run need not wait for its end.
 SLICE_S = 0.1
 RECENT = 120
-
-
-@dataclass(frozen=True)
-class LiveRequest:
-    """What to run on which frames, and until when.
-
-    Attributes:
-        source: as `find_source` takes it.
-        budget_ms: what the model may take for a frame; it moves between all core counts of the bundle to hold it.
-        min_cosine: the floor of fidelity below which `budget_ms` may not push; see `Model.adapt`.
-        core_count: a fixed one; None, without a budget, is the largest.
-        precision, image_size: None is the bundle's first.
-        threads: CPU threads; None leaves it to the runtime.
-        fps: at most so many frames a second, as a camera would give them; none is left out.
-        repeat: begin again where the folder or the video ends.
-        frames, seconds: end after so many, or so long after the first.
-    """
-
-    bundle: Path
-    source: str
-    budget_ms: float | None = None
-    min_cosine: float | None = None
-    core_count: int | None = None
-    precision: str | None = None
-    image_size: ImageSize | None = None
-    threads: int | None = None
-    fps: float | None = None
-    repeat: bool = False
-    frames: int | None = None
-    seconds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -81,65 +47,50 @@ class Step:
 
 @dataclass(frozen=True)
 class Live:
-    """A model and a source, opened; iterating over `steps` runs the frames. Close it to let a camera go."""
+    """A model and a source, opened; iterating runs the frames. Use it in a `with`, or close it, to let a camera go.
+
+    Attributes:
+        fps: the pace that was asked for, or None.
+    """
 
     model: Model
     source: Source
-    steps: Iterator[Step]
+    steps: Generator[Step, None, None]
+    fps: float | None = None
+
+    def __iter__(self) -> Iterator[Step]:
+        return self.steps
+
+    def __enter__(self) -> Live:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends the source and lets go of the model."""
+        self.steps.close()
+        self.model.close()
 
 
-def open_live(request: LiveRequest, stopped: Callable[[], bool] = lambda: False) -> Live:
-    """Finds the source and loads the model.
+@dataclass(frozen=True)
+class Pace:
+    """How fast frames are taken, and until when; None is no limit.
 
-    Args:
-        stopped: asked before every frame; the steps end when it says so.
-
-    Raises:
-        EdgeError: no bundle, source or core count as asked; options that exclude each other. While iterating, what
-            `frames_of` raises.
+    Attributes:
+        fps: at most so many frames a second, as a camera would give them; none is left out.
+        frames, seconds: end after so many, or so long after the first.
     """
-    check_request(request)
-    source = find_source(request.source)
-    if source.is_endless and (request.repeat or request.fps is not None):
-        raise EdgeError(
-            f"{source.name} is a camera, which has no end to repeat at and sets its own pace.",
-            "Leave out --repeat and --fps; end with --frames or --duration.",
-        )
-    model = open_model(request)
-    return Live(model, source, steps_of(model, frames_of(source, request.repeat), request, stopped))
 
-
-def check_request(request: LiveRequest) -> None:
-    if request.budget_ms is not None and request.core_count is not None:
-        raise EdgeError(
-            "A budget chooses the core count, so it can't be fixed as well.",
-            "Give --budget or --cores; --min-cosine keeps --budget from the smallest core counts.",
-        )
-    if request.min_cosine is not None and request.budget_ms is None:
-        raise EdgeError("A floor of fidelity is for what a budget may choose from.", "Give --budget with --min-cosine.")
-
-
-def open_model(request: LiveRequest) -> Model:
-    """With a budget every core count, ready to be switched between; without one just the one that will run."""
-    bundle = open_bundle(request.bundle)
-    Preprocessing.from_json(bundle.preprocessing)
-    counts = None if request.core_count is None else (request.core_count,)
-    artifacts = chosen_artifacts(bundle, counts, request.precision, request.image_size)
-    largest = artifacts[max(artifacts)]
-    if largest.batch != 1:
-        raise EdgeError(
-            f"{largest.name} takes batches of {largest.batch}, but frames come one by one.", "Export with --batch 1."
-        )
-    wanted = (largest.core_count,) if request.budget_ms is None else tuple(artifacts)
-    model = load(bundle, wanted, largest.precision, largest.image_size, request.threads)
-    if request.budget_ms is not None:
-        model.adapt(request.budget_ms, request.min_cosine)
-    return model
+    fps: float | None = None
+    frames: int | None = None
+    seconds: float | None = None
 
 
 def steps_of(
-    model: Model, frames: Iterator[Frame], request: LiveRequest, stopped: Callable[[], bool]
-) -> Iterator[Step]:
+    model: Model, frames: Generator[Frame, None, None], pace: Pace, stopped: Callable[[], bool]
+) -> Generator[Step, None, None]:
+    """Runs frame after frame. The steps end with the frames, with the pace's limits, or when `stopped` says so."""
     start = due = None
     decided: Decision | None = None
     with closing(frames):
@@ -148,11 +99,11 @@ def steps_of(
                 wait_until(due, stopped)
             now = time.perf_counter()
             start = now if start is None else start
-            if stopped() or (request.seconds is not None and now - start >= request.seconds):
+            if stopped() or (pace.seconds is not None and now - start >= pace.seconds):
                 return
-            if request.fps is not None:
+            if pace.fps is not None:
                 # A little lateness is made up for; after more than a frame's time the clock starts anew.
-                due = (now if due is None or now - due > 1 / request.fps else due) + 1 / request.fps
+                due = (now if due is None or now - due > 1 / pace.fps else due) + 1 / pace.fps
             picture = frame_from_pixels(frame.pixels, model.image_size)
             given = picture if model.input == "image" else normalised(picture[None])
             prepare_ms = 1000 * (time.perf_counter() - now)
@@ -171,7 +122,7 @@ def steps_of(
                 top_classes(outputs.get("logits"), model.labels),
                 decision,
             )
-            if request.frames is not None and frame.number + 1 >= request.frames:
+            if pace.frames is not None and frame.number + 1 >= pace.frames:
                 return
 
 

@@ -6,22 +6,26 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
-from ..base.errors import EdgeError, unknown_name
-from ..base.spec import ImageSize
-from ..bundle.store import Artifact, Bundle, read_bundle
-from .bound import open_bound_onnx
+from ..base.errors import EdgeError
+from ..bundle.store import Artifact, Bundle
 from .governor import Decision, Governor, Rules
-from .onnxruntime import check_batch, input_type_and_shape
-from .runner import open_runner
+from .onnxruntime import check_batch, closed, input_type_and_shape
 
-FORMAT_OF_TARGET = {"cpu": "onnx", "jetson": "engine", "apple": "mlpackage"}
 
-# Runs a checked batch; what it returns may be overwritten by the next call from the same thread.
-Run = Callable[[np.ndarray], Mapping[str, np.ndarray]]
+class Run(Protocol):
+    """Runs one core count."""
+
+    def __call__(self, batch: np.ndarray) -> Mapping[str, np.ndarray]:
+        """A checked batch; what is returned may be overwritten by the next call from the same thread."""
+        ...
+
+    def close(self) -> None:
+        """Lets go of its memory."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -44,71 +48,13 @@ class Output:
     latency_ms: float
 
 
-def load(
-    bundle: str | Path | Bundle,
-    core_counts: Sequence[int] | None = None,
-    precision: str | None = None,
-    image_size: ImageSize | None = None,
-    threads: int | None = None,
-) -> Model:
-    """Loads a bundle to run frames: ONNX Runtime on a CPU, TensorRT on a Jetson, Core ML on a Mac.
-
-    All core counts that are loaded are ready at once, so that switching costs nothing. On the CPU they
-    share one copy of the weights (on x86 without VNNI they cannot), which costs 5 to 10 percent of
-    latency; a single core count is loaded in ONNX Runtime's fastest form.
-
-    Args:
-        core_counts: which to load; None is all that the bundle has. The model starts at the largest.
-        precision, image_size: None takes the first that the bundle was exported with.
-        threads: CPU threads; None leaves it to the runtime.
-
-    Raises:
-        EdgeError: no bundle, or it lacks what is asked for (it lists what it has).
-    """
-    opened = bundle if isinstance(bundle, Bundle) else read_bundle(bundle)
-    artifacts = chosen_artifacts(opened, core_counts, precision, image_size)
-    return Model(opened, artifacts, runs_of(opened.directory, artifacts, threads))
-
-
-def chosen_artifacts(
-    bundle: Bundle, core_counts: Sequence[int] | None, precision: str | None, image_size: ImageSize | None
-) -> dict[int, Artifact]:
-    """One artifact per core count, ascending."""
-    if bundle.spec.target not in FORMAT_OF_TARGET:
-        raise unknown_name("target", bundle.spec.target, FORMAT_OF_TARGET)
-    wanted = FORMAT_OF_TARGET[bundle.spec.target]
-    runnable = [a for a in bundle.artifacts if a.format == wanted]
-    if not runnable:
-        raise EdgeError(
-            f"The bundle {bundle.directory} holds no {wanted} to run.",
-            "Build the engines on the board first: veca-edge build (or sh build.sh there)."
-            if wanted == "engine"
-            else None,
-        )
-    precision = precision or bundle.spec.precisions[0]
-    image_size = image_size or bundle.spec.image_sizes[0]
-    fitting = {a.core_count: a for a in runnable if a.precision == precision and a.image_size == image_size}
-    if not fitting:
-        listed = ", ".join(dict.fromkeys(f"{a.precision} at {a.image_size}" for a in runnable))
-        raise EdgeError(f"The bundle {bundle.directory} has no {precision} at {image_size}.", f"It has: {listed}.")
-    for count in core_counts or ():
-        if count not in fitting:
-            raise EdgeError(
-                f"The bundle {bundle.directory} has no {precision} with {count} cores at {image_size}.",
-                f"It has: {', '.join(map(str, sorted(fitting)))}.",
-            )
-    return {count: fitting[count] for count in sorted(core_counts or fitting)}
-
-
-def runs_of(directory: Path, artifacts: Mapping[int, Artifact], threads: int | None) -> dict[int, Run]:
-    first = next(iter(artifacts.values()))
-    if first.format == "onnx":
-        return open_bound_onnx(directory, artifacts, threads)
-    return {count: open_runner(directory, artifact, threads) for count, artifact in artifacts.items()}
-
-
 class Model:
     """A loaded bundle. Calls from several threads are safe, each with output arrays of its own.
+
+    Close it, or use it in a `with`, to let go of its memory (on a GPU too) at once.
+
+    Args:
+        expected_latencies: of some artifacts, how long one call takes at each core count, up to a common factor.
 
     Attributes:
         core_counts: those that are loaded, ascending.
@@ -117,7 +63,13 @@ class Model:
         labels: class names in the order of `logits`, or None.
     """
 
-    def __init__(self, bundle: Bundle, artifacts: Mapping[int, Artifact], runs: Mapping[int, Run]):
+    def __init__(
+        self,
+        bundle: Bundle,
+        artifacts: Mapping[int, Artifact],
+        runs: Mapping[int, Run],
+        expected_latencies: Callable[[Sequence[Artifact]], Mapping[int, float]],
+    ):
         first = next(iter(artifacts.values()))
         self.bundle = bundle
         self.core_counts = tuple(artifacts)
@@ -125,6 +77,7 @@ class Model:
         self.input, self.outputs, self.labels = first.input, first.outputs, bundle.labels
         self._artifacts = dict(artifacts)
         self._runs = dict(runs)
+        self._expected_latencies = expected_latencies
         self._core_count = self.core_counts[-1]
         self._governor: Governor | None = None
         self._lock = threading.Lock()
@@ -146,8 +99,11 @@ class Model:
         """
         batch = self._checked(frame)
         core_count = self._core_count
+        run = self._runs.get(core_count)
+        if run is None:
+            raise closed(self._artifacts[core_count])
         start = time.perf_counter()
-        made = self._runs[core_count](batch)
+        made = run(batch)
         now = time.perf_counter()
         latency_ms = 1000 * (now - start)
         if self._governor is not None:
@@ -155,6 +111,20 @@ class Model:
                 if self._governor is not None and core_count == self._core_count:
                     self._core_count = self._governor.observe(core_count, latency_ms, now)
         return Output(made.get("cls"), made.get("dense"), made.get("logits"), core_count, latency_ms)
+
+    def close(self) -> None:
+        """Lets go of every session and buffer. A model that is called afterwards raises `EdgeError`."""
+        with self._lock:
+            runs, self._runs = list(self._runs.values()), {}
+            self._governor = None
+        for run in runs:
+            run.close()
+
+    def __enter__(self) -> Model:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def _checked(self, frame: np.ndarray) -> np.ndarray:
         batch = frame[None] if frame.ndim == 3 else frame
@@ -198,7 +168,7 @@ class Model:
             EdgeError: no core count is that faithful.
         """
         allowed = self.faithful_core_counts(min_cosine)
-        expected = expected_latencies(self.bundle, [self._artifacts[count] for count in allowed])
+        expected = self._expected_latencies([self._artifacts[count] for count in allowed])
         with self._lock:
             start = self._core_count if self._core_count in allowed else allowed[-1]
             self._governor = Governor(expected, budget_ms, start, rules)
@@ -237,23 +207,3 @@ class Model:
                 means = [row["elastic"][name]["mean"] for name in ("cls", "dense") if row["elastic"][name]]
                 return min(means, default=None)
         return None
-
-
-def expected_latencies(bundle: Bundle, artifacts: Sequence[Artifact]) -> dict[int, float]:
-    """How long one call takes at each core count, up to a common factor.
-
-    The latest measurements that cover all of them, whichever machine made them; without any, MACs.
-    """
-    from ..profiles.cost import cost_of_model
-    from ..profiles.store import read_measurements
-
-    variants = {(a.name, a.sha256) for a in artifacts}
-    measured: dict[tuple, dict[int, float]] = {}
-    for m in sorted(read_measurements(bundle), key=lambda m: m.started_at):
-        if (m.artifact, m.sha256) in variants:
-            measured.setdefault((m.machine.machine_id, m.threads, m.setting), {})[m.core_count] = m.p50_ms
-    complete = [latencies for latencies in measured.values() if len(latencies) == len(artifacts)]
-    if complete:
-        return complete[-1]
-    config = bundle.checkpoint.config
-    return {a.core_count: float(cost_of_model(config, a.spec).macs) for a in artifacts}

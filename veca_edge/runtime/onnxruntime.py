@@ -28,33 +28,51 @@ _TYPES = {"tensor(uint8)": np.dtype(np.uint8), "tensor(float)": np.dtype(np.floa
 
 
 class OnnxRunner:
-    """An ONNX file in a session of its own; see `runtime.Runner`. Calls from several threads are safe."""
+    """An ONNX file in a session of its own; see `bundle.runner.Runner`. Calls from several threads are safe."""
 
     def __init__(
         self, session: onnxruntime.InferenceSession, artifact: Artifact, fixed: Mapping[str, np.ndarray] | None = None
     ):
-        self.session = session
+        self.session: onnxruntime.InferenceSession | None = session
         self.artifact = artifact
         self._fixed = dict(fixed or {})
         self._outputs = list(artifact.outputs)
 
     def __call__(self, batch: np.ndarray) -> dict[str, np.ndarray]:
         check_batch(self.artifact, batch)
+        if self.session is None:
+            raise closed(self.artifact)
         made = self.session.run(self._outputs, {INPUT: batch, **self._fixed})
         return dict(zip(self._outputs, made, strict=True))
 
+    def close(self) -> None:
+        """Lets go of the session; see `runtime.Runner`."""
+        self.session = None
+        self._fixed.clear()
+        give_back_freed_memory()
 
-def open_onnx(path: Path, artifact: Artifact, threads: int | None = None) -> OnnxRunner:
+
+def open_onnx(
+    path: Path, artifact: Artifact, threads: int | None = None, exact_int8: bool = False
+) -> OnnxRunner:
     """Opens an ONNX file on the CPU.
+
+    Args:
+        exact_int8: see `session_options`.
 
     Raises:
         EdgeError: the file is missing or broken, or is not the variant that `artifact` describes.
         MissingDependency: ONNX Runtime is not installed.
     """
-    session = session_from_file(path, session_options(threads, exact_int8=artifact.target == "cpu"))
+    session = session_from_file(path, session_options(threads, exact_int8))
     fixed = core_inputs(path, artifact)
     check_session(session, path, artifact, fixed)
     return OnnxRunner(session, artifact, fixed)
+
+
+def open_exact_onnx(directory: Path, artifact: Artifact, threads: int | None = None) -> OnnxRunner:
+    """Opens one artifact of the `cpu` dialect; see `bundle.runner.Opener`."""
+    return open_onnx(directory / artifact.path, artifact, threads, exact_int8=True)
 
 
 def session_options(threads: int | None, exact_int8: bool = False) -> onnxruntime.SessionOptions:
@@ -147,6 +165,11 @@ def truncates_fp16_codes() -> bool:
     session = _onnxruntime().InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     (codes,) = session.run(["codes"], {"x": np.array([0.75], np.float16)})
     return int(codes[0]) != 1
+
+
+def closed(artifact: Artifact) -> EdgeError:
+    """The error for a model that is used after it was closed."""
+    return EdgeError(f"{artifact.name} was closed, and can't run anything more.", "Load it again.")
 
 
 def input_type_and_shape(artifact: Artifact) -> tuple[np.dtype, tuple[int, ...]]:

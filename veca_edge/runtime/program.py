@@ -91,6 +91,10 @@ class MilRunner:
                 _run_step(step, values)
         return {name: _as_array(values[name]) for name in self.outputs}
 
+    def close(self) -> None:
+        """Lets go of the program's constants."""
+        self.steps = ()
+
     def _input(self, batch: np.ndarray) -> Tensor:
         feature = self.input
         if feature.kind == "image":

@@ -20,7 +20,7 @@ import numpy as np
 
 from ..base.errors import EdgeError, unknown_name
 from ..base.files import disk_errors, written_aside
-from .live import Live, LiveRequest, Step
+from .live import Live, Step
 from .sources import frame_rate, import_cv2
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def check_record(record: Record) -> None:
 
 
 @contextmanager
-def recorder(record: Record, live: Live, request: LiveRequest) -> Iterator[Write]:
+def recorder(record: Record, live: Live) -> Iterator[Write]:
     """A function that records one step; the files get their names when the block ends well.
 
     Raises:
@@ -98,7 +98,7 @@ def recorder(record: Record, live: Live, request: LiveRequest) -> Iterator[Write
             writes.append(stack.enter_context(table_to(record.table)))
         if record.overlay is not None and record.overlay.suffix:
             is_camera = live.source.kind == "camera"
-            rate = request.fps or frame_rate(live.source) or (CAMERA_RATE if is_camera else FOLDER_RATE)
+            rate = live.fps or frame_rate(live.source) or (CAMERA_RATE if is_camera else FOLDER_RATE)
             writes.append(stack.enter_context(video_to(record.overlay, rate, is_camera)))
         elif record.overlay is not None:
             writes.append(stack.enter_context(pictures_to(record.overlay)))

@@ -1,50 +1,42 @@
-"""The targets, as a plain table."""
+"""The targets. A new one is one row here, and a module that makes it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ..base.errors import EdgeError, unknown_name
+from ..base.errors import unknown_name
+from .apple import APPLE
+from .base import Format, Target
+from .cpu import CPU
+from .jetson import JETSON
 
+if TYPE_CHECKING:
+    from ..bundle.runner import Runner
+    from ..bundle.store import Artifact
 
-@dataclass(frozen=True)
-class Target:
-    """A kind of device that models are exported for.
-
-    Attributes:
-        runtime: what loads the artifact on the device.
-        precisions: every precision that can be asked for, the lowest first.
-        extra: the pip extra that brings everything an export for it needs.
-    """
-
-    name: str
-    runtime: str
-    precisions: tuple[str, ...]
-    default_precision: str
-    extra: str
-    summary: str
-
-
-TARGETS: dict[str, Target] = {
-    target.name: target
-    for target in (
-        Target(
-            "cpu", "ONNX Runtime", ("int8", "fp32"), "int8", "export", "any x86-64 or Arm CPU, through ONNX Runtime"
-        ),
-        Target("jetson", "TensorRT", ("int8", "fp16", "fp32"), "int8", "jetson", "NVIDIA Jetson, through TensorRT"),
-        Target("apple", "Core ML", ("int8", "w8", "fp16"), "int8", "apple", "iPhone, iPad and Mac, through Core ML"),
-    )
-}
+TARGETS: dict[str, Target] = {target.name: target for target in (CPU, JETSON, APPLE)}
 
 
 def target_named(name: str) -> Target:
+    """Raises `EdgeError` that lists the known ones."""
     if name not in TARGETS:
         raise unknown_name("target", name, TARGETS)
     return TARGETS[name]
 
 
-def check_precision(target: Target, precision: str) -> None:
-    if precision not in target.precisions:
-        raise EdgeError(
-            f"The target '{target.name}' has no precision '{precision}'.", f"Known: {', '.join(target.precisions)}."
-        )
+def format_of(artifact: Artifact) -> Format:
+    """The kind of file that an artifact is."""
+    return target_named(artifact.target).format_named(artifact.format)
+
+
+def open_artifact(directory: Path, artifact: Artifact, threads: int | None = None) -> Runner:
+    """Opens one artifact of the bundle at `directory`.
+
+    Args:
+        threads: CPU threads; None leaves it to the runtime. Runtimes of other processors ignore it.
+
+    Raises:
+        EdgeError: the file is broken or is not what the manifest says; MissingDependency: no runtime for it.
+    """
+    return format_of(artifact).open(directory, artifact, threads)

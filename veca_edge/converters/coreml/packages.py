@@ -33,50 +33,18 @@ from ...formats.mlpackage import (
     specification_path,
 )
 from ...model.folding import Linear, Variant
-from .program import LAYOUTS, balanced, half_scale, identifier, mil_from_veca
+from .options import CoremlOptions
+from .program import balanced, half_scale, identifier, mil_from_veca
 from .text import shorten
 
 FOLDER = "apple"
 PURPOSE = "An export for the target apple"
-IOS_VERSIONS = (17, 18, 26)
 # Operators and package forms by the iOS that brought them.
 FIRST_IOS = {"int8": 18, "w8": 18, "fp16": 17}
 FIRST_MULTIFUNCTION_IOS = 18
-COORDINATES = ("fp16", "fp32")
 
 
-@dataclass(frozen=True)
-class CoremlOptions:
-    """What only the target `apple` understands.
-
-    Attributes:
-        ios: the oldest iOS that has to load the package (macOS 14, 15, 26 for 17, 18, 26).
-        default_cores: core count of the function that an app gets when it names none; by default the
-            smallest exported.
-        separate: one package per variant instead of one per precision.
-        layout: `tokens` `[B, S, D]`, or `ane`, `[B, D, 1, S]` with 1x1 convolutions.
-        coordinates: type in which the core tokens' coordinates are computed; `fp32` is a little more exact
-            but leaves the Neural Engine in every block.
-        classifier: adds the outputs `label` and `label_probs`; needs class names and the output `logits`.
-    """
-
-    ios: int = 18
-    default_cores: int | None = None
-    separate: bool = False
-    layout: str = "tokens"
-    coordinates: str = "fp16"
-    classifier: bool = False
-
-    def __post_init__(self) -> None:
-        if self.ios not in IOS_VERSIONS:
-            raise unknown_name("iOS version", self.ios, IOS_VERSIONS)
-        if self.layout not in LAYOUTS:
-            raise unknown_name("layout", self.layout, LAYOUTS)
-        if self.coordinates not in COORDINATES:
-            raise unknown_name("type of coordinates", self.coordinates, COORDINATES)
-
-
-def check_export(spec: ExportSpec, labels: Sequence[str] | None) -> None:
+def check_export(spec: ExportSpec, options: CoremlOptions, labels: Sequence[str] | None) -> None:
     """Everything about a request that can be refused before anything slow.
 
     Args:
@@ -85,7 +53,6 @@ def check_export(spec: ExportSpec, labels: Sequence[str] | None) -> None:
     Raises:
         EdgeError: the request can't be met; it says why. MissingDependency: no coremltools.
     """
-    options = spec.target_options or CoremlOptions()
     graph = spec.graph(spec.core_counts[0], spec.image_sizes[0])
     _check(options, spec.precisions, spec.core_counts, len(spec.image_sizes), graph, labels)
 

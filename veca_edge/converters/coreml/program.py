@@ -203,7 +203,7 @@ class Channels(Tokens):
         return mb.transpose(x=mb.squeeze(x=x, axes=[2]), perm=[0, 2, 1])
 
 
-LAYOUTS = {"tokens": Tokens, "ane": Channels}
+_LAYOUTS = {"tokens": Tokens, "ane": Channels}
 
 
 class Named:
@@ -236,7 +236,7 @@ class Writer:
 
         config = weights.config
         self.mb, self.weights, self.spec, self.config = Named(Builder), weights, spec, config
-        self.layout = LAYOUTS[layout]()
+        self.layout = _LAYOUTS[layout]()
         self.quantize_activations = precision == "int8"
         self.quantize_weights = precision in ("int8", "w8")
         self.float_type = np.float32 if coordinates == "fp32" else np.float16

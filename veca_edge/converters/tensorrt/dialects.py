@@ -34,31 +34,13 @@ from ...model.folding import InferenceWeights, Linear, LinearQuantization, Varia
 from ..onnx.elastic import COORDINATES, TOKENS, elastic_from_veca, scales_for_all
 from ..onnx.files import save_models
 from ..onnx.graph import Dialect, onnx_from_veca, short
+from .options import TensorrtOptions
 from .rtx import compile_with_rtx, rtx_is_installed
 
 FP16_LARGEST = float(np.finfo(np.float16).max)
 FP16_SMALLEST = float(np.finfo(np.float16).smallest_normal)
 FP32_SCOPES = ("coordinates", "layer_norm")
 FP32_OPERATORS = ("Add", "Cos", "Div", "MatMul", "Mul", "ReduceMean", "Sin", "Sqrt", "Sub", "Tanh")
-
-
-@dataclass(frozen=True)
-class TensorrtOptions:
-    """What only the Jetson target understands.
-
-    Attributes:
-        version: the TensorRT that builds the engines, `major.minor`.
-        elastic: one file per precision and image size, with the core tokens as inputs, and one optimization
-            profile per core count; otherwise one file per core count.
-        compile: build every strongly typed file with TensorRT-RTX where that is installed.
-    """
-
-    version: str = "10.3"
-    elastic: bool = False
-    compile: bool = True
-
-    def __post_init__(self) -> None:
-        tensorrt_version(self.version)
 
 
 # ---------------------------------------------------------------------------------------- dialects

@@ -24,29 +24,10 @@ from ...devices.connection import BOARD_DIRECTORY, Connection
 from ...devices.jetson.modules import JETPACKS, short_version, version_tuple
 from ...devices.jetson.probe import Board, EngineKey, engine_key, no_tensorrt
 from ...devices.jobs import Job, Log, ignore, run_job
+from .options import EngineOptions
 
 FOLDER = "engines"
 _BUILDER = Path(__file__).with_name("engine_builder.py")
-
-
-@dataclass(frozen=True)
-class EngineOptions:
-    """How to build.
-
-    Attributes:
-        workspace_mib: memory the builder may take for one layer's scratch; None takes half of what the board
-            has free, 1024 at most.
-        level: builder optimization level 0 to 5 (TensorRT 8.6 and later); None leaves TensorRT's own, 3.
-    """
-
-    workspace_mib: int | None = None
-    level: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.workspace_mib is not None and self.workspace_mib < 1:
-            raise EdgeError(f"The workspace is {self.workspace_mib} MiB.", "Give --workspace 64 or more.")
-        if self.level is not None and self.level not in range(6):
-            raise EdgeError(f"The builder level is {self.level}.", "Give --builder-level 0 to 5.")
 
 
 def build_engines(

@@ -28,8 +28,8 @@ from ..machine import Machine
 from ..measurement import Measurement, measurement_of, utc_now
 from ..store import load_measurement, measurement_stem, measurements_folder, save_measurement
 from ..sweep import Failure, Profile, cost_facts
-from ..verdict import Verdict
 from . import tegrastats, trtexec
+from .options import BoardOptions
 from .tegrastats import Window
 from .trtexec import TimingLog
 
@@ -38,30 +38,6 @@ TEGRASTATS_MS = 100
 BUSY_PERCENT = 10
 # A result that was left on the board longer ago is measured again.
 OLDEST_S = 3600
-
-
-@dataclass(frozen=True)
-class BoardOptions:
-    """How to measure on a board.
-
-    Attributes:
-        seconds: of timed queries; warmup_s: of queries before them, which also bring the clocks up.
-        idle_s: of rest before, for the power above idle; 0 measures none.
-        layers: also the time of every layer, in a run of its own.
-        lock_clocks: `jetson_clocks` while it measures; needs root without a password, and is undone.
-        again: also measure what has been measured before.
-    """
-
-    seconds: float = 10.0
-    warmup_s: float = 2.0
-    idle_s: float = 5.0
-    layers: bool = False
-    lock_clocks: bool = False
-    again: bool = False
-
-    def __post_init__(self) -> None:
-        if self.seconds < 1:
-            raise EdgeError(f"{self.seconds:g} s are too short a run.", "Give 1 second or more.")
 
 
 def profile_on_board(
@@ -490,13 +466,13 @@ class LayerLoss:
     higher_ms: float
 
 
-def losing_layers(verdict: Verdict) -> list[LayerLoss] | None:
+def losing_layers(lower: Measurement, higher: Measurement) -> list[LayerLoss] | None:
     """Which parts of the model lost in the lower precision, the worst first; None where layers were not measured.
 
     TensorRT fuses each precision in its own way, so times are summed by the part of the model that a
     layer's name says it belongs to; parts that only one engine has as such are not compared.
     """
-    times = [m.details.get("layers") for m in (verdict.lower, verdict.higher)]
+    times = [m.details.get("layers") for m in (lower, higher)]
     if not all(times):
         return None
     low, high = (_by_part(layers) for layers in times)

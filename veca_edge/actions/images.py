@@ -1,0 +1,100 @@
+"""The images of an export, split into those that calibrate and those that judge."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..base.progress import Progress
+from ..base.spec import ImageSize
+from ..demo import demo_calibration, demo_evaluation
+from ..images.folder import ImageSet, find_images, load_images, sample
+from ..model.checkpoint import Checkpoint
+from .request import ExportRequest
+
+HELD_OUT_IMAGES = 64
+FEW_IMAGES = 32
+
+
+@dataclass(frozen=True)
+class SplitImages:
+    """Frames of one image size: those that calibrate, and those that judge, which never overlap."""
+
+    calibration: ImageSet | None
+    evaluation: ImageSet
+    notes: tuple[str, ...] = ()
+
+
+Images = Mapping[ImageSize, SplitImages]
+
+
+def few_frames(images: Images, count: int) -> dict[ImageSize, np.ndarray]:
+    """The first frames that judge, uint8 `[n, H, W, 3]`, by image size."""
+    return {size: split.evaluation.frames[:count] for size, split in images.items()}
+
+
+def choose_images(
+    request: ExportRequest, checkpoint: Checkpoint, sizes: Sequence[ImageSize], progress: Progress
+) -> dict[ImageSize, SplitImages]:
+    """Images that calibrate and images that judge, never the same, prepared at every size.
+
+    Raises:
+        EdgeError: a folder holds no images, or too few of them can be read.
+    """
+    used, judged, notes = choose_files(request)
+    split = {}
+    for size in sizes:
+        said = list(notes)
+        loaded = load_images(used, size, progress=progress) if used else None
+        judges = load_images(judged, size, classes=checkpoint.labels, minimum=1, progress=progress)
+        for chosen in (loaded, judges):
+            if chosen is not None and chosen.skipped:
+                named = ", ".join(f"{s.path} ({s.reason})" for s in chosen.skipped[:8])
+                said.append(f"{len(chosen.skipped)} images could not be read and were left out: {named}")
+        split[size] = SplitImages(loaded, judges, tuple(said))
+    return split
+
+
+def choose_files(request: ExportRequest) -> tuple[list[Path], list[Path], list[str]]:
+    """Which files calibrate, which judge, and what the user should know of the choice."""
+    asked, is_demo = request.images, request.checkpoint.path is None
+    calibration, evaluation, notes = asked.calibration, asked.evaluation, []
+    if is_demo:
+        calibration = calibration or demo_calibration()
+        evaluation = evaluation or (demo_evaluation() if asked.calibration is None else None)
+    elif calibration is None and evaluation is None:
+        evaluation = demo_evaluation()
+        notes.append(
+            "No images were given, so the fidelity was measured on the few CIFAR-10 images that come with "
+            "veca-edge; give your own with --evaluation DIR."
+        )
+    found = find_images(calibration) if calibration else []
+    if evaluation is None:
+        # A fifth is held back where the folder has no images to spare.
+        spare = max(len(found) - asked.count, min(HELD_OUT_IMAGES, len(found) // 5))
+        used = sample(found, len(found) - spare, asked.seed)
+        judged = sample(_without(found, used), HELD_OUT_IMAGES, asked.seed)
+        if len(used) < min(asked.count, len(found)):
+            notes.append(
+                f"{len(used)} of the {len(found)} calibration images calibrate; the other {len(judged)} are "
+                "held back to measure fidelity. Give --evaluation DIR to calibrate on all of them."
+            )
+    else:
+        judged = find_images(evaluation)
+        if evaluation != calibration:
+            same = {path.resolve() for path in judged}
+            found = [path for path in found if path.resolve() not in same]
+        used = sample(found, asked.count, asked.seed) if found else []
+        if evaluation == calibration:
+            judged = _without(judged, used)
+    if used and len(used) < FEW_IMAGES:
+        notes.append(f"Only {len(used)} images calibrate: ranges from so few are rough, 128 are usual.")
+    return used, judged, notes
+
+
+def _without(paths: Sequence[Path], taken: Sequence[Path]) -> list[Path]:
+    gone = set(taken)
+    return [path for path in paths if path not in gone]

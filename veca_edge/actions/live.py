@@ -1,0 +1,102 @@
+"""A bundle run live on a folder, a video or a camera, within a latency budget if asked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..base.errors import EdgeError
+from ..base.spec import ImageSize
+from ..bundle.store import open_bundle
+from ..images.preprocessing import Preprocessing
+from ..runtime.live import Live, Pace, steps_of
+from ..runtime.model import Model
+from ..runtime.sources import find_source, frames_of
+from .load import chosen_artifacts, load_bundle, runnable_format
+
+
+@dataclass(frozen=True)
+class LiveRequest:
+    """What to run on which frames, and until when.
+
+    Attributes:
+        source: as `find_source` takes it.
+        budget_ms: what the model may take for a frame; it moves between all core counts of the bundle to hold it.
+        min_cosine: the floor of fidelity below which `budget_ms` may not push; see `Model.adapt`.
+        core_count: a fixed one; None, without a budget, is the largest.
+        precision, image_size: None is the bundle's first.
+        threads: CPU threads; None leaves it to the runtime.
+        format: of the files; see `load_bundle`.
+        fps: at most so many frames a second, as a camera would give them; none is left out.
+        repeat: begin again where the folder or the video ends.
+        frames, seconds: end after so many, or so long after the first.
+    """
+
+    bundle: Path
+    source: str
+    budget_ms: float | None = None
+    min_cosine: float | None = None
+    core_count: int | None = None
+    precision: str | None = None
+    image_size: ImageSize | None = None
+    threads: int | None = None
+    fps: float | None = None
+    repeat: bool = False
+    frames: int | None = None
+    seconds: float | None = None
+    format: str | None = None
+
+
+def open_live(request: LiveRequest, stopped: Callable[[], bool] = lambda: False) -> Live:
+    """Finds the source and loads the model.
+
+    Args:
+        stopped: asked before every frame; the steps end when it says so.
+
+    Raises:
+        EdgeError: no bundle, source or core count as asked; options that exclude each other. While iterating, what
+            `frames_of` raises.
+    """
+    check_request(request)
+    source = find_source(request.source)
+    if source.is_endless and (request.repeat or request.fps is not None):
+        raise EdgeError(
+            f"{source.name} is a camera, which has no end to repeat at and sets its own pace.",
+            "Leave out --repeat and --fps; end with --frames or --duration.",
+        )
+    model = open_model(request)
+    pace = Pace(request.fps, request.frames, request.seconds)
+    steps = steps_of(model, frames_of(source, request.repeat), pace, stopped)
+    return Live(model, source, steps, request.fps)
+
+
+def check_request(request: LiveRequest) -> None:
+    if request.budget_ms is not None and request.core_count is not None:
+        raise EdgeError(
+            "A budget chooses the core count, so it can't be fixed as well.",
+            "Give --budget or --cores; --min-cosine keeps --budget from the smallest core counts.",
+        )
+    if request.min_cosine is not None and request.budget_ms is None:
+        raise EdgeError("A floor of fidelity is for what a budget may choose from.", "Give --budget with --min-cosine.")
+
+
+def open_model(request: LiveRequest) -> Model:
+    """With a budget every core count, ready to be switched between; without one just the one that will run."""
+    bundle = open_bundle(request.bundle)
+    Preprocessing.from_json(bundle.preprocessing)
+    counts = None if request.core_count is None else (request.core_count,)
+    kind = runnable_format(bundle, request.format)
+    artifacts = chosen_artifacts(bundle, kind, counts, request.precision, request.image_size)
+    largest = artifacts[max(artifacts)]
+    if largest.batch != 1:
+        raise EdgeError(
+            f"{largest.name} takes batches of {largest.batch}, but frames come one by one.", "Export with --batch 1."
+        )
+    wanted = (largest.core_count,) if request.budget_ms is None else tuple(artifacts)
+    model = load_bundle(bundle, wanted, largest.precision, largest.image_size, request.threads, request.format)
+    if request.budget_ms is not None:
+        model.adapt(request.budget_ms, request.min_cosine)
+    return model
+
+

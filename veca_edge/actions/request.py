@@ -1,0 +1,192 @@
+"""What a user asks an export for. The command line is made from these fields, so that both share every default."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from ..base import lists
+from ..base.options import option
+from ..base.spec import INPUTS, OUTPUTS, ImageSize
+from ..targets.table import TARGETS, target_named
+
+DEFAULT_CORE_COUNT = 16
+QUANTIZED_PRECISIONS = ("int8", "w8")
+AUTO = "auto"
+CALIBRATION_METHODS = ("search", "nncf")
+_PRECISIONS = "; ".join(f"{name}: {','.join(target.precisions)}" for name, target in TARGETS.items())
+
+
+@dataclass(frozen=True)
+class CheckpointSource:
+    """A trained model, and what its file may not say.
+
+    Attributes:
+        path: `.pt` or `.safetensors`; None is the bundled demo model.
+        head: a file with a linear classifier on `cls`; None takes the checkpoint's own, if it has one.
+        labels: a file with class names in the order of the head's rows.
+        heads: attention heads h, for a bare state dict of no released family.
+        rope_zero: share of zero rotary frequencies in 0..1, likewise.
+    """
+
+    path: Path | None = None
+    head: Path | None = option(None, "A linear classifier on cls: weight and bias.", kind=Path, metavar="FILE")
+    labels: Path | None = option(None, "Class names: one a line, or a JSON list.", kind=Path, metavar="FILE")
+    heads: int | None = option(
+        None, "Attention heads, for a bare state dict of no released family.", kind=int, lowest=1
+    )
+    rope_zero: float | None = option(
+        None, "Share of zero rotary frequencies, for a bare state dict of no released family.", kind=float
+    )
+
+
+@dataclass(frozen=True)
+class ImageSource:
+    """Images that calibrate, and images that judge; the two never overlap.
+
+    Attributes:
+        calibration: a folder of images like the camera's; quantization needs it (but for the demo model).
+        count: how many of them calibrate.
+        evaluation: a folder to judge on; None holds back some of the calibration images.
+        seed: of the sampling.
+    """
+
+    calibration: Path | None = option(
+        None, "Images like the camera's, searched recursively; INT8 needs them.", kind=Path, metavar="DIR"
+    )
+    count: int = option(128, "How many of them calibrate.", flag="--calibration-count", kind=int, shown="128", lowest=1)
+    evaluation: Path | None = option(
+        None,
+        "Images to measure fidelity on; folders named by class give top-1.",
+        kind=Path,
+        metavar="DIR",
+        shown="calibration images that did not calibrate",
+    )
+    seed: int = option(0, "Of the sampling of images.", kind=int, shown="0")
+
+
+@dataclass(frozen=True)
+class ExportRequest:
+    """What to export, and how. `None` and `()` stand for defaults that the checkpoint or the target decides.
+
+    Attributes:
+        output: the bundle to write.
+        checkpoint: the model; a path alone will do.
+        images: those that calibrate, and those that judge.
+        target: a name of `veca_edge.targets.table.TARGETS`.
+        options: of the target, its `options` dataclass; None is its defaults.
+        core_counts: active core tokens C of each variant; () is every count of the checkpoint.
+        precisions: `("auto",)` is the fastest that passes; () the target's default.
+        image_sizes: height and width in pixels, multiples of the patch size; () is 256 x 256 (the demo's own 32).
+        batch: images per call.
+        input: `image`, uint8 RGB `[B, H, W, 3]`, or `tensor`, normalised float32 `[B, 3, H, W]`.
+        outputs: any of `cls`, `dense`, `logits`; () is the first two, and the third with a head.
+        calibration_method: `search`, or `nncf` (extra `nncf`).
+        min_cosine: the gate: the least mean cosine with the float32 reference that a variant may have.
+        force: replace a bundle that is there.
+        measure: time the quantized precision against the next one, where the target runs here.
+        device: a board to ask for its versions, and to build on: `local`, or `ssh://[user@]host[:port]`.
+        threads: CPU threads of what runs here; None leaves them to the runtime.
+    """
+
+    output: Path
+    checkpoint: CheckpointSource = field(default_factory=CheckpointSource)
+    images: ImageSource = field(default_factory=ImageSource)
+    core_counts: tuple[int, ...] = option(
+        (DEFAULT_CORE_COUNT,),
+        "Core counts: one (16), a list (8,16,64) or all.",
+        flag="--cores",
+        metavar="LIST",
+        shown=str(DEFAULT_CORE_COUNT),
+        parse=lists.core_counts,
+    )
+    target: str = option("cpu", f"{', '.join(TARGETS)}.", metavar="NAME", shown="cpu")
+    options: Any = None
+    precisions: tuple[str, ...] = option(
+        (),
+        f"One, a list, or auto: the fastest that passes. {_PRECISIONS}.",
+        flag="--precision",
+        metavar="LIST",
+        shown="the first",
+        parse=lists.precisions,
+    )
+    image_sizes: tuple[ImageSize, ...] = option(
+        (),
+        "256 or HxW, or a list.",
+        flag="--image-size",
+        metavar="LIST",
+        shown="256; the demo's own 32",
+        parse=lists.image_sizes,
+    )
+    batch: int = option(1, "Images per call.", kind=int, shown="1", lowest=1, highest=4096)
+    input: str = option(
+        "image",
+        f"{INPUTS[0]}: the camera's frame, uint8 RGB [B,H,W,3]; {INPUTS[1]}: normalised float32 [B,3,H,W].",
+        metavar="NAME",
+        shown="image",
+    )
+    outputs: tuple[str, ...] = option(
+        (),
+        f"Any of {','.join(OUTPUTS)}.",
+        metavar="LIST",
+        shown="cls,dense, and logits with a head",
+        parse=lists.outputs,
+    )
+    calibration_method: str = option(
+        "search",
+        "search (smoothing, ranges and rounding by output error), or nncf, which needs the extra nncf.",
+        metavar="NAME",
+        shown="search",
+    )
+    min_cosine: float = option(
+        0.99, "The gate: mean cosine with the FP32 reference.", kind=float, shown="0.99"
+    )
+    force: bool = option(False, "Replace a bundle that is there.", kind=bool)
+    measure: bool = option(
+        True, "Time INT8 against the next precision, where the target runs here.", kind=bool, shown="measure"
+    )
+    device: str | None = option(
+        None, "A board to build on: local, or ssh://[user@]host[:port].", metavar="DEVICE"
+    )
+    threads: int | None = option(None, "CPU threads; by default the runtime decides.", kind=int, lowest=1)
+
+    def __post_init__(self) -> None:
+        if self.checkpoint is None or isinstance(self.checkpoint, Path | str):
+            path = None if self.checkpoint is None else Path(self.checkpoint)
+            object.__setattr__(self, "checkpoint", CheckpointSource(path))
+
+    @property
+    def quantized(self) -> list[str]:
+        """The quantized precisions that are asked for."""
+        wanted = self.precisions or (target_named(self.target).default_precision,)
+        return [p for p in wanted if p in QUANTIZED_PRECISIONS]
+
+
+# Fields that lay at the top level of a request in version 0.1.
+_MOVED_FIELDS = {
+    "heads": ("checkpoint", "heads"),
+    "rope_zero": ("checkpoint", "rope_zero"),
+    "head": ("checkpoint", "head"),
+    "labels": ("checkpoint", "labels"),
+    "calibration": ("images", "calibration"),
+    "calibration_count": ("images", "count"),
+    "evaluation": ("images", "evaluation"),
+    "seed": ("images", "seed"),
+}
+
+
+def request_of(output: Path, **fields: Any) -> ExportRequest:
+    """A request from the flat fields of version 0.1, with a `DeprecationWarning` that says where each lies now."""
+    groups: dict[str, dict[str, Any]] = {"checkpoint": {}, "images": {}}
+    if "target_options" in fields:
+        warnings.warn("ExportRequest's target_options is now options.", DeprecationWarning, stacklevel=2)
+        fields["options"] = fields.pop("target_options")
+    for old, (group, new) in _MOVED_FIELDS.items():
+        if old in fields:
+            warnings.warn(f"ExportRequest's {old} is now {group}.{new}.", DeprecationWarning, stacklevel=2)
+            groups[group][new] = fields.pop(old)
+    made = ExportRequest(output, **fields)
+    checkpoint = replace(made.checkpoint, **groups["checkpoint"])
+    return replace(made, checkpoint=checkpoint, images=replace(made.images, **groups["images"]))

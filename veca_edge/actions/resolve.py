@@ -1,0 +1,85 @@
+"""Checks what was asked of an export, and fills in every default."""
+
+from __future__ import annotations
+
+from ..base.errors import EdgeError, unknown_name
+from ..base.options import check_kind
+from ..base.progress import Progress, silent
+from ..base.spec import ExportSpec, ImageSize
+from ..bundle.store import check_output
+from ..demo import DEMO_IMAGE_SIZE, demo_checkpoint
+from ..images.folder import find_images
+from ..model.checkpoint import Checkpoint, load_checkpoint
+from ..targets.base import Target
+from ..targets.table import target_named
+from .request import AUTO, CALIBRATION_METHODS, CheckpointSource, ExportRequest
+
+DEFAULT_IMAGE_SIZE = ImageSize(256, 256)
+
+
+def check_request(request: ExportRequest) -> Target:
+    """Everything that can be refused before anything slow. Returns the row of the target."""
+    target = target_named(request.target)
+    check_kind(request.options, target.options, f"The target '{target.name}'")
+    if AUTO in request.precisions:
+        raise EdgeError(f"--precision {AUTO} stands alone.", f"Give {AUTO}, or the precisions you want.")
+    for precision in request.precisions:
+        target.check_precision(precision)
+    if request.calibration_method not in CALIBRATION_METHODS:
+        raise unknown_name("calibration method", request.calibration_method, CALIBRATION_METHODS)
+    if request.quantized and request.checkpoint.path is not None and request.images.calibration is None:
+        raise EdgeError(
+            f"{request.quantized[0].upper()} needs images to calibrate on, and none were given.",
+            "Give a folder of images like those of the camera with --calibration DIR (about 128 are enough), "
+            f"or ask for --precision {target.precisions[-1]}.",
+        )
+    if request.device is not None and target.builder is None:
+        raise EdgeError(
+            f"--device builds on a board, and the target '{target.name}' has nothing to build there.",
+            "Leave it out; measure on a device with: veca-edge profile BUNDLE --device DEVICE",
+        )
+    for folder in (request.images.calibration, request.images.evaluation):
+        if folder is not None:
+            find_images(folder)
+    check_output(request.output, request.force)
+    return target
+
+
+def checkpoint_of(source: CheckpointSource, progress: Progress = silent) -> Checkpoint:
+    """Reads and checks what a request names, or the bundled demo model."""
+    return load_checkpoint(
+        source.path or demo_checkpoint(),
+        heads=source.heads,
+        rope_zero=source.rope_zero,
+        head=source.head,
+        labels=source.labels,
+        progress=progress,
+    )
+
+
+def spec_of(request: ExportRequest, checkpoint: Checkpoint) -> ExportSpec:
+    """The request with every default filled in and every name checked against the checkpoint."""
+    target, config = target_named(request.target), checkpoint.config
+    counts = request.core_counts or config.core_counts
+    for count in counts:
+        config.check_core_count(count)
+    sizes = request.image_sizes or (DEMO_IMAGE_SIZE if request.checkpoint.path is None else DEFAULT_IMAGE_SIZE,)
+    for size in sizes:
+        config.grid(*size)
+    outputs = request.outputs or ("cls", "dense", *(("logits",) if checkpoint.head is not None else ()))
+    if "logits" in outputs and checkpoint.head is None:
+        raise EdgeError(
+            "The output 'logits' needs a classifier head, and this checkpoint has none.",
+            "Give one with --head FILE, or leave logits out of --outputs.",
+        )
+    return ExportSpec(
+        target.name,
+        counts,
+        request.precisions or (target.default_precision,),
+        sizes,
+        request.batch,
+        request.input,
+        outputs,
+        request.min_cosine,
+        check_kind(request.options, target.options, f"The target '{target.name}'"),
+    )

@@ -1,0 +1,66 @@
+"""A model of a bundle on image files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..base.spec import ImageSize
+from ..bundle.store import Artifact, find_artifact, open_bundle
+from ..images.preprocessing import Preprocessing, load_frame
+from ..proof.evaluate import run_frames
+from ..runtime.classes import top_classes
+from ..targets.table import open_artifact
+from .load import runnable_format
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model says of one image: its outputs without the batch axis, and the most likely classes."""
+
+    path: Path
+    outputs: Mapping[str, np.ndarray]
+    classes: tuple[tuple[str, float], ...]
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What one artifact says of some images, in their order."""
+
+    artifact: Artifact
+    images: tuple[Prediction, ...]
+
+
+def run(
+    path: Path,
+    images: Sequence[Path],
+    core_count: int | None = None,
+    precision: str | None = None,
+    image_size: ImageSize | None = None,
+    threads: int | None = None,
+    format: str | None = None,
+) -> Predictions:
+    """Runs one artifact of a bundle on image files, prepared exactly as in calibration.
+
+    Args:
+        core_count, precision, image_size: which; needed where the bundle holds several.
+        format: see `load_bundle`.
+
+    Raises:
+        EdgeError: no bundle, no such artifact, several that fit, or an image that cannot be read.
+    """
+    bundle = open_bundle(path)
+    Preprocessing.from_json(bundle.preprocessing)
+    kind = runnable_format(bundle, format)
+    artifact = find_artifact(bundle, core_count, precision, image_size, kind.name)
+    predictions = []
+    with closing(open_artifact(bundle.directory, artifact, threads)) as runner:
+        for image in images:
+            frame = load_frame(image, artifact.image_size)[None]
+            outputs = {name: value[0] for name, value in run_frames(runner, artifact, frame).items()}
+            predictions.append(Prediction(image, outputs, top_classes(outputs.get("logits"), bundle.labels)))
+    return Predictions(artifact, tuple(predictions))

@@ -1,0 +1,79 @@
+"""What quantizing each layer alone does to the outputs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..base.errors import EdgeError
+from ..base.progress import Progress, silent
+from ..bundle.store import Bundle, open_bundle
+from ..calibration.recipe import QuantizationRecipe
+from ..model.folding import inference_weights
+from .export import make_recipe
+from .images import choose_images
+from .request import ExportRequest
+from .resolve import checkpoint_of, spec_of
+
+if TYPE_CHECKING:
+    from ..calibration.sensitivity import LayerSensitivity
+
+IMAGES = 16
+
+
+@dataclass(frozen=True)
+class Sensitivity:
+    """What each layer's quantization does, in order of execution, and on how many images it was measured."""
+
+    layers: tuple[LayerSensitivity, ...]
+    core_counts: tuple[int, ...]
+    images: int
+
+
+def sensitivity(
+    request: ExportRequest, bundle: Path | None = None, count: int = IMAGES, progress: Progress = silent
+) -> Sensitivity:
+    """Quantizes one layer at a time and measures the outputs.
+
+    Args:
+        request: the checkpoint with its images and core counts, as for `export`; `output` is not used.
+        bundle: take this bundle's recipe, core counts and image size instead of calibrating; the checkpoint must
+            be the one that it was made from. Its weights are then rounded to nearest, which costs a little more
+            than the rounding that the bundle's models have.
+        count: images to measure on, none of which calibrated.
+
+    Raises:
+        EdgeError: no such checkpoint, bundle or images, or they do not belong together.
+    """
+    from ..calibration.sensitivity import measure_sensitivity
+
+    opened = open_bundle(bundle) if bundle else None
+    if opened is not None:
+        counts = request.core_counts or opened.core_counts
+        request = replace(request, core_counts=counts, image_sizes=opened.image_sizes[:1])
+    checkpoint = checkpoint_of(request.checkpoint, progress)
+    recipe = None if opened is None else recipe_of(opened, checkpoint.digest)
+    spec = spec_of(replace(request, precisions=()), checkpoint)
+    weights = inference_weights(checkpoint)
+    images = choose_images(request, checkpoint, spec.image_sizes[:1], progress)
+    recipe = recipe or make_recipe(request, spec, checkpoint, weights, images, progress)
+    assert recipe is not None
+    judged = images[spec.image_sizes[0]].evaluation
+    labels = None if judged.labels is None else judged.labels[:count]
+    layers = measure_sensitivity(weights, recipe, judged.frames[:count], spec.core_counts, labels, progress)
+    return Sensitivity(layers, spec.core_counts, len(judged.frames[:count]))
+
+
+def recipe_of(bundle: Bundle, digest: str) -> QuantizationRecipe:
+    """A bundle's recipe. Raises `EdgeError` where it has none, or was made from another checkpoint."""
+    if digest != bundle.checkpoint.digest:
+        raise EdgeError(
+            f"The bundle {bundle.directory} was made from another checkpoint ('{bundle.checkpoint.name}').",
+            "Give the one it was made from with --checkpoint FILE.",
+        )
+    if bundle.recipe is None:
+        raise EdgeError(
+            f"The bundle {bundle.directory} holds nothing that is quantized.", "Export it with --precision int8."
+        )
+    return QuantizationRecipe.load(bundle.directory / bundle.recipe)

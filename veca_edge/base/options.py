@@ -1,0 +1,103 @@
+"""Options of a target as one frozen dataclass, from which the command line and the manifest are made.
+
+A field declared with `option` is offered on the command line; a plain field is for users of the library alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, TypeVar, cast
+
+from .errors import EdgeError
+
+T = TypeVar("T")
+_KEY = "option"
+
+
+@dataclass(frozen=True)
+class Option:
+    """How the command line offers one field.
+
+    Attributes:
+        name: of the field.
+        flag: as it is typed, `--ios`.
+        kind: what is typed: `bool` for a flag without a value, else `str`, `int` or `float`.
+        help: one line.
+        metavar: what stands for the value in the help.
+        shown: the default in words, where the field's own says nothing.
+        lowest, highest: bounds of a number.
+        parse: makes the field's value of what was typed; raises `EdgeError`.
+    """
+
+    name: str
+    flag: str
+    kind: type
+    help: str
+    metavar: str | None = None
+    shown: str | None = None
+    lowest: float | None = None
+    highest: float | None = None
+    parse: Callable[[Any], Any] | None = None
+
+
+def option(
+    default: Any,
+    help: str,
+    *,
+    flag: str = "",
+    kind: type = str,
+    metavar: str | None = None,
+    shown: str | None = None,
+    lowest: float | None = None,
+    highest: float | None = None,
+    parse: Callable[[Any], Any] | None = None,
+) -> Any:
+    """A dataclass field that the command line offers; see `Option`. The flag is the field's name unless it is given."""
+    return field(default=default, metadata={_KEY: Option("", flag, kind, help, metavar, shown, lowest, highest, parse)})
+
+
+def options_of(kind: type) -> tuple[Option, ...]:
+    """The command line's options of an options dataclass, in the order of its fields."""
+    found = []
+    for f in fields(kind):
+        if _KEY in f.metadata:
+            stated = cast(Option, f.metadata[_KEY])
+            flag = stated.flag or f"--{f.name.replace('_', '-')}"
+            found.append(Option(f.name, flag, *(getattr(stated, a.name) for a in fields(Option)[2:])))
+    return tuple(found)
+
+
+def made_of(kind: type[T], typed: Mapping[str, Any], **fixed: Any) -> T:
+    """The options that were typed, by flag; those of other dataclasses are ignored, defaults fill the rest.
+
+    Args:
+        fixed: further fields, by name.
+
+    Raises:
+        EdgeError: a value that `parse` or the dataclass itself refuses.
+    """
+    values = dict(fixed)
+    for o in options_of(kind):
+        value = typed.get(o.flag)
+        if value is not None:
+            values[o.name] = o.parse(value) if o.parse else value
+    return kind(**values)
+
+
+def check_kind(options: object | None, kind: type[T], whose: str) -> T:
+    """The options of a request: of the right dataclass, or its defaults where none were given.
+
+    Raises:
+        EdgeError: they are of another dataclass.
+    """
+    if options is None:
+        return kind()
+    if not isinstance(options, kind):
+        raise EdgeError(
+            f"{whose} takes options of the type {kind.__name__}, not {type(options).__name__}.",
+            f"Known fields: {', '.join(f.name for f in fields(cast(Any, kind))) or 'none'}.",
+        )
+    return options
+
+

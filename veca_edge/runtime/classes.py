@@ -1,0 +1,23 @@
+"""What class scores say."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+
+def top_classes(
+    logits: np.ndarray | None, labels: Sequence[str] | None, most: int = 5
+) -> tuple[tuple[str, float], ...]:
+    """The most likely classes with their softmax probabilities, best first; empty without logits.
+
+    Args:
+        logits: float32 `[K]`, or None.
+        labels: K names; without them, classes are called by their index.
+    """
+    if logits is None:
+        return ()
+    likely = np.exp(logits - logits.max())
+    likely /= likely.sum()
+    return tuple((labels[i] if labels else str(i), float(likely[i])) for i in np.argsort(-likely)[:most])

@@ -1,0 +1,253 @@
+"""What a target is: one frozen row of facts and functions.
+
+A function of a row imports what it needs when it is called, so that the table costs nothing to read. Everything
+about a target that the rest of the package has to know stands in its row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..base.errors import EdgeError
+from ..base.options import check_kind
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from ..base.checks import Check
+    from ..base.progress import Progress
+    from ..base.spec import ExportSpec, ImageSize
+    from ..bundle.runner import Runner
+    from ..bundle.store import Artifact, Bundle
+    from ..lint.finding import Finding
+    from ..model.folding import Variant
+    from ..profiles.sweep import Profile
+    from ..runtime.model import Run
+
+Log = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Format:
+    """One kind of file that a target has.
+
+    Attributes:
+        name: as manifests call it.
+        runner: what runs it on this machine, in words.
+        package: the Python package that runs it; a process that measures memory loads it first.
+        open: opens one artifact.
+        open_model: opens the core counts of one model, ready to be switched between.
+        loading: a section of the bundle's README: how to load such a file, for one artifact.
+        obstacle: why this machine cannot run an artifact, or None where it can.
+        is_portable: whether a file of this kind is tied to no board.
+    """
+
+    name: str
+    runner: str
+    package: str
+    open: Callable[[Path, Artifact, int | None], Runner]
+    open_model: Callable[[Path, Mapping[int, Artifact], int | None], Mapping[int, Run]]
+    loading: Callable[[Artifact], str]
+    obstacle: Callable[[Artifact], str | None] = lambda artifact: None
+    is_portable: bool = True
+
+
+@dataclass(frozen=True)
+class NoOptions:
+    """For a target that has none."""
+
+
+@dataclass(frozen=True)
+class Written:
+    """What an export of a target has just written, for what comes next.
+
+    Attributes:
+        directory: the bundle that is being made.
+        variants: what was asked for; `artifacts` hold them, in any order.
+    """
+
+    directory: Path
+    spec: ExportSpec
+    variants: Sequence[Variant]
+    artifacts: Sequence[Artifact]
+
+
+@dataclass(frozen=True)
+class Measuring:
+    """What `profile` is asked to measure.
+
+    Attributes:
+        options: of the target's `profile_options`.
+        device: where, or None for this machine.
+        again: also what has been measured before.
+    """
+
+    bundle: Bundle
+    artifacts: Sequence[Artifact]
+    options: Any
+    device: str | None
+    again: bool
+
+
+@dataclass(frozen=True)
+class Built:
+    """Artifacts that were built on a board, and the bundle that now holds them.
+
+    Attributes:
+        place: the board's name.
+        facts: what the board is, in words, by name.
+        board: the same for a program; JSON values.
+    """
+
+    bundle: Bundle
+    artifacts: tuple[Artifact, ...]
+    place: str
+    facts: Mapping[str, str]
+    board: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Builder:
+    """How a target builds on a board what an export leaves to the board.
+
+    Attributes:
+        options: the dataclass of its options.
+        build: builds everything that a bundle leaves to be built, on a device, and adds it to the bundle.
+        options_for: export options with what the board at a device says of itself filled in.
+    """
+
+    options: type
+    build: Callable[[Bundle, str, Any, Progress, Log], Built]
+    options_for: Callable[[Any, str], Any]
+
+
+@dataclass(frozen=True)
+class Linter:
+    """The rules of a target.
+
+    Attributes:
+        options: the dataclass of its options.
+        lint: checks one file.
+        files: what it takes, in words.
+    """
+
+    options: type
+    lint: Callable[[Path, Any], Sequence[Finding]]
+    files: str
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of text for a person. The first `names` columns are names, the others numbers."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    names: int = 1
+
+
+@dataclass(frozen=True)
+class Next:
+    """What is left to do after an export: a sentence, perhaps, and the words of a command."""
+
+    command: tuple[str, ...]
+    sentence: str = ""
+
+
+@dataclass(frozen=True)
+class Words:
+    """How a report says what was measured on a target: what is timed, and what counts as memory."""
+
+    calls: str
+    memory: str
+
+
+@dataclass(frozen=True)
+class Target:
+    """A kind of device that models are exported for.
+
+    Attributes:
+        runtime: what loads the artifact on the device.
+        summary: the device in half a sentence.
+        extra: the pip extra that brings everything an export for it needs.
+        precisions: every precision that can be asked for, the lowest first; the first is the default.
+        formats: what its bundles hold, what runs on the device first.
+        options: the dataclass of what only its exports understand.
+        profile_options: the dataclass of what only its measurements understand.
+        words: for reports.
+        write: variants to files below the bundle's directory, in seconds where it can.
+        measure: see `Measuring`.
+        doctor: what this machine needs for it.
+        next_steps: what is left to do with a new bundle, for a person.
+        check: refuses an export, before anything slow; gets its labels too.
+        prove: compares what was written with what it was written from, beyond fidelity; gets frames by image size.
+        finish: writes what takes the artifacts the rest of their way; gets the golden cosine by artifact.
+        notes: what the user should know of how the artifacts were executed here.
+        builder: for a target whose board builds; else None.
+        linter: for a target that has rules of its own; else None.
+        estimates: what can be said of the speed without a device, or None.
+        losses: which parts of the model lost time in the lower of two measurements, in words; None without layers.
+        layers_hint: how the time of every layer is measured, for a target that can.
+        is_local: whether this machine is the device, so that an export can be timed right away.
+    """
+
+    name: str
+    runtime: str
+    summary: str
+    extra: str
+    precisions: tuple[str, ...]
+    formats: tuple[Format, ...]
+    options: type
+    profile_options: type
+    words: Words
+    write: Callable[[ExportSpec, Sequence[Variant], Path, Mapping[str, str], Progress], list[Artifact]]
+    measure: Callable[[Measuring, Progress, Log], Profile]
+    doctor: Callable[[], Iterable[Check]]
+    next_steps: Callable[[Bundle], Next]
+    check: Callable[[ExportSpec, Sequence[str] | None], None] = lambda spec, labels: None
+    prove: Callable[[Written, Mapping[ImageSize, np.ndarray], Progress], None] = lambda written, frames, progress: None
+    finish: Callable[[Written, Mapping[str, float]], None] = lambda written, golden_cosine: None
+    notes: Callable[[Sequence[Artifact]], Sequence[str]] = lambda artifacts: ()
+    builder: Builder | None = None
+    linter: Linter | None = None
+    estimates: Callable[[Bundle], Table | None] = lambda bundle: None
+    losses: Callable[[Any, Any], Sequence[str] | None] = lambda lower, higher: None
+    layers_hint: str = ""
+    is_local: bool = False
+
+    @property
+    def default_precision(self) -> str:
+        return self.precisions[0]
+
+    @property
+    def deployed(self) -> Format:
+        """The format that runs on the device."""
+        return self.formats[0]
+
+    def format_named(self, name: str) -> Format:
+        """Raises `EdgeError` that lists the target's formats."""
+        for format in self.formats:
+            if format.name == name:
+                return format
+        raise EdgeError(
+            f"The target '{self.name}' has no files of the format '{name}'.",
+            f"Known: {', '.join(f.name for f in self.formats)}.",
+        )
+
+    def check_precision(self, precision: str) -> None:
+        """Raises `EdgeError` that lists the target's precisions."""
+        if precision not in self.precisions:
+            raise EdgeError(
+                f"The target '{self.name}' has no precision '{precision}'.", f"Known: {', '.join(self.precisions)}."
+            )
+
+    def above(self, precision: str) -> str:
+        """The next higher precision."""
+        return self.precisions[self.precisions.index(precision) + 1]
+
+    def options_of(self, spec: ExportSpec) -> Any:
+        """The typed options of an export's spec, which holds them as JSON values."""
+        return check_kind(spec.target_options, self.options, f"The target '{self.name}'")

@@ -1,0 +1,273 @@
+"""NVIDIA Jetson, through TensorRT: ONNX is written here, engines are built and measured on the board."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shlex
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..base.checks import Check, installed, is_wheel, output_of, package
+from ..base.errors import EdgeError
+from ..converters.tensorrt.options import EngineOptions, TensorrtOptions
+from ..lint.options import TensorrtLintOptions
+from ..profiles.jetson.options import BoardOptions
+from .base import Builder, Built, Format, Linter, Log, Measuring, Next, Table, Target, Words, Written
+
+if TYPE_CHECKING:
+    from ..base.progress import Progress
+    from ..base.spec import ExportSpec
+    from ..bundle.runner import Runner
+    from ..bundle.store import Artifact, Bundle
+    from ..lint.finding import Finding
+    from ..model.folding import Variant
+    from ..profiles.measurement import Measurement
+    from ..profiles.sweep import Profile
+    from ..runtime.model import Run
+
+NAME = "jetson"
+ESTIMATED_MODULES = ("Orin Nano 8GB", "Orin NX 16GB", "AGX Orin 64GB")
+TRTEXEC = ("/usr/src/tensorrt/bin/trtexec", "/usr/local/tensorrt/bin/trtexec")
+
+# -------------------------------------------------------------------------------------- formats
+
+
+def open_onnx(directory: Path, artifact: Artifact, threads: int | None) -> Runner:
+    from ..runtime.onnxruntime import open_onnx
+
+    return open_onnx(directory / artifact.path, artifact, threads)
+
+
+def open_onnx_model(directory: Path, artifacts: Mapping[int, Artifact], threads: int | None) -> Mapping[int, Run]:
+    return {count: open_onnx(directory, artifact, threads) for count, artifact in artifacts.items()}
+
+
+def onnx_loading(artifact: Artifact) -> str:
+    from .cpu import loading
+
+    return "The ONNX files are written for TensorRT; ONNX Runtime runs them too, to check them:\n\n" + loading(artifact)
+
+
+def open_engine(directory: Path, artifact: Artifact, threads: int | None) -> Runner:
+    from ..runtime.tensorrt import open_engine
+
+    return open_engine(directory / artifact.path, artifact)
+
+
+def open_engines(directory: Path, artifacts: Mapping[int, Artifact], threads: int | None) -> Mapping[int, Run]:
+    return {count: open_engine(directory, artifact, threads) for count, artifact in artifacts.items()}
+
+
+def engine_loading(artifact: Artifact) -> str:
+    return f"""An engine runs only on the board and the TensorRT version that built it:
+
+```python
+import veca_edge
+
+model = veca_edge.load(".")          # {artifact.path}
+```
+"""
+
+
+def engine_obstacle(artifact: Artifact) -> str | None:
+    if find_spec("tensorrt") is None:
+        return "TensorRT's Python package is not installed here"
+    from ..devices.jetson.probe import check_engine_key
+    from ..runtime.tensorrt import this_board
+
+    try:
+        check_engine_key(artifact.details, this_board(), artifact.name, "veca-edge build")
+    except EdgeError as error:
+        return error.message
+    return None
+
+
+ENGINE = Format(
+    "engine", "TensorRT", "tensorrt", open_engine, open_engines, engine_loading, engine_obstacle, is_portable=False
+)
+ONNX = Format("onnx", "ONNX Runtime", "onnxruntime", open_onnx, open_onnx_model, onnx_loading)
+
+# ------------------------------------------------------------------------------- export and build
+
+
+def write(
+    spec: ExportSpec, variants: Sequence[Variant], directory: Path, metadata: Mapping[str, str], progress: Progress
+) -> list[Artifact]:
+    from ..converters.tensorrt.dialects import tensorrt_models_from_variants
+
+    return tensorrt_models_from_variants(variants, directory, metadata, JETSON.options_of(spec), progress)
+
+
+def finish(written: Written, golden_cosine: Mapping[str, float]) -> None:
+    from ..converters.tensorrt.build_script import write_build_script
+
+    write_build_script(written.directory, written.artifacts)
+
+
+def notes(artifacts: Sequence[Artifact]) -> Sequence[str]:
+    from ..runtime.onnxruntime import truncates_fp16_codes
+
+    fp16_codes = any("--stronglyTyped" in a.details.get("build_flags", ()) for a in artifacts)
+    quantized = any(a.precision == "int8" for a in artifacts)
+    if not (fp16_codes and quantized and truncates_fp16_codes()):
+        return ()
+    return (
+        "This ONNX Runtime cuts codes off where it should round them, in what it quantizes from FP16: INT8 is more "
+        "faithful than it says here. Newer ones round; they need Python 3.11.",
+    )
+
+
+def options_for(options: TensorrtOptions, device: str) -> TensorrtOptions:
+    """The options with the TensorRT of the board at `device`. Raises `EdgeError` where there is none."""
+    from ..devices.jetson.probe import board_tensorrt, open_board
+
+    with open_board(device) as (connection, board):
+        return replace(options, version=board_tensorrt(connection, board))
+
+
+def build(bundle: Bundle, device: str, options: EngineOptions | None, progress: Progress, on_log: Log) -> Built:
+    from ..bundle.store import add_artifacts
+    from ..converters.tensorrt.engine import build_engines
+    from ..devices.jetson.probe import open_board
+
+    files = [a for a in bundle.artifacts if a.format == ONNX.name]
+    with open_board(device) as (connection, board):
+        engines = build_engines(connection, board, bundle.directory, files, options, progress, on_log)
+    facts = {
+        "module": board.name,
+        "L4T": board.l4t,
+        "JetPack": board.jetpack,
+        "TensorRT": board.tensorrt,
+        "CUDA": board.cuda,
+        "power mode": board.power_mode,
+    }
+    said = {name: value or "unknown" for name, value in facts.items()}
+    return Built(add_artifacts(bundle, engines), tuple(engines), board.hostname, said, board.to_json())
+
+
+def next_steps(bundle: Bundle) -> Next:
+    script = bundle.directory / "build.sh"
+    there = f": from here, or there with: sh {script.name}" if script.is_file() else "."
+    return Next(
+        ("build", str(bundle.directory), "--device", "ssh://HOST"),
+        f"The engines are still to be built, on the board{there}",
+    )
+
+
+def estimates(bundle: Bundle) -> Table | None:
+    """For every file the roofline of one frame on some modules: engines can't be faster, and are slower."""
+    from ..devices.jetson.modules import MODULES, estimate_frame
+    from ..profiles.sweep import cost_facts
+
+    width, rows = bundle.checkpoint.config.hidden, []
+    for artifact in (a for a in bundle.artifacts if a.format == ONNX.name):
+        cost = cost_facts(bundle, artifact)
+        attention_macs = 2 * width * cost["attention_interactions"]
+        found = [
+            estimate_frame(MODULES[name], artifact.precision, cost["macs"], attention_macs, artifact.bytes)
+            for name in ESTIMATED_MODULES
+        ]
+        rows.append(
+            (
+                str(artifact.core_count),
+                artifact.precision,
+                str(artifact.image_size),
+                *(f"{e.milliseconds:.2f} {'c' if e.bound == 'compute' else 'b'}" for e in found),
+            )
+        )
+    title = "ESTIMATED least ms per frame, not measured (bound by c: compute, b: bandwidth)"
+    return Table(title, ("cores", "prec.", "size", *ESTIMATED_MODULES), tuple(rows), names=3)
+
+
+# ----------------------------------------------------------------------------------- measurements
+
+
+def measure(asked: Measuring, progress: Progress, on_log: Log) -> Profile:
+    """Engines, on the board that they were built on; by default this machine."""
+    from ..devices.jetson.probe import open_board
+    from ..profiles.jetson.measure import profile_on_board
+
+    device = asked.device or "local"
+    rebuild = f"veca-edge build {shlex.quote(str(asked.bundle.directory))} --device {device}"
+    options = replace(asked.options, again=asked.again)
+    with open_board(device) as (connection, board):
+        return profile_on_board(
+            connection, board, asked.bundle, asked.artifacts, options, progress, on_log, rebuild
+        )
+
+
+def losses(lower: Measurement, higher: Measurement) -> Sequence[str] | None:
+    from ..profiles.jetson.measure import losing_layers
+
+    found = losing_layers(lower, higher)
+    if found is None:
+        return None
+    return [f"{loss.part}: {loss.lower_ms:.3f} against {loss.higher_ms:.3f} ms" for loss in found]
+
+
+# -------------------------------------------------------------------------------- lint and doctor
+
+
+def lint(path: Path, options: TensorrtLintOptions) -> Sequence[Finding]:
+    from ..lint.tensorrt import lint_onnx
+
+    return lint_onnx(path, options.tensorrt, allow_dynamic=options.dynamic)
+
+
+def doctor() -> Iterable[Check]:
+    if platform.system() == "Linux" and platform.machine() == "x86_64":
+        purpose = "compiles every file without a GPU, as a check"
+        yield package(NAME, "tensorrt-rtx", "jetson", needed=False, purpose=purpose)
+    release = Path("/etc/nv_tegra_release")
+    if release.exists():
+        yield Check(NAME, "this is a Jetson", True, (release.read_text(errors="replace").splitlines() or [""])[0])
+    tensorrt = installed("tensorrt")
+    advice = "" if tensorrt else "Builds engines on this machine; on a Jetson it comes with JetPack."
+    yield Check(NAME, "tensorrt", True if tensorrt else None, tensorrt or "not installed", advice)
+    if tensorrt and release.exists() and is_wheel("tensorrt"):
+        yield Check(
+            NAME,
+            "tensorrt from pip",
+            False,
+            "pip's TensorRT does not support a Jetson's GPU",
+            "Uninstall it, and make the environment with: python3 -m venv --system-site-packages",
+        )
+    trtexec = shutil.which("trtexec") or next((path for path in TRTEXEC if os.access(path, os.X_OK)), None)
+    advice = "" if trtexec else "Builds and times engines here; on a Jetson it comes with JetPack."
+    yield Check(NAME, "trtexec", True if trtexec else None, trtexec or "not found", advice)
+    ssh = shutil.which("ssh")
+    said = (output_of("ssh", "-V", errors=True).splitlines() or [""])[0]
+    advice = "" if ssh else "Reaches a board with --device: install your system's OpenSSH client."
+    yield Check(NAME, "ssh", True if ssh else None, said or ("installed" if ssh else "not found"), advice)
+
+
+JETSON = Target(
+    name=NAME,
+    runtime="TensorRT",
+    summary="NVIDIA Jetson, through TensorRT",
+    extra="jetson",
+    precisions=("int8", "fp16", "fp32"),
+    formats=(ENGINE, ONNX),
+    options=TensorrtOptions,
+    profile_options=BoardOptions,
+    words=Words(
+        calls="GPU time of queries, one after the other, without copies between host and device",
+        memory="what the board's memory in use rose by over the rest before (tegrastats)",
+    ),
+    write=write,
+    measure=measure,
+    doctor=doctor,
+    next_steps=next_steps,
+    finish=finish,
+    notes=notes,
+    builder=Builder(EngineOptions, build, options_for),
+    linter=Linter(TensorrtLintOptions, lint, "an .onnx file"),
+    estimates=estimates,
+    losses=losses,
+    layers_hint="for engines: veca-edge profile BUNDLE --device ssh://HOST --layers",
+)
