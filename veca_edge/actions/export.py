@@ -30,7 +30,8 @@ from ..bundle.store import (
     write_manifest,
 )
 from ..calibration.recipe import QuantizationRecipe, quantized_variants
-from ..images.preprocessing import ImageSet, Preprocessing, find_images, load_frame, load_images, sample
+from ..images.folder import ImageSet, find_images, load_images, sample
+from ..images.preprocessing import Preprocessing, prepare
 from ..model.checkpoint import Checkpoint, load_checkpoint
 from ..model.config import IMAGE_MEAN, IMAGE_STD
 from ..model.folding import InferenceWeights, Variant, inference_weights
@@ -632,7 +633,7 @@ def run(
     runner = open_runner(bundle.directory, artifact, threads)
     predictions = []
     for image in images:
-        frame = load_frame(image, artifact.image_size)[None]
+        frame = prepare(image, artifact.image_size)[None]
         outputs = {name: value[0] for name, value in run_frames(runner, artifact, frame).items()}
         predictions.append(Prediction(image, outputs, top_classes(outputs.get("logits"), bundle.labels)))
     return artifact, predictions

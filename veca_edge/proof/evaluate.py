@@ -11,7 +11,8 @@ from ..base.errors import GateError
 from ..base.progress import Progress, silent
 from ..base.spec import ExportSpec, ImageSize
 from ..bundle.store import Artifact, Bundle
-from ..images.preprocessing import ImageSet, normalised
+from ..images.folder import ImageSet
+from ..images.preprocessing import normalised
 from ..model.checkpoint import Checkpoint
 from ..runtime import open_runner
 from .fidelity import Comparison, Fidelity, cosine

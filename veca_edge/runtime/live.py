@@ -16,7 +16,7 @@ from ..actions.export import top_classes
 from ..base.errors import EdgeError
 from ..base.spec import ImageSize
 from ..bundle.store import open_bundle
-from ..images.preprocessing import Preprocessing, frame_from_pixels, normalised
+from ..images.preprocessing import Preprocessing, normalised, prepare
 from ..runtime import Decision, Model, load
 from .model import chosen_artifacts
 from .sources import Frame, Source, find_source, frames_of
@@ -153,7 +153,7 @@ def steps_of(
             if request.fps is not None:
                 # A little lateness is made up for; after more than a frame's time the clock starts anew.
                 due = (now if due is None or now - due > 1 / request.fps else due) + 1 / request.fps
-            picture = frame_from_pixels(frame.pixels, model.image_size)
+            picture = prepare(frame.pixels, model.image_size)
             given = picture if model.input == "image" else normalised(picture[None])
             prepare_ms = 1000 * (time.perf_counter() - now)
             output = model(given)
