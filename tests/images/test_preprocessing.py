@@ -1,6 +1,11 @@
 """Decoding, cropping and resizing images of every awkward kind."""
 
 import json
+import os
+import struct
+import time
+import tracemalloc
+import zlib
 
 import numpy as np
 import pytest
@@ -8,7 +13,7 @@ from PIL import Image
 
 from veca_edge.base.errors import EdgeError
 from veca_edge.base.spec import ImageSize
-from veca_edge.images.preprocessing import Preprocessing, normalised, prepare
+from veca_edge.images.preprocessing import Preprocessing, load_pixels, normalised, prepare
 
 SIZE = ImageSize(16, 16)
 
@@ -79,3 +84,78 @@ def test_normalised():
     assert out.shape == (2, 3, 3, 4)
     assert out.dtype == np.float32
     assert out[0, 0, 0, 0] == pytest.approx((1 - 0.485) / 0.229)
+
+
+def png_header(width, height, depth=8, colour=2):
+    """A PNG file that claims a size, with one empty chunk of pixels: a few dozen bytes."""
+
+    def chunk(kind, content):
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
+    pixels = zlib.compress(b"")
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(
+    ("width", "height"),
+    [(1, 178_000_000), (13_000, 13_000), (8_001, 8_001), (32_769, 1), (1, 32_769), (16_385, 1), (2**31 - 1, 2**31 - 1)],
+)
+def test_a_size_is_checked_before_anything_is_decoded(tmp_path, width, height):
+    """1 x 178,000,000 pixels, in 177 bytes, once took 5.5 GB and 32 s."""
+    path = tmp_path / "huge.png"
+    path.write_bytes(png_header(width, height))
+    prepare_small(tmp_path)  # Pillow's own modules are loaded
+    tracemalloc.start()
+    began = time.process_time()
+    with pytest.raises(EdgeError, match="pixels") as raised:
+        prepare(path, SIZE)
+    assert time.process_time() - began < 0.5
+    assert tracemalloc.get_traced_memory()[1] < 10 << 20
+    tracemalloc.stop()
+    assert "\n" not in raised.value.message
+
+
+def prepare_small(tmp_path):
+    prepare(save(tmp_path / "small.png", np.zeros((16, 16, 3))), SIZE)
+
+
+def test_large_photographs_are_decoded(tmp_path):
+    Image.new("L", (8000, 8000), 7).save(tmp_path / "large.png")
+    assert (prepare(tmp_path / "large.png", SIZE) == 7).all()
+
+
+def test_strips_make_the_same_picture(tmp_path, monkeypatch):
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 30, 4), np.uint8)
+    path = save(tmp_path / "rgba.png", pixels)
+    whole = load_pixels(path)
+    monkeypatch.setattr("veca_edge.images.preprocessing.STRIP_PIXELS", 7 * 30)
+    np.testing.assert_array_equal(load_pixels(path), whole)
+    assert whole.shape == (40, 30, 3)
+
+
+def test_what_is_not_a_regular_file_or_not_of_a_known_kind_is_refused(tmp_path):
+    os.mkfifo(tmp_path / "a.png")
+    (tmp_path / "b.png").symlink_to("/dev/zero")
+    (tmp_path / "c.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n")
+    for name, why in (("a.png", "named pipe"), ("b.png", "device"), ("c.png", "known kind"), ("d.png", "no such file")):
+        with pytest.raises(EdgeError, match=why):
+            prepare(tmp_path / name, SIZE)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [np.zeros((8, 8, 3)), np.zeros((8, 8), np.uint8), np.zeros((8, 8, 4), np.uint8), np.zeros((0, 8, 3), np.uint8), 5],
+)
+def test_prepare_refuses_what_is_not_a_picture(given):
+    with pytest.raises(EdgeError, match="picture"):
+        prepare(given, SIZE)
+
+
+def test_prepare_of_a_file_and_of_its_pixels_agree(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
+    path = save(tmp_path / "a.png", pixels)
+    made = prepare(path, ImageSize(16, 24))
+    assert (made.shape, made.dtype) == ((16, 24, 3), np.uint8)
+    np.testing.assert_array_equal(made, prepare(pixels, (16, 24)))
+    np.testing.assert_array_equal(prepare(pixels[:, ::2], 16), prepare(pixels[:, ::2].copy(), ImageSize(16, 16)))

@@ -12,9 +12,10 @@ from pathlib import Path
 import numpy as np
 
 from ..base.errors import EdgeError
+from ..base.files import read_limited
 from ..base.progress import Progress, silent
 from ..base.spec import ImageSize
-from .preprocessing import UNREADABLE, cropped, decoded, reason
+from .preprocessing import MAX_FILE_BYTES, UNREADABLE, cropped, decoded, reason
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
 MIN_IMAGES = 8
@@ -104,7 +105,7 @@ def load_images(
     frames, kept, digests, skipped = [], [], [], []
     for i, path in enumerate(paths):
         try:
-            content = path.read_bytes()
+            content = read_limited(path, MAX_FILE_BYTES)
             frames.append(cropped(decoded(content), size))
         except UNREADABLE as error:
             skipped.append(Skipped(path, reason(error)))

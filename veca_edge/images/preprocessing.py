@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..base.errors import EdgeError
+from ..base.files import read_limited
 from ..base.spec import ImageSize
 from ..model.config import IMAGE_MEAN, IMAGE_STD
 
@@ -94,36 +95,36 @@ def prepare(image: str | Path | np.ndarray, size: ImageSize | int | tuple[int, i
     Raises:
         EdgeError: the file can't be read as an image, or the array is not uint8 `[h, w, 3]`; says why.
     """
-    from PIL import Image
-
     height, width = (size, size) if isinstance(size, int) else size
     if isinstance(image, (str, Path)):
-        image = load_pixels(image)
-    elif not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        return cropped(load_pixels(image), ImageSize(height, width))
+    if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         given = f"{image.dtype} {list(image.shape)}" if isinstance(image, np.ndarray) else type(image).__name__
         raise EdgeError(f"The picture is {given}.", "Give a file, or an array: uint8 RGB [h, w, 3].")
     if not image.size:
         raise EdgeError("The picture has no pixels.", "Give a file, or an array: uint8 RGB [h, w, 3].")
-    return cropped(Image.fromarray(image), ImageSize(height, width))
+    return cropped(image, ImageSize(height, width))
 
 
 def load_pixels(path: str | Path) -> np.ndarray:
     """One image in its own size, upright: uint8 RGB `[h, w, 3]`, or an `EdgeError` that says why not."""
     try:
-        return np.asarray(decoded(Path(path).read_bytes()))
+        return decoded(read_limited(path, MAX_FILE_BYTES))
     except UNREADABLE as error:
         raise EdgeError(f"The image can't be read: {path} ({reason(error)}).", "Mend or remove it.") from error
 
 
-def cropped(image: Image.Image, size: ImageSize) -> np.ndarray:
+def cropped(pixels: np.ndarray, size: ImageSize) -> np.ndarray:
+    """The largest centred box of a picture `[h, w, 3]` with the aspect ratio of `size`, resized to it."""
     from PIL import Image
 
     # Crop, then resize: the other way round a very long image would become huge on its way.
-    scale = min(image.width / size.width, image.height / size.height)
+    there = ImageSize(*pixels.shape[:2])
+    scale = min(there.width / size.width, there.height / size.height)
     width, height = max(1, round(size.width * scale)), max(1, round(size.height * scale))
-    left, top = (image.width - width) // 2, (image.height - height) // 2
-    image = image.crop((left, top, left + width, top + height))
-    return np.asarray(image.resize((size.width, size.height), Image.Resampling.BICUBIC))
+    left, top = (there.width - width) // 2, (there.height - height) // 2
+    box = Image.fromarray(np.ascontiguousarray(pixels[top : top + height, left : left + width]))
+    return np.asarray(box.resize((size.width, size.height), Image.Resampling.BICUBIC))
 
 
 def normalised(frames: np.ndarray) -> np.ndarray:
@@ -134,8 +135,18 @@ def normalised(frames: np.ndarray) -> np.ndarray:
 
 # --------------------------------------------------------------------------------------- decoding
 
-# What Pillow's decoders are known to raise for damaged files, and what `_rgb` raises for kinds it refuses.
+# The kinds that `folder.SUFFIXES` names, by Pillow's words: the others of Pillow are never asked. One runs a program.
+FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "GIF", "TIFF", "PPM")
+
+# What an image may be, looked at in its header before anything is decoded. A few hundred bytes can claim any size.
+MAX_FILE_BYTES = 512 << 20
+MAX_PIXELS = 64_000_000  # Pillow holds 4 bytes of each at most: 256 MB
+MAX_SIDE = 32_768
+MAX_ASPECT = 16_384
+
+# What Pillow's decoders are known to raise for damaged files, and what is raised here for kinds that are refused.
 UNREADABLE = (
+    EdgeError,
     OSError,
     SyntaxError,
     ValueError,
@@ -148,29 +159,57 @@ UNREADABLE = (
     struct.error,
     zlib.error,
 )
+STRIP_PIXELS = 1 << 20
 
 
-def decoded(content: bytes) -> Image.Image:
-    """Upright, RGB, in its own size."""
-    from PIL import Image
+def decoded(content: bytes) -> np.ndarray:
+    """An image file's picture, upright, in its own size: uint8 RGB `[h, w, 3]`.
+
+    Raises:
+        Exception: one of `UNREADABLE`; `reason` says it in words.
+    """
+    from PIL import Image, ImageOps
 
     try:
         with warnings.catch_warnings():
-            # A photograph of more than 89 megapixels is no attack; Pillow still refuses twice that.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(content)) as image:
-                return _upright(image)
+            warnings.simplefilter("ignore")  # about files that others wrote
+            with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+                _check_size(image)
+                ImageOps.exif_transpose(image, in_place=True)
+                return _rgb(image)
     except Image.DecompressionBombError as error:
-        raise ValueError(str(error)) from error
+        raise ValueError(f"it has more than the {MAX_PIXELS:,} pixels that are decoded") from error
 
 
-def _upright(image: Image.Image) -> Image.Image:
-    from PIL import ImageOps
+def _check_size(image: Image.Image) -> None:
+    """Raises `ValueError` for an image that is not decoded: `image` knows its size and mode, and no pixel yet."""
+    width, height = image.size
+    short, long = sorted((width, height))
+    if short < 1:
+        raise ValueError(f"it has {width} x {height} pixels")
+    if width * height > MAX_PIXELS:
+        raise ValueError(f"it has {width} x {height} pixels; at most {MAX_PIXELS:,} are decoded")
+    if long > MAX_SIDE:
+        raise ValueError(f"it has {width} x {height} pixels; a side has at most {MAX_SIDE:,}")
+    if long > MAX_ASPECT * short:
+        raise ValueError(f"it has {width} x {height} pixels; a side is at most {MAX_ASPECT:,} times the other")
+    if image.mode == "F":
+        raise ValueError("floating-point pixels have no defined white")
 
-    return _rgb(ImageOps.exif_transpose(image))
+
+def _rgb(image: Image.Image) -> np.ndarray:
+    """Pixels as uint8 RGB `[h, w, 3]`, a strip at a time: the ways there take several times the memory of a picture."""
+    image.load()
+    made = np.empty((image.height, image.width, 3), np.uint8)
+    rows = max(1, STRIP_PIXELS // image.width)
+    for top in range(0, image.height, rows):
+        bottom = min(top + rows, image.height)
+        strip = image.crop((0, top, image.width, bottom))
+        made[top:bottom] = np.asarray(_strip_rgb(strip))
+    return made
 
 
-def _rgb(image: Image.Image) -> Image.Image:
+def _strip_rgb(image: Image.Image) -> Image.Image:
     from PIL import Image
 
     if image.mode.startswith("I"):
@@ -179,8 +218,6 @@ def _rgb(image: Image.Image) -> Image.Image:
             raise ValueError("32-bit integer pixels have no defined white")
         grey = np.round(values / 257.0).astype(np.uint8)
         return Image.fromarray(grey).convert("RGB")
-    if image.mode == "F":
-        raise ValueError("floating-point pixels have no defined white")
     if image.mode in ("RGBA", "RGBa", "LA", "La", "PA") or "transparency" in image.info:
         image = image.convert("RGBA") if image.mode != "La" else image.convert("LA").convert("RGBA")
         behind = Image.new("RGBA", image.size, (*Preprocessing().background, 255))
@@ -189,11 +226,16 @@ def _rgb(image: Image.Image) -> Image.Image:
 
 
 def reason(error: BaseException) -> str:
+    """Why an image can't be read, in one line."""
     from PIL import UnidentifiedImageError
 
     if isinstance(error, UnidentifiedImageError):
-        return "not an image that Pillow can read"
+        return f"not an image of a known kind: {', '.join(FORMATS)}"
     if isinstance(error, FileNotFoundError):
         return "no such file"
+    if isinstance(error, EdgeError):
+        return error.message.rstrip(".")
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__
