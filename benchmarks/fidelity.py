@@ -23,7 +23,8 @@ from veca_edge.base.progress import silent
 from veca_edge.base.spec import ExportSpec, GraphSpec, ImageSize
 from veca_edge.calibration.recipe import quantized_variants
 from veca_edge.demo import demo_calibration, demo_checkpoint, demo_evaluation
-from veca_edge.images.preprocessing import ImageSet, find_images, load_images, normalised, sample
+from veca_edge.images.folder import ImageSet, find_images, load_images, sample
+from veca_edge.images.preprocessing import normalised
 from veca_edge.model.checkpoint import Checkpoint, load_checkpoint, save_safetensors
 from veca_edge.model.folding import InferenceWeights, Variant, inference_weights
 from veca_edge.profiles.measurement import utc_now

@@ -24,7 +24,8 @@ import psutil
 from veca_edge.base.spec import ImageSize
 from veca_edge.bundle.store import Bundle, open_bundle
 from veca_edge.demo import demo_evaluation
-from veca_edge.images.preprocessing import find_images, load_frame
+from veca_edge.images.folder import find_images
+from veca_edge.images.preprocessing import prepare
 from veca_edge.model.config import FAMILIES, Family
 from veca_edge.profiles.measurement import utc_now
 from veca_edge.runtime import load
@@ -175,7 +176,7 @@ def competitors(count: int) -> Iterator[None]:
 def latencies(bundle: Bundle, threads: int, rounds: int, image: Path) -> dict[int, list[float]]:
     """Milliseconds of the smallest and the largest core count, interleaved, loaded as the governor has them."""
     model = load(bundle, threads=threads)
-    frame = load_frame(image, model.image_size)
+    frame = prepare(image, model.image_size)
 
     def call(count: int):
         def run() -> None:

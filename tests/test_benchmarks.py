@@ -14,7 +14,7 @@ from benchmarks.toolchains import INT8_TARGETS, Task, ours
 from benchmarks.worker import agreement
 from veca_edge.base.spec import GraphSpec, ImageSize
 from veca_edge.demo import demo_checkpoint, demo_evaluation
-from veca_edge.images.preprocessing import find_images, load_images
+from veca_edge.images.folder import find_images, load_images
 from veca_edge.model.checkpoint import load_checkpoint, random_checkpoint
 from veca_edge.model.config import NORM_EPS, Family
 from veca_edge.model.folding import inference_weights, patch_coordinates, rotary_tables

@@ -14,7 +14,7 @@ from veca_edge.calibration.recipe import QuantizationRecipe, quantized_variants
 from veca_edge.calibration.search import SearchOptions
 from veca_edge.calibration.sensitivity import agreement_of, outputs_of
 from veca_edge.demo import demo_calibration, demo_evaluation
-from veca_edge.images.preprocessing import find_images, load_images
+from veca_edge.images.folder import find_images, load_images
 from veca_edge.model.folding import InferenceWeights, inference_weights, smoothed
 
 SIZE = ImageSize(32, 32)

@@ -13,7 +13,7 @@ from veca_edge.calibration.nncf import NncfOptions, nncf_parameters, solve_layer
 from veca_edge.calibration.recipe import quantized_variants
 from veca_edge.calibration.sensitivity import agreement_of, outputs_of
 from veca_edge.demo import demo_calibration, demo_evaluation
-from veca_edge.images.preprocessing import find_images, load_images
+from veca_edge.images.folder import find_images, load_images
 from veca_edge.model.folding import inference_weights
 
 pytest.importorskip("nncf")

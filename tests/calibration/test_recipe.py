@@ -1,8 +1,14 @@
 """A recipe survives its file, shares one set of weights, and folds exactly."""
 
+import json
+import tracemalloc
+import zlib
+
 import numpy as np
 import pytest
+import safetensors
 import torch
+from safetensors.numpy import save
 
 from veca_edge.base.errors import EdgeError
 from veca_edge.base.spec import GraphSpec, ImageSize
@@ -69,8 +75,84 @@ def test_bad_files_are_refused(tmp_path, data):
     with pytest.raises(EdgeError, match="no recipe file"):
         QuantizationRecipe.load(tmp_path / "none")
     (tmp_path / "text").write_text("no recipe")
-    with pytest.raises(EdgeError, match="no quantization recipe"):
+    with pytest.raises(EdgeError, match="not a quantization recipe"):
         QuantizationRecipe.load(tmp_path / "text")
+
+
+@pytest.fixture
+def saved(square, tmp_path):
+    """A function that saves a recipe with a part of its description or of its tensors replaced, and loads it."""
+    some_recipe(inference_weights(square)).save(tmp_path / "recipe.safetensors")
+    with safetensors.safe_open(tmp_path / "recipe.safetensors", "numpy") as file:
+        described = json.loads(file.metadata()["recipe"])
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+
+    def load(changes=None, text=None, **arrays):
+        kept = {key: value for key, value in {**tensors, **arrays}.items() if value is not None}
+        text = json.dumps({**described, **(changes or {})}) if text is None else text
+        (tmp_path / "changed.safetensors").write_bytes(save(kept, {"recipe": text}))
+        return QuantizationRecipe.load(tmp_path / "changed.safetensors")
+
+    load.described, load.layer = described, next(iter(described["activation_scale"]))
+    return load
+
+
+def test_damaged_descriptions_are_refused(saved):
+    assert saved().core_counts == COUNTS
+    scales, facts = saved.described["activation_scale"], saved.described["facts"]
+    for changes in (
+        {"core_counts": 5},
+        {"core_counts": ["8"]},
+        {"core_counts": [8, 16, 24]},
+        {"activation_scale": []},
+        {"activation_scale": {"nowhere": {"8": 0.1, "16": 0.1}}},
+        {"activation_scale": {**scales, saved.layer: [1]}},
+        {"activation_scale": {**scales, saved.layer: {"8": 0.1}}},
+        {"activation_scale": {**scales, saved.layer: {"8": 0.1, "16": 0}}},
+        {"activation_scale": {**scales, saved.layer: {"8": 0.1, "16": -1.0}}},
+        {"activation_scale": {**scales, saved.layer: {"8": 0.1, "16": "0.1"}}},
+        {"activation_scale": {**scales, saved.layer: {"8": 0.1, "sixteen": 0.1}}},
+        {"method": 5},
+        {"options": []},
+        {"facts": 5},
+        {"facts": {**facts, "more": 1}},
+        {"facts": {**facts, "tools": []}},
+        {"facts": {**facts, "seed": "7"}},
+        {"facts": {**facts, "image_digests": [5]}},
+    ):
+        with pytest.raises(EdgeError, match="is damaged"):
+            saved(changes)
+    for text in ("", "[", "[" * 100_000, "[]", "5", '{"a": NaN}'):
+        with pytest.raises(EdgeError, match="not a quantization recipe"):
+            saved(text=text)
+
+
+def test_damaged_tensors_are_refused(saved):
+    layer = saved.layer
+    for name, value in (
+        ("smoothing", None),
+        ("smoothing", np.ones((2, 2), np.float32)),
+        ("smoothing", np.ones(64)),
+        ("smoothing", np.zeros(64, np.float32)),
+        ("weight_scale", np.full(64, np.nan, np.float32)),
+        ("weight_scale", np.zeros(0, np.float32)),
+        ("bias_correction", np.ones(3, np.float32)),
+        ("rounding", np.zeros(5, np.float32)),
+        ("rounding", np.zeros(5, np.uint8)),
+        ("rounding", np.frombuffer(zlib.compress(bytes(7)), np.uint8)),
+    ):
+        with pytest.raises(EdgeError, match="is damaged"):
+            saved(**{f"{layer}/{name}": value})
+
+
+def test_a_rounding_that_would_fill_the_memory_is_not_unpacked(saved):
+    """6.7 MB of it once became 12.8 GB in 108 s."""
+    bomb = np.frombuffer(zlib.compress(bytes(200 << 20)), np.uint8)
+    tracemalloc.start()
+    with pytest.raises(EdgeError, match="rounding does not have"):
+        saved(**{f"{saved.layer}/rounding": bomb})
+    assert tracemalloc.get_traced_memory()[1] < 50 << 20
+    tracemalloc.stop()
 
 
 def test_core_counts_share_their_arrays(square):

@@ -277,10 +277,17 @@ def test_wrong_labels(tmp_path, small):
         refused(path, "labels.json", labels=labels)
     no_head = tmp_path / "no_head.pt"
     torch.save(content_of(small), no_head)
+    (tmp_path / "endless").symlink_to("/dev/zero")
+    refused(path, "is a device", labels=tmp_path / "endless")
+    os.mkfifo(tmp_path / "pipe.json")
+    refused(path, "is a named pipe", labels=tmp_path / "pipe.json")
+    with open(tmp_path / "sparse.txt", "wb") as file:
+        file.truncate(1 << 40)
+    refused(path, "larger than", labels=tmp_path / "sparse.txt")
     labels.write_text('["a"]')
     refused(no_head, "no classifier head", "--head", labels=labels)
     for classes in ("abc", 3, [1, 2, 3], torch.zeros(3)):
-        refused(saved(tmp_path, {**with_head(small), "classes": classes}), "no list of names")
+        refused(saved(tmp_path, {**with_head(small), "classes": classes}), "not a list of names")
 
 
 # --------------------------------------------------------------------------------------- what is refused

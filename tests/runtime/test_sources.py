@@ -9,7 +9,7 @@ from PIL import Image
 
 from veca_edge.base.errors import EdgeError, MissingDependency
 from veca_edge.base.spec import ImageSize
-from veca_edge.images.preprocessing import frame_from_pixels, load_frame
+from veca_edge.images.preprocessing import prepare
 from veca_edge.runtime.sources import Source, find_source, frame_rate, frames_of, import_cv2
 
 pytest.importorskip("cv2")
@@ -75,7 +75,7 @@ def test_a_folder_is_read_in_order_as_calibration_reads_it(folder):
     assert frames[3].pixels.shape == (70, 20, 3)
     for frame in frames:
         for size in (ImageSize(32, 32), ImageSize(16, 48)):
-            np.testing.assert_array_equal(frame_from_pixels(frame.pixels, size), load_frame(folder / frame.name, size))
+            np.testing.assert_array_equal(prepare(frame.pixels, size), prepare(folder / frame.name, size))
 
 
 def test_a_video_is_read_in_rgb(video):

@@ -14,11 +14,7 @@ from ..targets.table import TARGETS, target_named
 
 
 def build(
-    path: Path,
-    device: str = "local",
-    options: Any = None,
-    progress: Progress = silent,
-    on_log: Log = lambda line: None,
+    path: Path, device: str = "local", options: Any = None, progress: Progress = silent, on_log: Log = lambda line: None
 ) -> Built:
     """Builds what a bundle leaves to the board, and adds it to the manifest.
 

@@ -23,11 +23,7 @@ EVERYWHERE, MACHINE = "all", "machine"
 
 def groups() -> dict[str, str]:
     """Whose checks there are, in the order in which a reader wants them, with a title each."""
-    return {
-        EVERYWHERE: "Everywhere",
-        **{name: f"Target {name}" for name in TARGETS},
-        MACHINE: "This machine",
-    }
+    return {EVERYWHERE: "Everywhere", **{name: f"Target {name}" for name in TARGETS}, MACHINE: "This machine"}
 
 
 def examine() -> list[Check]:

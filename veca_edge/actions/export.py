@@ -304,10 +304,7 @@ def measured_verdict(sources: Sources, made: Made, directory: Path, progress: Pr
 
     low = next(p for p in spec.precisions if p in QUANTIZED_PRECISIONS)
     pair = replace(
-        spec,
-        core_counts=spec.core_counts[:1],
-        image_sizes=spec.image_sizes[:1],
-        precisions=(low, target.above(low)),
+        spec, core_counts=spec.core_counts[:1], image_sizes=spec.image_sizes[:1], precisions=(low, target.above(low))
     )
     with tempfile.TemporaryDirectory(prefix="veca-edge-") as name:
         aside = Path(name)

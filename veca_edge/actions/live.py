@@ -98,5 +98,3 @@ def open_model(request: LiveRequest) -> Model:
     if request.budget_ms is not None:
         model.adapt(request.budget_ms, request.min_cosine)
     return model
-
-

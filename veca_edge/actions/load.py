@@ -70,11 +70,7 @@ def runnable_format(bundle: Bundle, name: str | None) -> Format:
 
 
 def chosen_artifacts(
-    bundle: Bundle,
-    kind: Format,
-    core_counts: Sequence[int] | None,
-    precision: str | None,
-    image_size: ImageSize | None,
+    bundle: Bundle, kind: Format, core_counts: Sequence[int] | None, precision: str | None, image_size: ImageSize | None
 ) -> dict[int, Artifact]:
     """One artifact per core count, ascending."""
     runnable = [a for a in bundle.artifacts if a.format == kind.name]

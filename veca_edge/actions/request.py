@@ -140,16 +140,12 @@ class ExportRequest:
         metavar="NAME",
         shown="search",
     )
-    min_cosine: float = option(
-        0.99, "The gate: mean cosine with the FP32 reference.", kind=float, shown="0.99"
-    )
+    min_cosine: float = option(0.99, "The gate: mean cosine with the FP32 reference.", kind=float, shown="0.99")
     force: bool = option(False, "Replace a bundle that is there.", kind=bool)
     measure: bool = option(
         True, "Time INT8 against the next precision, where the target runs here.", kind=bool, shown="measure"
     )
-    device: str | None = option(
-        None, "A board to build on: local, or ssh://[user@]host[:port].", metavar="DEVICE"
-    )
+    device: str | None = option(None, "A board to build on: local, or ssh://[user@]host[:port].", metavar="DEVICE")
     threads: int | None = option(None, "CPU threads; by default the runtime decides.", kind=int, lowest=1)
 
     def __post_init__(self) -> None:

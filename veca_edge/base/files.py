@@ -1,4 +1,5 @@
-"""Writing files so that nothing half-made stands under its final name, and digests of what was written."""
+"""Files: read only where they are regular, small enough and where they should be; written so that nothing half-made
+stands under its final name; digests of what was written."""
 
 from __future__ import annotations
 
@@ -6,11 +7,13 @@ import errno
 import hashlib
 import os
 import shutil
+import stat
 import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
+from typing import BinaryIO
 
 from .errors import EdgeError
 
@@ -35,6 +38,91 @@ def check_name(path: Path) -> None:
         str(path).encode()
     except UnicodeEncodeError as error:
         raise EdgeError(f"The name of {path} is not valid UTF-8.", "Rename the file, or its directory.") from error
+
+
+def open_regular(path: str | Path) -> BinaryIO:
+    """Opens a regular file to be read in binary; a pipe, a device or a socket is refused at once and never waited for.
+
+    Raises:
+        EdgeError: it is something else, or its name cannot be a file's.
+        OSError: as `open`: it is missing, or forbidden.
+    """
+    try:
+        # Looked at before it is opened: opening a device can already do something.
+        _check_regular(path, os.stat(path).st_mode)
+        flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0) | getattr(os, "O_BINARY", 0)
+        file = os.fdopen(os.open(path, flags), "rb")
+    except ValueError as error:
+        raise EdgeError(f"{str(path)!r} cannot be the name of a file: {error}.", "Give another file.") from error
+    try:
+        _check_regular(path, os.fstat(file.fileno()).st_mode)
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+_KINDS = {
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFDIR: "a directory",
+}
+
+
+def _check_regular(path: str | Path, mode: int) -> None:
+    if not stat.S_ISREG(mode):
+        kind = _KINDS.get(stat.S_IFMT(mode), "something else")
+        raise EdgeError(f"{path} is {kind}, not a regular file.", "Give a regular file.")
+
+
+def read_limited(path: str | Path, limit: int) -> bytes:
+    """The content of a regular file of at most `limit` bytes; no more than that is ever held.
+
+    Raises:
+        EdgeError: it is larger, or not a regular file.
+        OSError: as `open`.
+    """
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        content = bytearray()
+        # A file that grows, or one of the system's that states no size, is cut off at the limit too.
+        while size <= limit and (chunk := file.read(_CHUNK)):
+            content += chunk
+            size = max(size, len(content))
+    if size > limit:
+        raise EdgeError(
+            f"{path} is larger than the {limit:,} bytes that are read of such a file.", "Give another file."
+        )
+    return bytes(content)
+
+
+def inside(directory: str | Path, relative: object, hint: str | None = None) -> Path:
+    """The path that a name in a file means, below the directory that the file speaks of.
+
+    The name is POSIX, relative to the directory; it need not exist.
+
+    Args:
+        relative: the name, of whatever type it was found as.
+
+    Raises:
+        EdgeError: the name is not text, or leads outside of the directory by itself or through a link.
+    """
+    parts = relative.split("/") if isinstance(relative, str) else []
+    told = f"{relative!r:.100}"
+    if not parts or parts[0] == "" or ".." in parts or any(c in str(relative) for c in "\\\0"):
+        raise EdgeError(f"{directory} names a file outside of it: {told}.", hint)
+    if PureWindowsPath(str(relative)).drive:
+        raise EdgeError(f"{directory} names a file outside of it: {told}.", hint)
+    path = Path(directory, *parts)
+    try:
+        real, root = os.path.realpath(path), os.path.realpath(directory)
+    except (OSError, ValueError) as error:
+        raise EdgeError(f"{directory} names a file that can't be found: {told}.", hint) from error
+    if real != root and not real.startswith(os.path.join(root, "")):
+        raise EdgeError(f"{directory} holds a link that leads outside of it: {told}.", hint)
+    return path
 
 
 @contextmanager
@@ -106,13 +194,13 @@ def files_below(directory: Path) -> list[Path]:
 
 
 def sha256_of(path: Path) -> str:
-    """Of a file; of a directory, the digest of its sorted list of `path`, `sha256`."""
+    """Of a regular file; of a directory, the digest of its sorted list of `path`, `sha256`."""
     digest = hashlib.sha256()
     if path.is_dir():
         for file in files_below(path):
             digest.update(f"{file.relative_to(path).as_posix()}\0{sha256_of(file)}\n".encode())
     else:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             while chunk := file.read(_CHUNK):
                 digest.update(chunk)
     return digest.hexdigest()

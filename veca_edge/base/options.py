@@ -99,5 +99,3 @@ def check_kind(options: object | None, kind: type[T], whose: str) -> T:
             f"Known fields: {', '.join(f.name for f in fields(cast(Any, kind))) or 'none'}.",
         )
     return options
-
-

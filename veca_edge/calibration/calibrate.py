@@ -10,7 +10,7 @@ import torch
 
 from ..base.progress import Progress, silent
 from ..base.versions import tool_versions
-from ..images.preprocessing import ImageSet
+from ..images.folder import ImageSet
 from ..model.folding import InferenceWeights, smoothed
 from .activations import collect_activations
 from .nncf import NncfOptions, solve_layer_with_nncf

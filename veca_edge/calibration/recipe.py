@@ -17,11 +17,13 @@ from typing import Any
 import numpy as np
 
 from ..base.errors import EdgeError, unknown_name
+from ..base.json_files import parse_json
 from ..model.folding import InferenceWeights, Linear, LinearQuantization, smoothed
 
 FORMAT = "veca-edge quantization recipe"
 VERSION = 1
 CODE_MAX = 127
+CALIBRATE = "Give a recipe that veca-edge wrote, or calibrate again."
 
 
 @dataclass(frozen=True)
@@ -125,15 +127,16 @@ class QuantizationRecipe:
 
         path = Path(path)
         if not path.is_file():
-            raise EdgeError(f"There is no recipe file {path}.")
+            raise EdgeError(f"There is no recipe file {path}.", CALIBRATE)
         try:
             with safetensors.safe_open(path, framework="numpy") as file:
-                described = json.loads((file.metadata() or {}).get("recipe", "{}"))
+                described = parse_json((file.metadata() or {}).get("recipe", "{}"))
                 tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-        except (safetensors.SafetensorError, OSError, json.JSONDecodeError) as error:
-            raise EdgeError(f"{path} is no quantization recipe, or is damaged: {error}") from error
-        if described.get("format") != FORMAT:
-            raise EdgeError(f"{path} is no quantization recipe.")
+        except (safetensors.SafetensorError, OSError, ValueError, TypeError, AttributeError) as error:
+            # The last two: types that NumPy does not have.
+            raise EdgeError(f"{path} is not a quantization recipe, or is damaged: {error}", CALIBRATE) from error
+        if not isinstance(described, dict) or described.get("format") != FORMAT:
+            raise EdgeError(f"{path} is not a quantization recipe.", CALIBRATE)
         version = described.get("version")
         if version != VERSION:
             raise EdgeError(
@@ -141,17 +144,15 @@ class QuantizationRecipe:
                 "Calibrate again, or use the version that wrote it.",
             )
         try:
-            linears = {name: _linear(tensors, name, scales) for name, scales in described["activation_scale"].items()}
-            facts = {key: tuple(v) if isinstance(v, list) else v for key, v in described["facts"].items()}
-            return cls(
-                linears,
-                tuple(described["core_counts"]),
-                described["method"],
-                described["options"],
-                CalibrationFacts(**facts),
-            )
-        except (KeyError, TypeError, ValueError, zlib.error) as error:
-            raise EdgeError(f"The recipe {path} is damaged: {error!r}") from error
+            counts = tuple(_checked(count, int) for count in _checked(described["core_counts"], list))
+            linears = {
+                name: _linear(tensors, name, _checked(scales, dict), counts)
+                for name, scales in _checked(described["activation_scale"], dict).items()
+            }
+            method, options = _checked(described["method"], str), _checked(described["options"], dict)
+            return cls(linears, counts, method, options, _facts(_checked(described["facts"], dict)))
+        except (KeyError, TypeError, ValueError, OverflowError, zlib.error) as error:
+            raise EdgeError(f"The recipe {path} is damaged: {error!r}", CALIBRATE) from error
 
 
 def quantized_variants(
@@ -238,17 +239,55 @@ def _packed(rounding: np.ndarray) -> np.ndarray:
     return np.frombuffer(coder.compress(rounding.astype(np.int8).tobytes()) + coder.flush(), np.uint8)
 
 
-def _linear(tensors: Mapping[str, np.ndarray], name: str, scales: Mapping[str, float]) -> LinearRecipe:
-    smoothing, weight_scale = tensors[f"{name}/smoothing"], tensors[f"{name}/weight_scale"]
-    packed = tensors.get(f"{name}/rounding")
-    rounding = None
-    if packed is not None:
-        rounding = np.frombuffer(zlib.decompress(packed.tobytes()), np.int8)
-        rounding = rounding.reshape(len(weight_scale), len(smoothing))
-    return LinearRecipe(
-        smoothing,
-        weight_scale,
-        {int(count): float(scale) for count, scale in scales.items()},
-        rounding,
-        tensors.get(f"{name}/bias_correction"),
-    )
+def _unpacked(packed: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """The rounding `[out, in]`; no more is decompressed than that has bytes."""
+    expected = shape[0] * shape[1]
+    coder = zlib.decompressobj()
+    content = coder.decompress(packed.tobytes(), expected + 1)
+    if len(content) != expected or not coder.eof:
+        raise ValueError(f"a rounding does not have the {expected} bytes of its layer")
+    return np.frombuffer(content, np.int8).reshape(shape)
+
+
+def _linear(
+    tensors: Mapping[str, np.ndarray], name: str, scales: Mapping[str, object], counts: Collection[int]
+) -> LinearRecipe:
+    smoothing, weight_scale = (_positive(tensors, f"{name}/{part}") for part in ("smoothing", "weight_scale"))
+    packed, correction = tensors.get(f"{name}/rounding"), tensors.get(f"{name}/bias_correction")
+    if packed is not None and (packed.dtype != np.uint8 or packed.ndim != 1):
+        raise ValueError(f"'{name}/rounding' is {packed.dtype} {list(packed.shape)}")
+    if correction is not None and (correction.dtype != np.float32 or correction.shape != weight_scale.shape):
+        raise ValueError(f"'{name}/bias_correction' is {correction.dtype} {list(correction.shape)}")
+    if correction is not None and not np.isfinite(correction).all():
+        raise ValueError(f"'{name}/bias_correction' holds an infinity or a NaN")
+    read = {int(count): float(_checked(scale, int, float)) for count, scale in scales.items()}
+    if set(read) != set(counts) or not all(0 < scale < np.finfo(np.float32).max for scale in read.values()):
+        raise ValueError(f"'{name}' does not have one positive activation scale for every core count")
+    rounding = None if packed is None else _unpacked(packed, (len(weight_scale), len(smoothing)))
+    return LinearRecipe(smoothing, weight_scale, read, rounding, correction)
+
+
+def _positive(tensors: Mapping[str, np.ndarray], key: str) -> np.ndarray:
+    array = tensors[key]
+    if array.dtype != np.float32 or array.ndim != 1 or not array.size:
+        raise ValueError(f"'{key}' is {array.dtype} {list(array.shape)}")
+    if not (np.isfinite(array).all() and (array > 0).all()):
+        raise ValueError(f"'{key}' holds a number that is not positive and finite")
+    return array
+
+
+def _facts(value: Mapping[str, Any]) -> CalibrationFacts:
+    kinds = {"checkpoint_digest": str, "image_digests": list, "image_sizes": list, "image_count": int, "tools": dict}
+    for key, kind in kinds.items():
+        _checked(value[key], kind)
+    _checked(value["seed"], int, type(None))
+    texts = [*value["image_digests"], *value["image_sizes"], *value["tools"].values()]
+    for text in texts:
+        _checked(text, str)
+    return CalibrationFacts(**{key: tuple(v) if isinstance(v, list) else v for key, v in value.items()})
+
+
+def _checked(value: Any, *kinds: type) -> Any:
+    if type(value) not in kinds:
+        raise TypeError(f"{value!r:.60} is not of the type {' or '.join(kind.__name__ for kind in kinds)}")
+    return value

@@ -36,8 +36,7 @@ def export(
         ),
     ] = None,
     output: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="The bundle to write.", show_default="veca-edge-out/NAME-TARGET"),
+        Path | None, typer.Option(metavar="DIR", help="The bundle to write.", show_default="veca-edge-out/NAME-TARGET")
     ] = None,
     json: options.Json = False,
     debug: options.Debug = False,

@@ -143,5 +143,3 @@ class GroupedCommand(TyperCommand):
         for name in order:
             with formatter.section(name):
                 formatter.write_dl(sections[name])
-
-

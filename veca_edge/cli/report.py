@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from ..base.errors import EdgeError
 from ..base import lists
+from ..base.errors import EdgeError
 from . import options
 from .console import command, quoted
 

@@ -40,14 +40,11 @@ def sensitivity(
     cores: Annotated[
         str,
         typer.Option(
-            metavar="LIST",
-            help="Core counts: one (16), a list (8,16,64) or all.",
-            show_default="16, or the bundle's",
+            metavar="LIST", help="Core counts: one (16), a list (8,16,64) or all.", show_default="16, or the bundle's"
         ),
     ] = "",
     image_size: Annotated[
-        str,
-        typer.Option(metavar="SIZE", help="256 or HxW.", show_default="256; the demo's own 32; the bundle's"),
+        str, typer.Option(metavar="SIZE", help="256 or HxW.", show_default="256; the demo's own 32; the bundle's")
     ] = "",
     count: Annotated[int, typer.Option(min=1, help="How many images to measure on.")] = 16,
     plot: Annotated[

@@ -1,19 +1,16 @@
-"""Images from disk to frames: found, sampled, decoded and cropped in one way, everywhere.
+"""One image to one frame: decoded, cropped and resized in one way, everywhere.
 
-Calibration, evaluation and `run` all crop and resize in one place, so that what is measured here is what an
+Calibration, evaluation, `run` and applications all go through `prepare`, so that what is measured here is what an
 application gets when it follows `Preprocessing.description`.
 """
 
 from __future__ import annotations
 
-import hashlib
 import io
-import os
-import random
 import struct
 import warnings
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,15 +18,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..base.errors import EdgeError
-from ..base.progress import Progress, silent
+from ..base.files import read_limited
 from ..base.spec import ImageSize
 from ..model.config import IMAGE_MEAN, IMAGE_STD
 
 if TYPE_CHECKING:
     from PIL import Image
-
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
-MIN_IMAGES = 8
 
 
 @dataclass(frozen=True)
@@ -87,150 +81,50 @@ class Preprocessing:
         return cls()
 
 
-@dataclass(frozen=True)
-class Skipped:
-    """An image that could not be used, and why."""
-
-    path: Path
-    reason: str
-
-
-@dataclass(frozen=True)
-class ImageSet:
-    """Prepared images.
-
-    Attributes:
-        frames: uint8 RGB `[n, H, W, 3]`.
-        paths: the files they came from.
-        digests: sha256 of each file.
-        labels: int64 `[n]` class indices, or None where folders name no classes.
-        labels_note: why there are no labels although classes were asked for, else None.
-        skipped: files that did not decode.
-    """
-
-    frames: np.ndarray
-    paths: tuple[Path, ...]
-    digests: tuple[str, ...]
-    labels: np.ndarray | None = None
-    labels_note: str | None = None
-    skipped: tuple[Skipped, ...] = ()
-
-
-def find_images(folder: str | Path) -> list[Path]:
-    """All images below a folder, links followed, hidden names left out, sorted by relative path.
-
-    Raises:
-        EdgeError: the folder does not exist or holds no file with a known suffix.
-    """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise EdgeError(
-            f"{folder} is not a directory." if folder.exists() else f"There is no directory {folder}.",
-            "Give a directory of images; it is searched recursively.",
-        )
-    found, visited = [], set()
-    for where, directories, names in os.walk(folder, followlinks=True):
-        real = os.path.realpath(where)
-        directories[:] = [] if real in visited else [d for d in directories if not d.startswith(".")]
-        if real not in visited:
-            found += [
-                Path(where, name) for name in names if name.lower().endswith(SUFFIXES) and not name.startswith(".")
-            ]
-        visited.add(real)
-    if not found:
-        raise EdgeError(f"There are no images in {folder}.", f"Known image files: {', '.join(SUFFIXES)}.")
-    return sorted(found, key=lambda path: path.relative_to(folder).as_posix())
-
-
-def sample(paths: Sequence[Path], count: int, seed: int) -> list[Path]:
-    """`count` of the paths (all where there are fewer), in their own order; the same for the same seed."""
-    if count < 1:
-        raise EdgeError(f"{count} images were asked for.", "Give a count of 1 or more.")
-    if count >= len(paths):
-        return list(paths)
-    return [paths[i] for i in sorted(random.Random(seed).sample(range(len(paths)), count))]
-
-
-def load_images(
-    paths: Sequence[Path],
-    size: ImageSize,
-    *,
-    classes: Sequence[str] | None = None,
-    minimum: int = MIN_IMAGES,
-    progress: Progress = silent,
-) -> ImageSet:
-    """Decodes images to frames of one size.
+def prepare(image: str | Path | np.ndarray, size: ImageSize | int | tuple[int, int]) -> np.ndarray:
+    """One image as a model takes it, in exactly the way of calibration; see `Preprocessing`.
 
     Args:
-        classes: class names; where every image lies in a folder that bears one of them, the set has labels.
-        minimum: how many images must decode.
+        image: an image file, or an upright picture: uint8 RGB `[h, w, 3]`.
+        size: height and width in pixels; one number is a square.
+
+    Returns:
+        A frame: uint8 RGB `[H, W, 3]`. A model with `image` input takes it as it is; `normalised` makes of it what
+        one with `tensor` input takes.
 
     Raises:
-        EdgeError: fewer than `minimum` decode; the message names those that did not.
+        EdgeError: the file can't be read as an image, or the array is not uint8 `[h, w, 3]`; says why.
     """
-    frames, kept, digests, skipped = [], [], [], []
-    for i, path in enumerate(paths):
-        try:
-            content = path.read_bytes()
-            frames.append(_cropped(_decoded(content), size))
-        except _UNREADABLE as error:
-            skipped.append(Skipped(path, _reason(error)))
-        else:
-            kept.append(path)
-            digests.append(hashlib.sha256(content).hexdigest())
-        progress("reading images", i + 1, len(paths))
-    if len(kept) < minimum:
-        raise EdgeError(_too_few(len(kept), minimum, skipped), "Give more images, or mend or remove the ones named.")
-    labels, note = class_labels(kept, classes) if classes else (None, None)
-    array = np.stack(frames) if frames else np.zeros((0, *size, 3), np.uint8)
-    return ImageSet(array, tuple(kept), tuple(digests), labels, note, tuple(skipped))
-
-
-def load_frame(path: str | Path, size: ImageSize) -> np.ndarray:
-    """One image as a uint8 RGB frame `[H, W, 3]`, or an `EdgeError` that says why not."""
-    return load_images([Path(path)], size, minimum=1).frames[0]
+    height, width = (size, size) if isinstance(size, int) else size
+    if isinstance(image, (str, Path)):
+        return cropped(load_pixels(image), ImageSize(height, width))
+    if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        given = f"{image.dtype} {list(image.shape)}" if isinstance(image, np.ndarray) else type(image).__name__
+        raise EdgeError(f"The picture is {given}.", "Give a file, or an array: uint8 RGB [h, w, 3].")
+    if not image.size:
+        raise EdgeError("The picture has no pixels.", "Give a file, or an array: uint8 RGB [h, w, 3].")
+    return cropped(image, ImageSize(height, width))
 
 
 def load_pixels(path: str | Path) -> np.ndarray:
     """One image in its own size, upright: uint8 RGB `[h, w, 3]`, or an `EdgeError` that says why not."""
     try:
-        return np.asarray(_decoded(Path(path).read_bytes()))
-    except _UNREADABLE as error:
-        raise EdgeError(f"The image can't be read: {path} ({_reason(error)}).", "Mend or remove it.") from error
+        return decoded(read_limited(path, MAX_FILE_BYTES))
+    except UNREADABLE as error:
+        raise EdgeError(f"The image can't be read: {path} ({reason(error)}).", "Mend or remove it.") from error
 
 
-def class_labels(paths: Sequence[Path], classes: Sequence[str]) -> tuple[np.ndarray | None, str | None]:
-    """The class index of every image by the name of its folder, or None and the reason."""
-    index = {_plain(name): i for i, name in enumerate(classes)}
-    folders = sorted({path.parent.name for path in paths})
-    unknown = [name for name in folders if _plain(name) not in index]
-    if unknown:
-        which = "No folder name matches a class" if len(unknown) == len(folders) else "Some folder names match no class"
-        return None, f"{which} ({_listed(unknown)}), so there is no top-1; the classes are {_listed(classes)}."
-    return np.array([index[_plain(path.parent.name)] for path in paths], np.int64), None
-
-
-def frame_from(image: Image.Image, size: ImageSize) -> np.ndarray:
-    """A decoded image as a uint8 RGB frame `[H, W, 3]`; see `Preprocessing`."""
-    return _cropped(_upright(image), size)
-
-
-def frame_from_pixels(pixels: np.ndarray, size: ImageSize) -> np.ndarray:
-    """The same from an upright picture of any size: uint8 RGB `[h, w, 3]`, as a camera or `load_pixels` gives it."""
-    from PIL import Image
-
-    return _cropped(Image.fromarray(pixels), size)
-
-
-def _cropped(image: Image.Image, size: ImageSize) -> np.ndarray:
+def cropped(pixels: np.ndarray, size: ImageSize) -> np.ndarray:
+    """The largest centred box of a picture `[h, w, 3]` with the aspect ratio of `size`, resized to it."""
     from PIL import Image
 
     # Crop, then resize: the other way round a very long image would become huge on its way.
-    scale = min(image.width / size.width, image.height / size.height)
+    there = ImageSize(*pixels.shape[:2])
+    scale = min(there.width / size.width, there.height / size.height)
     width, height = max(1, round(size.width * scale)), max(1, round(size.height * scale))
-    left, top = (image.width - width) // 2, (image.height - height) // 2
-    image = image.crop((left, top, left + width, top + height))
-    return np.asarray(image.resize((size.width, size.height), Image.Resampling.BICUBIC))
+    left, top = (there.width - width) // 2, (there.height - height) // 2
+    box = Image.fromarray(np.ascontiguousarray(pixels[top : top + height, left : left + width]))
+    return np.asarray(box.resize((size.width, size.height), Image.Resampling.BICUBIC))
 
 
 def normalised(frames: np.ndarray) -> np.ndarray:
@@ -241,8 +135,18 @@ def normalised(frames: np.ndarray) -> np.ndarray:
 
 # --------------------------------------------------------------------------------------- decoding
 
-# What Pillow's decoders are known to raise for damaged files, and what `_rgb` raises for kinds it refuses.
-_UNREADABLE = (
+# The kinds that `folder.SUFFIXES` names, by Pillow's words: the others of Pillow are never asked. One runs a program.
+FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "GIF", "TIFF", "PPM")
+
+# What an image may be, looked at in its header before anything is decoded. A few hundred bytes can claim any size.
+MAX_FILE_BYTES = 512 << 20
+MAX_PIXELS = 64_000_000  # Pillow holds 4 bytes of each at most: 256 MB
+MAX_SIDE = 32_768
+MAX_ASPECT = 16_384
+
+# What Pillow's decoders are known to raise for damaged files, and what is raised here for kinds that are refused.
+UNREADABLE = (
+    EdgeError,
     OSError,
     SyntaxError,
     ValueError,
@@ -255,29 +159,57 @@ _UNREADABLE = (
     struct.error,
     zlib.error,
 )
+STRIP_PIXELS = 1 << 20
 
 
-def _decoded(content: bytes) -> Image.Image:
-    """Upright, RGB, in its own size."""
-    from PIL import Image
+def decoded(content: bytes) -> np.ndarray:
+    """An image file's picture, upright, in its own size: uint8 RGB `[h, w, 3]`.
+
+    Raises:
+        Exception: one of `UNREADABLE`; `reason` says it in words.
+    """
+    from PIL import Image, ImageOps
 
     try:
         with warnings.catch_warnings():
-            # A photograph of more than 89 megapixels is no attack; Pillow still refuses twice that.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(content)) as image:
-                return _upright(image)
+            warnings.simplefilter("ignore")  # about files that others wrote
+            with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+                _check_size(image)
+                ImageOps.exif_transpose(image, in_place=True)
+                return _rgb(image)
     except Image.DecompressionBombError as error:
-        raise ValueError(str(error)) from error
+        raise ValueError(f"it has more than the {MAX_PIXELS:,} pixels that are decoded") from error
 
 
-def _upright(image: Image.Image) -> Image.Image:
-    from PIL import ImageOps
+def _check_size(image: Image.Image) -> None:
+    """Raises `ValueError` for an image that is not decoded: `image` knows its size and mode, and no pixel yet."""
+    width, height = image.size
+    short, long = sorted((width, height))
+    if short < 1:
+        raise ValueError(f"it has {width} x {height} pixels")
+    if width * height > MAX_PIXELS:
+        raise ValueError(f"it has {width} x {height} pixels; at most {MAX_PIXELS:,} are decoded")
+    if long > MAX_SIDE:
+        raise ValueError(f"it has {width} x {height} pixels; a side has at most {MAX_SIDE:,}")
+    if long > MAX_ASPECT * short:
+        raise ValueError(f"it has {width} x {height} pixels; a side is at most {MAX_ASPECT:,} times the other")
+    if image.mode == "F":
+        raise ValueError("floating-point pixels have no defined white")
 
-    return _rgb(ImageOps.exif_transpose(image))
+
+def _rgb(image: Image.Image) -> np.ndarray:
+    """Pixels as uint8 RGB `[h, w, 3]`, a strip at a time: the ways there take several times the memory of a picture."""
+    image.load()
+    made = np.empty((image.height, image.width, 3), np.uint8)
+    rows = max(1, STRIP_PIXELS // image.width)
+    for top in range(0, image.height, rows):
+        bottom = min(top + rows, image.height)
+        strip = image.crop((0, top, image.width, bottom))
+        made[top:bottom] = np.asarray(_strip_rgb(strip))
+    return made
 
 
-def _rgb(image: Image.Image) -> Image.Image:
+def _strip_rgb(image: Image.Image) -> Image.Image:
     from PIL import Image
 
     if image.mode.startswith("I"):
@@ -286,8 +218,6 @@ def _rgb(image: Image.Image) -> Image.Image:
             raise ValueError("32-bit integer pixels have no defined white")
         grey = np.round(values / 257.0).astype(np.uint8)
         return Image.fromarray(grey).convert("RGB")
-    if image.mode == "F":
-        raise ValueError("floating-point pixels have no defined white")
     if image.mode in ("RGBA", "RGBa", "LA", "La", "PA") or "transparency" in image.info:
         image = image.convert("RGBA") if image.mode != "La" else image.convert("LA").convert("RGBA")
         behind = Image.new("RGBA", image.size, (*Preprocessing().background, 255))
@@ -295,29 +225,17 @@ def _rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _reason(error: BaseException) -> str:
+def reason(error: BaseException) -> str:
+    """Why an image can't be read, in one line."""
     from PIL import UnidentifiedImageError
 
     if isinstance(error, UnidentifiedImageError):
-        return "not an image that Pillow can read"
+        return f"not an image of a known kind: {', '.join(FORMATS)}"
     if isinstance(error, FileNotFoundError):
         return "no such file"
+    if isinstance(error, EdgeError):
+        return error.message.rstrip(".")
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__
-
-
-def _too_few(kept: int, minimum: int, skipped: Sequence[Skipped]) -> str:
-    wrong = _listed([f"{s.path} ({s.reason})" for s in skipped])
-    if kept == 0 and minimum == 1 and skipped:
-        return f"The image can't be read: {wrong}."
-    message = f"Only {kept} usable images, but at least {minimum} are needed."
-    return f"{message} {len(skipped)} could not be read: {wrong}." if skipped else message
-
-
-def _plain(name: str) -> str:
-    return name.casefold().replace("_", " ").replace("-", " ").strip()
-
-
-def _listed(items: Sequence[str], most: int = 8) -> str:
-    more = f", and {len(items) - most} more" if len(items) > most else ""
-    return ", ".join(items[:most]) + more

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..base.errors import EdgeError, MissingDependency
-from ..base.files import check_name
+from ..base.files import check_name, open_regular, read_limited
+from ..base.json_files import parse_json
 from ..base.progress import Progress, silent
 from .config import FAMILIES, FAMILY_ROPE_ZERO, ModelConfig
 
@@ -42,6 +43,8 @@ PARTS = {
     "output_proj": "output projection",
 }
 HEAD_KEYS = ("head.weight", "head.bias")
+LABELS_HINT = "Give a --labels file with one name a line, or a JSON list, in the order of the head's rows."
+MAX_LABELS_BYTES = 16 << 20
 HEAD_HINT = "A head is a dict with 'weight' [K, D] and 'bias' [K]."
 
 
@@ -214,7 +217,7 @@ def _read(path: Path) -> Mapping[str, Any]:
             raise EdgeError(f"{path} is a directory, not a checkpoint file.", "Give the .pt or .safetensors file.")
         if not path.is_file():
             raise EdgeError(f"There is no file {path}.", "Give the path of a .pt or .safetensors checkpoint.")
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             start = file.read(4)
     except OSError as error:
         raise EdgeError(f"{path} can't be read: {error.strerror}.") from error
@@ -289,8 +292,8 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
     for key in ("config", "classes"):
         if key in metadata:
             try:
-                content[key] = json.loads(metadata[key])
-            except (ValueError, RecursionError) as error:
+                content[key] = parse_json(metadata[key])
+            except ValueError as error:
                 raise EdgeError(f"{path}: the metadata '{key}' is not JSON.") from error
     return content
 
@@ -509,27 +512,27 @@ def _head_from(path: Path, value: Any) -> Head:
 
 def _load_labels(path: Path) -> Any:
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        content = read_limited(path, MAX_LABELS_BYTES)
         if path.suffix == ".json":
-            return json.loads(text)
-    except (OSError, ValueError, RecursionError) as error:
-        raise EdgeError(f"The labels file {path} can't be read: {_first_line(error)}.") from error
+            return parse_json(content)
+        text = content.decode("utf-8-sig")
+    except (OSError, ValueError) as error:
+        raise EdgeError(f"The labels file {path} can't be read: {_first_line(error)}.", LABELS_HINT) from error
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 
 def _checked_labels(path: Path | str, names: Any, head: Head) -> tuple[str, ...]:
-    hint = "Give a --labels file with one name a line, or a JSON list, in the order of the head's rows."
     if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
-        raise EdgeError(f"{path}: the class names are no list of names.", hint)
+        raise EdgeError(f"{path}: the class names are not a list of names.", LABELS_HINT)
     if len(names) != len(head.bias):
-        raise EdgeError(f"{path} has {len(names)} labels for a head of {len(head.bias)} classes.", hint)
+        raise EdgeError(f"{path} has {len(names)} labels for a head of {len(head.bias)} classes.", LABELS_HINT)
     return tuple(names)
 
 
 def _sha256(path: Path, progress: Progress) -> str:
     """In pieces of a MiB, so that progress counts in them."""
     digest, total = hashlib.sha256(), -(-path.stat().st_size // (1 << 20))
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         done = 0
         while chunk := file.read(1 << 20):
             digest.update(chunk)

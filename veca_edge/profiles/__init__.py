@@ -1,1 +1,1 @@
-"""Measurements of artifacts: taken (`sweep`, `coreml`, `jetson`), kept with their bundle (`store`), compared (`verdict`)."""
+"""Measurements of artifacts: taken (`sweep`, `coreml`, `jetson`), kept with their bundle, compared (`verdict`)."""

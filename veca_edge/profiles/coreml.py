@@ -94,9 +94,7 @@ def profile_packages(
         return sweep_items(Sweep(bundle, pace, CORE_ML, machine, progress, describe), items)
 
 
-def open_compiled(
-    directory: Path, artifact: Artifact, threads: int | None, compiled: str, unit: str
-) -> CoremlRunner:
+def open_compiled(directory: Path, artifact: Artifact, threads: int | None, compiled: str, unit: str) -> CoremlRunner:
     """Opens one function of a package that was compiled before, for one unit; Core ML chooses its own threads."""
     return CoremlRunner(directory / artifact.path, artifact.function, artifact, unit, compiled)
 
@@ -340,4 +338,3 @@ def remote_inputs(bundle: Bundle, artifact: Artifact) -> dict[str, Any]:
     from PIL import Image
 
     return {"image": Image.fromarray(batch[0])}
-

@@ -148,7 +148,11 @@ def sample(
 
 
 def sustain(
-    call: Callable[[Any], Any], inputs: Sequence[Any], seconds: float, parent: int, say: Callable[[dict[str, Any]], None]
+    call: Callable[[Any], Any],
+    inputs: Sequence[Any],
+    seconds: float,
+    parent: int,
+    say: Callable[[dict[str, Any]], None],
 ) -> list[Window]:
     """Calls without a pause; one window per second (or per call, where a call takes longer)."""
     windows: list[Window] = []

@@ -29,8 +29,8 @@ from ..base.progress import Progress, silent
 from ..bundle.store import Artifact, Bundle
 from .cost import cost_of_model, cost_of_onnx
 from .machine import Machine, this_machine
-from .options import ProfileOptions
 from .measurement import Measurement, Sustained, Window, measurement_of, utc_now
+from .options import ProfileOptions
 from .sampling import Answer, Request
 from .store import load_measurement, measurement_stem, measurements_folder, save_measurement
 
@@ -130,7 +130,9 @@ def sweep_items(sweep: Sweep, items: Sequence[Item]) -> Profile:
     # A killed sweep can hold the lock for a moment longer, through a worker that is just being started.
     with held(sweep.folder, patience=2.0) as free:
         if free is False:
-            raise EdgeError(f"{sweep.bundle.directory} is being profiled by another process.", "Wait until it has ended.")
+            raise EdgeError(
+                f"{sweep.bundle.directory} is being profiled by another process.", "Wait until it has ended."
+            )
         return sweep.run(items)
 
 

@@ -12,7 +12,8 @@ from ..base.progress import Progress, silent
 from ..base.spec import ExportSpec, ImageSize
 from ..bundle.runner import Opener, Runner
 from ..bundle.store import Artifact, Bundle
-from ..images.preprocessing import ImageSet, normalised
+from ..images.folder import ImageSet
+from ..images.preprocessing import normalised
 from ..model.checkpoint import Checkpoint
 from .fidelity import Comparison, Fidelity, cosine
 from .golden import read_golden

@@ -6,19 +6,21 @@ image: every patch reaches them through the core tokens, and a bundle with many 
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 
 from ..base.errors import EdgeError
 from ..base.spec import ImageSize
+from ..formats.npz import read_npz
 
 FOLDER = "golden"
 DENSE_PATCHES = 16
+DAMAGED_HINT = "The bundle is damaged; copy or export it again."
+# Rank of every output, images first.
+RANKS = {"cls": 2, "dense": 3, "logits": 2}
 
 
 @dataclass(frozen=True)
@@ -39,8 +41,23 @@ class Golden:
     patches: np.ndarray
 
     def of(self, outputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Full outputs of a model reduced to what is stored here, ready to be compared."""
-        return {name: value[:, self.patches] if name == "dense" else value for name, value in outputs.items()}
+        """Full outputs of a model reduced to what is stored here, ready to be compared.
+
+        Raises:
+            EdgeError: they have an output that is not stored here, or other shapes than what is.
+        """
+        kept = {}
+        for name, value in outputs.items():
+            if name == "dense" and self.patches.max(initial=-1) < value.shape[1]:
+                value = value[:, self.patches]
+            if name in self.outputs and value.shape != self.outputs[name].shape:
+                raise EdgeError(
+                    f"The golden data of {self.core_count} cores at {self.image_size} is not this model's: its "
+                    f"'{name}' is {list(self.outputs[name].shape)}, the model's {list(value.shape)}.",
+                    DAMAGED_HINT,
+                )
+            kept[name] = value
+        return kept
 
 
 def golden_patches(count: int) -> np.ndarray:
@@ -83,15 +100,38 @@ def read_golden(directory: Path, core_count: int, image_size: ImageSize) -> Gold
                 "Export it again.",
             )
     try:
-        with np.load(frames_path) as stored:
-            frames = stored["image"]
-        with np.load(outputs_path) as stored:
-            arrays = {name: stored[name] for name in stored.files}
-        return Golden(core_count, image_size, frames, arrays, arrays.pop("patches"))
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error) as error:
-        raise EdgeError(
-            f"The golden data of {directory} can't be read: {error}", "The bundle is damaged; export it again."
-        ) from error
+        frames, arrays = read_npz(frames_path).get("image"), read_npz(outputs_path)
+        wrong = _wrong(frames, arrays, image_size)
+    except (OSError, ValueError) as error:
+        wrong = str(error)
+    except EdgeError as error:
+        wrong = error.message.rstrip(".")
+    if wrong:
+        raise EdgeError(f"The golden data of {directory} can't be read: {wrong}.", DAMAGED_HINT)
+    patches = arrays.pop("patches")
+    return Golden(core_count, image_size, frames, arrays, patches.astype(np.int64))
+
+
+def _wrong(frames: np.ndarray | None, arrays: Mapping[str, np.ndarray], image_size: ImageSize) -> str | None:
+    """What keeps these arrays from being golden data, or None."""
+    if frames is None or frames.dtype != np.uint8 or frames.shape[1:] != (*image_size, 3) or not len(frames):
+        there = "missing" if frames is None else f"{frames.dtype} {list(frames.shape)}"
+        return f"the frames are {there}, not uint8 [n, {image_size.height}, {image_size.width}, 3]"
+    patches = arrays.get("patches")
+    if patches is None or patches.dtype.kind not in "iu" or patches.ndim != 1:
+        return "it holds no list of patches"
+    if len(patches) and not 0 <= patches.min() <= patches.max() < image_size.height * image_size.width:
+        return "it names patches that the image does not have"
+    for name, array in arrays.items():
+        if name == "patches":
+            continue
+        if name not in RANKS or array.dtype != np.float32 or array.ndim != RANKS[name] or not array.size:
+            return f"its '{name}' is {array.dtype} {list(array.shape)}"
+        if len(array) != len(frames) or (name == "dense" and array.shape[1] != len(patches)):
+            return f"its '{name}' is {list(array.shape)}, but there are {len(frames)} frames and {len(patches)} patches"
+        if not np.isfinite(array).all():
+            return f"its '{name}' holds an infinity or a NaN"
+    return None
 
 
 def _frames_path(directory: Path, image_size: ImageSize) -> Path:

@@ -8,6 +8,7 @@ from ..actions.recommend import Candidate, energy_mj
 from ..profiles.measurement import Measurement
 from ..targets.table import target_named
 
+
 def methods(candidates: Sequence[Candidate]) -> list[tuple[str, str]]:
     """What is said about each kind of number that the measurements hold: (name, sentences)."""
     measurements = [c.measurement for c in candidates]
@@ -22,7 +23,7 @@ def methods(candidates: Sequence[Candidate]) -> list[tuple[str, str]]:
         )
     with_memory = [m for m in measurements if m.peak_memory_bytes is not None]
     if with_memory:
-        said.append(("Memory", f"{by_target(with_memory, "memory")}."))
+        said.append(("Memory", f"{by_target(with_memory, 'memory')}."))
     with_energy = [m for m in measurements if energy_mj(m) is not None]
     if with_energy:
         said.append(
@@ -71,7 +72,7 @@ def methods(candidates: Sequence[Candidate]) -> list[tuple[str, str]]:
 def _latency(measurements: Sequence[Measurement]) -> str:
     samples = [len(m.samples_ms) for m in measurements]
     rounds = [len(m.round_sizes) for m in measurements if m.round_sizes]
-    text = f"{by_target(measurements, "calls")}, after warm-up: {_range(samples)} samples a variant"
+    text = f"{by_target(measurements, 'calls')}, after warm-up: {_range(samples)} samples a variant"
     if rounds and max(rounds) > 1:
         text += (
             f", from {_range(rounds)} rounds in which every variant has its turn, forwards and then backwards, "

@@ -169,7 +169,9 @@ def comparable_artifacts(bundle: Bundle, size: ImageSize) -> list[Artifact]:
         raise EdgeError("The bundle's models have no 'dense' output.", "Export with dense among --outputs.")
     formats = {a.format for a in every}
     chosen = next(f.name for f in sorted(target.formats, key=lambda f: not f.is_portable) if f.name in formats)
-    return sorted((a for a in every if a.format == chosen), key=lambda a: (a.core_count, target.precisions.index(a.precision)))
+    return sorted(
+        (a for a in every if a.format == chosen), key=lambda a: (a.core_count, target.precisions.index(a.precision))
+    )
 
 
 def _dense(bundle: Bundle, artifact: Artifact, frames: np.ndarray, threads: int | None) -> np.ndarray:

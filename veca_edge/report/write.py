@@ -320,7 +320,7 @@ def _size_section(subjects: Sequence[Subject], size: ImageSize) -> SizeSection:
 
 def _memory_caption(series: Sequence[Series]) -> str:
     measured = [c.measurement for s in series for c in s.points if c.memory_bytes is not None]
-    return f"{by_target(measured, "memory")}." if measured else ""
+    return f"{by_target(measured, 'memory')}." if measured else ""
 
 
 def _comparison(series: Sequence[Series]) -> Comparison | None:
@@ -364,12 +364,7 @@ def _operators(
                 )
             )
         elif not runnable:
-            left_out.append(
-                (
-                    what,
-                    f"They were not measured; {hint}" if hint else "There are none to show.",
-                )
-            )
+            left_out.append((what, f"They were not measured; {hint}" if hint else "There are none to show."))
         elif not options.operators:
             left_out.append(
                 (what, "They were not asked for; make the report with --operators on the machine to be profiled.")

@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..bundle.store import Artifact
-from .onnxruntime import INPUT, check_session, closed, give_back_freed_memory, input_type_and_shape, session_from_file, session_options
+from .onnxruntime import (
+    INPUT,
+    check_session,
+    closed,
+    give_back_freed_memory,
+    input_type_and_shape,
+    session_from_file,
+    session_options,
+)
 
 if TYPE_CHECKING:
     import onnxruntime

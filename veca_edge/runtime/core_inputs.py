@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 
 import numpy as np
 
 from ..base.errors import EdgeError
+from ..base.files import inside
 from ..bundle.store import Artifact
+from ..formats.npz import read_npz
 
 
 def core_inputs(file: Path, artifact: Artifact) -> dict[str, np.ndarray]:
@@ -23,16 +24,14 @@ def core_inputs(file: Path, artifact: Artifact) -> dict[str, np.ndarray]:
     name = artifact.details.get("constants")
     if name is None:
         return {}
-    path = file.parents[len(Path(artifact.path).parts) - 1] / name
+    hint = "Copy the whole bundle again, or export it again."
+    path = inside(file.parents[len(Path(artifact.path).parts) - 1], name, hint)
     try:
-        with np.load(path, allow_pickle=False) as stored:
-            arrays = {key: stored[key] for key in stored.files}
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
-        raise EdgeError(
-            f"The core tokens of {artifact.name} cannot be read from {path}: {error}",
-            "Copy the whole bundle again, or export it again.",
-        ) from error
-    if any(array.shape[:2] != (artifact.batch, artifact.core_count) for array in arrays.values()):
+        arrays = read_npz(path)
+    except (OSError, ValueError) as error:
+        raise EdgeError(f"The core tokens of {artifact.name} cannot be read from {path}: {error}", hint) from error
+    wanted = (artifact.batch, artifact.core_count)
+    if not arrays or any(array.shape[:2] != wanted or array.dtype != np.float32 for array in arrays.values()):
         raise EdgeError(
             f"{path} does not hold the {artifact.core_count} core tokens of {artifact.name}.",
             "Export the bundle again.",

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from ..images.preprocessing import frame_from_pixels, normalised
+from ..images.preprocessing import normalised, prepare
 from .classes import top_classes
 from .governor import Decision
 from .model import Model
@@ -104,7 +104,7 @@ def steps_of(
             if pace.fps is not None:
                 # A little lateness is made up for; after more than a frame's time the clock starts anew.
                 due = (now if due is None or now - due > 1 / pace.fps else due) + 1 / pace.fps
-            picture = frame_from_pixels(frame.pixels, model.image_size)
+            picture = prepare(frame.pixels, model.image_size)
             given = picture if model.input == "image" else normalised(picture[None])
             prepare_ms = 1000 * (time.perf_counter() - now)
             output = model(given)

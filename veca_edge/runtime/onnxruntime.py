@@ -52,9 +52,7 @@ class OnnxRunner:
         give_back_freed_memory()
 
 
-def open_onnx(
-    path: Path, artifact: Artifact, threads: int | None = None, exact_int8: bool = False
-) -> OnnxRunner:
+def open_onnx(path: Path, artifact: Artifact, threads: int | None = None, exact_int8: bool = False) -> OnnxRunner:
     """Opens an ONNX file on the CPU.
 
     Args:

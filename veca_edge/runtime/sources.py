@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..base.errors import EdgeError, MissingDependency
-from ..images.preprocessing import SUFFIXES, find_images, load_pixels
+from ..images.folder import SUFFIXES, find_images
+from ..images.preprocessing import load_pixels
 
 if TYPE_CHECKING:
     import cv2

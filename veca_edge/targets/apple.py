@@ -1,4 +1,4 @@
-"""iPhone, iPad and Mac, through Core ML: packages are written and executed anywhere, and measured on Apple's systems."""
+"""iPhone, iPad and Mac, through Core ML: packages are written and executed anywhere, measured on Apple's systems."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..base.checks import Check, installed, is_wheel, output_of, package
 from ..base.errors import EdgeError
@@ -196,9 +196,7 @@ def measure(asked: Measuring, progress: Progress, on_log: Log) -> Profile:
     rebuild = f"veca-edge build {shlex.quote(str(asked.bundle.directory))} --device {device}"
     options = replace(asked.options, again=asked.again)
     with open_board(device) as (connection, board):
-        return profile_on_board(
-            connection, board, asked.bundle, asked.artifacts, options, progress, on_log, rebuild
-        )
+        return profile_on_board(connection, board, asked.bundle, asked.artifacts, options, progress, on_log, rebuild)
 
 
 def losses(lower: Measurement, higher: Measurement) -> Sequence[str] | None:

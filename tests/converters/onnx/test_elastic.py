@@ -115,6 +115,21 @@ def test_core_tokens_that_are_missing_or_damaged(tiny, tmp_path):
     np.savez(constants, core_tokens=np.zeros((1, 4, 192), np.float32))
     with pytest.raises(EdgeError, match="does not hold the 8"):
         open_runner(tmp_path, artifact, 1)
+    np.savez(constants)
+    with pytest.raises(EdgeError, match="does not hold the 8"):
+        open_runner(tmp_path, artifact, 1)
     constants.unlink()
     with pytest.raises(EdgeError, match="cannot be read"):
         open_runner(tmp_path, artifact, 1)
+
+
+@pytest.mark.parametrize("name", ["../outside.npz", "/outside.npz", "link.npz", 5, ""])
+def test_core_tokens_outside_of_the_bundle_are_not_read(tiny, tmp_path, name):
+    bundle = tmp_path / "bundle"
+    bundle.mkdir()
+    (artifact,) = tensorrt_models_from_variants([Variant(GraphSpec(8, SIZE), "fp16", tiny)], bundle, {}, ELASTIC)
+    (bundle / artifact.details["constants"]).rename(tmp_path / "outside.npz")
+    (bundle / "link.npz").symlink_to(tmp_path / "outside.npz")
+    artifact = replace(artifact, details={**artifact.details, "constants": name})
+    with pytest.raises(EdgeError, match="outside of it"):
+        open_runner(bundle, artifact, 1)

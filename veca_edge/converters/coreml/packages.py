@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from ...base.errors import EdgeError, unknown_name
+from ...base.errors import EdgeError
 from ...base.files import disk_errors
 from ...base.progress import Progress, silent
 from ...base.spec import ExportSpec, GraphSpec

@@ -27,9 +27,7 @@ class TensorrtOptions:
         None, f"the board's JetPack, {', '.join(JETPACKS)}.", metavar="X.Y", shown=DEFAULT_JETPACK
     )
     version: str | None = option(None, "the board's TensorRT, instead of --jetpack.", flag="--tensorrt", metavar="X.Y")
-    elastic: bool = option(
-        False, "one file and one engine for all core counts, which share its weights.", kind=bool
-    )
+    elastic: bool = option(False, "one file and one engine for all core counts, which share its weights.", kind=bool)
     compile: bool = True
 
     def __post_init__(self) -> None:

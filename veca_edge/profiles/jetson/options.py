@@ -24,9 +24,7 @@ class BoardOptions:
     warmup_s: float = 2.0
     idle_s: float = 5.0
     layers: bool = option(False, "Also the time of every layer.", kind=bool)
-    lock_clocks: bool = option(
-        False, "Lock the clocks meanwhile, and put them back; needs root there.", kind=bool
-    )
+    lock_clocks: bool = option(False, "Lock the clocks meanwhile, and put them back; needs root there.", kind=bool)
     again: bool = False
 
     def __post_init__(self) -> None:

@@ -1,0 +1,90 @@
+"""Golden data is what was written, or one error."""
+
+import os
+
+import numpy as np
+import pytest
+
+from veca_edge.base.errors import EdgeError
+from veca_edge.base.spec import ImageSize
+from veca_edge.proof.golden import read_golden, write_golden
+
+SIZE = ImageSize(8, 12)
+FRAMES = np.random.default_rng(0).integers(0, 256, (2, 8, 12, 3), np.uint8)
+OUTPUTS = {"cls": np.ones((2, 5)), "dense": np.arange(2 * 24 * 5.0).reshape(2, 24, 5), "logits": np.ones((2, 3))}
+
+
+@pytest.fixture
+def directory(tmp_path):
+    write_golden(tmp_path, 8, SIZE, FRAMES, OUTPUTS)
+    return tmp_path
+
+
+def test_there_and_back(directory):
+    golden = read_golden(directory, 8, SIZE)
+    np.testing.assert_array_equal(golden.frames, FRAMES)
+    assert golden.outputs.keys() == OUTPUTS.keys()
+    kept = golden.of(OUTPUTS)
+    for name, value in kept.items():
+        np.testing.assert_array_equal(golden.outputs[name], value)
+    assert kept["dense"].shape == (2, 16, 5)
+
+
+def changed(directory, **arrays):
+    path = directory / "golden" / "cores8_8x12.npz"
+    with np.load(path) as stored:
+        kept = {**{name: stored[name] for name in stored.files}, **arrays}
+    np.savez(path, **{name: value for name, value in kept.items() if value is not None})
+
+
+@pytest.mark.parametrize(
+    "arrays",
+    [
+        {"patches": None},
+        {"patches": np.arange(16.0)},
+        {"patches": np.full(16, -1)},
+        {"patches": np.full(16, 96)},
+        {"patches": np.arange(15)},
+        {"patches": np.arange(16).reshape(4, 4)},
+        {"cls": np.ones((2, 5))},
+        {"cls": np.ones((1, 5), np.float32)},
+        {"cls": np.full((2, 5), np.nan, np.float32)},
+        {"cls": np.float32(1)},
+        {"dense": np.ones((2, 16), np.float32)},
+        {"other": np.ones((2, 16), np.float32)},
+    ],
+)
+def test_arrays_that_do_not_fit(directory, arrays):
+    changed(directory, **arrays)
+    with pytest.raises(EdgeError, match=r"golden data .* can't be read"):
+        read_golden(directory, 8, SIZE)
+
+
+@pytest.mark.parametrize("image", [FRAMES[:0], FRAMES[:, :4], FRAMES.astype(np.float32), FRAMES[0], np.uint8(1)])
+def test_frames_that_do_not_fit(directory, image):
+    np.savez(directory / "golden" / "frames_8x12.npz", image=image)
+    with pytest.raises(EdgeError, match="the frames are"):
+        read_golden(directory, 8, SIZE)
+
+
+def test_files_that_are_damaged_or_something_else(directory):
+    path = directory / "golden" / "frames_8x12.npz"
+    content = path.read_bytes()
+    for damage in (b"", content[:50], content[:-30]):
+        path.write_bytes(damage)
+        with pytest.raises(EdgeError, match="can't be read"):
+            read_golden(directory, 8, SIZE)
+    np.savez(path, other=FRAMES)
+    with pytest.raises(EdgeError, match="the frames are missing"):
+        read_golden(directory, 8, SIZE)
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(EdgeError, match="is missing"):
+        read_golden(directory, 8, SIZE)
+
+
+def test_outputs_of_another_model(directory):
+    golden = read_golden(directory, 8, SIZE)
+    for name, value in (("dense", np.ones((2, 20, 5))), ("dense", np.ones((2, 24, 6))), ("cls", np.ones((2, 6)))):
+        with pytest.raises(EdgeError, match=f"not this model's: its '{name}'"):
+            golden.of({name: value})

@@ -1,0 +1,88 @@
+"""JSON from anywhere, read strictly: one meaning, bounded in size and depth, every damage one `EdgeError`."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from .errors import EdgeError
+from .files import read_limited
+
+LIMIT = 64 << 20
+DEPTH = 64
+
+
+def read_json(path: str | Path, hint: str | None = None, limit: int = LIMIT) -> Any:
+    """Reads a JSON file in UTF-8.
+
+    Args:
+        hint: what to do about a file that can't be read.
+        limit: bytes that such a file has at most.
+
+    Raises:
+        EdgeError: it is missing, too large, not a regular file, or not JSON as `parse_json` takes it.
+    """
+    try:
+        return parse_json(read_limited(path, limit))
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise EdgeError(f"{path} can't be read as JSON: {why}.", hint) from error
+
+
+def parse_json(text: str | bytes) -> Any:
+    """Parses JSON that means one thing: no name twice in an object, no NaN or infinity, integers within 64 bits, text
+    that is valid Unicode, at most `DEPTH` levels.
+
+    Raises:
+        ValueError: it is anything else; never `RecursionError`.
+    """
+    try:
+        text = text.decode("utf-8-sig") if isinstance(text, bytes) else text
+        value = json.loads(
+            text, object_pairs_hook=_object, parse_constant=_no_number, parse_float=_float, parse_int=_integer
+        )
+    except RecursionError:
+        raise ValueError(f"it is nested more than {DEPTH} levels deep") from None
+    _check(value)
+    return value
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) != len(pairs):
+        raise ValueError("an object has one name twice")
+    return made
+
+
+def _no_number(text: str) -> float:
+    raise ValueError(f"{text} is not a number in JSON")
+
+
+def _float(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text:.40} is too large a number")
+    return value
+
+
+def _integer(text: str) -> int:
+    if len(text) > 20 or not -(2**63) <= int(text) < 2**64:
+        raise ValueError(f"{text:.40} is too large a number")
+    return int(text)
+
+
+def _check(value: Any) -> None:
+    """Depth and text, without recursion."""
+    todo = [(value, 1)]
+    while todo:
+        current, depth = todo.pop()
+        if depth > DEPTH:
+            raise ValueError(f"it is nested more than {DEPTH} levels deep")
+        if isinstance(current, str):
+            current.encode()  # a lone surrogate raises UnicodeEncodeError, a ValueError
+        elif isinstance(current, dict):
+            todo += ((item, depth + 1) for pair in current.items() for item in pair)
+        elif isinstance(current, list):
+            todo += ((item, depth + 1) for item in current)
