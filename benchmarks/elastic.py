@@ -17,11 +17,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from veca_edge.actions.load import load_bundle
 from veca_edge.base.files import bytes_of
 from veca_edge.base.spec import ImageSize
 from veca_edge.model.config import FAMILIES, Family
 from veca_edge.profiles.measurement import utc_now
-from veca_edge.runtime import Model, load
+from veca_edge.runtime.model import Model
 
 from .common import Bystanders, add_output_option, median, megabytes, numbers, say, table, write_result
 from .governor import made_bundle
@@ -49,7 +50,7 @@ def measure(
             )
         }
         with Bystanders() as others:
-            first, steady, setting = switched(load(every, threads=threads), rounds)
+            first, steady, setting = switched(load_bundle(every, threads=threads), rounds)
         return {
             "benchmark": "elastic",
             "family": family.name,

@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 
-from veca_edge.actions.export import write_artifacts
 from veca_edge.base.progress import silent
 from veca_edge.base.spec import ExportSpec, GraphSpec, ImageSize
 from veca_edge.calibration.recipe import quantized_variants
@@ -30,7 +29,7 @@ from veca_edge.model.folding import InferenceWeights, Variant, inference_weights
 from veca_edge.profiles.measurement import utc_now
 from veca_edge.proof.evaluate import run_frames, run_reference, with_logits
 from veca_edge.proof.fidelity import Agreement, Comparison
-from veca_edge.runtime import open_runner
+from veca_edge.targets.table import open_artifact, target_named
 
 from .common import add_output_option, hard_twin, numbers, say, table, write_result
 from .toolchains import INT8_TARGETS, LABELS, MAKERS, OTHER_TARGETS, OURS, Candidate, Task, make_candidates, opened
@@ -181,8 +180,8 @@ def on_other_target(
     variants = [Variant(spec.graph(count, size), "int8", weights) for count, weights in ours.items()]
     found = {}
     with tempfile.TemporaryDirectory() as directory:
-        for artifact in write_artifacts(spec, variants, Path(directory), {}, silent):
-            outputs = run_frames(open_runner(Path(directory), artifact, threads), artifact, evaluation.frames)
+        for artifact in target_named(spec.target).write(spec, variants, Path(directory), {}, silent):
+            outputs = run_frames(open_artifact(Path(directory), artifact, threads), artifact, evaluation.frames)
             comparison = Comparison()
             comparison.add(with_logits(outputs, checkpoint), expected[artifact.core_count])
             found[artifact.core_count] = comparison.agreement(evaluation.labels)

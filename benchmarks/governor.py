@@ -21,6 +21,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import psutil
 
+from veca_edge.actions.live import LiveRequest, open_live
+from veca_edge.actions.load import load_bundle
 from veca_edge.base.spec import ImageSize
 from veca_edge.bundle.store import Bundle, open_bundle
 from veca_edge.demo import demo_evaluation
@@ -28,8 +30,6 @@ from veca_edge.images.folder import find_images
 from veca_edge.images.preprocessing import prepare
 from veca_edge.model.config import FAMILIES, Family
 from veca_edge.profiles.measurement import utc_now
-from veca_edge.runtime import load
-from veca_edge.runtime.live import LiveRequest, open_live
 
 from .common import Bystanders, add_output_option, interleaved, median, numbers, say, table, write_result
 
@@ -175,7 +175,7 @@ def competitors(count: int) -> Iterator[None]:
 
 def latencies(bundle: Bundle, threads: int, rounds: int, image: Path) -> dict[int, list[float]]:
     """Milliseconds of the smallest and the largest core count, interleaved, loaded as the governor has them."""
-    model = load(bundle, threads=threads)
+    model = load_bundle(bundle, threads=threads)
     frame = prepare(image, model.image_size)
 
     def call(count: int):

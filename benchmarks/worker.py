@@ -133,11 +133,11 @@ def held_memory(bundle: str, core_counts: Sequence[int], threads: int) -> int:
 
     Of pages that are mapped several times each counts once (PSS); Linux only.
     """
-    from veca_edge.runtime import load
+    from veca_edge.actions.load import load_bundle
 
     importlib.import_module("onnxruntime")
     idle = psutil.Process().memory_full_info().pss
-    model = load(bundle, core_counts=core_counts, threads=threads)
+    model = load_bundle(bundle, core_counts=core_counts, threads=threads)
     frame = np.zeros((*model.image_size, 3), np.uint8)
     for count in model.core_counts:
         model.core_count = count

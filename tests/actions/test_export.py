@@ -11,12 +11,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from veca_edge.actions.export import ExportRequest, below_gate, export, export_winner, run, sensitivity, verify
+from veca_edge.actions.export import export
+from veca_edge.actions.request import ExportRequest, ImageSource
+from veca_edge.actions.run import run
+from veca_edge.actions.sensitivity import sensitivity
+from veca_edge.actions.verify import verify
 from veca_edge.base.errors import EdgeError, GateError
-from veca_edge.base.progress import silent
 from veca_edge.base.spec import ImageSize
 from veca_edge.bundle.store import open_bundle
 from veca_edge.demo import demo_calibration, demo_checkpoint, demo_evaluation
+from veca_edge.proof.gate import below_gate
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +71,8 @@ def test_verify_accepts_the_bundle_and_refuses_a_changed_one(result, tmp_path):
 
 def test_run_classifies_images(result):
     images = sorted(demo_evaluation().rglob("*.jpg"))[:3]
-    artifact, predictions = run(result.bundle.directory, images, core_count=16, precision="int8")
+    found = run(result.bundle.directory, images, core_count=16, precision="int8")
+    artifact, predictions = found.artifact, found.images
     assert artifact.core_count == 16
     assert [p.path for p in predictions] == images
     for prediction in predictions:
@@ -84,7 +89,7 @@ def test_a_run_that_fits_several_variants_lists_them(result):
 def test_batches_are_filled_up_and_cut_again(tmp_path):
     made = export(ExportRequest(tmp_path / "b", core_counts=(8,), precisions=("fp32",), batch=3, outputs=("cls",)))
     assert made.fidelity[0].reference.cls.mean > 0.99999
-    _, predictions = run(tmp_path / "b", sorted(demo_evaluation().rglob("*.jpg"))[:4])
+    predictions = run(tmp_path / "b", sorted(demo_evaluation().rglob("*.jpg"))[:4]).images
     assert len(predictions) == 4
 
 
@@ -108,10 +113,10 @@ def test_layers_go_back_to_float_until_the_gate_holds(tmp_path):
 
 
 def test_auto_ships_what_is_left_when_int8_misses_the_gate(tmp_path, monkeypatch):
-    import veca_edge.actions.export as pipeline
+    import veca_edge.actions.export as action
 
-    monkeypatch.setattr(pipeline, "with_float_layers", lambda made, *_: made)
-    made = export_winner(ExportRequest(tmp_path / "b", core_counts=(8,), min_cosine=0.99999), silent)
+    monkeypatch.setattr(action, "with_float_layers", lambda made, *_: made)
+    made = export(ExportRequest(tmp_path / "b", core_counts=(8,), precisions=("auto",), min_cosine=0.99999))
     assert made.bundle.precisions == ("fp32",)
     assert "auto chose fp32" in made.notes[0]
 
@@ -121,17 +126,18 @@ def test_auto_ships_what_is_left_when_int8_misses_the_gate(tmp_path, monkeypatch
     [(True, ["--stronglyTyped"], 1), (True, ["--int8"], 0), (False, ["--stronglyTyped"], 0)],
 )
 def test_a_runtime_that_does_not_round_is_told_of(truncates, flags, notes, result, monkeypatch):
-    from veca_edge.actions.export import notes_of_execution
     from veca_edge.runtime import onnxruntime as runner
+    from veca_edge.targets.jetson import JETSON
 
     monkeypatch.setattr(runner, "truncates_fp16_codes", lambda: truncates)
-    artifact = replace(result.bundle.artifacts[0], details={"build_flags": flags})
-    assert len(notes_of_execution(object(), [artifact])) == notes
-    assert notes_of_execution(None, [artifact]) == []
+    artifact = next(a for a in result.bundle.artifacts if a.precision == "int8")
+    artifact = replace(artifact, details={"build_flags": flags})
+    assert len(JETSON.notes([artifact])) == notes
+    assert JETSON.notes([replace(artifact, precision="fp16")]) == ()
 
 
 def test_sensitivity_ranks_the_layers_of_a_bundle(result):
-    found = sensitivity(ExportRequest(Path()), bundle=result.bundle.directory, count=8)
+    found = sensitivity(ExportRequest(Path(), core_counts=()), bundle=result.bundle.directory, count=8)
     assert len(found.layers) == 24
     assert found.core_counts == (8, 16)
     assert all(0 <= layer.loss < 0.01 for layer in found.layers)
@@ -145,7 +151,7 @@ def test_evaluation_images_never_calibrate(tmp_path):
         ExportRequest(
             tmp_path / "b",
             checkpoint=demo_checkpoint(),
-            calibration=folder,
+            images=ImageSource(folder),
             core_counts=(8,),
             image_sizes=(ImageSize(32, 32),),
             measure=False,
@@ -165,7 +171,7 @@ def test_evaluation_images_never_calibrate(tmp_path):
         ({"core_counts": (12,)}, "Possible: 8, 16"),
         ({"core_counts": (128,)}, "bank holds 64"),
         ({"image_sizes": (ImageSize(30, 32),)}, "nearest"),
-        ({"evaluation": Path("nowhere")}, "nowhere"),
+        ({"images": ImageSource(evaluation=Path("nowhere"))}, "nowhere"),
     ],
 )
 def test_bad_input_is_refused_and_nothing_is_written(tmp_path, change, message):
@@ -196,11 +202,9 @@ def test_images_that_do_not_decode_are_named(tmp_path):
             ExportRequest(
                 tmp_path / "b",
                 checkpoint=demo_checkpoint(),
-                calibration=folder,
+                images=ImageSource(folder, count=4, seed=2),
                 core_counts=(8,),
                 image_sizes=(ImageSize(32, 32),),
-                calibration_count=4,
-                seed=2,
             )
         )
 

@@ -9,7 +9,7 @@ import pytest
 from veca_edge.base.errors import EdgeError, GateError, MissingDependency, unknown_name
 from veca_edge.base.spec import ExportSpec, GraphSpec, ImageSize
 from veca_edge.model.config import FAMILIES, FAMILY_ROPE_ZERO, ModelConfig
-from veca_edge.targets.table import TARGETS, check_precision, target_named
+from veca_edge.targets.table import TARGETS, target_named
 
 
 @pytest.mark.parametrize(
@@ -128,7 +128,7 @@ def test_unknown_names_list_the_known():
     with pytest.raises(EdgeError, match=r"Unknown target 'tpu'.\nKnown: cpu, jetson, apple."):
         target_named("tpu")
     with pytest.raises(EdgeError, match=r"'cpu' has no precision 'fp16'.\nKnown: int8, fp32."):
-        check_precision(target_named("cpu"), "fp16")
+        target_named("cpu").check_precision("fp16")
 
 
 @pytest.mark.parametrize("target", TARGETS.values(), ids=str)

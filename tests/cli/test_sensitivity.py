@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from veca_edge.actions import export as pipeline
-from veca_edge.actions.export import Sensitivity
+from veca_edge.actions.sensitivity import Sensitivity
 from veca_edge.calibration.sensitivity import LayerSensitivity
 from veca_edge.proof.fidelity import Agreement, CosineStatistics
 

@@ -7,7 +7,8 @@ import pytest
 
 from veca_edge.base.errors import EdgeError
 from veca_edge.base.spec import GraphSpec, ImageSize
-from veca_edge.converters.coreml.packages import CoremlOptions, mlpackages_from_variants
+from veca_edge.converters.coreml.options import CoremlOptions
+from veca_edge.converters.coreml.packages import mlpackages_from_variants
 from veca_edge.formats.mlpackage import coremltools_for, quiet, read_mlpackage, specification_path
 from veca_edge.lint.coreml import lint_mlpackage
 from veca_edge.model.folding import Variant, inference_weights

@@ -23,7 +23,7 @@ from veca_edge.profiles.measurement import Measurement
 from veca_edge.profiles.store import read_measurements
 from veca_edge.proof.golden import write_golden
 from veca_edge.runtime import coreml as runtime
-from veca_edge.runtime import open_runner
+from veca_edge.targets.table import open_artifact
 
 SIZE = ImageSize(32, 48)
 
@@ -184,7 +184,7 @@ def test_a_profile_per_function_and_unit(bundle, mac, monkeypatch):
 
 
 def test_the_runner_hands_frames_to_core_ml(bundle, mac):
-    runner = open_runner(bundle.directory, bundle.artifacts[1])
+    runner = open_artifact(bundle.directory, bundle.artifacts[1])
     outputs = runner(np.zeros((1, 32, 48, 3), np.uint8))
     assert {k: (v.dtype, v.shape) for k, v in outputs.items()} == {
         "cls": (np.float32, (1, 64)),
@@ -200,11 +200,11 @@ def test_what_core_ml_refuses_is_an_error_of_the_users(bundle, mac, monkeypatch)
     ct = coremltools_for("test")
     ct.models.CompiledMLModel.side_effect = RuntimeError("Error in declaring network")
     with pytest.raises(EdgeError, match=r"can't load 'cores_8'(.|\n)*declaring network"):
-        open_runner(bundle.directory, bundle.artifacts[0])
+        open_artifact(bundle.directory, bundle.artifacts[0])
     monkeypatch.setattr(runtime, "_compiled", {})
     ct.models.utils.compile_model.side_effect = Exception("no Xcode")
     with pytest.raises(EdgeError, match=r"can't compile(.|\n)*no Xcode"):
-        open_runner(bundle.directory, bundle.artifacts[0])
+        open_artifact(bundle.directory, bundle.artifacts[0])
 
 
 def test_a_worker_that_dies_is_named(bundle):

@@ -11,9 +11,10 @@ import pytest
 
 from veca_edge.base.errors import EdgeError
 from veca_edge.base.files import held
-from veca_edge.profiles import Measurement, ProfileOptions, of_one_machine, profile_bundle, read_measurements
+from veca_edge.profiles.measurement import Measurement
 from veca_edge.profiles.sampling import OtherLoad, input_batches, sample, sustain
-from veca_edge.profiles.store import load_measurement, save_measurement
+from veca_edge.profiles.store import load_measurement, of_one_machine, read_measurements, save_measurement
+from veca_edge.profiles.sweep import ProfileOptions, profile_bundle
 
 QUICK = ProfileOptions(threads=1, rounds=2, seconds=0.05, samples=5, warmup_seconds=0.0)
 
@@ -74,7 +75,7 @@ def test_one_failing_variant_does_not_end_the_rest(square_bundle):
 SWEEP = """
 import sys
 from veca_edge.bundle.store import open_bundle
-from veca_edge.profiles import ProfileOptions, profile_bundle
+from veca_edge.profiles.sweep import ProfileOptions, profile_bundle
 options = ProfileOptions(threads=1, rounds=2, seconds=0.05, samples=5, warmup_seconds=0.0)
 profile_bundle(open_bundle(sys.argv[1]), options)
 """
@@ -134,8 +135,8 @@ def test_refuses_numbers_that_would_mean_nothing(square_bundle):
 
 
 def stored(bundle, machine_name: str) -> Measurement:
-    from veca_edge.profiles import measurement_of
     from veca_edge.profiles.machine import Machine
+    from veca_edge.profiles.measurement import measurement_of
 
     machine = Machine(machine_name, "x86_64", 4, 4, 1, "Linux")
     measurement = measurement_of(bundle.artifacts[0], machine, [1.0, 2.0], "2026-01-01T00:00:00+00:00")

@@ -1,8 +1,9 @@
 import pytest
 
 from veca_edge.base.spec import ImageSize
-from veca_edge.profiles import Measurement, verdicts
 from veca_edge.profiles.machine import Machine
+from veca_edge.profiles.measurement import Measurement
+from veca_edge.profiles.verdict import verdicts
 
 MACHINE = Machine("Some CPU", "x86_64", 4, 4, 8 << 30, "Linux 6")
 

@@ -7,8 +7,8 @@ import pytest
 
 from veca_edge.base.errors import GateError
 from veca_edge.base.spec import ImageSize
-from veca_edge.proof.evaluate import below_gate, check_gate
 from veca_edge.proof.fidelity import Agreement, Comparison, CosineStatistics, Fidelity, cosine
+from veca_edge.proof.gate import below_gate, check_gate
 
 
 def test_cosine_of_known_vectors():

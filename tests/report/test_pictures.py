@@ -23,7 +23,7 @@ from veca_edge.report.pictures import (
     ramp,
     spread,
 )
-from veca_edge.runtime import open_runner
+from veca_edge.targets.table import open_artifact
 
 
 def pixels(uri: str) -> np.ndarray:
@@ -46,7 +46,7 @@ def test_patches_against_the_bundles_best_variant(real_bundle):
         next(a for a in real_bundle.artifacts if (a.core_count, a.precision) == key)
         for key in ((8, "int8"), (32, "fp32"))
     )
-    dense = [run_frames(open_runner(real_bundle.directory, a, 1), a, golden.frames)["dense"] for a in (small, best)]
+    dense = [run_frames(open_artifact(real_bundle.directory, a, 1), a, golden.frames)["dense"] for a in (small, best)]
     expected = cosine(*dense)[0]
     assert groups["int8"][0].details == (f"mean {expected.mean():.4f}", f"worst {expected.min():.4f}")
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from veca_edge.base.errors import EdgeError
-from veca_edge.runtime import Governor, Rules
+from veca_edge.runtime.governor import Governor, Rules
 
 # Milliseconds at 8 to 64 cores on an idle machine: more cores cost a little more, as in a real model.
 EXPECTED = {count: 20 * (1 + 0.01 * count) for count in range(8, 72, 8)}

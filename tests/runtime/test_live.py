@@ -6,9 +6,10 @@ import pytest
 from PIL import Image
 
 from veca_edge.actions import export as pipeline
+from veca_edge.actions.live import LiveRequest, open_live
 from veca_edge.base.errors import EdgeError
-from veca_edge.runtime import Decision
-from veca_edge.runtime.live import LiveRequest, Step, Tally, open_live
+from veca_edge.runtime.governor import Decision
+from veca_edge.runtime.live import Step, Tally
 from veca_edge.runtime.sources import Frame
 
 

@@ -7,11 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from veca_edge.actions.load import expected_latencies, load_bundle
 from veca_edge.base.errors import EdgeError
 from veca_edge.base.spec import ImageSize
 from veca_edge.proof.golden import read_golden
-from veca_edge.runtime import load
-from veca_edge.runtime.model import expected_latencies
 
 COSINES = {8: 0.96, 16: 0.985, 32: 0.999}
 
@@ -33,7 +32,7 @@ def bundle(exported_square):
 
 @pytest.fixture(scope="module")
 def model(bundle):
-    return load(bundle, threads=1)
+    return load_bundle(bundle, threads=1)
 
 
 @pytest.fixture
@@ -58,7 +57,7 @@ def test_every_core_count_answers_as_the_reference(model, bundle, frames):
 
 
 def test_one_core_count_alone_is_the_same(bundle, frames, model):
-    alone = load(bundle, core_counts=[16], threads=1)
+    alone = load_bundle(bundle, core_counts=[16], threads=1)
     assert alone.core_counts == (16,)
     model.core_count = 16
     np.testing.assert_allclose(alone(frames[0]).dense, model(frames[0]).dense, atol=1e-5)
@@ -69,15 +68,15 @@ def test_lists_what_there_is(model, bundle):
         model.core_count = 24
     assert caught.value.hint == "It has: 8, 16, 32."
     with pytest.raises(EdgeError, match="no fp32 with 24 cores"):
-        load(bundle, core_counts=[24])
+        load_bundle(bundle, core_counts=[24])
     with pytest.raises(EdgeError, match="has no int8 at 32x32") as caught:
-        load(bundle, precision="int8")
+        load_bundle(bundle, precision="int8")
     assert "fp32 at 32x32" in caught.value.hint
     with pytest.raises(EdgeError, match="has no fp32 at 64x64"):
-        load(bundle, image_size=ImageSize(64, 64))
+        load_bundle(bundle, image_size=ImageSize(64, 64))
     for_board = replace(bundle, spec=replace(bundle.spec, target="jetson"))
     with pytest.raises(EdgeError, match="holds no engine"):
-        load(for_board)
+        load_bundle(for_board)
 
 
 def test_takes_frames_of_its_size_only(model, frames):
@@ -147,7 +146,7 @@ def test_threads_do_not_disturb_each_other(model, frames):
 
 
 def test_adapts_within_the_floor_of_fidelity(bundle, frames):
-    model = load(bundle, threads=1)
+    model = load_bundle(bundle, threads=1)
     assert model.faithful_core_counts(0.98) == (16, 32)
     model.adapt(budget_ms=1e-6, min_cosine=0.98)
     for _ in range(10):
@@ -171,7 +170,7 @@ def test_adapts_within_the_floor_of_fidelity(bundle, frames):
 
 
 def test_core_counts_are_compared_by_measurements_or_by_cost(square_bundle):
-    from veca_edge.profiles import ProfileOptions, profile_bundle
+    from veca_edge.profiles.sweep import ProfileOptions, profile_bundle
 
     by_cost = expected_latencies(square_bundle, square_bundle.artifacts)
     assert list(by_cost) == [8, 16, 32]
@@ -184,7 +183,7 @@ def test_core_counts_are_compared_by_measurements_or_by_cost(square_bundle):
 
 
 def test_without_fidelity_there_is_no_floor(exported_square):
-    model = load(exported_square, core_counts=[8], threads=1)
+    model = load_bundle(exported_square, core_counts=[8], threads=1)
     with pytest.raises(EdgeError) as caught:
         model.adapt(33, min_cosine=0.5)
     assert "no fidelity measurements" in caught.value.hint
@@ -194,9 +193,9 @@ def test_needs_only_numpy_and_onnxruntime(exported_square):
     code = f"""
 import sys
 import numpy as np
-from veca_edge.runtime import load
-from veca_edge.runtime.model import expected_latencies
-model = load({str(exported_square.directory)!r})
+from veca_edge.actions.load import load_bundle
+from veca_edge.actions.load import expected_latencies
+model = load_bundle({str(exported_square.directory)!r})
 model(np.zeros((32, 32, 3), np.uint8))
 model.adapt(33)
 heavy = {{"torch", "onnx", "onnx_ir", "PIL", "psutil", "jsonschema", "typer", "rich"}} & set(sys.modules)

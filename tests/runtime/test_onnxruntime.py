@@ -13,7 +13,7 @@ from veca_edge.base.errors import EdgeError
 from veca_edge.base.spec import ImageSize
 from veca_edge.bundle.store import Artifact
 from veca_edge.runtime import onnxruntime as onnxruntime_runner
-from veca_edge.runtime import open_runner
+from veca_edge.targets.table import open_artifact
 
 SIZE = ImageSize(8, 16)
 
@@ -45,7 +45,7 @@ def artifact(tmp_path):
 
 
 def test_runs_a_frame(artifact, tmp_path):
-    runner = open_runner(tmp_path, artifact, threads=1)
+    runner = open_artifact(tmp_path, artifact, threads=1)
     frame = np.random.default_rng(0).integers(0, 256, (1, 8, 16, 3), np.uint8)
     outputs = runner(frame)
     assert list(outputs) == ["cls"]
@@ -72,7 +72,7 @@ def test_exact_products_are_asked_for_only_where_the_default_saturates(flags, as
 )
 def test_says_what_it_takes(artifact, tmp_path, batch):
     with pytest.raises(EdgeError, match=r"takes uint8 \[1, 8, 16, 3\], but was given"):
-        open_runner(tmp_path, artifact)(batch)
+        open_artifact(tmp_path, artifact)(batch)
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_says_what_it_takes(artifact, tmp_path, batch):
 )
 def test_refuses_a_file_that_is_something_else(artifact, tmp_path, change, said):
     with pytest.raises(EdgeError, match=said):
-        open_runner(tmp_path, replace(artifact, **change))
+        open_artifact(tmp_path, replace(artifact, **change))
 
 
 @pytest.mark.parametrize("content", [b"", b"not a model", "truncated"])
@@ -96,7 +96,7 @@ def test_a_broken_file_is_one_clear_error(artifact, tmp_path, content):
     whole = (tmp_path / "m.onnx").read_bytes()
     (tmp_path / "m.onnx").write_bytes(whole[: len(whole) // 2] if content == "truncated" else content)
     with pytest.raises(EdgeError, match=r"cannot load|not what the manifest says"):
-        open_runner(tmp_path, artifact)
+        open_artifact(tmp_path, artifact)
 
 
 def test_missing_weights_are_one_clear_error(artifact, tmp_path):
@@ -104,17 +104,17 @@ def test_missing_weights_are_one_clear_error(artifact, tmp_path):
     onnx.save(model, tmp_path / "m.onnx", save_as_external_data=True, location="weights.bin", size_threshold=100)
     (tmp_path / "weights.bin").unlink()
     with pytest.raises(EdgeError, match=r"weights.bin"):
-        open_runner(tmp_path, artifact)
+        open_artifact(tmp_path, artifact)
 
 
 def test_no_thread_is_refused(artifact, tmp_path):
     with pytest.raises(EdgeError, match="0 threads"):
-        open_runner(tmp_path, artifact, threads=0)
+        open_artifact(tmp_path, artifact, threads=0)
 
 
 def test_needs_no_torch(artifact, tmp_path):
     code = (
-        "import sys; from veca_edge.runtime import open_runner; import veca_edge.runtime.onnxruntime; "
+        "import sys; from veca_edge.targets.table import open_artifact; import veca_edge.runtime.onnxruntime; "
         "assert not {'torch', 'onnx', 'PIL', 'psutil', 'jsonschema'} & set(sys.modules), sorted(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

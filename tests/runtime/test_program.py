@@ -11,8 +11,8 @@ import torch
 
 from veca_edge.base.errors import EdgeError
 from veca_edge.formats.mlpackage import coremltools_for, quiet, read_mlpackage, specification_path
-from veca_edge.runtime import open_runner
 from veca_edge.runtime.program import MilRunner, open_mlpackage
+from veca_edge.targets.table import open_artifact
 
 
 def save_program(path, write, *shapes):
@@ -154,7 +154,7 @@ def test_two_inputs_are_refused(tmp_path):
 def test_open_runner_opens_functions(apple_packages):
     directory, artifacts, _ = apple_packages
     artifact = artifacts["w8"][1]
-    runner = open_runner(directory, artifact)
+    runner = open_artifact(directory, artifact)
     assert isinstance(runner, MilRunner)
     assert runner.artifact == artifact
     outputs = runner(np.zeros((1, 32, 48, 3), np.uint8))

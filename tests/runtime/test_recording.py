@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from veca_edge.actions.live import LiveRequest, open_live
 from veca_edge.base.errors import EdgeError
-from veca_edge.runtime.live import LiveRequest, open_live
 from veca_edge.runtime.recording import CSV_COLUMNS, Record, captioned, check_record, chosen_outputs, recorder
 from veca_edge.runtime.sources import import_cv2
 
@@ -32,7 +32,7 @@ def recorded(request: LiveRequest, record: Record) -> list:
     """Runs to the end; returns the steps with copies of their outputs."""
     live, steps = open_live(request), []
     check_record(record)
-    with recorder(record, live, request) as write:
+    with recorder(record, live) as write:
         for step in live.steps:
             write(step)
             steps.append((step, {name: value.copy() for name, value in step.outputs.items()}))

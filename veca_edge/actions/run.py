@@ -11,7 +11,7 @@ import numpy as np
 
 from ..base.spec import ImageSize
 from ..bundle.store import Artifact, find_artifact, open_bundle
-from ..images.preprocessing import Preprocessing, load_frame
+from ..images.preprocessing import Preprocessing, prepare
 from ..proof.evaluate import run_frames
 from ..runtime.classes import top_classes
 from ..targets.table import open_artifact
@@ -60,7 +60,7 @@ def run(
     predictions = []
     with closing(open_artifact(bundle.directory, artifact, threads)) as runner:
         for image in images:
-            frame = load_frame(image, artifact.image_size)[None]
+            frame = prepare(image, artifact.image_size)[None]
             outputs = {name: value[0] for name, value in run_frames(runner, artifact, frame).items()}
             predictions.append(Prediction(image, outputs, top_classes(outputs.get("logits"), bundle.labels)))
     return Predictions(artifact, tuple(predictions))

@@ -12,7 +12,8 @@ import torch
 
 from veca_edge.base.errors import EdgeError, GateError, MissingDependency
 from veca_edge.base.spec import ExportSpec, GraphSpec, ImageSize
-from veca_edge.converters.coreml.packages import CoremlOptions, check_export, mlpackages_from_variants, quantized_layers
+from veca_edge.converters.coreml.options import CoremlOptions
+from veca_edge.converters.coreml.packages import check_export, mlpackages_from_variants, quantized_layers
 from veca_edge.converters.coreml.program import identifier
 from veca_edge.demo import demo_checkpoint
 from veca_edge.formats.mlpackage import coremltools_for, read_mlpackage

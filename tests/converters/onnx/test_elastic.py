@@ -10,12 +10,13 @@ import torch
 
 from veca_edge.base.errors import EdgeError
 from veca_edge.base.spec import GraphSpec, ImageSize
-from veca_edge.converters.tensorrt.dialects import TensorrtOptions, tensorrt_models_from_variants
+from veca_edge.converters.tensorrt.dialects import tensorrt_models_from_variants
+from veca_edge.converters.tensorrt.options import TensorrtOptions
 from veca_edge.converters.tensorrt.rtx import rtx_is_installed
 from veca_edge.lint.tensorrt import lint_onnx
 from veca_edge.model.folding import InferenceWeights, LinearQuantization, Variant, inference_weights
 from veca_edge.model.torch_graph import InferenceModel
-from veca_edge.runtime import open_runner
+from veca_edge.targets.table import open_artifact
 
 SIZE = ImageSize(32, 32)
 COUNTS = (8, 24, 64)
@@ -55,7 +56,7 @@ def test_every_core_count_from_one_file(tiny, tmp_path, outputs, batch):
     assert len({a.path for a in artifacts}) == 2
     for artifact, variant in zip(artifacts, variants, strict=True):
         assert artifact.core_count == variant.spec.core_count
-        made = open_runner(tmp_path, artifact, 1)(frames(batch))
+        made = open_artifact(tmp_path, artifact, 1)(frames(batch))
         with torch.inference_mode():
             wanted = InferenceModel(tiny, variant.spec)(torch.from_numpy(frames(batch)))
         for name, value in zip(variant.spec.outputs, wanted, strict=True):
@@ -72,7 +73,7 @@ def test_int8_takes_the_largest_scale(tiny, tmp_path):
     ]
     artifacts = tensorrt_models_from_variants(variants, tmp_path, {}, ELASTIC)
     for artifact, variant in zip(artifacts, variants, strict=True):
-        made = open_runner(tmp_path, artifact, 1)(frames(1))
+        made = open_artifact(tmp_path, artifact, 1)(frames(1))
         with torch.inference_mode():
             wanted = InferenceModel(quantized(tiny, 0.05), variant.spec)(torch.from_numpy(frames(1)))
         for name, value in zip(("cls", "dense"), wanted, strict=True):
@@ -111,16 +112,16 @@ def test_core_tokens_that_are_missing_or_damaged(tiny, tmp_path):
     for damage in (b"damaged", b"", b"PK\x03\x04 no zip"):
         constants.write_bytes(damage)
         with pytest.raises(EdgeError, match="cannot be read"):
-            open_runner(tmp_path, artifact, 1)
+            open_artifact(tmp_path, artifact, 1)
     np.savez(constants, core_tokens=np.zeros((1, 4, 192), np.float32))
     with pytest.raises(EdgeError, match="does not hold the 8"):
-        open_runner(tmp_path, artifact, 1)
+        open_artifact(tmp_path, artifact, 1)
     np.savez(constants)
     with pytest.raises(EdgeError, match="does not hold the 8"):
-        open_runner(tmp_path, artifact, 1)
+        open_artifact(tmp_path, artifact, 1)
     constants.unlink()
     with pytest.raises(EdgeError, match="cannot be read"):
-        open_runner(tmp_path, artifact, 1)
+        open_artifact(tmp_path, artifact, 1)
 
 
 @pytest.mark.parametrize("name", ["../outside.npz", "/outside.npz", "link.npz", 5, ""])
@@ -132,4 +133,4 @@ def test_core_tokens_outside_of_the_bundle_are_not_read(tiny, tmp_path, name):
     (bundle / "link.npz").symlink_to(tmp_path / "outside.npz")
     artifact = replace(artifact, details={**artifact.details, "constants": name})
     with pytest.raises(EdgeError, match="outside of it"):
-        open_runner(bundle, artifact, 1)
+        open_artifact(bundle, artifact, 1)

@@ -14,7 +14,8 @@ from onnx import numpy_helper
 
 from veca_edge.base.errors import EdgeError
 from veca_edge.base.spec import GraphSpec, ImageSize
-from veca_edge.converters.tensorrt.dialects import TensorrtOptions, tensorrt_models_from_variants
+from veca_edge.converters.tensorrt.dialects import tensorrt_models_from_variants
+from veca_edge.converters.tensorrt.options import TensorrtOptions
 from veca_edge.lint.tensorrt import lint_onnx
 from veca_edge.model.checkpoint import random_checkpoint
 from veca_edge.model.config import ModelConfig

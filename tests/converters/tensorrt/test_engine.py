@@ -276,7 +276,8 @@ def test_the_builder_is_for_python_38():
 def written(square, tmp_path):
     """Real files: two core counts of a small random model, as the exporter writes them."""
     from veca_edge.base.spec import GraphSpec, ImageSize
-    from veca_edge.converters.tensorrt.dialects import TensorrtOptions, tensorrt_models_from_variants
+    from veca_edge.converters.tensorrt.dialects import tensorrt_models_from_variants
+    from veca_edge.converters.tensorrt.options import TensorrtOptions
     from veca_edge.model.folding import Variant, inference_weights
 
     weights = inference_weights(square)

@@ -12,7 +12,8 @@ from onnx import TensorProto, helper, numpy_helper
 from veca_edge.base.errors import EdgeError, MissingDependency
 from veca_edge.base.spec import GraphSpec, ImageSize
 from veca_edge.converters.tensorrt import rtx
-from veca_edge.converters.tensorrt.dialects import TensorrtOptions, tensorrt_models_from_variants
+from veca_edge.converters.tensorrt.dialects import tensorrt_models_from_variants
+from veca_edge.converters.tensorrt.options import TensorrtOptions
 from veca_edge.converters.tensorrt.rtx import compile_with_rtx, findings_from_report, rtx_is_installed
 from veca_edge.model.folding import LinearQuantization, Variant, inference_weights
 

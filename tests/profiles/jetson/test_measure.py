@@ -12,8 +12,9 @@ from veca_edge.bundle.store import add_artifacts, open_bundle
 from veca_edge.converters.tensorrt.engine import build_engines
 from veca_edge.devices.connection import LocalConnection, connect, parse_device
 from veca_edge.devices.jetson.probe import probe
-from veca_edge.profiles import read_measurements, verdicts
 from veca_edge.profiles.jetson.measure import BoardOptions, losing_layers, model_part, profile_on_board
+from veca_edge.profiles.store import read_measurements
+from veca_edge.profiles.verdict import verdicts
 
 pytest.importorskip("tensorrt_rtx")
 QUICK = BoardOptions(seconds=1, warmup_s=0.5, idle_s=0.2)
@@ -115,7 +116,7 @@ def test_int8_that_does_not_win_and_the_layers_that_lost(local_board, tmp_path):
     [verdict] = verdicts([*high.measurements, *low.measurements])
     assert verdict.is_slower
     assert "SLOWER" in verdict.sentence
-    losses = losing_layers(verdict)
+    losses = losing_layers(verdict.lower, verdict.higher)
     assert [(loss.part, round(loss.lower_ms, 3), round(loss.higher_ms, 3)) for loss in losses] == [
         ("blocks.0.fc1", 0.55, 0.30),
         ("outside the blocks", 0.15, 0.10),

@@ -23,12 +23,12 @@ class TensorrtOptions:
         compile: build every strongly typed file with TensorRT-RTX where that is installed.
     """
 
-    jetpack: str | None = option(
-        None, f"the board's JetPack, {', '.join(JETPACKS)}.", metavar="X.Y", shown=DEFAULT_JETPACK
-    )
     version: str | None = option(None, "the board's TensorRT, instead of --jetpack.", flag="--tensorrt", metavar="X.Y")
     elastic: bool = option(False, "one file and one engine for all core counts, which share its weights.", kind=bool)
     compile: bool = True
+    jetpack: str | None = option(
+        None, f"the board's JetPack, {', '.join(JETPACKS)}.", metavar="X.Y", shown=DEFAULT_JETPACK
+    )
 
     def __post_init__(self) -> None:
         if self.jetpack and self.version:
