@@ -1,0 +1,148 @@
+"""The architecture, read from the imports: layers, circles, and who may know what a target is."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+import veca_edge
+from veca_edge.targets.table import TARGETS
+
+PACKAGE = Path(veca_edge.__file__).parent
+
+# What each folder may import beside itself; docs/ARCHITECTURE.md shows the same table.
+BASE = {"base"}
+MODEL = BASE | {"model"}
+IMAGES = MODEL | {"images", "formats"}
+BUNDLE = IMAGES | {"bundle"}
+PROOF = BUNDLE | {"proof"}
+CALIBRATION = PROOF | {"calibration"}
+DEVICES = CALIBRATION | {"devices"}
+ALLOWED = {
+    "base": BASE,
+    "demo": BASE,
+    "model": BASE,
+    "formats": BASE,
+    "images": MODEL,
+    "bundle": IMAGES,
+    "proof": BUNDLE,
+    "calibration": PROOF,
+    "lint": CALIBRATION,
+    "devices": CALIBRATION,
+    "apps": CALIBRATION,
+    "converters": DEVICES | {"lint"},
+    "runtime": DEVICES,
+    "profiles": DEVICES | {"runtime"},
+    "targets": DEVICES | {"lint", "apps", "converters", "runtime", "profiles"},
+    "actions": DEVICES | {"lint", "runtime", "profiles", "targets", "demo"},
+    "report": DEVICES | {"runtime", "profiles", "targets", "actions"},
+    "cli": DEVICES | {"lint", "runtime", "profiles", "targets", "actions", "report", "demo"},
+}
+TOP = ("__init__", "__main__")
+
+
+def modules() -> dict[str, Path]:
+    """Every module of the package by its name below it."""
+    found = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        if "templates" not in parts:
+            found[".".join(p for p in parts if p != "__init__") or "__init__"] = path
+    return found
+
+
+MODULES = modules()
+
+
+@cache
+def imports(name: str) -> frozenset[str]:
+    """The package's modules that one of them imports, wherever in it, for types too."""
+    path = MODULES[name]
+    package = name.split(".") if path.name == "__init__.py" else name.split(".")[:-1]
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            base = package[: len(package) - node.level + 1]
+            target = [*base, *(node.module or "").split(".")] if node.module else base
+            for alias in node.names:
+                full = ".".join([*target, alias.name])
+                found.add(full if full in MODULES else ".".join(target))
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("veca_edge."):
+            found.add((node.module or "").removeprefix("veca_edge."))
+    return frozenset(m for m in found if m in MODULES)
+
+
+def folder(module: str) -> str:
+    return module.partition(".")[0]
+
+
+def test_every_folder_has_its_place():
+    assert {folder(m) for m in MODULES} - set(TOP) == set(ALLOWED)
+
+
+@pytest.mark.parametrize("name", [m for m in MODULES if folder(m) not in TOP])
+def test_nothing_imports_upward(name):
+    allowed = ALLOWED[folder(name)] | {folder(name)}
+    upward = {m for m in imports(name) if folder(m) not in allowed}
+    assert not upward, f"{name} imports {sorted(upward)}"
+
+
+def test_the_layers_have_no_circle():
+    left = {name: set(allowed) - {name} for name, allowed in ALLOWED.items()}
+    while left:
+        free = [name for name, needs in left.items() if not needs & set(left)]
+        assert free, f"a circle among {sorted(left)}"
+        for name in free:
+            del left[name]
+
+
+def test_no_modules_import_each_other():
+    """Types may be named in a circle, nothing else; and a circle of types stays within one folder."""
+    for name in MODULES:
+        for other in imports(name):
+            if name in imports(other) and name != other:
+                raise AssertionError(f"{name} and {other} import each other")
+
+
+def names_compared(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    """String constants that code compares with something, or looks up in a table keyed by them."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Compare):
+            parts = [node.left, *node.comparators]
+        elif isinstance(node, ast.Dict):
+            parts = [key for key in node.keys if key is not None]
+        elif isinstance(node, ast.match_case):
+            parts = [p.value for p in ast.walk(node.pattern) if isinstance(p, ast.MatchValue)]
+        else:
+            continue
+        for part in parts:
+            for constant in ast.walk(part):
+                if isinstance(constant, ast.Constant) and isinstance(constant.value, str):
+                    yield constant.lineno, constant.value
+
+
+# Where a word is another thing of the same name: PyTorch's device, Core ML's compute unit.
+OTHER_MEANINGS = {
+    ("model.checkpoint", "cpu"),
+    ("runtime.bound", "cpu"),
+    ("runtime.coreml", "cpu"),
+    ("profiles.coreml", "cpu"),
+    ("profiles.options", "cpu"),
+    # `apple` and `onnx` as the name of an extra, or of a package.
+    ("cli.console", "onnx"),
+}
+
+
+@pytest.mark.parametrize("name", [m for m in MODULES if folder(m) != "targets" and folder(m) not in TOP])
+def test_only_targets_know_what_a_target_is(name):
+    words = {*TARGETS, *(f.name for t in TARGETS.values() for f in t.formats)}
+    found = [
+        (line, word)
+        for line, word in names_compared(ast.parse(MODULES[name].read_text()))
+        if word in words and (name, word) not in OTHER_MEANINGS
+    ]
+    assert not found, f"{name} compares {found}"
