@@ -95,7 +95,7 @@ def by_target(measurements: Sequence[Measurement], field: str) -> str:
 
 def _sources(measurements: Sequence[Measurement]) -> str:
     words = {"graph": "the model file's graph", "sizes": "the model's sizes"}
-    found = {m.details["cost"]["counted_from"] for m in measurements if "cost" in m.details}
+    found: set[str] = {m.details["cost"]["counted_from"] for m in measurements if "cost" in m.details}
     return " and ".join(words.get(source, source) for source in sorted(found))
 
 

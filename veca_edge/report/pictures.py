@@ -273,7 +273,7 @@ def core_attention(
 
         return hook
 
-    hooks = [model.blocks[layer].attn.register_forward_pre_hook(watch(layer)) for layer in layers]
+    hooks = [model.blocks[layer].get_submodule("attn").register_forward_pre_hook(watch(layer)) for layer in layers]
     hooks += [linear.register_forward_hook(follow(i + 1)) for i, linear in enumerate(model.pos_linears)]
     try:
         with torch.inference_mode():

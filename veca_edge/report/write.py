@@ -354,7 +354,7 @@ def _operators(
         target = target_named(subject.bundle.spec.target)
         hint = target.layers_hint
         if measured:
-            times = tuple(measured_layers(c) for c in _ends(subject, measured))
+            times = tuple(t for c in _ends(subject, measured) if (t := measured_layers(c)))
             found.append(
                 Operators(
                     subject.label,
@@ -500,7 +500,7 @@ def _templates():
 
     def environment(**options) -> Environment:
         made = jinja2.Environment(
-            loader=jinja2.PackageLoader(__package__),
+            loader=jinja2.PackageLoader(__name__.rpartition(".")[0]),
             undefined=jinja2.StrictUndefined,
             trim_blocks=True,
             lstrip_blocks=True,

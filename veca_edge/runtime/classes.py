@@ -20,4 +20,4 @@ def top_classes(
         return ()
     likely = np.exp(logits - logits.max())
     likely /= likely.sum()
-    return tuple((labels[i] if labels else str(i), float(likely[i])) for i in np.argsort(-likely)[:most])
+    return tuple((labels[i] if labels else str(i), float(likely[i])) for i in map(int, np.argsort(-likely)[:most]))
