@@ -12,7 +12,7 @@ from ..base.progress import Progress, silent
 from ..bundle.store import Artifact, Bundle, open_bundle
 from ..profiles.sweep import Profile
 from ..targets.base import Log, Measuring
-from ..targets.table import target_named
+from ..targets.table import TARGETS, target_named
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,12 @@ def profile(request: ProfileRequest, progress: Progress = silent, on_log: Log = 
     bundle = open_bundle(request.bundle)
     target = target_named(bundle.spec.target)
     options = check_kind(request.options, target.profile_options, f"Measuring for '{target.name}'")
+    if request.device is not None and not target.devices:
+        those = " or ".join(f"'{t.name}'" for t in TARGETS.values() if t.devices)
+        raise EdgeError(
+            f"--device is for bundles of the target {those}; this one is for '{target.name}'.",
+            "Leave it out, and run veca-edge profile on the machine itself.",
+        )
     asked = Measuring(bundle, chosen(bundle, request), options, request.device, request.again)
     return Profiled(bundle, target.measure(asked, progress, on_log))
 
