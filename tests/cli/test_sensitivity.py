@@ -32,7 +32,7 @@ def test_sensitivity(veca_edge, checkpoint, bundle, monkeypatch, tmp_path):
     assert len(rows[1][5]) == 20, "the worst layer has the longest bar"
     assert f"veca-edge export {checkpoint} --calibration photos --cores 8,16" in ended.out
     request, path, count = asked[-1]
-    assert (request.core_counts, request.checkpoint, path, count) == ((8, 16), checkpoint, None, 4)
+    assert (request.core_counts, request.checkpoint.path, path, count) == ((8, 16), checkpoint, None, 4)
 
     drawn = tmp_path / "layers.svg"
     ended = veca_edge("sensitivity", checkpoint, "--plot", drawn)

@@ -9,8 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from packaging.version import Version
-
 from ..base.checks import Check, installed, package
 from ..base.errors import EdgeError
 from ..converters.coreml.options import CoremlOptions
@@ -118,6 +116,8 @@ def lint(path: Path, options: NoOptions) -> Sequence[Finding]:
 
 
 def doctor() -> Iterable[Check]:
+    from packaging.version import Version
+
     coremltools = package(NAME, "coremltools", "apple")
     yield coremltools
     torch = installed("torch")
