@@ -20,7 +20,8 @@ from ...base.files import bytes_of, disk_errors, sha256_of, write_atomically
 from ...base.progress import Progress, silent
 from ...bundle.store import Artifact
 from ...devices import jobs
-from ...devices.connection import BOARD_DIRECTORY, Connection
+from ...devices.connection import Connection
+from ...devices.shell import BOARD_DIRECTORY
 from ...devices.jetson.modules import JETPACKS, short_version, version_tuple
 from ...devices.jetson.probe import Board, EngineKey, engine_key, no_tensorrt
 from ...devices.jobs import Job, Log, ignore, run_job

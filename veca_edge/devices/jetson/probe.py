@@ -11,7 +11,8 @@ from typing import Any
 
 from ...base.errors import EdgeError
 from ...bundle.store import Artifact
-from ..connection import BOARD_DIRECTORY, Connection, LocalConnection, connect, parse_device
+from ..connection import Connection, LocalConnection, connect, parse_device
+from ..shell import BOARD_DIRECTORY
 from .modules import Module, identify_module, jetpack_of_l4t, short_version
 
 # Tests stand a directory in for the root of a board's file system; nothing else sets this variable.
