@@ -24,10 +24,10 @@ from veca_edge.converters.tensorrt.engine import (
     check_dialect,
     engine_from_onnx,
     parse_failure,
-    profile_selection,
 )
 from veca_edge.devices.connection import LocalConnection, connect, parse_device
 from veca_edge.devices.jetson.probe import EngineKey, engine_key, probe
+from veca_edge.devices.jetson.trtexec import profile_selection
 
 pytest.importorskip("tensorrt_rtx")
 
@@ -250,7 +250,7 @@ def test_a_jetpack_that_does_not_fit(local_board, tmp_path):
     with pytest.raises(EdgeError, match="no longer does") as error:
         check_dialect(weak, replace(board, tensorrt="11.1.0", l4t=None))
     assert "--tensorrt 11.1" in error.value.hint
-    with pytest.raises(EdgeError, match="no ONNX file for TensorRT"):
+    with pytest.raises(EdgeError, match="not an ONNX file for TensorRT"):
         check_dialect(replace(strong, target="cpu"), board)
     assert engine_key(board).module == "Orin Nano 8GB"
 
