@@ -17,7 +17,7 @@ from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from ..base.cpu_features import cpu_flags, int8_instructions
+from ..base.cpu_features import cpu_count, cpu_flags, int8_instructions, usable_cpu_count
 
 PYTHONS = ((3, 10), (3, 12))
 TORCHES = ((2, 7), (2, 13))
@@ -232,8 +232,7 @@ def _apple() -> Iterable[Check]:
 def _machine() -> Iterable[Check]:
     import psutil
 
-    cores = os.cpu_count() or 1
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else cores
+    cores, usable = cpu_count(), usable_cpu_count()
     yield Check(
         "machine",
         "CPUs",

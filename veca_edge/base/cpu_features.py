@@ -1,12 +1,23 @@
-"""What a CPU has for INT8 products, as far as its system says."""
+"""How many CPUs there are, and what they have for INT8 products, as far as the system says."""
 
 from __future__ import annotations
 
+import os
 import platform
 import re
 import subprocess
 from functools import cache
 from pathlib import Path
+
+
+def cpu_count() -> int:
+    """Logical CPUs of this machine."""
+    return os.cpu_count() or 1
+
+
+def usable_cpu_count() -> int:
+    """Logical CPUs that this process may use, as its affinity mask says where the system has one."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else cpu_count()
 
 
 @cache

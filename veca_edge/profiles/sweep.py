@@ -22,6 +22,7 @@ from statistics import median
 from threading import Timer
 from typing import Any
 
+from ..base.cpu_features import usable_cpu_count
 from ..base.errors import EdgeError
 from ..base.files import disk_errors, held, write_atomically
 from ..base.progress import Progress, silent
@@ -141,7 +142,7 @@ def default_threads() -> int:
     """One per physical core that this process may use."""
     import psutil
 
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    usable = usable_cpu_count()
     return min(usable, psutil.cpu_count(logical=False) or usable)
 
 
