@@ -20,7 +20,7 @@ from packaging.version import Version
 from ...base.errors import EdgeError
 from ...base.files import bytes_of, disk_errors, sha256_of, write_atomically
 from ...base.progress import Progress, silent
-from ...base.versions import major_minor
+from ...base.version_numbers import major_minor
 from ...bundle.store import Artifact
 from ...devices import jobs
 from ...devices.answers import Reader

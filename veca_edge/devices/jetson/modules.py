@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from packaging.version import InvalidVersion, Version
 
 from ...base.errors import EdgeError, unknown_name
-from ...base.versions import major_minor
+from ...base.version_numbers import major_minor
 
 INT8_OPS_PER_SM_CLOCK = 4096
 

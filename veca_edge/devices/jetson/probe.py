@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...base.errors import EdgeError
-from ...base.versions import major_minor
+from ...base.version_numbers import major_minor
 from ...bundle.store import Artifact
 from ..answers import Reader
 from ..connection import Connection, LocalConnection, connect, parse_device
