@@ -81,7 +81,10 @@ class LocalConnection:
         try:
             facts = source.lstat()
         except OSError as error:
-            raise EdgeError(f"'{name}' could not be copied from {self.name}: {error.strerror or error}.") from error
+            raise EdgeError(
+                f"'{name}' could not be copied from {self.name}: {error.strerror or error}.",
+                "Run the same command again: what is not there is made anew.",
+            ) from error
         if not stat.S_ISREG(facts.st_mode) or facts.st_size > most_bytes:
             raise EdgeError(
                 f"'{name}' on {self.name} is not a file of {most_bytes} bytes or less.", "Run the same command again."
@@ -101,4 +104,7 @@ def _copy_whole(source: Path, destination: Path) -> None:
         part.replace(destination)
     except OSError as error:
         part.unlink(missing_ok=True)
-        raise EdgeError(f"'{source}' could not be copied to '{destination}': {error.strerror or error}.") from error
+        raise EdgeError(
+            f"'{source}' could not be copied to '{destination}': {error.strerror or error}.",
+            "Free some space or get permission there, and run the same command again.",
+        ) from error

@@ -97,7 +97,9 @@ class Job:
         try:
             return {name: sha256_of(path) for name, path in self.inputs.items()}
         except OSError as error:
-            raise EdgeError(f"'{error.filename}' could not be read: {error.strerror}.") from error
+            raise EdgeError(
+                f"'{error.filename}' could not be read: {error.strerror}.", "Is it there, and may you read it?"
+            ) from error
 
 
 # Begins every script that changes a job's state: $1 is its directory. Exit code 5: another client holds the lock.

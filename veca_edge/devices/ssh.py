@@ -115,7 +115,9 @@ class SshConnection:
                 )
                 done = self._call(f"sh -c '{script}'", _COPY_S, ANSWER_BYTES, stdin=file, stall_s=self._stall_s)
         except OSError as error:
-            raise EdgeError(f"'{source}' could not be read: {error.strerror or error}.") from error
+            raise EdgeError(
+                f"'{source}' could not be read: {error.strerror or error}.", "Is it there, and may you read it?"
+            ) from error
         if done.exit_code:
             raise copy_error(self.name, Path(source).name, done.error_text)
 
@@ -138,12 +140,16 @@ class SshConnection:
                 )
                 if done.exit_code:
                     raise EdgeError(
-                        f"'{name}' could not be copied from {self.name}: {done.error_text or 'it is not there'}."
+                        f"'{name}' could not be copied from {self.name}: {done.error_text or 'it is not there'}.",
+                        "Run the same command again: what is not there is made anew.",
                     )
                 arriving.check()
             part.replace(destination)
         except OSError as error:
-            raise EdgeError(f"'{destination}' could not be written: {error.strerror or error}.") from error
+            raise EdgeError(
+                f"'{destination}' could not be written: {error.strerror or error}.",
+                "Free some space or get permission there, or choose another place.",
+            ) from error
         finally:
             part.unlink(missing_ok=True)
 
@@ -332,7 +338,10 @@ def copy_error(place: str, name: str, text: str) -> EdgeError:
             f"The disk of {place} is full: '{name}' could not be copied there.",
             "Free some space below ~/.cache there, and run the same command again.",
         )
-    return EdgeError(f"'{name}' could not be copied to {place}: {text or 'no reason given'}.")
+    return EdgeError(
+        f"'{name}' could not be copied to {place}: {text or 'no reason given'}.",
+        "May you write below ~/.cache there? Run the same command again.",
+    )
 
 
 class _Arriving:
