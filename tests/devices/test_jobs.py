@@ -210,6 +210,14 @@ def test_files_go_with_the_last_user(board, job, standin, tmp_path):
     assert not standin.files.exists(), "the other one has not looked for ten minutes"
 
 
+def test_files_stay_while_another_client_copies(board, job, standin):
+    assert run_job(board, job, interval_s=0.05) == 5
+    [folder] = standin.jobs()
+    (folder / "input.01234567.part").touch()
+    jobs.remove(board, job)
+    assert standin.jobs() == [folder]
+
+
 def test_a_client_of_this_machine_that_was_killed_does_not_count(board, job, standin):
     assert run_job(board, job, interval_s=0.05) == 5
     ended = subprocess.Popen(["true"])

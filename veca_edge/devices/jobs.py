@@ -144,11 +144,11 @@ working() {
 }
 """
 
-# Other users that looked within the last two minutes.
+# Other users that looked, or copied something there, within the last two minutes.
 _OTHERS = """
 user=$2
 others() {
-    [ ! -d "$dir/users" ] || find "$dir/users" -type f -mmin -2 ! -name "$user"
+    [ ! -d "$dir" ] || find "$dir" -type f -mmin -2 '(' -path "*/users/*" -o -name "*.part" ')' ! -name "$user"
 }
 """
 

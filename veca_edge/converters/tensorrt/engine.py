@@ -162,9 +162,13 @@ def _build(
 
     code = run_job(connection, job, on_log=keep, on_wait=on_wait, interval_s=interval_s)
     text = "\n".join(log) + "\n"
-    if code:
+    try:
+        if code:
+            raise build_error(artifact.name, connection.name, text, code)
+        said = _said(text, connection.name)
+    except EdgeError:
         jobs.remove(connection, job)
-        raise build_error(artifact.name, connection.name, text, code)
+        raise
     target = directory / stem
     with disk_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -174,15 +178,11 @@ def _build(
     if layers is not None:
         write_atomically(directory / f"{stem}.layers.json", layers)
     write_atomically(directory / f"{stem}.log", text)
-    reader = Reader(f"The builder on {connection.name}")
-    seconds = re.findall(r"Engine built in (\S+) sec", text)
-    workspace = re.search(r"^workspace: (\S+)", text, re.MULTILINE)
     record = {
         **asked,
         "builder": "tensorrt" if _uses_python(command) else "trtexec",
         "build_arguments": arguments,
-        "build_seconds": reader.decimal("the time of the build", seconds[-1]) if seconds else None,
-        "used_workspace_mib": reader.whole("the workspace", workspace[1]) if workspace else None,
+        **said,
         "log": f"{stem}.log",
         "layers": f"{stem}.layers.json" if layers is not None else None,
         "sha256": sha256_of(directory / f"{stem}.engine"),
@@ -194,6 +194,17 @@ def _build(
     if made is None:
         raise RuntimeError(f"the record of {stem} does not agree with itself")
     return made
+
+
+def _said(log: str, place: str) -> dict[str, Any]:
+    """Seconds and workspace of a build that went well, as its log says them."""
+    reader = Reader(f"The builder on {place}")
+    seconds = re.findall(r"Engine built in (\S+) sec", log)
+    workspace = re.search(r"^workspace: (\S+)", log, re.MULTILINE)
+    return {
+        "build_seconds": reader.decimal("the time of the build", seconds[-1]) if seconds else None,
+        "used_workspace_mib": reader.whole("the workspace", workspace[1]) if workspace else None,
+    }
 
 
 def _most_bytes(artifact: Artifact) -> int:
