@@ -808,6 +808,8 @@ def read_file(path: Path) -> ir.Model:
             if isinstance(tensor, ir.ExternalTensor):
                 with open_regular(inside(path.parent, str(tensor.location))):
                     pass
+            elif isinstance(tensor, ir.TensorProtoTensor) and tensor.size and not holds_values(tensor.raw):
+                raise ValueError(f"'{tensor.name}' has the shape {tensor.shape}, but no values")
             if tuple(tensor.numpy().shape) != tuple(tensor.shape):
                 raise ValueError(f"'{tensor.name}' does not have the shape {tensor.shape}")
     except Exception as error:  # a damaged file makes the reader fail in every way there is
