@@ -30,5 +30,7 @@ def test_the_type_checker_finds_nothing():
     pytest.importorskip("basedpyright", reason="basedpyright is not installed: pip install -e '.[dev]'")
     done = run("basedpyright", "--outputjson", "veca_edge")
     found = json.loads(done.stdout)["generalDiagnostics"]
-    errors = [f"{f['file']}:{f['range']['start']['line'] + 1}: {f['message']}" for f in found if f["severity"] == "error"]
+    errors = [
+        f"{f['file']}:{f['range']['start']['line'] + 1}: {f['message']}" for f in found if f["severity"] == "error"
+    ]
     assert not errors, "\n".join(errors)
