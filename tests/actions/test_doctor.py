@@ -5,13 +5,15 @@ from __future__ import annotations
 import pytest
 
 from veca_edge.actions import doctor
+from veca_edge.base import checks
+from veca_edge.targets import apple, cpu
 
 
 def test_examination_covers_every_target():
-    checks = doctor.examine()
-    assert {check.target for check in checks} == set(doctor.GROUPS)
-    assert all(check.found for check in checks)
-    assert not doctor.lacking(checks, "cpu")
+    found = doctor.examine()
+    assert {check.target for check in found} == set(doctor.groups())
+    assert all(check.found for check in found)
+    assert not doctor.lacking(found, "cpu")
 
 
 @pytest.mark.parametrize(
@@ -30,45 +32,45 @@ def test_examination_covers_every_target():
     ],
 )
 def test_int8_products(instructions, ok):
-    check = doctor.int8_products(instructions)
+    check = cpu.int8_products(instructions)
     assert check.ok is ok
     assert instructions in check.found
     assert (check.advice == "") == (ok is True or not instructions)
 
 
 def test_saturation_is_named():
-    assert "saturates" in doctor.int8_products("AVX2 without VNNI").advice
+    assert "saturates" in cpu.int8_products("AVX2 without VNNI").advice
 
 
 def test_packages():
-    assert doctor.package("cpu", "numpy", "export").ok is True
-    missing = doctor.package("apple", "no-such-package", "apple")
+    assert checks.package("cpu", "numpy", "export").ok is True
+    missing = checks.package("apple", "no-such-package", "apple")
     assert (missing.ok, missing.found) == (False, "not installed")
     assert "veca-edge[apple]" in missing.advice
-    assert doctor.package("jetson", "no-such-package", "jetson", needed=False).ok is None
-    broken = doctor.package("cpu", "numpy", "export", module="no_such_module")
+    assert checks.package("jetson", "no-such-package", "jetson", needed=False).ok is None
+    broken = checks.package("cpu", "numpy", "export", module="no_such_module")
     assert broken.ok is False
     assert "can't be imported" in broken.found
 
 
 @pytest.mark.parametrize(("found", "ok"), [("2.7.0", True), ("2.13.1+cpu", True), ("2.6.1", None), ("2.14.0", None)])
 def test_versions_outside_of_those_tested_are_doubted(found, ok):
-    check = doctor.within(doctor.Check("all", "torch", True, found), *doctor.TORCHES)
+    check = checks.within(checks.Check("all", "torch", True, found), *doctor.TORCHES)
     assert check.ok is ok
     assert ("2.7 to 2.13" in check.advice) == (ok is None)
 
 
 def test_rival_runtimes_are_named(monkeypatch):
-    monkeypatch.setattr(doctor, "_installed", lambda name: "1.0" if name.startswith("onnxruntime") else None)
-    assert any(c.ok is False and "overwrite each other" in c.found for c in doctor._cpu())
+    monkeypatch.setattr(cpu, "installed", lambda name: "1.0" if name.startswith("onnxruntime") else None)
+    assert any(c.ok is False and "overwrite each other" in c.found for c in cpu.doctor())
 
 
 def test_an_untested_pair_is_named(monkeypatch):
-    monkeypatch.setattr(doctor, "package", lambda *_, **__: doctor.Check("apple", "coremltools", True, "9.0"))
-    monkeypatch.setattr(doctor, "_installed", lambda name: "2.13.0+cpu")
-    assert any("released for torch 2.7" in c.found for c in doctor._apple())
-    monkeypatch.setattr(doctor, "_installed", lambda name: "2.7.1")
-    assert not any("released for torch 2.7" in c.found for c in doctor._apple())
+    monkeypatch.setattr(apple, "package", lambda *_, **__: checks.Check("apple", "coremltools", True, "9.0"))
+    monkeypatch.setattr(apple, "installed", lambda name: "2.13.0+cpu")
+    assert any("released for torch 2.7" in c.found for c in apple.doctor())
+    monkeypatch.setattr(apple, "installed", lambda name: "2.7.1")
+    assert not any("released for torch 2.7" in c.found for c in apple.doctor())
 
 
 def test_limits_of_control_groups(tmp_path):
@@ -91,10 +93,10 @@ def test_limits_of_control_groups(tmp_path):
 
 
 def test_lacking_looks_at_one_target():
-    checks = [
-        doctor.Check("apple", "a", False, "-"),
-        doctor.Check("all", "b", None, "-"),
-        doctor.Check("machine", "c", False, "-"),
+    found = [
+        checks.Check("apple", "a", False, "-"),
+        checks.Check("all", "b", None, "-"),
+        checks.Check("machine", "c", False, "-"),
     ]
-    assert doctor.lacking(checks, "cpu") == []
-    assert [c.name for c in doctor.lacking(checks, "apple")] == ["a"]
+    assert doctor.lacking(found, "cpu") == []
+    assert [c.name for c in doctor.lacking(found, "apple")] == ["a"]

@@ -74,8 +74,8 @@ def test_a_connected_device_is_asked_for_by_name(veca_edge, apple_bundle, monkey
 
     asked = []
 
-    def stop(bundle, options, artifacts, progress):
-        asked.append((options, [a.core_count for a in artifacts]))
+    def stop(bundle, device, options, artifacts, progress):
+        asked.append((device, options, [a.core_count for a in artifacts]))
         raise EdgeError("stopped here", "")
 
     monkeypatch.setattr(coreml, "profile_on_device", stop)
@@ -83,6 +83,7 @@ def test_a_connected_device_is_asked_for_by_name(veca_edge, apple_bundle, monkey
         "profile", apple_bundle, "--device", "iPhone:My Phone", "--team", "T", "--units", "ane", "--cores", "16"
     )
     assert ended.code == 2
-    ((options, counts),) = asked
-    assert (options.device, options.name, options.development_team) == ("iphone", "My Phone", "T")
+    ((device, options, counts),) = asked
+    assert coreml.device_and_name(device) == ("iphone", "My Phone")
+    assert options.development_team == "T"
     assert (options.units, counts) == (("ane",), [16])

@@ -80,10 +80,10 @@ def test_export_in_json(veca_edge, checkpoint, tmp_path):
         (["--cores", "12"], ["12 cores", "8, 16, 24"]),
         (["--cores", "32"], ["bank holds 24", "8, 16, 24"]),
         (["--cores", "0"], ["0 cores"]),
-        (["--cores", "x"], ["'x' is no core count", "all"]),
+        (["--cores", "x"], ["'x' is not a core count", "all"]),
         (["--cores", "8,"], ["empty name"]),
-        (["--cores", "-8"], ["'-8' is no core count"]),
-        (["--cores", "9" * 5000], ["is no core count"]),
+        (["--cores", "-8"], ["'-8' is not a core count"]),
+        (["--cores", "9" * 5000], ["is not a core count"]),
         (["--cores", ""], ["--cores is empty"]),
         (["--target", "tpu"], ["Unknown target 'tpu'", "cpu, jetson, apple"]),
         (["--precision", "fp16"], ["'cpu' has no precision 'fp16'", "int8, fp32"]),
@@ -205,9 +205,9 @@ def test_verify(veca_edge, bundle, tmp_path):
 
 
 def test_verify_tells_a_machine_that_computes_otherwise(veca_edge, bundle, monkeypatch):
-    from veca_edge.actions import export as pipeline
+    from veca_edge.actions import verify as action
 
-    monkeypatch.setattr(pipeline, "golden_cosine", lambda *_: 0.5)
+    monkeypatch.setattr(action, "golden_cosine", lambda *_: 0.5)
     ended = veca_edge("verify", bundle)
     assert ended.code == 1
     assert "2 of 2 variants no longer compute" in ended.out

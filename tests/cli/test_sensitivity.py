@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from veca_edge.actions import export as pipeline
+from veca_edge.actions import sensitivity as action
 from veca_edge.actions.sensitivity import Sensitivity
 from veca_edge.calibration.sensitivity import LayerSensitivity
 from veca_edge.proof.fidelity import Agreement, CosineStatistics
@@ -24,7 +24,7 @@ def test_sensitivity(veca_edge, checkpoint, bundle, monkeypatch, tmp_path):
         )
         return Sensitivity(layers, (8, 16), 4)
 
-    monkeypatch.setattr(pipeline, "sensitivity", measured)
+    monkeypatch.setattr(action, "sensitivity", measured)
     ended = veca_edge("sensitivity", checkpoint, "--cores", "8,16", "--calibration", "photos", "--count", "4")
     assert ended.code == 0, ended.err
     rows = [line.split() for line in ended.out.splitlines() if line.startswith("blocks")]
@@ -32,7 +32,7 @@ def test_sensitivity(veca_edge, checkpoint, bundle, monkeypatch, tmp_path):
     assert len(rows[1][5]) == 20, "the worst layer has the longest bar"
     assert f"veca-edge export {checkpoint} --calibration photos --cores 8,16" in ended.out
     request, path, count = asked[-1]
-    assert (request.core_counts, request.checkpoint, path, count) == ((8, 16), checkpoint, None, 4)
+    assert (request.core_counts, request.checkpoint.path, path, count) == ((8, 16), checkpoint, None, 4)
 
     drawn = tmp_path / "layers.svg"
     ended = veca_edge("sensitivity", checkpoint, "--plot", drawn)

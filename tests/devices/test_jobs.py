@@ -4,7 +4,9 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -157,3 +159,114 @@ def runs(pid):
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+# ------------------------------------------------------------------------------- clients that share a job
+
+
+def another(standin, host="0123456789ab", pid=1, seconds_ago=0.0):
+    """Another client's file in the directory of the one job that is there."""
+    [folder] = standin.jobs()
+    user = folder / "users" / f"{host}-{pid}-1-00000000"
+    user.touch()
+    os.utime(user, (time.time() - seconds_ago,) * 2)
+    return user
+
+
+@pytest.mark.parametrize("seconds", [0, 0.5])
+def test_clients_that_do_the_same_at_once_all_end_well(board, standin, tmp_path, seconds):
+    (tmp_path / "input").write_bytes(os.urandom(1 << 20))
+    script = f"echo ran >>{tmp_path}/runs; echo begin; sleep {seconds}; cp input result; echo end"
+    together = threading.Barrier(3)
+
+    def client(number):
+        shared, log = Job("build", script, {"input": tmp_path / "input"}), []
+        with connect(parse_device(board.device or "local")) as connection:
+            together.wait()
+            assert run_job(connection, shared, on_log=log.append, interval_s=0.05) == 0
+            assert jobs.read(connection, shared, "job.sh").decode() == script
+            jobs.fetch(connection, shared, "result", tmp_path / f"result{number}")
+            jobs.remove(connection, shared)
+        return log
+
+    with ThreadPoolExecutor(3) as pool:
+        logs = list(pool.map(client, range(3)))
+    assert logs == [["begin", "end"]] * 3
+    for number in range(3):
+        assert (tmp_path / f"result{number}").read_bytes() == (tmp_path / "input").read_bytes()
+    # One that comes when the others are done and gone runs it anew.
+    assert 1 <= (tmp_path / "runs").read_text().count("ran") <= 3
+    assert not standin.files.exists()
+
+
+def test_files_go_with_the_last_user(board, job, standin, tmp_path):
+    assert run_job(board, job, interval_s=0.05) == 5
+    user = another(standin)
+    jobs.remove(board, job)
+    assert len(standin.jobs()) == 1, "another client still needs them"
+    jobs.fetch(board, job, "result", tmp_path / "result")
+    os.utime(user, (time.time() - 600,) * 2)
+    jobs.remove(board, job)
+    assert not standin.files.exists(), "the other one has not looked for ten minutes"
+
+
+def test_files_stay_while_another_client_copies(board, job, standin):
+    assert run_job(board, job, interval_s=0.05) == 5
+    [folder] = standin.jobs()
+    (folder / "input.01234567.part").touch()
+    jobs.remove(board, job)
+    assert standin.jobs() == [folder]
+
+
+def test_a_client_of_this_machine_that_was_killed_does_not_count(board, job, standin):
+    assert run_job(board, job, interval_s=0.05) == 5
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    another(standin, host=jobs._this_host(), pid=ended.pid)
+    assert jobs.ensure_started(board, job) == "finished"
+    jobs.remove(board, job)
+    assert not standin.files.exists()
+
+
+def test_ctrl_c_leaves_the_job_to_another_client(board, standin):
+    job = Job("build", "echo started; sleep 1; echo done")
+
+    def interrupt(line):
+        another(standin)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_job(board, job, on_log=interrupt, interval_s=0.05)
+    log = []
+    assert jobs.ensure_started(board, job) == "running"
+    assert run_job(board, job, on_log=log.append, interval_s=0.05) == 0
+    assert log == ["started", "done"]
+
+
+def test_the_lock_of_a_client_that_was_killed_is_taken_over(board, job, standin):
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    lock = standin.home / ".cache/veca-edge" / f"{job.directory}.lock"
+    lock.mkdir(parents=True)
+    (lock / "pid").write_text(f"{ended.pid}\n")
+    assert run_job(board, job, interval_s=0.05) == 5
+    jobs.remove(board, job)
+    assert not standin.files.exists()
+
+
+def test_a_lock_that_is_held_is_waited_for(local_board, job, standin):
+    lock = standin.home / ".cache/veca-edge" / f"{job.directory}.lock"
+    lock.mkdir(parents=True)
+    (lock / "pid").write_text(f"{os.getpid()}\n")
+    timer = threading.Timer(0.5, lambda: ((lock / "pid").unlink(), lock.rmdir()))
+    timer.start()
+    started = time.monotonic()
+    assert run_job(LocalConnection(), job, interval_s=0.05) == 5
+    assert time.monotonic() - started >= 0.5
+    timer.join()
+
+
+@pytest.mark.parametrize("name", ["job.sh", "exit", "users/a", "../x", "/etc/passwd", "a b", ""])
+def test_inputs_cannot_take_the_names_of_a_job(name, tmp_path):
+    with pytest.raises(EdgeError, match="cannot be called"):
+        Job("build", "true", {name: tmp_path / "file"})

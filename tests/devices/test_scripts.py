@@ -21,6 +21,8 @@ SCRIPTS = {
     "poll": jobs._POLL,
     "stop": jobs._STOP,
     "remove": jobs._REMOVE,
+    "leave": jobs._LEAVE,
+    "read": jobs._READ,
     "probe": probe._SCRIPT,
     "build": build_job_script("'/usr/src/tensor rt/trtexec'", ["--a=b c"], KEY, None),
     "build_with": build_job_script("/usr/bin/python3 ./engine_builder.py", ["--a"], KEY, 256),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 
@@ -263,6 +265,100 @@ def test_missing_weight_file(tmp_path):
     (tmp_path / "weights.bin").unlink()
     with pytest.raises(EdgeError, match=r"weights\.bin"):
         lint_onnx(path, "10.3")
+
+
+@pytest.mark.parametrize("location", ["pipe", "link", "../weights.bin", "/dev/zero"])
+def test_weight_files_that_are_not_inside_or_not_regular(tmp_path, location):
+    path = tmp_path / "models" / "model.onnx"
+    path.parent.mkdir()
+    onnx.save(quantized_matmul(), path, save_as_external_data=True, location="weights.bin", size_threshold=0)
+    (path.parent / "weights.bin").rename(tmp_path / "weights.bin")
+    (path.parent / "link").symlink_to(tmp_path / "weights.bin")
+    os.mkfifo(path.parent / "pipe")
+    changed = onnx.load(path, load_external_data=False)
+    for tensor in changed.graph.initializer:
+        for entry in tensor.external_data:
+            if entry.key == "location":
+                entry.value = location
+    path.write_bytes(changed.SerializeToString())
+    with pytest.raises(EdgeError, match="cannot be read as an ONNX model"):
+        lint_onnx(path, "10.3")
+
+
+def a_constant(damaged):
+    return next(tensor for tensor in damaged.graph.initializer if tensor.name == "codes")
+
+
+def in_a_branch(damaged):
+    """A damaged array that no rule looks at, two graphs down."""
+    short = TensorProto(data_type=F32, dims=[4], raw_data=b"123")
+    inner = helper.make_graph([helper.make_node("Constant", [], ["c"], value=short)], "inner", [], [])
+    damaged.graph.node.append(helper.make_node("If", ["x"], ["i"], then_branch=inner, else_branch=inner))
+
+
+DAMAGE = {
+    "bytes that are missing": lambda m: setattr(a_constant(m), "raw_data", a_constant(m).raw_data[:60]),
+    "bytes that are too many": lambda m: setattr(a_constant(m), "raw_data", a_constant(m).raw_data + b"1"),
+    "a huge shape": lambda m: a_constant(m).dims.append(2**60),
+    "a negative shape": lambda m: a_constant(m).dims.__setitem__(0, -32),
+    "no bytes": lambda m: a_constant(m).ClearField("raw_data"),
+    "an unknown type": lambda m: setattr(a_constant(m), "data_type", 999),
+    "an array of a branch": in_a_branch,
+}
+
+
+@pytest.mark.parametrize("name", DAMAGE)
+def test_arrays_that_are_not_what_they_say(tmp_path, name):
+    damaged = quantized_matmul()
+    DAMAGE[name](damaged)
+    (tmp_path / "a.onnx").write_bytes(damaged.SerializeToString())
+    with pytest.raises(EdgeError, match=r"a\.onnx' cannot be read as an ONNX model"):
+        lint_onnx(tmp_path / "a.onnx", "10.3")
+
+
+INVALID = {
+    "a circle": lambda m: m.graph.node[0].input.__setitem__(0, "d"),
+    "no outputs": lambda m: m.graph.node[1].ClearField("output"),
+    "too many outputs": lambda m: m.graph.node[1].output.append("more"),
+    "no inputs": lambda m: m.graph.node[3].ClearField("input"),
+    "an input left empty": lambda m: m.graph.node[0].input.__setitem__(1, ""),
+    "an attribute of another type": lambda m: (
+        m.graph.node[2].attribute[0].CopyFrom(helper.make_attribute("axis", "one"))
+    ),
+    "an attribute that is unknown": lambda m: m.graph.node[3].attribute.append(helper.make_attribute("axis", 1)),
+    "a scale that is text": lambda m: m.graph.initializer[0].CopyFrom(
+        helper.make_tensor("s", TensorProto.STRING, [], [b"a"])
+    ),
+    "an operator set below zero": lambda m: setattr(m.opset_import[0], "version", -(2**40)),
+}
+
+
+@pytest.mark.parametrize("name", INVALID)
+def test_graphs_that_make_no_sense_are_findings(tmp_path, name):
+    damaged = quantized_matmul()
+    INVALID[name](damaged)
+    (tmp_path / "a.onnx").write_bytes(damaged.SerializeToString())
+    assert rules(lint_onnx(tmp_path / "a.onnx", "10.3")) == {"valid-onnx"}
+
+
+def test_long_chains_of_moved_data():
+    chain = [node("Identity", "q" if i == 0 else f"i{i - 1}", f"i{i}") for i in range(3000)]
+    chain += [node("DequantizeLinear", "i2999 s z", "d"), node("DequantizeLinear", "codes ws", "w", axis=1)]
+    constants = {**SCALE, "codes": np.ones((32, 64), np.int8), "ws": np.full(64, 0.01, np.float32)}
+    assert lint_onnx(model([PAIR[0], *chain, node("MatMul", "d w", "y")], constants), "10.3") == []
+
+
+def test_weight_codes():
+    damaged = quantized_matmul()
+    codes = numpy_helper.to_array(a_constant(damaged)).copy()
+    codes[3, 4:7] = -128
+    a_constant(damaged).CopyFrom(numpy_helper.from_array(codes, "codes"))
+    (finding,) = lint_onnx(damaged, "10.3")
+    assert (finding.rule, finding.node) == ("weight-codes", "codes")
+    assert "3 of 2048 codes" in finding.message
+    codes[3, 4:7] = -127
+    a_constant(damaged).CopyFrom(numpy_helper.from_array(codes, "codes"))
+    assert lint_onnx(damaged, "10.3") == []
 
 
 @pytest.mark.parametrize("text", ["ten", "10", "10.x", "", "-8.6", "8.4", "7.2.1"])

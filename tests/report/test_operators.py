@@ -8,7 +8,6 @@ from veca_edge.proof.golden import read_golden
 from veca_edge.report.operators import (
     CALLS,
     OperatorTimes,
-    engine_layer,
     layer_of,
     layer_rows,
     measured_layers,
@@ -79,4 +78,3 @@ def test_layers_that_a_board_measured(real_bundle):
 def test_names_say_the_layer():
     assert layer_of("blocks.11.q.MatMul/MatMulAddFusion") == "layer 11"
     assert layer_of("gemm_output_reshape_token_5") == "added by ONNX Runtime"
-    assert engine_layer("{ForeignNode[blocks.0.a...blocks.5.b]}") == "fused from layers 0 to 5"

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from veca_edge.actions import export as pipeline
 from veca_edge.actions.live import LiveRequest, open_live
+from veca_edge.actions.run import run
 from veca_edge.base.errors import EdgeError
 from veca_edge.runtime.governor import Decision
 from veca_edge.runtime.live import Step, Tally
@@ -34,7 +34,7 @@ def test_computes_what_run_computes(exported_square, photos):
     for count in (8, 32):
         opened = open_live(request(exported_square, photos, core_count=count))
         made = [(step.core_count, kept(step)) for step in opened.steps]
-        _, wanted = pipeline.run(exported_square.directory, sorted(photos.iterdir()), count, threads=1)
+        wanted = run(exported_square.directory, sorted(photos.iterdir()), count, threads=1).images
         assert [core_count for core_count, _ in made] == [count] * 3
         for (_, outputs), prediction in zip(made, wanted, strict=True):
             assert outputs.keys() == prediction.outputs.keys()

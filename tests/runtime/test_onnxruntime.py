@@ -83,7 +83,7 @@ def test_says_what_it_takes(artifact, tmp_path, batch):
         ({"input": "tensor"}, "takes 'image' uint8"),
         ({"outputs": ("cls", "dense")}, "gives cls, not cls, dense"),
         ({"path": "other.onnx"}, "is missing"),
-        ({"format": "tflite"}, "Unknown format"),
+        ({"format": "tflite"}, "no files of the format"),
     ],
 )
 def test_refuses_a_file_that_is_something_else(artifact, tmp_path, change, said):

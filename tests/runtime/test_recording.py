@@ -96,7 +96,7 @@ def test_nothing_is_left_of_a_run_that_failed(request_, tmp_path):
     live = open_live(request_)
 
     def fail() -> None:
-        with recorder(record, live, request_) as write:
+        with recorder(record, live) as write:
             write(next(live.steps))
             assert len(list(tmp_path.iterdir())) == 2
             raise RuntimeError("stop")

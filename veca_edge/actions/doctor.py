@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ..base.checks import Check, installed, package, within
-from ..base.cpu_features import usable_cpus
+from ..base.cpu_features import cpu_count, usable_cpu_count
 from ..targets.table import TARGETS
 
 PYTHONS = ((3, 10), (3, 12))
@@ -62,8 +62,7 @@ def _common() -> Iterable[Check]:
 def _machine() -> Iterable[Check]:
     import psutil
 
-    cores = os.cpu_count() or 1
-    usable = usable_cpus()
+    cores, usable = cpu_count(), usable_cpu_count()
     yield Check(
         "machine",
         "CPUs",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,12 @@ class Predictions:
 
     artifact: Artifact
     images: tuple[Prediction, ...]
+
+    def __iter__(self) -> Iterator[Artifact | tuple[Prediction, ...]]:
+        """As it was in version 0.1, a pair."""
+        warnings.warn("What run returns has fields: artifact and images.", DeprecationWarning, stacklevel=2)
+        yield self.artifact
+        yield self.images
 
 
 def run(

@@ -1,13 +1,13 @@
-"""Checks of what this machine has: one requirement or fact each, told the same way for every target."""
+"""Checks of what this machine has: one requirement or fact each, told the same way for every target.
+
+Every row of the targets imports this, so that what takes time to import is imported when it is needed.
+"""
 
 from __future__ import annotations
 
 import subprocess
 from dataclasses import dataclass
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, distribution, version
-
-from packaging.version import Version
 
 
 @dataclass(frozen=True)
@@ -36,9 +36,8 @@ def package(
     install = f"pip install 'veca-edge[{extra}]'" if extra else "pip install --force-reinstall veca-edge"
     advice = f"{purpose}: {install}" if purpose else install
     missing = False if needed else None
-    try:
-        found = version(name)
-    except PackageNotFoundError:
+    found = installed(name)
+    if found is None:
         return Check(target, name, missing, "not installed", advice)
     try:
         import_module(module or name.replace("-", "_"))
@@ -56,6 +55,8 @@ def package(
 
 def within(check: Check, lowest: tuple[int, int], highest: tuple[int, int]) -> Check:
     """A found version, doubted when it lies outside of those that were tried."""
+    from packaging.version import Version
+
     if not check.ok or lowest <= Version(check.found).release[:2] <= highest:
         return check
     tried = f"{'.'.join(map(str, lowest))} to {'.'.join(map(str, highest))}"
@@ -63,6 +64,9 @@ def within(check: Check, lowest: tuple[int, int], highest: tuple[int, int]) -> C
 
 
 def installed(name: str) -> str | None:
+    """The version of an installed package, or None."""
+    from importlib.metadata import PackageNotFoundError, version
+
     try:
         return version(name)
     except PackageNotFoundError:
@@ -71,6 +75,8 @@ def installed(name: str) -> str | None:
 
 def is_wheel(name: str) -> bool:
     """Whether pip brought a package (JetPack's Debian packages leave no installer record of pip)."""
+    from importlib.metadata import distribution
+
     return (distribution(name).read_text("INSTALLER") or "").strip() == "pip"
 
 

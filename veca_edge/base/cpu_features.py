@@ -1,4 +1,4 @@
-"""What a CPU has for INT8 products, as far as its system says."""
+"""How many CPUs there are, and what they have for INT8 products, as far as the system says."""
 
 from __future__ import annotations
 
@@ -8,6 +8,16 @@ import re
 import subprocess
 from functools import cache
 from pathlib import Path
+
+
+def cpu_count() -> int:
+    """Logical CPUs of this machine."""
+    return os.cpu_count() or 1
+
+
+def usable_cpu_count() -> int:
+    """Logical CPUs that this process may use, as its affinity mask says where the system has one."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else cpu_count()
 
 
 @cache
@@ -23,11 +33,6 @@ def cpu_flags() -> frozenset[str]:
         return frozenset()
     line = re.search(r"^(?:flags|Features)\s*:(.*)$", text, re.MULTILINE)
     return frozenset(line[1].split()) if line else frozenset()
-
-
-def usable_cpus() -> int:
-    """Logical CPUs that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 # What a system calls the features that matter, best first, and the field's name for them.

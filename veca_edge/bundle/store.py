@@ -199,10 +199,12 @@ def artifact_for(
     variant: Variant,
     function: str | None = None,
     details: Mapping[str, Any] | None = None,
+    external_bytes: int = 0,
 ) -> Artifact:
     """Describes a variant that was just written to `path`, relative to the bundle at `directory`.
 
-    Weights that an ONNX file keeps in another file count in `bytes` as far as it refers to them.
+    Args:
+        external_bytes: what it takes of other files, which counts in `bytes`.
     """
     file, spec = directory / path, variant.spec
     return Artifact(
@@ -216,30 +218,10 @@ def artifact_for(
         input=spec.input,
         outputs=spec.outputs,
         sha256=sha256_of(file),
-        bytes=bytes_of(file) + (_external_bytes(file) if format == "onnx" else 0),
+        bytes=bytes_of(file) + external_bytes,
         function=function,
         details=dict(details or {}),
     )
-
-
-def _external_bytes(file: Path) -> int:
-    """How many bytes of other files an ONNX file refers to; ranges that overlap count once."""
-    import onnx
-
-    graph = onnx.load(file, load_external_data=False).graph
-    ranges = set()
-    for tensor in graph.initializer:
-        facts = {entry.key: entry.value for entry in tensor.external_data}
-        if facts:
-            start = int(facts.get("offset", 0))
-            length = int(facts.get("length", 0)) or (file.parent / facts["location"]).stat().st_size - start
-            ranges.add((facts["location"], start, start + length))
-    total, location, reached = 0, None, 0
-    for where, start, stop in sorted(ranges):
-        reached = reached if where == location else 0
-        total += max(0, stop - max(start, reached))
-        location, reached = where, max(reached, stop)
-    return total
 
 
 def find_artifact(

@@ -23,7 +23,7 @@ from .recommend import recommend
 from .report import report
 from .run import run
 from .sensitivity import sensitivity
-from .signals import end_cleanly_on_signals
+from .signals import ended_cleanly_by_signals
 from .verify import verify
 
 app = typer.Typer(
@@ -58,10 +58,11 @@ def veca_edge(
 
 def main() -> None:
     """The console entry point. Exit codes: 0 done, 1 a gate or comparison failed, 2 bad input or something
-    missing, 3 a bug, 130 interrupted."""
+    missing, 3 a bug, 130 interrupted,
+    143 terminated."""
     prepare_streams()
-    end_cleanly_on_signals()
     try:
-        app(prog_name="veca-edge")
+        with ended_cleanly_by_signals():
+            app(prog_name="veca-edge")
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)

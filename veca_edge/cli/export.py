@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..actions.request import CheckpointSource, ExportRequest, ImageSource
+from ..base.errors import EdgeError
 from ..base.options import made_of
 from ..targets.table import target_named
 from . import options
@@ -66,6 +67,12 @@ def request_of(typed: Typed, checkpoint: Path | None, output: Path | None) -> Ex
     """What was typed as a request. Raises `EdgeError` for a value that cannot be, or an option of another target."""
     target = target_named(typed.get("--target") or ExportRequest.target)
     refuse_foreign(typed, TARGET_OPTIONS, target.name)
+    if typed.get("--device") is not None and target.builder is not None:
+        for flag in target.builder.answered:
+            if typed.get(flag) is not None:
+                raise EdgeError(
+                    f"A board was given with --device, and {flag} for it.", "The board knows its own: leave it out."
+                )
     place = output or Path("veca-edge-out") / f"{checkpoint.stem if checkpoint else 'demo'}-{target.name}"
     return replace(
         made_of(ExportRequest, typed, output=place),

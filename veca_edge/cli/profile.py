@@ -10,6 +10,7 @@ import typer
 from ..base import lists
 from ..base.options import made_of
 from ..base.spec import PRECISIONS
+from ..targets.table import TARGETS, target_named
 from . import options
 from .console import Column, Terminal, command, quoted
 from .export import megabytes
@@ -34,8 +35,7 @@ def profile(
         str | None,
         typer.Option(
             metavar="DEVICE",
-            help="jetson: local, or ssh://[user@]host[:port], where the engines were built; apple: "
-            "iphone or ipad[:NAME], connected to this Mac.",
+            help="; ".join(f"{name}: {target.devices}" for name, target in TARGETS.items() if target.devices) + ".",
         ),
     ] = None,
     again: Annotated[bool, typer.Option("--again", help="Also measure what has been measured before.")] = False,
@@ -51,7 +51,6 @@ def profile(
         from ..actions.profile import ProfileRequest
         from ..actions.profile import profile as measure
         from ..bundle.store import open_bundle
-        from ..targets.table import target_named
 
         wanted = lists.core_counts(cores), lists.precisions(precision)
         target = target_named(open_bundle(bundle).spec.target)
@@ -66,7 +65,6 @@ def profile(
 
 def show(terminal: Terminal, bundle: Bundle, result: Profile) -> None:
     from ..profiles.verdict import verdicts
-    from ..targets.table import target_named
 
     measurements, machine = result.measurements, result.machine
     compared = verdicts(measurements)

@@ -1,26 +1,48 @@
-"""Ctrl-C and SIGTERM end a command with its clean-up."""
+"""Ctrl-C and SIGTERM end a command with its clean-up, and with their exit code at whatever moment they come."""
 
 from __future__ import annotations
 
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 
 AGAIN_S = 0.05
 
+# The number of the signal that came, and did not yet end the command.
+_came: list[int] = []
 
-def end_cleanly_on_signals() -> None:
-    """SIGINT raises `KeyboardInterrupt`, SIGTERM `SystemExit` (143), but neither amid an import.
 
-    Extension modules that are cut short while they load (onnx) abort the process, and nothing is cleaned up.
+@contextmanager
+def ended_cleanly_by_signals() -> Iterator[None]:
+    """While the block runs, SIGINT raises `KeyboardInterrupt` and SIGTERM `SystemExit` (143), but neither amid an
+    import: extension modules that are cut short while they load (onnx) abort the process, and nothing is cleaned up.
+
+    A signal that came too late to end the block ends the process behind it. From then on signals have their default
+    effect, whose exit code a shell shows as 130 and 143 too: while Python shuts down, nothing that is raised is heard.
     A SIGINT that is ignored, as in the background of a shell, stays ignored.
     """
+    _came.clear()
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _end)
     signal.signal(signal.SIGTERM, _end)
+    try:
+        yield
+    finally:
+        # Without this an alarm outlives the block, and kills the process when Python lets go of its handlers.
+        if hasattr(signal, "setitimer"):
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, signal.SIG_IGN)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if signal.getsignal(number) is _end:
+                signal.signal(number, signal.SIG_DFL)
+        if _came:
+            sys.exit(128 + _came[0])
 
 
 def _end(number: int, frame: FrameType | None) -> None:
+    _came[:] = [number]
     if hasattr(signal, "setitimer") and is_importing(frame):
         signal.signal(signal.SIGALRM, lambda _, later: _end(number, later))
         signal.setitimer(signal.ITIMER_REAL, AGAIN_S)

@@ -18,7 +18,7 @@ import onnx_ir as ir
 from ..base.progress import Progress, silent
 from ..bundle.store import Artifact, artifact_for
 from ..model.folding import Block, Linear, LinearQuantization, Variant
-from .onnx.files import save_models
+from .onnx.files import external_bytes, save_models
 from .onnx.graph import Dialect, gate_and_value, onnx_from_veca, short
 
 MICROSOFT = "com.microsoft"
@@ -176,4 +176,9 @@ def onnx_models_from_variants(
         models[f"{variant.name}.onnx"] = onnx_from_veca(variant.weights, variant.spec, CpuDialect, facts)
         progress("writing models", i + 1, len(variants))
     save_models(models, directory / "models", "weights.bin")
-    return [artifact_for(directory, f"models/{v.name}.onnx", "onnx", "cpu", v) for v in variants]
+    artifacts = []
+    for variant in variants:
+        path = f"models/{variant.name}.onnx"
+        weights = external_bytes(directory / path)
+        artifacts.append(artifact_for(directory, path, "onnx", "cpu", variant, external_bytes=weights))
+    return artifacts

@@ -3,28 +3,58 @@
 A job is named by its content. Starting the same job again finds it running or finished and picks it up
 there, so that after a lost connection the same command simply continues. The exit code is written last
 and whole; a job without one that no process works on was cut short, and is started anew.
+
+Several clients may share a job. What changes its state holds a lock on the board, so that one of them starts it,
+and each has a file below `users` that it touches with every look: the files of a job go with its last user.
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
+import platform
+import re
 import tempfile
 import time
+import uuid
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+import psutil
+
 from ..base.errors import EdgeError
 from ..base.files import sha256_of
-from .connection import BOARD_DIRECTORY, Connection, ConnectionLost, board_name
+from .answers import Reader
+from .connection import Completed, Connection, ConnectionLost
+from .shell import BOARD_DIRECTORY, FILE_BYTES, board_name, is_board_name
 
 Log = Callable[[str], None]
+
+# What a job itself keeps in its directory.
+_OWN_NAMES = {"job.sh", "run.sh", "exit", "exit.part", "finished", "log", "pid", "users"}
+
+LOG_BYTES = 32 << 20
+LINE_CHARACTERS = 4000
+_BLOCK_BYTES = 1_000_000
+_SMALL_FILE_BYTES = 32 << 20
+_LOOK_S = 20.0
 
 
 def ignore(line: str) -> None:
     """Takes no notice of a line of a job's log."""
+
+
+def _new_client() -> str:
+    """`HOST-PID-STARTED-NUMBER`: tells a user of a job apart from every other, and whether its process still runs."""
+    process = psutil.Process()
+    return f"{_this_host()}-{process.pid}-{int(process.create_time())}-{uuid.uuid4().hex[:8]}"
+
+
+def _this_host() -> str:
+    return hashlib.sha256(f"{platform.node()}\0{os.name}".encode()).hexdigest()[:12]
 
 
 @dataclass(frozen=True)
@@ -36,12 +66,23 @@ class Job:
         script: runs in the job's directory, beside the inputs; output and errors go to its log.
         inputs: files by the name they get there.
         needed_bytes: disk space that the job writes, beside the inputs.
+        longest_s: a job that has not ended so long after the first look is not waited for any more.
+        client: the name of this user of the job among all.
     """
 
     kind: str
     script: str
     inputs: Mapping[str, Path] = field(default_factory=dict)
     needed_bytes: int = 0
+    longest_s: float = 12 * 3600.0
+    client: str = field(default_factory=_new_client, compare=False)
+
+    def __post_init__(self) -> None:
+        for name in self.inputs:
+            if not is_board_name(name) or name.split("/")[0] in _OWN_NAMES:
+                raise EdgeError(
+                    f"A file cannot be called {name!r} on a board.", "Export again, or give the file another name."
+                )
 
     @cached_property
     def directory(self) -> str:
@@ -56,29 +97,82 @@ class Job:
         try:
             return {name: sha256_of(path) for name, path in self.inputs.items()}
         except OSError as error:
-            raise EdgeError(f"'{error.filename}' could not be read: {error.strerror}.") from error
+            raise EdgeError(
+                f"'{error.filename}' could not be read: {error.strerror}.", "Is it there, and may you read it?"
+            ) from error
 
 
-# Prints the state, and, when there is nothing yet, the free space in KiB and the files that are there.
-_STATE = f"""
+# Begins every script that changes a job's state: $1 is its directory. Exit code 5: another client holds the lock.
+_LOCKED = f"""
 dir={BOARD_DIRECTORY}/"$1"
-oldest_s=$2
-mkdir -p "$dir" && cd "$dir" || exit 3
-working() {{
-    [ -f pid ] && pid=$(cat pid) && kill -0 "$pid" 2>/dev/null && tr '\\0' ' ' <"/proc/$pid/cmdline" | grep -q "$1"
+lock=$dir.lock
+unlock() {{
+    trap - EXIT
+    rm -f "$lock/pid"
+    rmdir "$lock" 2>/dev/null
 }}
-if [ -f exit ] && [ "$oldest_s" -gt 0 ] && [ $(($(date +%s) - $(cat finished))) -gt "$oldest_s" ]; then
+tries=0
+until mkdir "$lock" 2>/dev/null; do
+    holder=$(cat "$lock/pid" 2>/dev/null)
+    if [ -n "$holder" ] && ! kill -0 "$holder" 2>/dev/null || [ -n "$(find "$lock" -prune -mmin +1 2>/dev/null)" ]; then
+        # Its holder was killed. One client takes it away, and puts it back if it is another's by now.
+        if mv "$lock" "$lock.$$" 2>/dev/null; then
+            if [ "$(cat "$lock.$$/pid" 2>/dev/null)" = "$holder" ]; then
+                rm -rf "$lock.$$"
+            else
+                mv "$lock.$$" "$lock"
+            fi
+        fi
+    fi
+    mkdir -p "$(dirname "$dir")" || exit 3
+    tries=$((tries + 1))
+    if [ "$tries" -ge 150 ]; then
+        [ -d "$lock" ] || mkdir "$lock" || exit 3
+        exit 5
+    fi
+    sleep 0.1 2>/dev/null || sleep 1
+done
+trap unlock EXIT
+trap 'exit 143' HUP INT TERM
+echo $$ >"$lock/pid"
+"""
+
+_WORKING = """
+working() {
+    [ -f "$dir/pid" ] && pid=$(cat "$dir/pid") && kill -0 "$pid" 2>/dev/null &&
+        tr '\\0' ' ' <"/proc/$pid/cmdline" | grep -q "$(basename "$dir")"
+}
+"""
+
+# Other users that looked, or copied something there, within the last two minutes.
+_OTHERS = """
+user=$2
+others() {
+    [ ! -d "$dir" ] || find "$dir" -type f -mmin -2 '(' -path "*/users/*" -o -name "*.part" ')' ! -name "$user"
+}
+"""
+
+# Registers the user and prints the state, the other users, and, when there is nothing yet, the free space in KiB
+# and the digests of the files that are there. $3 is the oldest result in seconds, or 0.
+_STATE = f"""{_LOCKED}{_WORKING}{_OTHERS}
+mkdir -p "$dir/users" && cd "$dir" && : >"users/$user" || exit 3
+if [ -f exit ] && [ "$3" -gt 0 ] && [ $(($(date +%s) - $(cat finished))) -gt "$3" ]; then
     rm -f exit finished log pid
 fi
 if [ -f exit ]; then
-    echo finished
-elif working "$1"; then
-    echo running
+    echo state finished
+elif working; then
+    echo state running
 else
-    echo idle
-    df -Pk . | awk 'NR == 2 {{ print $4 }}'
+    echo state idle
+fi
+others | sed 's,.*/,user ,'
+unlock
+if [ ! -f exit ] && ! working; then
+    df -Pk . | awk 'NR == 2 {{ print "free", $4 }}'
     for file in *; do
-        [ -f "$file" ] && sha256sum "$file"
+        case $file in *.part) continue ;; esac
+        [ -f "$file" ] && sha256sum "$file" | sed 's/^/file /'
     done
 fi
 exit 0
@@ -94,18 +188,23 @@ date +%s >finished
 echo "$code" >exit.part && mv exit.part exit
 """
 
-_LAUNCH = f"""
-cd {BOARD_DIRECTORY}/"$1" || exit 3
+# Another client may have started it meanwhile, or even ended it.
+_LAUNCH = f"""{_LOCKED}{_WORKING}
+cd "$dir" || exit 3
+if [ -f exit ] || working; then
+    exit 0
+fi
 rm -f log exit finished pid
 detach=
 if command -v setsid >/dev/null 2>&1; then
     detach=setsid
 fi
-$detach nohup sh {BOARD_DIRECTORY}/"$1"/run.sh </dev/null >/dev/null 2>&1 &
+$detach nohup sh "$dir/run.sh" </dev/null >/dev/null 2>&1 &
 for _ in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
     [ -s pid ] && exit 0
     sleep 0.1 2>/dev/null || sleep 1
 done
+unlock
 echo "the job's process did not start" >&2
 exit 4
 """
@@ -113,6 +212,7 @@ exit 4
 # The exit code is read before the log, so that a finished job's log is whole.
 _POLL = f"""
 cd {BOARD_DIRECTORY}/"$1" 2>/dev/null || {{ echo gone; exit 0; }}
+[ ! -d users ] || : >"users/$2"
 if [ -f exit ]; then
     echo "exit $(cat exit)"
 elif [ -s pid ] && kill -0 "$(cat pid)" 2>/dev/null; then
@@ -122,33 +222,57 @@ elif [ -f exit ]; then
 else
     echo died
 fi
-[ ! -f log ] || tail -c +"$(($2 + 1))" log | head -c 1000000
+[ ! -f log ] || tail -c +"$(($3 + 1))" log | head -c {_BLOCK_BYTES}
 exit 0
 """
 
-_STOP = f"""
-cd {BOARD_DIRECTORY}/"$1" 2>/dev/null || exit 0
-if [ ! -f exit ] && [ -s pid ]; then
-    pid=$(cat pid)
-    if tr '\\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null | grep -q "$1"; then
-        kill -TERM "-$pid" 2>/dev/null || kill -TERM "$pid" 2>/dev/null
-        # Time for the job to put back what it changed (clocks).
-        for _ in 1 2 3 4 5 6 7 8 9 10; do
-            for _ in 1 2 3 4 5; do
-                kill -0 "-$pid" 2>/dev/null || break 2
-                sleep 0.2 2>/dev/null || sleep 1
-            done
+# Ends the job, unless somebody else waits for it too, and removes its files.
+_STOP = f"""{_LOCKED}{_WORKING}{_OTHERS}
+[ -d "$dir" ] || exit 0
+rm -f "$dir/users/$user"
+[ -z "$(others)" ] || exit 0
+if [ ! -f "$dir/exit" ] && working; then
+    kill -TERM "-$pid" 2>/dev/null || kill -TERM "$pid" 2>/dev/null
+    # Time for the job to put back what it changed (clocks).
+    for _ in 1 2 3 4 5 6 7 8 9 10; do
+        for _ in 1 2 3 4 5; do
+            kill -0 "-$pid" 2>/dev/null || break 2
+            sleep 0.2 2>/dev/null || sleep 1
         done
-        kill -KILL "-$pid" 2>/dev/null || true
-    fi
+    done
+    kill -KILL "-$pid" 2>/dev/null || true
 fi
-exit 0
-"""
-
-_REMOVE = f"""
-rm -rf {BOARD_DIRECTORY}/"$1"
+rm -rf "$dir"
+unlock
 rmdir {BOARD_DIRECTORY}/jobs {BOARD_DIRECTORY} 2>/dev/null
 exit 0
+"""
+
+# The last user takes the files along.
+_REMOVE = f"""{_LOCKED}{_OTHERS}
+rm -f "$dir/users/$user"
+if [ -z "$(others)" ]; then
+    rm -rf "$dir"
+fi
+unlock
+rmdir {BOARD_DIRECTORY}/jobs {BOARD_DIRECTORY} 2>/dev/null
+exit 0
+"""
+
+# Takes users off the list: $2 and what follows.
+_LEAVE = f"""
+cd {BOARD_DIRECTORY}/"$1/users" 2>/dev/null || exit 0
+shift
+for user in "$@"; do
+    rm -f "./$user"
+done
+exit 0
+"""
+
+_READ = f"""
+cd {BOARD_DIRECTORY}/"$1" 2>/dev/null || exit 1
+[ ! -d users ] || : >"users/$2"
+[ -f "$3" ] && cat "$3"
 """
 
 
@@ -160,97 +284,195 @@ def run_job(
     on_wait: Callable[[], None] = lambda: None,
     oldest_s: int = 0,
     interval_s: float = 1.0,
-    patience_s: float = 60.0,
+    patience_s: float = 50.0,
+    log_bytes: int = LOG_BYTES,
 ) -> int:
     """Starts a job, or picks it up where it is, and waits for its end. Returns its exit code.
 
     The job's files stay on the board until `remove`. A connection that breaks is made again for
-    `patience_s`; an interruption by the user (Ctrl-C) ends the job too.
+    `patience_s`; an interruption by the user (Ctrl-C) ends the job too, unless another client waits for it.
 
     Args:
-        on_log: gets every line of the job's log, once.
+        on_log: gets every line of the job's log, once; what is longer than 4,000 characters is cut.
         on_wait: called at every look, for progress.
         oldest_s: a result that was finished longer ago is not taken; 0 takes any.
+        log_bytes: the longest log that is read.
+
+    Raises:
+        ConnectionLost: for longer than `patience_s`.
+        EdgeError: the job was stopped from outside; it, or its log, passed its limit; the board's answers cannot be
+            read.
     """
-    directory = job.directory
-    ensure_started(connection, job, oldest_s=oldest_s)
-    read, line, broken_at = 0, b"", None
     try:
-        while True:
-            on_wait()
-            try:
-                poll = _checked(connection.run(_POLL, directory, str(read)), connection)
-            except ConnectionLost:
-                broken_at = broken_at or time.monotonic()
-                if time.monotonic() - broken_at >= patience_s:
-                    raise
-                time.sleep(interval_s)
-                continue
-            broken_at = None
-            state, _, log = poll.output.partition(b"\n")
-            read += len(log)
-            *lines, line = (line + log).split(b"\n")
-            for text in lines:
-                on_log(text.decode("utf-8", "replace"))
-            if state.startswith(b"exit ") and not log:
-                if line:
-                    on_log(line.decode("utf-8", "replace"))
-                return int(state.split()[1])
-            if state in (b"gone", b"died"):
-                raise EdgeError(
-                    f"The work on {connection.name} ended without a result: it was stopped from outside, "
-                    "or the board was restarted.",
-                    "Run the same command again.",
-                )
-            if not log:
-                time.sleep(interval_s)
+        ensure_started(connection, job, oldest_s=oldest_s)
+        return _wait(connection, job, on_log, on_wait, interval_s, patience_s, log_bytes)
     except KeyboardInterrupt:
         with suppress(EdgeError):
-            connection.run(_STOP, directory, timeout_s=30)
-            remove(connection, job)
+            connection.run(_STOP, job.directory, job.client, timeout_s=40)
         raise
+    except ConnectionLost:
+        raise
+    except EdgeError:
+        with suppress(EdgeError):
+            leave(connection, job)
+        raise
+
+
+def _wait(
+    connection: Connection,
+    job: Job,
+    on_log: Log,
+    on_wait: Callable[[], None],
+    interval_s: float,
+    patience_s: float,
+    log_bytes: int,
+) -> int:
+    reader, again = Reader(connection.name), "Run the same command again."
+    read, line = 0, b""
+    started_at = answered_at = time.monotonic()
+    while True:
+        on_wait()
+        try:
+            done = connection.run(
+                _POLL, job.directory, job.client, str(read), timeout_s=_LOOK_S, most_bytes=_BLOCK_BYTES + 4096
+            )
+            poll = _checked(done, connection)
+        except ConnectionLost:
+            if time.monotonic() - answered_at >= patience_s:
+                raise
+            time.sleep(interval_s)
+            continue
+        answered_at = time.monotonic()
+        state, _, log = poll.output.partition(b"\n")
+        read += len(log)
+        if read > log_bytes:
+            raise EdgeError(
+                f"The log of the work on {connection.name} is longer than the {log_bytes / 1e6:.0f} MB that are read.",
+                f"See what it says without an end: {job.directory}/log below ~/.cache/veca-edge there.",
+            )
+        *lines, line = (line + log).split(b"\n")
+        for text in lines:
+            on_log(_line(text))
+        word = state.decode("utf-8", "replace")
+        ended = re.fullmatch(r"exit ([0-9]{1,3})", word)
+        if ended and not log:
+            if line:
+                on_log(_line(line))
+            return reader.whole("an exit code", ended[1], most=255)
+        if word in ("gone", "died"):
+            raise EdgeError(
+                f"The work on {connection.name} ended without a result: it was stopped from outside, "
+                "or the board was restarted.",
+                again,
+            )
+        if word != "running" and not ended:
+            raise reader.refused("the state of the work", word)
+        if time.monotonic() - started_at > job.longest_s:
+            raise EdgeError(
+                f"The work on {connection.name} did not end within {job.longest_s / 3600:.3g} hours.",
+                "Run the same command again to go on waiting, or restart the board.",
+            )
+        if not log:
+            time.sleep(interval_s)
+
+
+def _line(text: bytes) -> str:
+    return text[: 4 * LINE_CHARACTERS].decode("utf-8", "replace")[:LINE_CHARACTERS]
+
+
+@dataclass(frozen=True)
+class _State:
+    """`idle`, `running` or `finished`; users but this one; free bytes and digests by name of an idle job."""
+
+    word: str
+    users: tuple[str, ...]
+    free_bytes: int
+    digests: Mapping[str, str]
+
+
+def _read_state(text: str, place: str) -> _State:
+    reader = Reader(place)
+    word, users, free_bytes, digests = "", [], None, {}
+    for line in text.splitlines():
+        tag, _, rest = line.partition(" ")
+        if tag == "state" and not word and rest in ("idle", "running", "finished"):
+            word = rest
+        elif tag == "user" and is_board_name(rest) and len(users) < 1000:
+            users.append(rest)
+        elif tag == "free" and free_bytes is None:
+            free_bytes = reader.whole("the free space of its disk", rest) * 1024
+        elif tag == "file":
+            digest, _, name = rest.partition("  ")
+            digests[name] = reader.digest("the digest of a file there", digest)
+        else:
+            raise reader.refused("the state of the work", line)
+    if not word or (word == "idle" and free_bytes is None):
+        raise reader.refused("the state of the work", text)
+    return _State(word, tuple(users), free_bytes or 0, digests)
 
 
 def ensure_started(connection: Connection, job: Job, *, oldest_s: int = 0) -> str:
     """Brings the inputs and starts the job unless it runs or is finished. Returns the state it was found in."""
     directory = job.directory
-    lines = _checked(connection.run(_STATE, directory, str(oldest_s)), connection).text.splitlines()
-    state = lines[0] if lines else ""
-    if state != "idle":
-        return state
-    there = {name: digest for digest, name in (text.split(maxsplit=1) for text in lines[2:])}
-    missing = {name: path for name, path in job.inputs.items() if there.get(name) != job.digests[name]}
+    done = _checked(connection.run(_STATE, directory, job.client, str(oldest_s)), connection)
+    state = _read_state(done.text, connection.name)
+    if ended := [user for user in state.users if _has_ended(user)]:
+        connection.run(_LEAVE, directory, *ended)
+    if state.word != "idle":
+        return state.word
+    missing = {name: path for name, path in job.inputs.items() if state.digests.get(name) != job.digests[name]}
     needed = sum(path.stat().st_size for path in missing.values()) + job.needed_bytes
-    free = int(lines[1]) * 1024
-    if needed > free:
-        connection.run(_REMOVE, directory)
+    if needed > state.free_bytes:
+        remove(connection, job)
         raise EdgeError(
-            f"The disk of {connection.name} has {free / 1e6:.0f} MB free, and this needs {needed / 1e6:.0f} MB.",
+            f"The disk of {connection.name} has {state.free_bytes / 1e6:.0f} MB free, "
+            f"and this needs {needed / 1e6:.0f} MB.",
             "Free some space there, and run the same command again.",
         )
     for name, path in missing.items():
         connection.put(path, f"{directory}/{name}")
     _put_text(connection, job.script, f"{directory}/job.sh")
     _put_text(connection, _RUNNER, f"{directory}/run.sh")
-    _checked(connection.run(_LAUNCH, directory), connection)
-    return state
+    _checked(connection.run(_LAUNCH, directory, job.client), connection)
+    return state.word
 
 
-def fetch(connection: Connection, job: Job, name: str, destination: Path) -> None:
-    """Brings one file of a finished job."""
-    connection.get(f"{job.directory}/{name}", destination)
+def _has_ended(client: str) -> bool:
+    """Whether a user of a job was a process of this machine that was killed; of other machines nothing is known."""
+    match = re.fullmatch(r"([0-9a-f]{12})-([0-9]{1,9})-([0-9]{1,12})-[0-9a-f]{8}", client)
+    if match is None or match[1] != _this_host():
+        return False
+    try:
+        return int(psutil.Process(int(match[2])).create_time()) != int(match[3])
+    except psutil.NoSuchProcess:
+        return True
+    except (psutil.Error, OverflowError):
+        return False
 
 
-def read(connection: Connection, job: Job, name: str) -> bytes | None:
+def fetch(connection: Connection, job: Job, name: str, destination: Path, most_bytes: int = FILE_BYTES) -> None:
+    """Brings one file of a finished job: the last one of those that are needed, since others may remove the job then.
+
+    Args:
+        most_bytes: the largest file that is taken.
+    """
+    connection.get(f"{job.directory}/{name}", destination, most_bytes)
+
+
+def read(connection: Connection, job: Job, name: str, most_bytes: int = _SMALL_FILE_BYTES) -> bytes | None:
     """The content of one small file of a job, or None when it is not there."""
-    script = f'cd {BOARD_DIRECTORY}/"$1" 2>/dev/null && [ -f "$2" ] && cat "$2"'
-    done = connection.run(script, job.directory, board_name(name))
+    done = connection.run(_READ, job.directory, job.client, board_name(name), most_bytes=most_bytes)
     return done.output if done.exit_code == 0 else None
 
 
+def leave(connection: Connection, job: Job) -> None:
+    """Uses a job no more, and leaves its files where they are, for the same command to go on with."""
+    connection.run(_LEAVE, job.directory, job.client, timeout_s=_LOOK_S)
+
+
 def remove(connection: Connection, job: Job) -> None:
-    """Removes a job's files from the board."""
-    _checked(connection.run(_REMOVE, job.directory), connection)
+    """Removes a job's files from the board, unless another client uses them: then that one will."""
+    _checked(connection.run(_REMOVE, job.directory, job.client), connection)
 
 
 def _put_text(connection: Connection, text: str, name: str) -> None:
@@ -260,9 +482,17 @@ def _put_text(connection: Connection, text: str, name: str) -> None:
         connection.put(path, name)
 
 
-def _checked(done, connection: Connection):
+def _checked(done: Completed, connection: Connection) -> Completed:
+    if done.exit_code == 5:
+        raise EdgeError(
+            f"Another client holds the same work on {connection.name}, and does not let go of it.",
+            "Wait for it to end, and run the same command again.",
+        )
     if done.exit_code:
         if "No space left" in done.error_text:
             raise EdgeError(f"The disk of {connection.name} is full.", "Free some space below ~/.cache there.")
-        raise EdgeError(f"A step on {connection.name} failed: {done.error_text or f'exit code {done.exit_code}'}.")
+        raise EdgeError(
+            f"A step on {connection.name} failed: {done.error_text[-500:] or f'exit code {done.exit_code}'}.",
+            "Run the same command again. If it fails again, log in there and see what is wrong.",
+        )
     return done

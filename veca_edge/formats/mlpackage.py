@@ -4,14 +4,17 @@ The executor, the linter and the converter's own check read a package through th
 through the objects that wrote it. Only the message classes of coremltools are used; the weights file
 is read here. Formats: Model.proto and MIL.proto of coremltools; the weights file is storage version 2
 (a 64 byte header, then for each array a 64 byte record that points at its bytes).
+
+A package comes from anywhere: no file outside of it is opened, and what is read holds together. Every constant has the
+bytes of its type, every operation its types, and every name is made before it is used.
 """
 
 from __future__ import annotations
 
 import contextlib
 import io
-import json
 import logging
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +24,8 @@ from typing import Any
 import numpy as np
 
 from ..base.errors import EdgeError, MissingDependency
+from ..base.files import inside, open_regular, read_limited
+from ..base.json_files import read_json
 
 NUMPY_TYPES = {
     "BOOL": np.bool_,
@@ -39,6 +44,7 @@ NUMPY_TYPES = {
 IN_BYTES = {"FLOAT16", "INT8", "INT16", "UINT8", "UINT16", "UINT32"}
 RECORD_BYTES = 64
 RECORD_SENTINEL = 0xDEADBEEF
+MAX_SPECIFICATION_BYTES = 256 << 20
 DAMAGED_HINT = "The package is damaged: copy or export it again."
 
 
@@ -183,9 +189,20 @@ def read_mlpackage(path: str | Path) -> MlPackage:
     """Reads a package; arrays are read-only views of the mapped weights file.
 
     Raises:
-        EdgeError: it is no package, no ML Program, or is damaged.
+        EdgeError: it is not a package, not an ML Program, or is damaged.
     """
     path = Path(path)
+    try:
+        return _read(path)
+    except _Damaged as error:
+        raise EdgeError(f"{path}: {error}.", DAMAGED_HINT) from error
+
+
+class _Damaged(Exception):
+    """What is wrong in a program; whoever knows the file's name says where."""
+
+
+def _read(path: Path) -> MlPackage:
     model = read_specification(path)
     program = model.mlProgram
     weights = _Weights(specification_path(path).parent)
@@ -209,6 +226,7 @@ def read_mlpackage(path: str | Path) -> MlPackage:
             tuple(block.outputs),
             opset,
         )
+        _check_names(functions[name], [given.name for given in function.inputs])
     default = model.description.defaultFunctionName or "main"
     if default not in functions:
         raise EdgeError(f"{path}: the default function '{default}' is not in the package.", DAMAGED_HINT)
@@ -223,8 +241,29 @@ def read_mlpackage(path: str | Path) -> MlPackage:
     return MlPackage(path, functions, default, model.specificationVersion, metadata)
 
 
+def _check_names(function: Function, given: list[str]) -> None:
+    """Every name is made once, and before it is used; what an app sees is what the program takes and returns."""
+    known = set(given)
+    for op in function.operations:
+        for parameter, bound in op.inputs.items():
+            for name in bound:
+                if isinstance(name, str) and name not in known:
+                    raise _Damaged(
+                        f"in the function '{function.name}', the operation '{op.name}' ({op.type}) takes '{name}' as "
+                        f"{parameter}, which no operation before it makes"
+                    )
+        for name in op.outputs:
+            if name in known:
+                raise _Damaged(f"in the function '{function.name}', '{name}' is made twice")
+            known.add(name)
+    seen = {feature.name for feature in function.inputs}
+    for name in (*sorted(seen - set(given)), *function.results, *(feature.name for feature in function.outputs)):
+        if name not in known:
+            raise _Damaged(f"in the function '{function.name}', nothing is called '{name}'")
+
+
 def read_specification(path: str | Path) -> Any:
-    """The `Model` message of a package. Raises `EdgeError` when it is no ML Program or can't be parsed."""
+    """The `Model` message of a package. Raises `EdgeError` when it is not an ML Program or can't be parsed."""
     coremltools_for("Reading a Core ML package")
     from coremltools.proto import Model_pb2
     from google.protobuf.message import DecodeError
@@ -232,7 +271,7 @@ def read_specification(path: str | Path) -> Any:
     path = Path(path)
     model = Model_pb2.Model()
     try:
-        model.ParseFromString(specification_path(path).read_bytes())
+        model.ParseFromString(read_limited(specification_path(path), MAX_SPECIFICATION_BYTES))
     except (DecodeError, OSError) as error:
         raise EdgeError(f"{path}: its model specification can't be read: {error}", DAMAGED_HINT) from error
     kind = model.WhichOneof("Type")
@@ -245,20 +284,20 @@ def read_specification(path: str | Path) -> Any:
 
 
 def specification_path(path: Path) -> Path:
-    """Where a package keeps its model specification."""
+    """Where a package keeps its model specification. Raises `EdgeError` where that is not inside of it."""
     if not path.is_dir():
         what = "is a file, not a package directory" if path.exists() else "does not exist"
         raise EdgeError(f"{path} {what}.", "Give a .mlpackage directory.")
+    manifest = inside(path, "Manifest.json", DAMAGED_HINT)
+    if not manifest.exists():
+        raise EdgeError(f"{path} is no Core ML package: it has no Manifest.json.", "Give a .mlpackage directory.")
+    content = read_json(manifest, DAMAGED_HINT)
     try:
-        manifest = json.loads((path / "Manifest.json").read_text(encoding="utf-8"))
-        item = manifest["itemInfoEntries"][manifest["rootModelIdentifier"]]
-        return path / "Data" / item["path"]
-    except FileNotFoundError as error:
-        raise EdgeError(
-            f"{path} is no Core ML package: it has no Manifest.json.", "Give a .mlpackage directory."
-        ) from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise EdgeError(f"{path}: its Manifest.json can't be read: {error!r}", DAMAGED_HINT) from error
+        item = content["itemInfoEntries"][content["rootModelIdentifier"]]["path"]
+    except (KeyError, TypeError) as error:
+        raise EdgeError(f"{path}: its Manifest.json does not name a model.", DAMAGED_HINT) from error
+    inside(path / "Data", item, DAMAGED_HINT)
+    return inside(path, f"Data/{item}", DAMAGED_HINT)
 
 
 class _Weights:
@@ -269,7 +308,7 @@ class _Weights:
         self.files: dict[str, np.ndarray] = {}
 
     def array(self, file_name: str, offset: int, dtype: str, shape: tuple[int, ...]) -> np.ndarray:
-        path = self.directory / file_name.replace("@model_path/", "")
+        path = inside(self.directory, file_name.removeprefix("@model_path/"), DAMAGED_HINT)
         data = self._file(path)
 
         def fail(what: str) -> EdgeError:
@@ -286,7 +325,7 @@ class _Weights:
         if start + size > len(data):
             raise fail("is cut off")
         numpy_type = np.dtype(NUMPY_TYPES[dtype])
-        if size != numpy_type.itemsize * int(np.prod(shape)):
+        if size != numpy_type.itemsize * math.prod(shape):
             raise fail(f"has {size} bytes, but {dtype} {list(shape)} was promised")
         return data[start : start + size].view(numpy_type).reshape(shape)
 
@@ -294,7 +333,8 @@ class _Weights:
         key = str(path)
         if key not in self.files:
             try:
-                data = np.memmap(path, np.uint8, "r")
+                with open_regular(path) as file:
+                    data = np.memmap(file, np.uint8, "r")
             except (OSError, ValueError) as error:
                 raise EdgeError(f"The weights file {path} can't be read: {error}", DAMAGED_HINT) from error
             version = int(data[4:8].view("<u4")[0]) if len(data) >= RECORD_BYTES else None
@@ -307,7 +347,14 @@ class _Weights:
 def _data_type(number: int) -> str:
     from coremltools.proto import MIL_pb2
 
-    return MIL_pb2.DataType.Name(number)
+    return _enum_name(MIL_pb2.DataType, number)
+
+
+def _enum_name(enum: Any, number: int) -> str:
+    try:
+        return enum.Name(number)
+    except ValueError:
+        raise _Damaged(f"there is no type with the number {number}") from None
 
 
 def _shape(tensor_type: Any) -> tuple[int, ...]:
@@ -316,6 +363,8 @@ def _shape(tensor_type: Any) -> tuple[int, ...]:
 
 def _type(value_type: Any) -> TensorType:
     kind = value_type.WhichOneof("type")
+    if kind is None:
+        raise _Damaged("a value has no type")
     if kind != "tensorType":
         return TensorType(kind.removesuffix("Type"))
     return TensorType(_data_type(value_type.tensorType.dataType), _shape(value_type.tensorType))
@@ -327,20 +376,33 @@ def _constant(value: Any, weights: _Weights) -> Constant:
         items = value.immediateValue.list.values
         return Constant([_constant(item, weights).value for item in items], "list")
     if kind != "tensorType":
-        raise EdgeError(f"A constant of the kind '{kind}' is not understood.", "Known: tensors and lists.")
+        raise _Damaged(f"a constant of the kind '{kind}' is not understood; known are tensors and lists")
     dtype, shape = _data_type(value.type.tensorType.dataType), _shape(value.type.tensorType)
     if value.WhichOneof("value") == "blobFileValue":
         blob = value.blobFileValue
         return Constant(weights.array(blob.fileName, blob.offset, dtype, shape), dtype, blob.offset)
     tensor = value.immediateValue.tensor
-    stored = getattr(tensor, tensor.WhichOneof("value")).values
+    form = tensor.WhichOneof("value")
+    if form is None:
+        raise _Damaged(f"a constant {dtype} {list(shape)} has no value")
+    stored = getattr(tensor, form).values
     if dtype == "STRING":
+        if form != "strings" or len(stored) != math.prod(shape):
+            raise _Damaged(f"a constant STRING {list(shape)} holds {len(stored)} values as '{form}'")
         return Constant(str(stored[0]) if not shape else list(stored), dtype)
     if dtype not in NUMPY_TYPES:
-        raise EdgeError(f"Constants of type {dtype} are not understood.", f"Known: {', '.join(NUMPY_TYPES)}.")
-    numpy_type = NUMPY_TYPES[dtype]
-    array = np.frombuffer(stored, numpy_type) if dtype in IN_BYTES else np.array(stored, numpy_type)
-    return Constant(array.reshape(shape), dtype)
+        raise _Damaged(f"a constant of type {dtype} is not understood; known are {', '.join(NUMPY_TYPES)}")
+    numpy_type = np.dtype(NUMPY_TYPES[dtype])
+    count = math.prod(shape)
+    if (form == "bytes") != (dtype in IN_BYTES) or form == "strings":
+        raise _Damaged(f"a constant {dtype} {list(shape)} is stored as '{form}'")
+    if len(stored) != count * (numpy_type.itemsize if form == "bytes" else 1):
+        raise _Damaged(f"a constant {dtype} {list(shape)} does not hold the values that its type promises")
+    try:
+        array = np.frombuffer(stored, numpy_type) if form == "bytes" else np.array(stored, numpy_type)
+        return Constant(array.reshape(shape), dtype)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise _Damaged(f"a constant {dtype} {list(shape)} can't be read: {error}") from error
 
 
 def _operation(op: Any, weights: _Weights) -> Operation:
@@ -349,23 +411,34 @@ def _operation(op: Any, weights: _Weights) -> Operation:
             b.name if b.WhichOneof("binding") == "name" else _constant(b.value, weights) for b in argument.arguments
         )
 
-    inputs = {name: bound(argument) for name, argument in op.inputs.items()}
-    inputs.update({name: (_constant(value, weights),) for name, value in op.attributes.items() if name != "name"})
     outputs = {o.name: _type(o.type) for o in op.outputs}
-    name = (
-        op.attributes["name"].immediateValue.tensor.strings.values[0]
-        if "name" in op.attributes
-        else next(iter(outputs), "")
-    )
+    written = op.attributes["name"].immediateValue.tensor.strings.values if "name" in op.attributes else ()
+    name = written[0] if written else next(iter(outputs), "")
+    try:
+        inputs = {name: bound(argument) for name, argument in op.inputs.items()}
+        inputs.update({name: (_constant(value, weights),) for name, value in op.attributes.items() if name != "name"})
+    except _Damaged as error:
+        raise _Damaged(f"in the operation '{name}' ({op.type}), {error}") from error
+    if len(outputs) != len(op.outputs):
+        raise _Damaged(f"the operation '{name}' ({op.type}) has two outputs of one name")
+    if op.type == "const" and (
+        len(outputs) != 1 or not (len(inputs.get("val", ())) == 1 and isinstance(inputs["val"][0], Constant))
+    ):
+        raise _Damaged(f"the constant '{name}' has no value")
+    if empty := [parameter for parameter, given in inputs.items() if not given]:
+        raise _Damaged(f"the operation '{name}' ({op.type}) has nothing as {empty[0]}")
     return Operation(op.type, name, inputs, outputs)
 
 
 def _feature(feature: Any) -> Feature:
     kind = feature.type.WhichOneof("Type")
+    if kind is None:
+        raise _Damaged(f"the input or output '{feature.name}' has no type")
     if kind == "imageType":
         image = feature.type.imageType
-        return Feature(feature.name, "image", image.ColorSpace.Name(image.colorSpace), (image.height, image.width))
+        colours = _enum_name(image.ColorSpace, image.colorSpace)
+        return Feature(feature.name, "image", colours, (image.height, image.width))
     if kind == "multiArrayType":
         array = feature.type.multiArrayType
-        return Feature(feature.name, "array", array.ArrayDataType.Name(array.dataType), tuple(array.shape))
+        return Feature(feature.name, "array", _enum_name(array.ArrayDataType, array.dataType), tuple(array.shape))
     return Feature(feature.name, kind.removesuffix("Type"))

@@ -187,22 +187,22 @@ def _scales(function: Function) -> Iterator[Finding]:
     constants = function.constants
     for op in function.operations:
         if op.type == "constexpr_blockwise_shift_scale":
-            scale, data = (_constant(op, name, constants) for name in ("scale", "data"))
-            if scale is not None and data is not None and any(n > 1 for n in scale.value.shape[1:]):
+            scale, data = (_array(op, name, constants) for name in ("scale", "data"))
+            if scale is not None and data is not None and any(n > 1 for n in scale.shape[1:]):
                 yield Finding(
                     "per-channel-scale",
                     _node(function, op),
-                    f"scales {list(scale.value.shape)} for weights {list(data.value.shape)}",
+                    f"scales {list(scale.shape)} for weights {list(data.shape)}",
                     "Per-block scales are meant for the GPU; the Neural Engine wants one per output channel.",
                     f"{GUIDE}/opt-overview.html",
                 )
         if op.type in ("quantize", "dequantize"):
-            zero = _constant(op, "zero_point", constants)
-            if zero is not None and np.any(zero.value != 0):
+            zero = _array(op, "zero_point", constants)
+            if zero is not None and np.any(zero != 0):
                 yield Finding(
                     "zero-point",
                     _node(function, op),
-                    f"zero point {int(np.ravel(zero.value)[0])}",
+                    f"zero point {int(np.ravel(zero)[0])}",
                     "A zero point other than 0 adds a correction to every product.",
                     f"{GUIDE}/opt-quantization-algos.html",
                 )
@@ -229,11 +229,13 @@ def _shared_weights(package: MlPackage) -> Iterator[Finding]:
     """Equal arrays stored twice, and layers of one name whose weights differ between functions."""
     places: dict[tuple[str, tuple[int, ...], str], dict[int, str]] = {}
     layers: dict[str, dict[int, str]] = {}
+    digests: dict[tuple[int, str, tuple[int, ...]], str] = {}
     for function in package.functions.values():
         for name, constant in _written(function):
             if constant.offset is None or constant.value.nbytes < SHARED_BYTES:
                 continue
-            digest = hashlib.sha256(constant.value.tobytes()).hexdigest()
+            place = (constant.offset, constant.dtype, constant.value.shape)
+            digest = digests[place] = digests.get(place) or hashlib.sha256(constant.value.tobytes()).hexdigest()
             places.setdefault((constant.dtype, constant.value.shape, digest), {})[constant.offset] = name
         for name, constant in _layer_weights(function):
             layers.setdefault(name, {}).setdefault(constant.offset, function.name)
@@ -302,8 +304,9 @@ def _layer_weights(function: Function) -> Iterator[tuple[str, Constant]]:
     constants = function.constants
     made_by = {name: op for op in function.operations for name in op.outputs}
     for op in function.operations:
-        if op.type in ("linear", "conv") and isinstance(op.inputs["weight"][0], str):
-            source = made_by.get(op.inputs["weight"][0])
+        weight = op.inputs.get("weight", (None,))[0]
+        if op.type in ("linear", "conv") and isinstance(weight, str):
+            source = made_by.get(weight)
             parameter = "data" if source is not None and source.type.startswith("constexpr_") else "val"
             constant = source and _constant(source, parameter, constants)
             if constant and constant.offset is not None:
@@ -313,6 +316,11 @@ def _layer_weights(function: Function) -> Iterator[tuple[str, Constant]]:
 def _constant(op: Operation, parameter: str, constants: dict[str, Constant]) -> Constant | None:
     bound = op.inputs.get(parameter, (None,))[0]
     return constants.get(bound) if isinstance(bound, str) else bound
+
+
+def _array(op: Operation, parameter: str, constants: dict[str, Constant]) -> np.ndarray | None:
+    constant = _constant(op, parameter, constants)
+    return constant.value if constant is not None and isinstance(constant.value, np.ndarray) else None
 
 
 def _node(function: Function, op: Operation) -> str:

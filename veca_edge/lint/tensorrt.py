@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..base.errors import EdgeError, MissingDependency
+from ..base.files import inside, open_regular
 from .finding import Finding
 
 if TYPE_CHECKING:
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
 Version = tuple[int, int]
+# Protobuf's own limit.
+MAX_FILE_BYTES = (1 << 31) - 1
+# Names of types in operator schemas where they are not the type's name in lower case.
+ONNX_TYPES = {"FLOAT": "float", "DOUBLE": "double"}
 OLDEST: Version = (8, 5)
 
 # What each release reads, from the first release that reads it: the highest operator set (docs/operators.md of
@@ -84,6 +89,10 @@ ONNX_SPEC = "ONNX, Operator Schemas: https://onnx.ai/onnx/operators/"
 ONNX_QUANTIZE = "ONNX, QuantizeLinear: https://onnx.ai/onnx/operators/onnx__QuantizeLinear.html"
 MODELOPT = (
     "NVIDIA Model Optimizer, ONNX quantization: https://nvidia.github.io/Model-Optimizer/guides/_onnx_quantization.html"
+)
+WEIGHT_RANGE = (
+    "LiteRT 8-bit quantization specification, weights are restricted to [-127, 127]: "
+    "https://ai.google.dev/edge/litert/models/quantization_spec"
 )
 BINARY16 = "IEEE 754 binary16: normal numbers lie between 6.1e-5 and 65504"
 
@@ -194,9 +203,11 @@ def back_through(value: ir.Value | None, *kinds: str) -> ir.Value | None:
 
 def readers(value: ir.Value) -> Iterator[tuple[ir.Node, int]]:
     """Who reads a value, seen through operators that only move data."""
-    for node, index in value.uses():
+    todo = list(value.uses())
+    while todo:
+        node, index = todo.pop(0)
         if is_a(node, *MOVES_DATA) and index == 0:
-            yield from readers(node.outputs[0])
+            todo = [*node.outputs[0].uses(), *todo]
         else:
             yield node, index
 
@@ -210,19 +221,58 @@ Broken = Iterator[tuple[str, str]]  # (node, message)
 def valid_nodes(subject: Subject) -> Broken:
     import onnx
 
-    known = onnx.defs.onnx_opset_version()
+    yield from in_order(subject.model.graph)
+    opset = min(subject.opset, onnx.defs.onnx_opset_version())
     for node in subject.nodes:
         if node.domain not in ("", "ai.onnx"):
             continue
         try:
-            schema = onnx.defs.get_schema(node.op_type, min(subject.opset, known))
+            schema = onnx.defs.get_schema(node.op_type, max(opset, 0))
         except onnx.defs.SchemaError:
             yield name_of(node), f"operator set {subject.opset} has no {node.op_type}"
             continue
-        given = len(node.inputs)
-        missing = given < schema.min_input or any(v is None for v in node.inputs[: schema.min_input])
-        if missing or given > schema.max_input:
-            yield name_of(node), f"{node.op_type} has {given} inputs and takes {schema.min_input} to {schema.max_input}"
+        yield from keeps_schema(node, schema, onnx.defs.get_schema(node.op_type))
+
+
+def keeps_schema(node: ir.Node, schema: onnx.defs.OpSchema, newest: onnx.defs.OpSchema) -> Broken:
+    """Types may be those of any operator set: the rules say better what a release makes of newer ones."""
+    given = len(node.inputs)
+    missing = given < schema.min_input or any(v is None for v in node.inputs[: schema.min_input])
+    if missing or given > schema.max_input:
+        yield name_of(node), f"{node.op_type} has {given} inputs and takes {schema.min_input} to {schema.max_input}"
+        return
+    if not schema.min_output <= len(node.outputs) <= schema.max_output:
+        made = f"{schema.min_output} to {schema.max_output}"
+        yield name_of(node), f"{node.op_type} has {len(node.outputs)} outputs and makes {made}"
+    for i, value in enumerate(node.inputs):
+        formal = schema.inputs[min(i, len(schema.inputs) - 1)]
+        known_types = formal.types | newest.inputs[min(i, len(newest.inputs) - 1)].types
+        kind = dtype(value)
+        if kind and f"tensor({ONNX_TYPES.get(kind, kind.lower())})" not in known_types:
+            yield name_of(node), f"{node.op_type} does not take {kind} as {formal.name}"
+    for name, attribute in node.attributes.items():
+        known = schema.attributes.get(name)
+        if known is None or attribute.type.name != known.type.name:
+            yield name_of(node), f"{node.op_type} has no attribute {name} of the type {attribute.type.name}"
+
+
+def in_order(graph: ir.Graph) -> Broken:
+    """Every value is made before it is used: there is no circle."""
+    made: set[int] = set()
+    todo: list[Iterator[ir.Node]] = [iter(graph)]
+    while todo:
+        node = next(todo[-1], None)
+        if node is None:
+            todo.pop()
+            continue
+        for value in node.inputs:
+            producer = None if value is None else value.producer()
+            if producer is not None and id(producer) not in made:
+                yield name_of(node), f"'{value.name}' is used before it is made"
+        made.add(id(node))
+        for attribute in node.attributes.values():
+            if attribute.type.name in ("GRAPH", "GRAPHS") and not attribute.is_ref():
+                todo += map(iter, [attribute.value] if attribute.type.name == "GRAPH" else attribute.value)
 
 
 def opset(subject: Subject) -> Broken:
@@ -402,6 +452,14 @@ def output_axis(node: ir.Node, weight: ir.Value, rank: int) -> int:
     position = node.inputs.index(weight)
     transposed = node.op_type == "Gemm" and node.attributes.get_int("transB" if position else "transA", 0)
     return rank - 1 if bool(transposed) != (position == 1) else rank - 2
+
+
+def no_code_of_minus_128(subject: Subject) -> Broken:
+    for value in subject.model.graph.initializers.values():
+        if dtype(value) == "INT8":
+            codes = constant(value)
+            if codes is not None and codes.ndim > 1 and (count := int(np.sum(codes == -128))):
+                yield value.name or "", f"{count} of {codes.size} codes of '{value.name}' are -128"
 
 
 def activations_per_tensor(subject: Subject) -> Broken:
@@ -627,6 +685,13 @@ RULES = (
         EXPLICIT,
         "Weights have one scale per output channel: one for all loses accuracy, another axis is refused.",
     ),
+    Rule(
+        "weight-codes",
+        no_code_of_minus_128,
+        WEIGHT_RANGE,
+        "ARM CPUs without dot products add two products of 8 bits in 16, which wraps with a weight of -128 and with no "
+        "other; symmetric weights do not need it.",
+    ),
     Rule("activations-per-tensor", activations_per_tensor, EXPLICIT, "Activations have one scale per tensor."),
     Rule(
         "large-enough-for-int8",
@@ -730,19 +795,44 @@ def read_onnx(model: str | Path | onnx.ModelProto | ir.Model) -> ir.Model:
 def read_file(path: Path) -> ir.Model:
     import onnx_ir as ir
 
+    hint = "Give an .onnx file, with its weight files beside it."
     if not path.is_file():
         raise EdgeError(f"There is no file '{path}'.", "Give the path of an .onnx file.")
+    if path.stat().st_size > MAX_FILE_BYTES:
+        raise EdgeError(f"'{path}' is larger than any ONNX file can be (2 GiB).", hint)
     try:
         model = ir.load(path)
         complete = bool(len(model.graph.outputs))
-        # Weights in files beside it are read when a rule asks for them: find out now whether they are there.
-        for value in model.graph.initializers.values():
-            if isinstance(value.const_value, ir.ExternalTensor):
-                value.const_value.numpy()
-    except Exception as error:
-        raise EdgeError(
-            f"'{path}' cannot be read as an ONNX model: {error}", "Give an .onnx file, with its weight files beside it."
-        ) from error
+        # Arrays are read when a rule asks for them: find out now whether they are there, and what they say.
+        for tensor in tensors(model):
+            if isinstance(tensor, ir.ExternalTensor):
+                with open_regular(inside(path.parent, str(tensor.location))):
+                    pass
+            elif isinstance(tensor, ir.TensorProtoTensor) and tensor.size and not holds_values(tensor.raw):
+                raise ValueError(f"'{tensor.name}' has the shape {tensor.shape}, but no values")
+            if tuple(tensor.numpy().shape) != tuple(tensor.shape):
+                raise ValueError(f"'{tensor.name}' does not have the shape {tensor.shape}")
+    except Exception as error:  # a damaged file makes the reader fail in every way there is
+        why = error.message if isinstance(error, EdgeError) else error
+        raise EdgeError(f"'{path}' cannot be read as an ONNX model: {why}", hint) from error
     if not complete:
         raise EdgeError(f"'{path}' cannot be read as an ONNX model: it holds no graph.", "Give an .onnx file.")
     return model
+
+
+def holds_values(tensor: onnx.TensorProto) -> bool:
+    """Whether a tensor has any: onnx_ir makes zeros of one that has none, as many as it claims."""
+    fields = ("int32_data", "int64_data", "uint64_data", "float_data", "double_data", "string_data")
+    return tensor.HasField("raw_data") or any(len(getattr(tensor, field)) for field in fields)
+
+
+def tensors(model: ir.Model) -> Iterator[ir.TensorProtocol]:
+    """Every array that is written in a file: initializers and attributes, those of inner graphs and functions too."""
+    for graph in model.graphs():
+        for value in graph.initializers.values():
+            if value.const_value is not None:
+                yield value.const_value
+        for node in graph:
+            for attribute in node.attributes.values():
+                if attribute.type.name in ("TENSOR", "TENSORS") and not attribute.is_ref():
+                    yield from [attribute.value] if attribute.type.name == "TENSOR" else attribute.value

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import platform
 import subprocess
 from collections.abc import Mapping
@@ -12,7 +11,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from ..base.cpu_features import cpu_flags, int8_instructions, usable_cpus
+from ..base.cpu_features import cpu_count, cpu_flags, int8_instructions, usable_cpu_count
 
 
 @dataclass(frozen=True)
@@ -79,8 +78,8 @@ def this_machine(packages: tuple[str, ...] = ()) -> Machine:
     return Machine(
         name=_processor_name(),
         architecture=platform.machine(),
-        cores=os.cpu_count() or 1,
-        usable_cores=usable_cpus(),
+        cores=cpu_count(),
+        usable_cores=usable_cpu_count(),
         memory_bytes=psutil.virtual_memory().total,
         system=f"{platform.system()} {platform.release()}",
         versions=versions,

@@ -22,7 +22,7 @@ from statistics import median
 from threading import Timer
 from typing import Any
 
-from ..base.cpu_features import usable_cpus
+from ..base.cpu_features import usable_cpu_count
 from ..base.errors import EdgeError
 from ..base.files import disk_errors, held, write_atomically
 from ..base.progress import Progress, silent
@@ -140,7 +140,7 @@ def default_threads() -> int:
     """One per physical core that this process may use."""
     import psutil
 
-    usable = usable_cpus()
+    usable = usable_cpu_count()
     return min(usable, psutil.cpu_count(logical=False) or usable)
 
 

@@ -50,7 +50,7 @@ class Golden:
         for name, value in outputs.items():
             if name == "dense" and self.patches.max(initial=-1) < value.shape[1]:
                 value = value[:, self.patches]
-            if name in self.outputs and value.shape != self.outputs[name].shape:
+            if name in self.outputs and value.shape[1:] != self.outputs[name].shape[1:]:
                 raise EdgeError(
                     f"The golden data of {self.core_count} cores at {self.image_size} is not this model's: its "
                     f"'{name}' is {list(self.outputs[name].shape)}, the model's {list(value.shape)}.",

@@ -18,6 +18,7 @@ from ..actions.recommend import Candidate
 from ..base.progress import Progress, silent
 from ..bundle.store import Artifact
 from ..images.preprocessing import normalised
+from ..profiles.jetson.layers import ModelPart, model_part
 
 # Steady calls that are profiled, after those that warm up.
 CALLS = 20
@@ -75,18 +76,15 @@ def measured_layers(candidate: Candidate) -> OperatorTimes | None:
         return None
     by_layer: dict[str, float] = defaultdict(float)
     for name, ms in layers:
-        by_layer[engine_layer(name)] += ms
+        by_layer[_label(model_part(name))] += ms
     return OperatorTimes(candidate.artifact, None, {}, dict(by_layer))
 
 
-def engine_layer(name: str) -> str:
-    """The layer of the model that a layer of an engine, which may be fused from several, belongs to."""
-    blocks = sorted({int(number) for number in re.findall(r"blocks\.(\d+)", name)})
-    if len(blocks) > 1:
-        return f"fused from layers {blocks[0]} to {blocks[-1]}"
-    if blocks:
-        return f"layer {blocks[0]}"
-    return FRONT if "patch_embed" in name else OUTSIDE
+def _label(part: ModelPart) -> str:
+    """As the table calls a part of the model."""
+    if part.first is None:
+        return FRONT if part.patch_embedding else OUTSIDE
+    return f"layer {part.first}" if part.first == part.last else f"fused from layers {part.first} to {part.last}"
 
 
 def node_events(path: Path, batch: np.ndarray, threads: int | None) -> list[tuple[str, str, float]]:

@@ -9,9 +9,11 @@ internal precision are Apple's own; that takes a device.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,6 +29,13 @@ from ..model.folding import Variant
 
 # A value while the program runs: float tensors are float32 that hold values of their MIL type.
 Value = Tensor | str | list
+DAMAGED_HINT = "The package is damaged, or was not written by veca-edge."
+# No value of a model that is run here comes near: a gigabyte of float32.
+MOST_ELEMENTS = 1 << 28
+# Below this, nobody asks how many numbers a package unpacks to.
+LEAST_ELEMENTS = 1 << 22
+# What is computed with; integers and truth values are parameters, which a shape can depend on.
+_DATA = (torch.float32, torch.int8)
 
 
 def open_mlpackage(
@@ -83,6 +92,7 @@ class MilRunner:
         self.function, self.path, self.artifact, self.threads = function, path, artifact, threads
         self.input: Feature = function.inputs[0]
         self.steps = _steps(function)
+        self._check_shapes()
 
     def __call__(self, batch: np.ndarray) -> dict[str, np.ndarray]:
         with _threads(self.threads), torch.inference_mode():
@@ -94,6 +104,24 @@ class MilRunner:
     def close(self) -> None:
         """Lets go of the program's constants."""
         self.steps = ()
+
+    def _check_shapes(self) -> None:
+        """Goes through the program with shapes alone: whether every operation can run and makes what it says, and
+        nothing of it is larger than any model's."""
+        feature = self.input
+        shape = (1, 3, *feature.shape) if feature.kind == "image" else feature.shape
+        if not all(0 < size <= MOST_ELEMENTS for size in shape) or math.prod(shape) > MOST_ELEMENTS:
+            raise EdgeError(f"{self.path}: the input '{feature.name}' is {list(shape)}.", DAMAGED_HINT)
+        values: dict[str, Value] = {feature.name: torch.empty(shape, device="meta")}
+        with torch.inference_mode():
+            for step in self.steps:
+                if step.operation.type == "classify":
+                    values.update(dict.fromkeys(step.operation.outputs, ""))  # by their nature without a shape
+                else:
+                    _run_step(step, values, on="meta")
+        for name in self.outputs:
+            if name not in {self.input.name, *(made for step in self.steps for made in step.operation.outputs)}:
+                raise EdgeError(f"{self.path}: nothing computes the output '{name}'.", DAMAGED_HINT)
 
     def _input(self, batch: np.ndarray) -> Tensor:
         feature = self.input
@@ -110,6 +138,7 @@ class MilRunner:
 
 def _steps(function: Function) -> tuple[_Step, ...]:
     """Binds constants, computes constant expressions once, and notes after which step a value is spent."""
+    _check_growth(function)
     constants: dict[str, Value] = {name: _as_value(c) for name, c in function.constants.items()}
     steps: list[_Step] = []
     for op in function.operations:
@@ -119,6 +148,7 @@ def _steps(function: Function) -> tuple[_Step, ...]:
         step = _Step(op, OPERATORS[op.type], arguments, ())
         if op.type.startswith("constexpr_"):
             with torch.inference_mode():
+                _run_step(step, dict(constants), on="meta")
                 _run_step(step, constants)
         else:
             steps.append(step)
@@ -130,6 +160,26 @@ def _steps(function: Function) -> tuple[_Step, ...]:
     return tuple(steps)
 
 
+def _check_growth(function: Function) -> None:
+    """A constant that is unpacked has as many numbers as are stored: some programs would unpack one many times."""
+    stored: dict[int, int] = {}
+    unpacked = 0
+    for op in function.operations:
+        for constant in (c for bound in op.inputs.values() for c in bound if isinstance(c, Constant)):
+            if isinstance(constant.value, np.ndarray):
+                place = id(constant) if constant.offset is None else -1 - constant.offset
+                stored[place] = max(stored.get(place, 0), constant.value.size)
+                unpacked += constant.value.size
+        if op.type.startswith("constexpr_"):
+            unpacked += sum(math.prod(kind.shape) for kind in op.outputs.values())
+    if unpacked > 8 * sum(stored.values()) + LEAST_ELEMENTS:
+        raise EdgeError(
+            f"The constants of the function '{function.name}' would become {unpacked:,} numbers, of "
+            f"{sum(stored.values()):,} that are stored.",
+            DAMAGED_HINT,
+        )
+
+
 class _Name(str):
     """A reference to an earlier result, which is not a string constant."""
 
@@ -139,34 +189,53 @@ def _argument(bound: tuple[str | Constant, ...], constants: Mapping[str, Value])
     return values[0] if len(values) == 1 else values
 
 
-def _run_step(step: _Step, values: dict[str, Value]) -> None:
-    def resolved(argument):
+def _run_step(step: _Step, values: dict[str, Value], on: str = "cpu") -> None:
+    """Runs an operation on `values` and adds what it makes.
+
+    Args:
+        on: `meta` to work on shapes alone.
+
+    Raises:
+        EdgeError: it can't be executed, or makes something else than the program says.
+    """
+    op = step.operation
+
+    def resolved(argument: str | Value | list) -> Any:
         if isinstance(argument, list):
             return [resolved(a) for a in argument]
-        return values[argument] if isinstance(argument, _Name) else argument
+        value = values[argument] if isinstance(argument, _Name) else argument
+        return value.to("meta") if on == "meta" and isinstance(value, Tensor) and value.dtype in _DATA else value
 
     try:
         made = step.run(**{name: resolved(argument) for name, argument in step.arguments.items()})
-    except (TypeError, RuntimeError, IndexError) as error:
-        op = step.operation
+    except Exception as error:  # a program that makes no sense makes an operator fail in every way there is
         raise EdgeError(
-            f"The operation '{op.name}' ({op.type}) can't be executed: {error}",
-            "The package is damaged, or was not written by veca-edge.",
+            f"The operation '{op.name}' ({op.type}) can't be executed: {_first_line(error)}", DAMAGED_HINT
         ) from error
     made = made if isinstance(made, tuple) else (made,)
-    for (name, kind), value in zip(step.operation.outputs.items(), made, strict=True):
+    if len(made) != len(op.outputs):
+        raise EdgeError(
+            f"The operation '{op.name}' ({op.type}) makes {len(made)} values, but the program names {len(op.outputs)}.",
+            DAMAGED_HINT,
+        )
+    for (name, kind), value in zip(op.outputs.items(), made, strict=True):
         values[name] = _typed(name, kind, value)
-    for name in step.spent:
-        values.pop(name, None)
+    if on == "cpu":
+        for name in step.spent:
+            values.pop(name, None)
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
 
 
 def _typed(name: str, kind: TensorType, value: Value) -> Value:
     if not isinstance(value, Tensor):
         return value
-    if tuple(value.shape) != kind.shape:
+    if tuple(value.shape) != kind.shape or value.numel() > MOST_ELEMENTS:
         raise EdgeError(
-            f"The value '{name}' is {list(value.shape)}, but the program says {list(kind.shape)}.",
-            "The package is damaged.",
+            f"The value '{name}' is {list(value.shape)}, but the program says {list(kind.shape)}.", DAMAGED_HINT
         )
     return rounded(value, kind.dtype)
 

@@ -9,9 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from packaging.version import Version
-
 from ..base.checks import Check, installed, package
+from ..base.errors import EdgeError
 from ..converters.coreml.options import CoremlOptions
 from ..profiles.options import CoremlProfileOptions
 from .base import Format, Linter, Log, Measuring, Next, NoOptions, Target, Words, Written
@@ -93,6 +92,11 @@ def measure(asked: Measuring, progress: Progress, on_log: Log) -> Profile:
 
     options = replace(asked.options, again=asked.again)
     if asked.device is None:
+        if options.development_team:
+            raise EdgeError(
+                "--team signs the runner app on a connected device, but no --device was given.",
+                "Add --device iphone, or leave it out.",
+            )
         return profile_packages(asked.bundle, options, asked.artifacts, progress)
     return profile_on_device(asked.bundle, asked.device, options, asked.artifacts, progress)
 
@@ -112,6 +116,8 @@ def lint(path: Path, options: NoOptions) -> Sequence[Finding]:
 
 
 def doctor() -> Iterable[Check]:
+    from packaging.version import Version
+
     coremltools = package(NAME, "coremltools", "apple")
     yield coremltools
     torch = installed("torch")
@@ -161,5 +167,6 @@ APPLE = Target(
     check=check,
     prove=prove,
     finish=finish,
+    devices="iphone or ipad[:NAME], connected to this Mac",
     linter=Linter(NoOptions, lint, "an .mlpackage"),
 )

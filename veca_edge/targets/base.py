@@ -117,11 +117,13 @@ class Builder:
         options: the dataclass of its options.
         build: builds everything that a bundle leaves to be built, on a device, and adds it to the bundle.
         options_for: export options with what the board at a device says of itself filled in.
+        answered: flags of export options that the board answers itself.
     """
 
     options: type
     build: Callable[[Bundle, str, Any, Progress, Log], Built]
     options_for: Callable[[Any, str], Any]
+    answered: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -190,6 +192,7 @@ class Target:
         linter: for a target that has rules of its own; else None.
         estimates: what can be said of the speed without a device, or None.
         losses: which parts of the model lost time in the lower of two measurements, in words; None without layers.
+        devices: what `--device` may name for a measurement, in words; empty where it is always this machine.
         layers_hint: how the time of every layer is measured, for a target that can.
         is_local: whether this machine is the device, so that an export can be timed right away.
     """
@@ -215,6 +218,7 @@ class Target:
     linter: Linter | None = None
     estimates: Callable[[Bundle], Table | None] = lambda bundle: None
     losses: Callable[[Any, Any], Sequence[str] | None] = lambda lower, higher: None
+    devices: str = ""
     layers_hint: str = ""
     is_local: bool = False
 

@@ -76,14 +76,8 @@ def write(
 
 
 def measure(asked: Measuring, progress: Progress, on_log: Log) -> Profile:
-    from ..base.errors import EdgeError
     from ..profiles.sweep import profile_bundle
 
-    if asked.device is not None:
-        raise EdgeError(
-            f"--device is for boards and phones, but bundles of the target '{NAME}' are measured where this runs.",
-            "Leave it out, and run veca-edge profile on the machine itself.",
-        )
     return profile_bundle(asked.bundle, replace(asked.options, again=asked.again), asked.artifacts, progress)
 
 

@@ -263,9 +263,10 @@ JETSON = Target(
     next_steps=next_steps,
     finish=finish,
     notes=notes,
-    builder=Builder(EngineOptions, build, options_for),
+    builder=Builder(EngineOptions, build, options_for, answered=("--jetpack", "--tensorrt")),
     linter=Linter(TensorrtLintOptions, lint, "an .onnx file"),
     estimates=estimates,
     losses=losses,
+    devices="local, or ssh://[user@]host[:port], where the engines were built",
     layers_hint="for engines: veca-edge profile BUNDLE --device ssh://HOST --layers",
 )

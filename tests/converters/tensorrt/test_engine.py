@@ -6,7 +6,9 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,10 +26,10 @@ from veca_edge.converters.tensorrt.engine import (
     check_dialect,
     engine_from_onnx,
     parse_failure,
-    profile_selection,
 )
 from veca_edge.devices.connection import LocalConnection, connect, parse_device
 from veca_edge.devices.jetson.probe import EngineKey, engine_key, probe
+from veca_edge.devices.jetson.trtexec import profile_selection
 
 pytest.importorskip("tensorrt_rtx")
 
@@ -215,6 +217,56 @@ def test_failed_builds(orin, standin, tmp_path, fault, message, hint):
     assert not (tmp_path / "engines").exists()
 
 
+@pytest.mark.parametrize(
+    "external", [["secret"], ["outside/secret"], ["../../secret"], ["/etc/passwd"], ["fifo"], ["missing"], ["job.sh"],
+                 ["model.onnx"], ["a b"], "secret", 5, [5], {"secret": 1}]
+)  # fmt: skip
+def test_external_data_that_is_not_the_bundles_is_not_copied(orin, standin, tmp_path, external):
+    bundle = tmp_path / "bundle"
+    (tmp_path / "secret").write_text("secret")
+    model = write_model(bundle, external_data=external)
+    for name in ("job.sh", "a b"):
+        (bundle / "models" / name).write_text("x")
+    (bundle / "models" / "secret").symlink_to(tmp_path / "secret")
+    (bundle / "models" / "outside").symlink_to(tmp_path)
+    os.mkfifo(bundle / "models" / "fifo")
+    with pytest.raises(EdgeError) as error:
+        build(orin, bundle, [model])
+    assert error.value.hint
+    assert standin.jobs() == []
+
+
+def test_two_clients_that_build_the_same(server, standin, tmp_path):
+    standin.tell(build_s=1.0)
+    folders = [tmp_path / name for name in ("a", "b")]
+    models = [write_model(folder) for folder in folders]
+    together = threading.Barrier(2)
+
+    def client(folder, model):
+        with connect(parse_device("orin")) as connection:
+            board = probe(connection)
+            together.wait()
+            [engine] = build_engines(connection, board, folder, [model], interval_s=0.05)
+        return engine
+
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(client, folders, models)
+    assert first.sha256 == second.sha256
+    assert first.details["layers"]
+    assert second.details["layers"]
+    assert standin.jobs() == []
+
+
+@pytest.mark.parametrize("line", ["Engine built in 1.2.3 sec", "Engine built in " + "9" * 500 + " sec"])
+def test_a_builder_that_says_odd_numbers(orin, standin, tmp_path, line):
+    standin.tool("usr/src/tensorrt/bin/trtexec", f'echo "TensorRT v100300"; echo "{line}"; echo x >part.engine')
+    with pytest.raises(EdgeError, match="The builder on ssh://orin said something that cannot be read") as error:
+        build(orin, tmp_path, [write_model(tmp_path)])
+    assert error.value.hint
+    assert standin.jobs() == []
+    assert not (tmp_path / "engines").exists()
+
+
 @pytest.mark.parametrize("builder", ["trtexec", "python"])
 def test_a_file_that_does_not_parse(orin, standin, tmp_path, builder):
     if builder == "python":
@@ -250,7 +302,7 @@ def test_a_jetpack_that_does_not_fit(local_board, tmp_path):
     with pytest.raises(EdgeError, match="no longer does") as error:
         check_dialect(weak, replace(board, tensorrt="11.1.0", l4t=None))
     assert "--tensorrt 11.1" in error.value.hint
-    with pytest.raises(EdgeError, match="no ONNX file for TensorRT"):
+    with pytest.raises(EdgeError, match="not an ONNX file for TensorRT"):
         check_dialect(replace(strong, target="cpu"), board)
     assert engine_key(board).module == "Orin Nano 8GB"
 

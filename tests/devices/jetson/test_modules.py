@@ -9,7 +9,6 @@ from veca_edge.devices.jetson.modules import (
     identify_module,
     jetpack_of_l4t,
     jetpack_tensorrt,
-    module_named,
 )
 
 
@@ -99,14 +98,6 @@ def test_peaks_reproduce_the_marketed_tops():
 def test_identify_module(model, compatible, ram_mb, name):
     found = identify_module(model, compatible, ram_mb)
     assert (found.name if found else None) == name
-
-
-def test_module_names_are_forgiving_but_known():
-    assert module_named("orin-nano-8gb") is MODULES["Orin Nano 8GB"]
-    assert module_named("NVIDIA Jetson AGX Orin 64 GB") is MODULES["AGX Orin 64GB"]
-    with pytest.raises(EdgeError, match="Unknown module") as error:
-        module_named("Nano")
-    assert "Orin Nano 8GB" in error.value.hint
 
 
 def test_jetpacks_of_modules():

@@ -5,7 +5,6 @@ from veca_edge.devices.connection import LocalConnection, connect, parse_device
 from veca_edge.devices.jetson.probe import (
     Clocks,
     EngineKey,
-    banner_version,
     board_tensorrt,
     check_engine_key,
     engine_key,
@@ -14,6 +13,7 @@ from veca_edge.devices.jetson.probe import (
     power_mode,
     probe,
 )
+from veca_edge.devices.jetson.trtexec import banner_version
 
 
 @pytest.mark.parametrize("where", ["ssh", "local"])

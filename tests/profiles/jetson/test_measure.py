@@ -12,7 +12,8 @@ from veca_edge.bundle.store import add_artifacts, open_bundle
 from veca_edge.converters.tensorrt.engine import build_engines
 from veca_edge.devices.connection import LocalConnection, connect, parse_device
 from veca_edge.devices.jetson.probe import probe
-from veca_edge.profiles.jetson.measure import BoardOptions, losing_layers, model_part, profile_on_board
+from veca_edge.profiles.jetson.layers import model_part
+from veca_edge.profiles.jetson.measure import BoardOptions, losing_layers, profile_on_board
 from veca_edge.profiles.store import read_measurements
 from veca_edge.profiles.verdict import verdicts
 
@@ -257,7 +258,7 @@ def test_nothing_to_time_with(local_board, tmp_path):
     ],
 )
 def test_parts_of_the_model(name, part):
-    assert model_part(name) == part
+    assert model_part(name).name == part
 
 
 def test_wrong_options():

@@ -55,3 +55,23 @@ class _WeightsFile:
         return ir.ExternalTensor(
             self.name, offset, len(content), tensor.dtype, shape=tensor.shape, name=tensor.name, base_dir=str(directory)
         )
+
+
+def external_bytes(file: Path) -> int:
+    """How many bytes of other files an ONNX file refers to; ranges that overlap count once."""
+    import onnx
+
+    graph = onnx.load(file, load_external_data=False).graph
+    ranges = set()
+    for tensor in graph.initializer:
+        facts = {entry.key: entry.value for entry in tensor.external_data}
+        if facts:
+            start = int(facts.get("offset", 0))
+            length = int(facts.get("length", 0)) or (file.parent / facts["location"]).stat().st_size - start
+            ranges.add((facts["location"], start, start + length))
+    total, location, reached = 0, None, 0
+    for where, start, stop in sorted(ranges):
+        reached = reached if where == location else 0
+        total += max(0, stop - max(start, reached))
+        location, reached = where, max(reached, stop)
+    return total

@@ -10,7 +10,8 @@ from pathlib import Path
 from ...base.errors import EdgeError
 from ...base.files import disk_errors, write_atomically
 from ...bundle.store import Artifact
-from .engine import WORKSPACE, oldest_tensorrt, profile_arguments, profile_selection
+from ...devices.jetson.trtexec import profile_arguments, profile_selection
+from .engine import WORKSPACE, oldest_tensorrt
 
 NAME = "build.sh"
 
@@ -156,9 +157,9 @@ def write_build_script(directory: Path, artifacts: Sequence[Artifact]) -> Path:
     oldest = max(oldest_tensorrt(a.details) for a in models)
     strongly_typed = all(a.details.get("strongly_typed") for a in models)
     values = {
-        "FOR": str(models[0].details.get("tensorrt", ".".join(map(str, oldest)))),
-        "OLDEST": str(oldest[0] * 100 + oldest[1]),
-        "OLDEST_TEXT": ".".join(map(str, oldest)),
+        "FOR": str(models[0].details.get("tensorrt", oldest)),
+        "OLDEST": str(oldest.major * 100 + oldest.minor),
+        "OLDEST_TEXT": str(oldest),
         "ENDS": "99999" if strongly_typed else "1100",
         "WORKSPACE": "\n".join(f"    {line}" for line in WORKSPACE.strip().splitlines()),
         # Artifacts of an elastic file share it.

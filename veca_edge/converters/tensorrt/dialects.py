@@ -32,7 +32,7 @@ from ...lint.tensorrt import Version, lint_onnx, tensorrt_version
 from ...model.config import NORM_EPS
 from ...model.folding import InferenceWeights, Linear, LinearQuantization, Variant
 from ..onnx.elastic import COORDINATES, TOKENS, elastic_from_veca, scales_for_all
-from ..onnx.files import save_models
+from ..onnx.files import external_bytes, save_models
 from ..onnx.graph import Dialect, onnx_from_veca, short
 from .options import TensorrtOptions
 from .rtx import compile_with_rtx, rtx_is_installed
@@ -250,8 +250,15 @@ def tensorrt_models_from_variants(
     for name, group in files.items():
         for i, variant in enumerate(group):
             own = {"profile": i, "constants": write_core_inputs(variant, directory)} if options.elastic else {}
+            path = f"models/{name}.onnx"
             artifacts[variant.name] = artifact_for(
-                directory, f"models/{name}.onnx", "onnx", "jetson", variant, details={**details[name], **own}
+                directory,
+                path,
+                "onnx",
+                "jetson",
+                variant,
+                details={**details[name], **own},
+                external_bytes=external_bytes(directory / path),
             )
     return [artifacts[variant.name] for variant in variants]
 

@@ -10,24 +10,32 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from packaging.version import Version
+
 from ...base.errors import EdgeError
 from ...base.files import bytes_of, disk_errors, sha256_of, write_atomically
 from ...base.progress import Progress, silent
+from ...base.version_numbers import major_minor
 from ...bundle.store import Artifact
 from ...devices import jobs
-from ...devices.connection import BOARD_DIRECTORY, Connection
-from ...devices.jetson.modules import JETPACKS, short_version, version_tuple
-from ...devices.jetson.probe import Board, EngineKey, engine_key, no_tensorrt
+from ...devices.answers import Reader
+from ...devices.connection import Connection, LocalConnection
+from ...devices.jetson.modules import JETPACKS
+from ...devices.jetson.probe import Board, EngineKey, engine_key, no_tensorrt, probe
+from ...devices.jetson.trtexec import end_of, last_words, profile_arguments
 from ...devices.jobs import Job, Log, ignore, run_job
+from ...devices.outgoing import bundle_file
+from ...devices.shell import BOARD_DIRECTORY
 from .options import EngineOptions
 
 FOLDER = "engines"
 _BUILDER = Path(__file__).with_name("engine_builder.py")
+_OLDEST = "8.5"
 
 
 def build_engines(
@@ -92,9 +100,6 @@ def engine_from_onnx(
     on_log: Log = ignore,
 ) -> Artifact:
     """Builds one engine with the TensorRT of this machine; see `build_engines`."""
-    from ...devices.connection import LocalConnection
-    from ...devices.jetson.probe import probe
-
     connection = LocalConnection()
     return build_engines(connection, probe(connection), directory, [artifact], options, progress, on_log)[0]
 
@@ -106,7 +111,7 @@ def _build(
     artifact: Artifact,
     command: str,
     options: EngineOptions,
-    on_wait,
+    on_wait: Callable[[], None],
     on_log: Log,
     interval_s: float,
 ) -> Artifact:
@@ -123,7 +128,7 @@ def _build(
     made = _made_before(directory, artifact, stem, asked)
     if made is not None:
         return made
-    arguments = build_arguments(artifact.details, board.tensorrt or "", options.level)
+    arguments = build_arguments(artifact.details, board.tensorrt or _OLDEST, options.level)
     job = Job(
         "build",
         build_job_script(command, arguments, key, options.workspace_mib),
@@ -138,25 +143,27 @@ def _build(
 
     code = run_job(connection, job, on_log=keep, on_wait=on_wait, interval_s=interval_s)
     text = "\n".join(log) + "\n"
-    if code:
+    try:
+        if code:
+            raise build_error(artifact.name, connection.name, text, code)
+        said = _said(text, connection.name)
+    except EdgeError:
         jobs.remove(connection, job)
-        raise build_error(artifact.name, connection.name, text, code)
+        raise
     target = directory / stem
     with disk_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-    jobs.fetch(connection, job, "model.engine", directory / f"{stem}.engine")
+    # The engine comes last: while it does, another client may take the files away.
     layers = jobs.read(connection, job, "layers.json")
+    jobs.fetch(connection, job, "model.engine", directory / f"{stem}.engine", most_bytes=_most_bytes(artifact))
     if layers is not None:
         write_atomically(directory / f"{stem}.layers.json", layers)
     write_atomically(directory / f"{stem}.log", text)
-    seconds = re.findall(r"Engine built in ([\d.]+) sec", text)
-    workspace = re.search(r"^workspace: (\d+)", text, re.MULTILINE)
     record = {
         **asked,
         "builder": "tensorrt" if _uses_python(command) else "trtexec",
         "build_arguments": arguments,
-        "build_seconds": float(seconds[-1]) if seconds else None,
-        "used_workspace_mib": int(workspace[1]) if workspace else None,
+        **said,
         "log": f"{stem}.log",
         "layers": f"{stem}.layers.json" if layers is not None else None,
         "sha256": sha256_of(directory / f"{stem}.engine"),
@@ -170,9 +177,35 @@ def _build(
     return made
 
 
+def _said(log: str, place: str) -> dict[str, Any]:
+    """Seconds and workspace of a build that went well, as its log says them."""
+    reader = Reader(f"The builder on {place}")
+    seconds = re.findall(r"Engine built in (\S+) sec", log)
+    workspace = re.search(r"^workspace: (\S+)", log, re.MULTILINE)
+    return {
+        "build_seconds": reader.decimal("the time of the build", seconds[-1]) if seconds else None,
+        "used_workspace_mib": reader.whole("the workspace", workspace[1]) if workspace else None,
+    }
+
+
+def _most_bytes(artifact: Artifact) -> int:
+    """The largest engine that is taken: of FP32 weights in an FP16 file, several times, and the code of the kernels."""
+    return 8 * artifact.bytes + (512 << 20)
+
+
 def _inputs(directory: Path, artifact: Artifact, command: str) -> dict[str, Path]:
-    model = directory / artifact.path
-    inputs = {"model.onnx": model, **{name: model.parent / name for name in artifact.details.get("external_data", ())}}
+    """What the board needs, by the name it has there: regular files of the bundle. Raises `EdgeError` for others."""
+    inputs = {"model.onnx": bundle_file(directory, artifact.path)}
+    external = artifact.details.get("external_data", ())
+    if not isinstance(external, (list, tuple)) or not all(isinstance(name, str) for name in external):
+        raise EdgeError(
+            f"The external data of '{artifact.path}' is not a list of file names.", "Export the bundle again."
+        )
+    folder = artifact.path.rpartition("/")[0]
+    for name in external:
+        if name in inputs or name == _BUILDER.name:
+            raise EdgeError(f"'{artifact.path}' has external data called '{name}'.", "Export the bundle again.")
+        inputs[name] = bundle_file(directory, f"{folder}/{name}" if folder else name)
     if _uses_python(command):
         inputs[_BUILDER.name] = _BUILDER
     return inputs
@@ -222,37 +255,36 @@ def _uses_python(command: str) -> bool:
     return command.endswith(_BUILDER.name)
 
 
-def oldest_tensorrt(details: Mapping[str, Any]) -> tuple[int, int]:
+def oldest_tensorrt(details: Mapping[str, Any]) -> Version:
     """The oldest TensorRT that reads a file of this dialect."""
     if details.get("strongly_typed"):
-        return (10, 0)
-    return (8, 6) if details.get("opset", 17) >= 17 else (8, 5)
+        return Version("10.0")
+    return Version("8.6") if details.get("opset", 17) >= 17 else Version("8.5")
 
 
 def check_dialect(artifact: Artifact, board: Board) -> None:
     """Refuses what this board's TensorRT cannot build. Raises `EdgeError`."""
     if artifact.target != "jetson" or artifact.format != "onnx":
         raise EdgeError(
-            f"'{artifact.path}' is no ONNX file for TensorRT, but {artifact.format} for {artifact.target}.",
+            f"'{artifact.path}' is not an ONNX file for TensorRT, but {artifact.format} for {artifact.target}.",
             "Export with --target jetson.",
         )
-    here, details = version_tuple(board.tensorrt or ""), artifact.details
-    if not here:
+    if board.tensorrt is None:
         return
+    here, details = Version(board.tensorrt), artifact.details
     oldest = oldest_tensorrt(details)
     jetpack = f" (JetPack {board.jetpack})" if board.jetpack else ""
     again = (
         f"Export for it: --jetpack {board.jetpack}"
         if board.jetpack in JETPACKS
-        else f"Export for it: --tensorrt {short_version(board.tensorrt or '')}"
+        else f"Export for it: --tensorrt {major_minor(board.tensorrt)}"
     )
     if here < oldest:
         raise EdgeError(
-            f"'{artifact.path}' needs TensorRT {'.'.join(map(str, oldest))} or later, and {board.name} has "
-            f"{board.tensorrt}{jetpack}.",
+            f"'{artifact.path}' needs TensorRT {oldest} or later, and {board.name} has {board.tensorrt}{jetpack}.",
             again,
         )
-    if here >= (11,) and not details.get("strongly_typed"):
+    if here >= Version("11") and not details.get("strongly_typed"):
         raise EdgeError(
             f"'{artifact.path}' leaves its types to the builder, which TensorRT 11 no longer does; "
             f"{board.name} has {board.tensorrt}{jetpack}.",
@@ -262,7 +294,7 @@ def check_dialect(artifact: Artifact, board: Board) -> None:
 
 def build_arguments(details: Mapping[str, Any], version: str, level: int | None = None) -> list[str]:
     """trtexec's options for a file of this dialect, for a TensorRT version; without names of files and workspace."""
-    has_levels = version_tuple(version) >= (8, 6)
+    has_levels = Version(version) >= Version("8.6")
     return [
         *details.get("build_flags", ()),
         *([f"--builderOptimizationLevel={level}"] if level is not None and has_levels else []),
@@ -272,18 +304,6 @@ def build_arguments(details: Mapping[str, Any], version: str, level: int | None 
     ]
 
 
-def profile_arguments(profiles: Sequence[Mapping[str, Sequence[Sequence[int]]]]) -> list[str]:
-    """Options for optimization profiles: each gives smallest, likely and largest shape by input name."""
-    arguments = []
-    for i, shapes in enumerate(profiles):
-        if len(profiles) > 1:
-            arguments.append(f"--profile={i}")
-        for j, kind in enumerate(("min", "opt", "max")):
-            listed = ",".join(f"{name}:{'x'.join(map(str, triple[j]))}" for name, triple in shapes.items())
-            arguments.append(f"--{kind}Shapes={listed}")
-    return arguments
-
-
 # Half of what is free, as a share of memory that the system needs too. Reckoned on the board when a build begins:
 # a build that runs already must be found again, whatever is free by then.
 WORKSPACE = """
@@ -291,16 +311,6 @@ workspace=$(awk '/^MemAvailable:/ { print int($2 / 2048) }' /proc/meminfo)
 [ "$workspace" -le 1024 ] || workspace=1024
 [ "$workspace" -ge 64 ] || workspace=64
 """
-
-
-def profile_selection(details: Mapping[str, Any]) -> list[str]:
-    """trtexec's options to run an artifact's own optimization profile; none for a file of static shapes."""
-    profiles = details.get("profiles", ())
-    if not profiles:
-        return []
-    index = details.get("profile", 0)
-    listed = ",".join(f"{name}:{'x'.join(map(str, triple[1]))}" for name, triple in profiles[index].items())
-    return [f"--useProfile={index}", f"--shapes={listed}"]
 
 
 def build_job_script(command: str, arguments: Sequence[str], key: EngineKey, workspace_mib: int | None) -> str:
@@ -331,6 +341,7 @@ def build_error(name: str, place: str, log: str, code: int) -> EdgeError:
     def found(*patterns: str) -> bool:
         return any(re.search(pattern, log, re.IGNORECASE) for pattern in patterns)
 
+    log = end_of(log)
     parse = parse_failure(log)
     if parse:
         return EdgeError(
@@ -358,11 +369,8 @@ def build_error(name: str, place: str, log: str, code: int) -> EdgeError:
             f"trtexec on {place} does not know the option {unknown[1]}: it is older than it says.",
             "Please report this with the board's TensorRT version.",
         )
-    errors = [match[1].strip() for match in re.finditer(r"\[E\]\s*(?:\[TRT\])?\s*(.+)", log)]
-    lines = errors or [line for line in log.splitlines() if line.strip()]
-    said = "; ".join(dict.fromkeys(lines[-3:])) or "it said nothing"
     return EdgeError(
-        f"The build of '{name}' failed on {place} (exit code {code}): {said}",
+        f"The build of '{name}' failed on {place} (exit code {code}): {last_words(log)}",
         "The rest is in the log: run again with --debug to see it.",
     )
 

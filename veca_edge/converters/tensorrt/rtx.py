@@ -21,7 +21,6 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from ...base.errors import EdgeError, MissingDependency
-from ...lint.finding import Finding
 
 PACKAGE = "tensorrt_rtx"
 # The desktop GPUs of Orin's generation (Ampere; Orin itself is SM87) and of Thor's (Blackwell; SM110).
@@ -99,20 +98,6 @@ def compile_with_rtx(path: str | Path, profiles: Sequence[OptimizationProfile] |
         )
     said["compute_capabilities"], said["warnings"] = tuple(said["compute_capabilities"]), tuple(said["warnings"])
     return CompileReport(**said)
-
-
-def findings_from_report(report: CompileReport) -> list[Finding]:
-    """The warnings of a compile, in the linter's words."""
-    return [
-        Finding(
-            "compiles-without-warning",
-            "",
-            warning,
-            "NVIDIA's builder warns of what it had to work around.",
-            f"The log of {report.compiler}",
-        )
-        for warning in report.warnings
-    ]
 
 
 def how_it_ended(code: int) -> str:

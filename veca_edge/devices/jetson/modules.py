@@ -10,7 +10,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from packaging.version import InvalidVersion, Version
+
 from ...base.errors import EdgeError, unknown_name
+from ...base.version_numbers import major_minor
 
 INT8_OPS_PER_SM_CLOCK = 4096
 
@@ -135,15 +138,19 @@ MODULES: dict[str, Module] = {
 
 def jetpack_named(version: str) -> JetPack:
     """`6.2`, or a patch release of it (`6.2.1`). Raises `EdgeError` listing the known ones."""
-    match = re.fullmatch(r"(\d+\.\d+)(\.\d+)*", version.strip())
-    if match is None or match[1] not in JETPACKS:
+    try:
+        release = Version(version).release
+    except InvalidVersion as error:
+        raise unknown_name("JetPack", version, JETPACKS) from error
+    jetpack = JETPACKS.get(".".join(map(str, release[:2])))
+    if jetpack is None:
         raise unknown_name("JetPack", version, JETPACKS)
-    return JETPACKS[match[1]]
+    return jetpack
 
 
 def jetpack_tensorrt(version: str) -> str:
     """The TensorRT generation of a JetPack, as `major.minor`: "6.2" -> "10.3"."""
-    return short_version(jetpack_named(version).tensorrt)
+    return major_minor(jetpack_named(version).tensorrt)
 
 
 def jetpack_of_l4t(l4t: str) -> str | None:
@@ -152,30 +159,8 @@ def jetpack_of_l4t(l4t: str) -> str | None:
     return max(fits)[1] if fits else None
 
 
-def short_version(version: str) -> str:
-    """`10.3.0.30` -> `10.3`."""
-    return ".".join(version.split(".")[:2])
-
-
-def version_tuple(version: str) -> tuple[int, ...]:
-    """`10.3.0` -> (10, 3, 0), for comparing."""
-    return tuple(int(part) for part in re.findall(r"\d+", version)[:3])
-
-
-def module_named(name: str) -> Module:
-    """By name, in any case and with or without spaces ("orin-nano-8gb"). Raises `EdgeError` listing the known ones."""
-
-    def plain(text: str) -> str:
-        return re.sub(r"[^a-z0-9]", "", text.lower()).removeprefix("nvidia").removeprefix("jetson")
-
-    for module in MODULES.values():
-        if plain(module.name) == plain(name):
-            return module
-    raise unknown_name("module", name, MODULES)
-
-
 def identify_module(model: str, compatible: str, ram_mb: int) -> Module | None:
-    """The module behind a device tree, or None when it is none of the table's.
+    """The module behind a device tree, or None when it is not in the table.
 
     The part number in `compatible` decides; where there is none (as in some images), the model's name and
     the memory do.

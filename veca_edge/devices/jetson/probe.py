@@ -10,9 +10,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...base.errors import EdgeError
+from ...base.version_numbers import major_minor
 from ...bundle.store import Artifact
-from ..connection import BOARD_DIRECTORY, Connection, LocalConnection, connect, parse_device
-from .modules import Module, identify_module, jetpack_of_l4t, short_version
+from ..answers import Reader
+from ..connection import Connection, LocalConnection, connect, parse_device
+from ..shell import BOARD_DIRECTORY
+from .modules import Module, identify_module, jetpack_of_l4t
+from .trtexec import banner_version
 
 # Tests stand a directory in for the root of a board's file system; nothing else sets this variable.
 BOARD_ROOT = '"${VECA_EDGE_BOARD_ROOT:-}"'
@@ -88,10 +92,10 @@ class Board:
 
     Attributes:
         hostname, architecture, kernel, cpus: as the system says.
-        model: the device tree's name of the board, or the GPU's on a machine that is no Jetson.
+        model: the device tree's name of the board, or the GPU's on a machine that is not a Jetson.
         module: the table's module, or None.
         compute_capability: of the GPU (`8.7`), or None where nothing tells.
-        l4t: release (`36.4.3`), or None on a machine that is no Jetson.
+        l4t: release (`36.4.3`), or None on a machine that is not a Jetson.
         tensorrt: version of what would build here (`10.3.0`), or None.
         cuda: version, or None.
         trtexec: its path, or None.
@@ -178,7 +182,7 @@ def board_tensorrt(connection: Connection, board: Board) -> str:
     """The TensorRT to export for, `major.minor`. Raises `EdgeError` where there is none."""
     if board.tensorrt is None:
         raise no_tensorrt(connection, board)
-    return short_version(board.tensorrt)
+    return major_minor(board.tensorrt)
 
 
 def no_tensorrt(connection: Connection, board: Board) -> EdgeError:
@@ -194,99 +198,128 @@ def no_tensorrt(connection: Connection, board: Board) -> EdgeError:
 
 
 def probe(connection: Connection) -> Board:
-    """Reads a board. Raises `EdgeError` when it cannot be reached; what is not there is None."""
+    """Reads a board. Raises `EdgeError` when it cannot be reached or understood; what is not there is None."""
     python = ""
     if isinstance(connection, LocalConnection):
         python = sys.executable
-    done = connection.run(_SCRIPT, python)
+    done = connection.run(_SCRIPT, python, most_bytes=_MOST_BYTES)
     if done.exit_code:
-        raise EdgeError(f"{connection.name} could not be read: {done.error_text or f'exit code {done.exit_code}'}.")
-    return board_from_sections(_sections(done.text))
+        raise EdgeError(
+            f"{connection.name} could not be read: {done.error_text[-500:] or f'exit code {done.exit_code}'}.",
+            "It needs a POSIX shell (sh) with the usual tools.",
+        )
+    reader = Reader(connection.name)
+    return board_from_sections(reader.sections(done.text, _SECTIONS), reader)
 
 
-def _sections(text: str) -> dict[str, str]:
-    parts = re.split(r"^@([a-z0-9]+)$", text, flags=re.MULTILINE)
-    return {name: body.strip() for name, body in zip(parts[1::2], parts[2::2], strict=True)}
+_SECTIONS = tuple(re.findall(r"^section ([a-z0-9]+)", _SCRIPT, re.MULTILINE))
+_MOST_BYTES = 256 << 10
 
 
-def board_from_sections(found: Mapping[str, str]) -> Board:
-    """Reads what the probe printed, by section."""
-    memory = dict(re.findall(r"(\w+):\s+(\d+)", found["meminfo"]))
-    total = int(memory.get("MemTotal", 0)) * 1024
-    module = identify_module(found["model"], found["compatible"], total >> 20)
-    smi = [part.strip() for part in found["smi"].split(",")]
-    is_smi = len(smi) == 2 and re.fullmatch(r"\d+\.\d+", smi[1])
-    trtexec, trtexec_version = _lines(found["trtexec"], 2)
-    python, python_version = _lines(found["python"], 2)
-    python_version = python_version and _dotted(python_version)
+def board_from_sections(found: Mapping[str, str], reader: Reader) -> Board:
+    """Reads what the probe printed, by section; an empty section is what the board does not have or say.
+
+    Raises:
+        UnreadableAnswer: a section holds something else than it should.
+    """
+    memory = _memory(found["meminfo"], reader)
+    total = memory.get("MemTotal", 0)
+    model = reader.line("the model", found["model"])
+    module = identify_module(model, reader.line("the device tree's name", found["compatible"]), total >> 20)
+    gpu, capability = _gpu(reader.line("the GPU", found["smi"]))
+    trtexec, trtexec_version = _lines(found["trtexec"], "trtexec", reader)
+    python, python_version = _lines(found["python"], "Python", reader)
+    python_version = _release(python_version, "the version of Python's TensorRT", reader)
     tensorrt = (banner_version(trtexec_version) if trtexec_version else None) or python_version
     if tensorrt is None and found["dpkg"]:
-        tensorrt = _dotted(found["dpkg"].splitlines()[0])
-    cuda = re.search(r'"cuda"\s*:\s*\{[^}]*"version"\s*:\s*"(\d+\.\d+)', found["cuda"])
-    clocks = found["clocks"].splitlines()[0].split() if found["clocks"] else []
+        tensorrt = _release(found["dpkg"].splitlines()[0], "the version of the TensorRT package", reader)
+    cuda = re.search(r'"cuda"\s*:\s*\{[^{}]{0,400}"version"\s*:\s*"([0-9]{1,3}\.[0-9]{1,3})', found["cuda"])
+    mode = power_mode(found["power"])
     return Board(
-        hostname=found["hostname"],
-        architecture=found["architecture"],
-        kernel=found["kernel"],
-        cpus=int(found["cpus"] or 1),
-        model=found["model"] or (smi[0] if is_smi else ""),
+        hostname=reader.line("the host's name", found["hostname"]),
+        architecture=reader.line("the architecture", found["architecture"]),
+        kernel=reader.line("the kernel", found["kernel"]),
+        cpus=reader.whole("the number of CPUs", found["cpus"], most=1 << 16) if found["cpus"] else 1,
+        model=model or gpu,
         module=module,
-        compute_capability=module.compute_capability if module else (smi[1] if is_smi else None),
+        compute_capability=module.compute_capability if module else capability,
         l4t=l4t_release(found["l4t"]),
         tensorrt=tensorrt,
         cuda=cuda[1] if cuda else None,
         trtexec=trtexec,
         python=python,
         python_tensorrt=python_version,
-        power_mode=power_mode(found["power"]),
-        clocks=Clocks(*(int(hz) / 1e6 for hz in clocks)) if len(clocks) == 3 else None,
+        power_mode=reader.line("the power mode", mode) if mode else None,
+        clocks=_clocks(found["clocks"], reader),
         memory_bytes=total,
-        available_bytes=int(memory.get("MemAvailable", 0)) * 1024,
-        disk_bytes=int(found["disk"] or 0) * 1024,
-        tegrastats=found["tegrastats"] or None,
+        available_bytes=memory.get("MemAvailable", 0),
+        disk_bytes=reader.whole("the free space of its disk", found["disk"]) * 1024 if found["disk"] else 0,
+        tegrastats=reader.line("the path of tegrastats", found["tegrastats"]) or None,
         sudo=found["sudo"] == "yes",
-        identity=found["machine"].split()[0][:12] if found["machine"] else "",
+        identity=_identity(found["machine"], reader),
     )
 
 
-def _lines(text: str, count: int) -> list[str | None]:
-    lines: list[str | None] = [line.strip() or None for line in text.splitlines()[:count]]
-    return lines + [None] * (count - len(lines))
+def _memory(text: str, reader: Reader) -> dict[str, int]:
+    """Bytes by the name that `/proc/meminfo` gives them."""
+    found = {}
+    for line in text.splitlines():
+        name, _, amount = line.partition(":")
+        if name not in ("MemTotal", "MemAvailable") or not amount.endswith(" kB"):
+            raise reader.refused("the memory", line)
+        found[name] = reader.whole("the memory", amount.removesuffix(" kB").strip(), most=1 << 40) * 1024
+    return found
 
 
-def _dotted(version: str) -> str | None:
+def _clocks(text: str, reader: Reader) -> Clocks | None:
+    """Of the first GPU; a frequency that the board would not tell is left out, and then there are none."""
+    hertz = [reader.whole("a GPU clock", word, most=10**12) for word in text.partition("\n")[0].split()]
+    return Clocks(*(hz / 1e6 for hz in hertz)) if len(hertz) == 3 else None
+
+
+def _gpu(text: str) -> tuple[str, str | None]:
+    """Name and compute capability of what nvidia-smi lists; an Orin's lists nothing of use."""
+    name, _, capability = (part.strip() for part in text.rpartition(","))
+    return (name, capability) if re.fullmatch(r"[0-9]{1,3}\.[0-9]{1,2}", capability) else ("", None)
+
+
+def _identity(text: str, reader: Reader) -> str:
+    return reader.digest("the digest of its identity", text.split()[0])[:12] if text else ""
+
+
+def _lines(text: str, what: str, reader: Reader) -> tuple[str | None, str | None]:
+    """A path and a version, each None where there is none."""
+    lines = [reader.line(f"the path or version of {what}", line) or None for line in text.splitlines()]
+    if len(lines) > 2:
+        raise reader.refused(f"the path and version of {what}", text)
+    first, second, *_ = [*lines, None, None]
+    return first, second
+
+
+def _release(version: str | None, what: str, reader: Reader) -> str | None:
     """`10.3.0.30-1+cuda12.5` -> `10.3.0`."""
-    match = re.match(r"\d+\.\d+(\.\d+)?", version)
-    return match[0] if match else None
-
-
-def banner_version(text: str) -> str | None:
-    """The version in a trtexec banner: `v8502` is 8.5.2, `v100300` is 10.3.0, `v110100` is 11.1.0."""
-    match = re.search(r"TensorRT v(\d+)", text)
-    if match is None:
-        return None
-    number = int(match[1])
-    major, rest = divmod(number, 10000 if number >= 100000 else 1000)
-    minor, patch = divmod(rest, 100)
-    return f"{major}.{minor}.{patch}"
+    return ".".join(map(str, reader.version(what, version).release[:3])) if version else None
 
 
 def l4t_release(text: str) -> str | None:
     """`# R36 (release), REVISION: 4.3, ...` -> `36.4.3`."""
-    match = re.search(r"R(\d+) \(release\), REVISION: ([\d.]+)", text)
-    return f"{match[1]}.{match[2].rstrip('.')}" if match else None
+    match = re.search(r"R([0-9]{1,3}) \(release\), REVISION: ([0-9]{1,3}(?:\.[0-9]{1,3}){0,2})(?![0-9])", text)
+    return f"{match[1]}.{match[2]}" if match else None
 
 
 def power_mode(text: str) -> str | None:
     """nvpmodel's name of the mode (`MAXN_SUPER`), or its number from the status file (`pmode:0002`)."""
-    match = re.search(r"NV Power Mode:\s*(\S+)", text)
+    match = re.search(r"NV Power Mode:[ \t]*(\S{1,100})", text)
     if match:
         return match[1]
-    match = re.search(r"pmode:(\d+)", text)
+    match = re.search(r"pmode:([0-9]{1,6})", text)
     return f"mode {int(match[1])}" if match else None
 
 
 # ---------------------------------------------------------------------------------------- engine key
+
+# A board may call itself what it likes, and a file system takes 255 bytes.
+_SLUG_CHARACTERS = 160
 
 
 @dataclass(frozen=True)
@@ -306,7 +339,7 @@ class EngineKey:
     def slug(self) -> str:
         """For file names: `orin-nano-8gb-l4t36.4.3-trt10.3.0-maxn-super`."""
         parts = (self.module, self.l4t and f"l4t{self.l4t}", self.tensorrt and f"trt{self.tensorrt}", self.power_mode)
-        return re.sub(r"[^a-z0-9.]+", "-", " ".join(p for p in parts if p).lower()).strip("-.")
+        return re.sub(r"[^a-z0-9.]+", "-", " ".join(p for p in parts if p).lower()).strip("-.")[:_SLUG_CHARACTERS]
 
     def to_json(self) -> dict[str, str | None]:
         return {
@@ -356,7 +389,7 @@ def check_engine_key(details: Mapping[str, Any], board: Board, engine: str, rebu
         engine: its name, for the message.
         rebuild: the command that builds it anew for this board.
     """
-    if "engine_key" not in details:
+    if not isinstance(details.get("engine_key"), Mapping):
         raise EdgeError(f"The engine '{engine}' does not say what board it was built for.", f"Build it anew: {rebuild}")
     built, here = EngineKey.from_json(details["engine_key"]).to_json(), engine_key(board).to_json()
     differing = [

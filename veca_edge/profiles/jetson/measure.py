@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from pathlib import Path
@@ -19,18 +19,21 @@ from typing import Any
 from ...base.errors import EdgeError
 from ...base.progress import Progress, silent
 from ...bundle.store import Artifact, Bundle
-from ...converters.tensorrt.engine import profile_selection
 from ...devices import jobs
+from ...devices.answers import Reader
 from ...devices.connection import Connection
 from ...devices.jetson.probe import BOARD_ROOT, GPU_CLOCKS, Board, check_engine_key, engines_for
+from ...devices.jetson.trtexec import last_words, profile_selection
 from ...devices.jobs import Job, Log, ignore, run_job
+from ...devices.outgoing import bundle_file
 from ..machine import Machine
 from ..measurement import Measurement, measurement_of, utc_now
 from ..store import load_measurement, measurement_stem, measurements_folder, save_measurement
 from ..sweep import Failure, Profile, cost_facts
 from . import tegrastats, trtexec
+from .layers import model_part
 from .options import BoardOptions
-from .tegrastats import Window
+from .tegrastats import PowerWindow
 from .trtexec import TimingLog
 
 _RUNNER = Path(__file__).parents[2] / "runtime" / "tensorrt_engine.py"
@@ -38,6 +41,11 @@ TEGRASTATS_MS = 100
 BUSY_PERCENT = 10
 # A result that was left on the board longer ago is measured again.
 OLDEST_S = 3600
+# Loading an engine and timing its layers, on a busy board.
+_LONGEST_S = 1800.0
+_FILE_BYTES = 64 << 20
+_OLDEST_TENSORRT = "8.5"
+_CLOCK = Reader("The board's clock", "Run the same command again.")
 
 
 def profile_on_board(
@@ -213,7 +221,7 @@ exit "$code"
 
 
 def profile_job_script(board: Board, command: str, options: BoardOptions, details: Mapping[str, Any]) -> str:
-    version, selection = board.tensorrt or "", profile_selection(details)
+    version, selection = board.tensorrt or _OLDEST_TENSORRT, profile_selection(details)
     values = {
         "ROOT": BOARD_ROOT,
         "GPU_CLOCKS": " ".join(GPU_CLOCKS),
@@ -238,14 +246,20 @@ def _measure(
     machine: Machine,
     command: str,
     options: BoardOptions,
-    on_wait,
+    on_wait: Callable[[], None],
     on_log: Log,
     interval_s: float,
 ) -> Measurement:
-    inputs = {"model.engine": bundle.directory / artifact.path}
+    inputs = {"model.engine": bundle_file(bundle.directory, artifact.path)}
     if command.endswith(_RUNNER.name):
         inputs[_RUNNER.name] = _RUNNER
-    job = Job("profile", profile_job_script(board, command, options, artifact.details), inputs, needed_bytes=64 << 20)
+    job = Job(
+        "profile",
+        profile_job_script(board, command, options, artifact.details),
+        inputs,
+        needed_bytes=64 << 20,
+        longest_s=_LONGEST_S + 2 * (options.seconds + options.warmup_s + options.idle_s),
+    )
     started_at, log = utc_now(), []
 
     def keep(line: str) -> None:
@@ -257,7 +271,7 @@ def _measure(
         if code:
             raise timing_error(artifact.name, connection.name, "\n".join(log), code)
         files = {
-            name: (jobs.read(connection, job, name) or b"").decode("utf-8", "replace")
+            name: (jobs.read(connection, job, name, most_bytes=_FILE_BYTES) or b"").decode("utf-8", "replace")
             for name in ("times.json", "power.log", *(["layers.json"] if options.layers else []))
         }
     finally:
@@ -277,9 +291,7 @@ def timing_error(name: str, place: str, log: str, code: int) -> EdgeError:
             f"The clocks of {place} could not be locked.",
             "Lock them there yourself (sudo jetson_clocks), and leave --lock-clocks out.",
         )
-    errors = [match[1].strip() for match in re.finditer(r"\[E\]\s*(?:\[TRT\])?\s*(.+)", log)]
-    lines = errors or [line for line in log.splitlines() if line.strip()]
-    said = "; ".join(dict.fromkeys(lines[-3:])) or "it said nothing"
+    said = last_words(log)
     if code in (137, 9) or re.search("out of memory|OutOfMemory|bad_alloc", log):
         return MeasurementFailed(
             f"{place} has not enough free memory to run {name}: {said}",
@@ -353,7 +365,7 @@ def measurement_from(
     )
 
 
-def energy(steady: Window | None, idle: Window | None, calls: int, batch: int) -> dict[str, float]:
+def energy(steady: PowerWindow | None, idle: PowerWindow | None, calls: int, batch: int) -> dict[str, float]:
     """Millijoules of one call and of one frame, gross and above idle; what was not measured is left out."""
     if steady is None or steady.total_mw is None:
         return {}
@@ -365,15 +377,15 @@ def energy(steady: Window | None, idle: Window | None, calls: int, batch: int) -
     return found
 
 
-def _facts(window: Window) -> dict[str, Any]:
+def _facts(window: PowerWindow) -> dict[str, Any]:
     return {**asdict(window), "total_mw": window.total_mw, "hottest_c": window.hottest_c}
 
 
 def _idle_span(log: Sequence[str]) -> tuple[float, float]:
     for line in log:
-        match = re.match(r"idle ([\d.]+) ([\d.]+)$", line)
+        match = re.match(r"idle ([0-9.]+) ([0-9.]+)$", line)
         if match:
-            return float(match[1]), float(match[2])
+            return _CLOCK.decimal("the time of the rest", match[1]), _CLOCK.decimal("the time of the rest", match[2])
     return 0.0, 0.0
 
 
@@ -383,9 +395,9 @@ def _steady_span(log: Sequence[str], seconds: float) -> tuple[float, float]:
     The first 200 ms are left out where there is enough: tegrastats' figures trail behind.
     """
     for line in log:
-        match = re.match(r"([\d.]+) \S+ .*Warmup completed", line)
+        match = re.match(r"([0-9.]+) \S+ .*Warmup completed", line)
         if match:
-            end = float(match[1])
+            end = _CLOCK.decimal("the time of the warm-up", match[1])
             return end - seconds + (0.2 if seconds > 2 else 0.0), end
     return 0.0, 0.0
 
@@ -393,16 +405,16 @@ def _steady_span(log: Sequence[str], seconds: float) -> tuple[float, float]:
 def _clock_limits(log: Sequence[str]) -> list[float] | None:
     """Lowest and highest GPU clock allowed while it was measured, MHz."""
     for line in log:
-        match = re.match(r"clocks (\d+) (\d+)$", line)
+        match = re.match(r"clocks ([0-9]+) ([0-9]+)$", line)
         if match:
-            return [int(match[1]) / 1e6, int(match[2]) / 1e6]
+            return [_CLOCK.whole("a limit of the GPU's clock", match[i], most=10**12) / 1e6 for i in (1, 2)]
     return None
 
 
 def _warnings(
     log: TimingLog,
-    idle: Window | None,
-    steady: Window | None,
+    idle: PowerWindow | None,
+    steady: PowerWindow | None,
     limits: list[float] | None,
     board: Board,
     options: BoardOptions,
@@ -483,20 +495,6 @@ def losing_layers(lower: Measurement, higher: Measurement) -> list[LayerLoss] | 
 def _by_part(layers: Sequence[Sequence]) -> Mapping[str, float]:
     total: dict[str, float] = {}
     for name, ms in layers:
-        part = model_part(name)
+        part = model_part(name).name
         total[part] = total.get(part, 0.0) + ms
     return total
-
-
-def model_part(name: str) -> str:
-    """What of the model a layer of an engine is: `blocks.3.fc1`, `blocks.3 attention`, `blocks.0 to blocks.5`, ..."""
-    blocks = sorted({int(number) for number in re.findall(r"blocks\.(\d+)", name)})
-    if len(blocks) > 1:
-        return f"blocks.{blocks[0]} to blocks.{blocks[-1]}"
-    if not blocks:
-        return "patch_embed" if "patch_embed" in name else "outside the blocks"
-    linear = re.search(r"blocks\.\d+\.(?:qkv|[qkv]|out|fc1|fc2|coordinates)\b", name)
-    kind = linear[0].rpartition(".")[2] if linear else ""
-    if kind in ("q", "k", "v", "qkv"):
-        return f"blocks.{blocks[0]}.qkv"
-    return f"blocks.{blocks[0]}.{kind}" if kind else f"blocks.{blocks[0]} attention and the rest"

@@ -7,18 +7,26 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
 
+from ...base.errors import EdgeError
+from ...devices.answers import Reader
 from ...devices.jetson.modules import MODULES
 
-_RAIL = re.compile(r"\b([A-Za-z][A-Za-z0-9_]*) (-?\d+)(?:mW)?/-?\d+(?:mW)?(?![\w%])")
-_TEMPERATURE = re.compile(r"\b([A-Za-z][A-Za-z0-9_]*)@(-?\d+(?:\.\d+)?)C")
-_RAM = re.compile(r"\bRAM (\d+)/(\d+)MB")
-_GPU = re.compile(r"\bGR3D(?:_FREQ)? (?:(\d+)%)?(?:@\[?([\d,]+)\]?)?", re.IGNORECASE)
-_EMC = re.compile(r"\bEMC(?:_FREQ)? (\d+)%(?:@(\d+))?", re.IGNORECASE)
+_RAIL = re.compile(r"\b([A-Za-z][A-Za-z0-9_]*) (-?[0-9]+)(?:mW)?/-?[0-9]+(?:mW)?(?![\w%])")
+_TEMPERATURE = re.compile(r"\b([A-Za-z][A-Za-z0-9_]*)@(-?[0-9]+(?:\.[0-9]+)?)C")
+_RAM = re.compile(r"\bRAM ([0-9]+)/([0-9]+)MB")
+_GPU = re.compile(r"\bGR3D(?:_FREQ)? (?:([0-9]+)%)?(?:@\[?([0-9,]+)\]?)?", re.IGNORECASE)
+_EMC = re.compile(r"\bEMC(?:_FREQ)? ([0-9]+)%(?:@([0-9]+))?", re.IGNORECASE)
 # Above this a Jetson is about to slow down to save itself (Orin's software throttling begins at 99 C).
 HOT_C = 95.0
 # Sensors that are switched off read -256; PMIC is a constant on many boards.
 _NO_TEMPERATURE = -100.0
 _NO_SENSOR = ("pmic",)
+# Ten hours at ten lines a second; a line of a Thor has about a thousand characters.
+_MOST_LINES = 360_000
+_LINE_CHARACTERS = 8000
+
+_reader = Reader("tegrastats", "Run the same command again.")
+_whole, _decimal = _reader.whole, _reader.decimal
 
 
 @dataclass(frozen=True)
@@ -48,29 +56,37 @@ def parse_line(line: str) -> Sample:
     """Reads one line of tegrastats, with or without its clock or ours in front.
 
     Our stamp is `UPTIME CLOCK `: seconds since the start, and the GPU's frequency in Hz or `-`.
+
+    Raises:
+        EdgeError: a number in it cannot be.
     """
-    stamp = re.match(r"(\d+\.\d+) (\d+|-) ", line)
+    stamp = re.match(r"([0-9]+\.[0-9]+) ([0-9]+|-) ", line)
     ram, gpu, emc = _RAM.search(line), _GPU.search(line), _EMC.search(line)
-    clocks = [int(mhz) for mhz in (gpu[2] or "").split(",") if mhz] if gpu else []
+    clocks = [_whole("a GPU clock", mhz) for mhz in (gpu[2] or "").split(",") if mhz] if gpu else []
     if not clocks and stamp and stamp[2] != "-":
-        clocks = [int(stamp[2]) / 1e6]
-    temperatures = {name.lower(): float(value) for name, value in _TEMPERATURE.findall(line)}
+        clocks = [_whole("the GPU's clock", stamp[2], 10**12) / 1e6]
+    temperatures = {name.lower(): _decimal("a temperature", value) for name, value in _TEMPERATURE.findall(line)}
     return Sample(
-        at_s=float(stamp[1]) if stamp else None,
-        ram_mb=int(ram[1]) if ram else None,
-        gpu_load=int(gpu[1]) if gpu and gpu[1] else None,
+        at_s=_decimal("the time of a line", stamp[1]) if stamp else None,
+        ram_mb=_whole("the memory in use", ram[1]) if ram else None,
+        gpu_load=_whole("the GPU's load", gpu[1]) if gpu and gpu[1] else None,
         gpu_mhz=max(clocks) if clocks else None,
-        emc_mhz=int(emc[2]) if emc and emc[2] else None,
+        emc_mhz=_whole("the memory's clock", emc[2]) if emc and emc[2] else None,
         temperatures_c={
             name: value for name, value in temperatures.items() if value > _NO_TEMPERATURE and name not in _NO_SENSOR
         },
-        rails_mw={name.upper(): int(value) for name, value in _RAIL.findall(line)},
+        rails_mw={name.upper(): round(_decimal("a rail's power", value)) for name, value in _RAIL.findall(line)},
     )
 
 
 def parse(text: str) -> list[Sample]:
-    """Every line that is one of tegrastats'."""
-    return [parse_line(line) for line in text.splitlines() if _RAM.search(line)]
+    """Every line that is one of tegrastats'. Raises `EdgeError` for a number that cannot be, and too many lines."""
+    found = [line for line in text.splitlines() if len(line) <= _LINE_CHARACTERS and _RAM.search(line)]
+    if len(found) > _MOST_LINES:
+        raise EdgeError(
+            f"tegrastats wrote {len(found)} lines, and {_MOST_LINES} are read at most.", "Measure for a shorter time."
+        )
+    return [parse_line(line) for line in found]
 
 
 def between(samples: Sequence[Sample], start_s: float, end_s: float) -> list[Sample]:
@@ -80,7 +96,7 @@ def between(samples: Sequence[Sample], start_s: float, end_s: float) -> list[Sam
 def total_rails(rails: Sequence[str], preferred: tuple[str, ...] = ()) -> tuple[str, ...]:
     """The rails whose sum is the module's power: the module's own if they are there, else those of a known one.
 
-    `VDD_IN` is the whole module on Nano and NX; AGX Orin and Thor have none such, and their parts are
+    `VDD_IN` is the whole module on Nano and NX; AGX Orin and Thor have none, and their parts are
     added (Thor's `VIN` is the whole board's). Empty where nothing known is there.
     """
     known = dict.fromkeys((preferred, ("VDD_IN",), *(module.total_rails for module in MODULES.values())))
@@ -88,7 +104,7 @@ def total_rails(rails: Sequence[str], preferred: tuple[str, ...] = ()) -> tuple[
 
 
 @dataclass(frozen=True)
-class Window:
+class PowerWindow:
     """What a board did over a stretch of time.
 
     Attributes:
@@ -119,7 +135,7 @@ class Window:
         return max(self.temperatures_c.values(), default=None)
 
 
-def window(samples: Sequence[Sample], seconds: float, preferred: tuple[str, ...] = ()) -> Window | None:
+def window(samples: Sequence[Sample], seconds: float, preferred: tuple[str, ...] = ()) -> PowerWindow | None:
     """Sums samples up; None without any. A rail counts where every sample has it."""
     if not samples:
         return None
@@ -128,7 +144,7 @@ def window(samples: Sequence[Sample], seconds: float, preferred: tuple[str, ...]
     loads = [s.gpu_load for s in samples if s.gpu_load is not None]
     memory = [s.ram_mb for s in samples if s.ram_mb is not None]
     sensors = dict.fromkeys(name for s in samples for name in s.temperatures_c)
-    return Window(
+    return PowerWindow(
         seconds=seconds,
         count=len(samples),
         rails_mw={rail: fmean(s.rails_mw[rail] for s in samples) for rail in rails},
@@ -142,7 +158,7 @@ def window(samples: Sequence[Sample], seconds: float, preferred: tuple[str, ...]
     )
 
 
-def heat_warnings(seen: Window, limit_mhz: float | None) -> list[str]:
+def heat_warnings(seen: PowerWindow, limit_mhz: float | None) -> list[str]:
     """Sentences about throttling: a clock that fell, or did not reach its limit, and heat near the limit.
 
     Args:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import re
+from array import array
 from dataclasses import dataclass
 
-from ...base.errors import EdgeError
-from ...devices.jetson.modules import version_tuple
-from ...devices.jetson.probe import banner_version
+from packaging.version import Version
+
+from ...devices.answers import Reader
+from ...devices.jetson.trtexec import banner_version
+
+# Of a whole run: eleven days.
+_LONGEST_MS = 1e9
+_READER = Reader("trtexec", "Was the run cut short? Run the same command again.")
+_GRAPHS_BY_DEFAULT = Version("11")
 
 
 def timing_arguments(version: str, warmup_s: float, seconds: float) -> list[str]:
@@ -16,7 +22,7 @@ def timing_arguments(version: str, warmup_s: float, seconds: float) -> list[str]
 
     From TensorRT 11 on that is what trtexec does by itself, and says so when it is asked to.
     """
-    asked = ["--useCudaGraph", "--useSpinWait", "--noDataTransfers"] if version_tuple(version) < (11,) else []
+    asked = ["--useCudaGraph", "--useSpinWait", "--noDataTransfers"] if Version(version) < _GRAPHS_BY_DEFAULT else []
     return [
         *asked,
         f"--warmUp={round(warmup_s * 1000)}",
@@ -28,7 +34,7 @@ def timing_arguments(version: str, warmup_s: float, seconds: float) -> list[str]
 
 def layer_arguments(version: str) -> list[str]:
     """Options of a run for layer times: without CUDA graph, which hides the layers."""
-    graph = [] if version_tuple(version) < (11,) else ["--noCudaGraph"]
+    graph = [] if Version(version) < _GRAPHS_BY_DEFAULT else ["--noCudaGraph"]
     return [
         *graph,
         "--dumpProfile",
@@ -57,17 +63,16 @@ class Times:
 
 def read_times(text: str) -> Times:
     """Reads what `--exportTimes` wrote. Raises `EdgeError` for something else."""
-    try:
-        entries = json.loads(text)
-        compute = tuple(float(entry["computeMs"]) for entry in entries)
-        window_ms = float(entries[-1]["endComputeMs"]) - float(entries[0]["startComputeMs"])
-    except (ValueError, KeyError, TypeError, IndexError) as error:
-        raise EdgeError(
-            "The times that trtexec wrote cannot be read.", "Was the run cut short? Run the same command again."
-        ) from error
-    if not all(0 < ms < float("inf") for ms in (*compute, window_ms)):
-        raise EdgeError("trtexec wrote times that cannot be: one is not above zero.", "Run the same command again.")
-    return Times(compute, window_ms / 1000)
+    compute = array("d")
+    start_ms = end_ms = 0.0
+    for entry in _READER.objects("the times of the queries", text):
+        if not compute:
+            start_ms = _READER.number_of(entry, "startComputeMs")
+        end_ms = _READER.number_of(entry, "endComputeMs")
+        compute.append(_READER.number_of(entry, "computeMs"))
+    if not compute or min(compute) <= 0 or max(compute) > _LONGEST_MS or not 0 < end_ms - start_ms <= _LONGEST_MS:
+        raise _READER.refused("the times of the queries, each above zero,", text[:200].strip())
+    return Times(tuple(compute), (end_ms - start_ms) / 1000)
 
 
 # -------------------------------------------------------------------------------------------- log
@@ -99,6 +104,7 @@ class TimingLog:
 
 
 # What a user of the numbers has to know; the rest of trtexec's warnings are advice about its options.
+_WARNING_CHARACTERS = 400
 _WARNINGS = (
     "GPU compute time is unstable",
     "Throughput may be bound by Enqueue Time",
@@ -108,32 +114,35 @@ _WARNINGS = (
 
 
 def read_log(text: str) -> TimingLog:
-    """Reads the log of a timing run, whatever is missing in that version being None."""
+    """Reads the log of a timing run; what is missing in that version is None. Raises `EdgeError` for odd numbers."""
 
     def number(*patterns: str) -> float | None:
         for pattern in patterns:
             match = re.search(pattern, text)
             if match:
-                return float(match[1])
+                return _READER.decimal("a number in its log", match[1].rstrip("."))
         return None
 
     def mebibytes(*patterns: str) -> int | None:
         value = number(*patterns)
         return None if value is None else round(value * (1 << 20))
 
-    load_s = number(r"Engine deserialized in ([\d.e+-]+) sec", r"Engine loaded in ([\d.e+-]+) sec")
-    said = (match[1].strip(" *") for match in re.finditer(r"\[W\]\s*(?:\[TRT\])?\s*(.+)", text))
+    load_s = number(r"Engine deserialized in ([0-9.e+-]+) sec", r"Engine loaded in ([0-9.e+-]+) sec")
+    said = (
+        line.partition("[W]")[2].strip().removeprefix("[TRT]").strip(" *")[:_WARNING_CHARACTERS]
+        for line in text.splitlines()
+    )
     return TimingLog(
         version=banner_version(text),
         passed="&&&& PASSED" in text,
         load_ms=None if load_s is None else load_s * 1000,
-        engine_bytes=mebibytes(r"Loaded engine (?:with )?size: ([\d.]+) MiB"),
+        engine_bytes=mebibytes(r"Loaded engine (?:with )?size: ([0-9.]+) MiB"),
         context_bytes=mebibytes(
-            r"execution context with device memory size: ([\d.]+) MiB",
-            r"IExecutionContext creation: CPU [+-]\d+, GPU \+(\d+)",
+            r"execution context with device memory size: ([0-9.]+) MiB",
+            r"IExecutionContext creation: CPU [+-][0-9]+, GPU \+([0-9]+)",
         ),
-        managed_bytes=mebibytes(r"IExecutionContext creation: .*now: CPU \d+, GPU (\d+) \(MiB\)"),
-        throughput=number(r"Throughput: ([\d.]+) qps"),
+        managed_bytes=mebibytes(r"IExecutionContext creation: [^\n]{0,200}now: CPU [0-9]+, GPU ([0-9]+) \(MiB\)"),
+        throughput=number(r"Throughput: ([0-9.]+) qps"),
         warnings=tuple(dict.fromkeys(line for line in said if line.startswith(_WARNINGS))),
     )
 
@@ -149,12 +158,20 @@ class LayerTime:
     mean_ms: float
 
 
+# An engine has hundreds.
+_MOST_LAYERS = 100_000
+
+
 def read_layers(text: str) -> tuple[LayerTime, ...]:
     """Reads what `--exportProfile` wrote, in order of execution. Raises `EdgeError` for something else."""
-    # trtexec writes names as they are: a backslash in one is no escape.
+    # trtexec writes names as they are: a backslash in one is not an escape.
     escaped = re.sub(r'\\(?!["\\/bfnrtu])', r"\\\\", text)
-    try:
-        entries = json.loads(escaped, strict=False)
-        return tuple(LayerTime(entry["name"], float(entry["averageMs"])) for entry in entries if "name" in entry)
-    except (ValueError, KeyError, TypeError) as error:
-        raise EdgeError("The layer times that trtexec wrote cannot be read.", "Run the same command again.") from error
+    found = []
+    for entry in _READER.objects("the layer times", escaped):
+        if "name" not in entry:
+            continue
+        name, mean_ms = entry["name"], _READER.number_of(entry, "averageMs")
+        if not isinstance(name, str) or mean_ms < 0 or len(found) >= _MOST_LAYERS:
+            raise _READER.refused("the layer times", name)
+        found.append(LayerTime(name, mean_ms))
+    return tuple(found)
