@@ -20,7 +20,7 @@ from .text import milliseconds
 
 
 @dataclass(frozen=True)
-class Subject:
+class ReportedBundle:
     """One bundle of the report, by the name it has there, and its measurements."""
 
     label: str
@@ -111,7 +111,7 @@ def _span(values: Sequence[float]) -> str:
 # ---------------------------------------------------------------------------------- collecting
 
 
-def read_subjects(paths: Sequence[Path], machine: str | None) -> tuple[Subject, ...]:
+def read_subjects(paths: Sequence[Path], machine: str | None) -> tuple[ReportedBundle, ...]:
     """Every bundle with its measurements, under names that tell them apart.
 
     Raises:
@@ -125,7 +125,7 @@ def read_subjects(paths: Sequence[Path], machine: str | None) -> tuple[Subject, 
             raise EdgeError(f"{paths[i]} was given twice.", "Give each bundle once.")
     bundles = [open_bundle(path) for path in paths]
     return tuple(
-        Subject(label, bundle, tuple(candidates(bundle, machine)))
+        ReportedBundle(label, bundle, tuple(candidates(bundle, machine)))
         for label, bundle in zip(labels_of(resolved), bundles, strict=True)
     )
 
@@ -140,8 +140,15 @@ def labels_of(paths: Sequence[Path]) -> list[str]:
     return [str(path) for path in paths]
 
 
-def image_sizes(subjects: Sequence[Subject]) -> list[ImageSize]:
+def image_sizes(subjects: Sequence[ReportedBundle]) -> list[ImageSize]:
     return sorted({c.artifact.image_size for s in subjects for c in s.measured})
+
+
+class Range(NamedTuple):
+    """From the fastest to the most faithful variant, in a sentence; `label` says of what, where there are several."""
+
+    label: str
+    sentence: str
 
 
 class Conditions(NamedTuple):
@@ -154,8 +161,8 @@ class Conditions(NamedTuple):
     threads: int | None
 
     @classmethod
-    def of(cls, subject: Subject, m: Measurement) -> Conditions:
-        return cls(subject.label, m.machine.machine_id, m.format, m.setting, m.threads)
+    def of(cls, subject: str, m: Measurement) -> Conditions:
+        return cls(subject, m.machine.machine_id, m.format, m.setting, m.threads)
 
     def parts(self, machine: Machine) -> tuple[str, ...]:
         """The same for a label; `machine` is the one of this id."""
@@ -168,13 +175,13 @@ class Conditions(NamedTuple):
         )
 
 
-def series_of(subjects: Sequence[Subject], size: ImageSize) -> tuple[Series, ...]:
+def series_of(subjects: Sequence[ReportedBundle], size: ImageSize) -> tuple[Series, ...]:
     """The measurements of one image size, grouped into lines over the core count."""
     groups: dict[tuple[Conditions, str], list[Candidate]] = defaultdict(list)
     for subject in subjects:
         for c in sorted(subject.measured, key=lambda c: PRECISIONS.index(c.artifact.precision)):
             if c.artifact.image_size == size:
-                groups[Conditions.of(subject, c.measurement), c.artifact.precision].append(c)
+                groups[Conditions.of(subject.label, c.measurement), c.artifact.precision].append(c)
     labels = telling_labels(
         [
             (*conditions.parts(points[0].measurement.machine), precision)
@@ -203,8 +210,8 @@ def _of(parts: tuple[str, ...], kept: Sequence[int]) -> tuple[str, ...]:
     return tuple(parts[i] for i in kept)
 
 
-def ranges(subjects: Sequence[Subject]) -> list[tuple[str, str]]:
-    """Label and sentence: from the fastest to the most faithful variant of every bundle, image size and machine."""
+def ranges(subjects: Sequence[ReportedBundle]) -> list[Range]:
+    """From the fastest to the most faithful variant of every bundle, image size and machine."""
     groups: dict[tuple[str, str, str], list[Candidate]] = defaultdict(list)
     for subject in subjects:
         for c in subject.measured:
@@ -217,7 +224,7 @@ def ranges(subjects: Sequence[Subject]) -> list[tuple[str, str]]:
         if known:
             best = max(known, key=lambda c: (c.cosine, -c.measurement.p50_ms))
             found.append(
-                (
+                Range(
                     label,
                     f"{_place('From', fastest)} {_place('to', best)}."
                     if best is not fastest
@@ -245,14 +252,14 @@ def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
     return front
 
 
-def verdict_summaries(subjects: Sequence[Subject]) -> tuple[VerdictSummary, ...]:
+def verdict_summaries(subjects: Sequence[ReportedBundle]) -> tuple[VerdictSummary, ...]:
     """Every pair of neighbouring precisions, over the core counts."""
     groups: dict[tuple[Conditions, ImageSize, str, str], list[VerdictRow]] = defaultdict(list)
     for subject in subjects:
         cosines = {(c.measurement.artifact, c.measurement.format): c.cosine for c in subject.measured}
         for v in verdicts(c.measurement for c in subject.measured):
             low, high = v.lower, v.higher
-            key = (Conditions.of(subject, low), low.image_size, low.precision, high.precision)
+            key = (Conditions.of(subject.label, low), low.image_size, low.precision, high.precision)
             groups[key].append(VerdictRow(v, cosines[low.artifact, low.format], cosines[high.artifact, high.format]))
     labels = telling_labels(
         [
