@@ -130,6 +130,7 @@ OTHER_MEANINGS = {
     ("model.checkpoint", "cpu"),
     ("runtime.bound", "cpu"),
     ("runtime.coreml", "cpu"),
+    ("runtime.program", "cpu"),
     ("profiles.coreml", "cpu"),
     ("profiles.options", "cpu"),
     # `apple` and `onnx` as the name of an extra, or of a package.
