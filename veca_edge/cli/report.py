@@ -43,7 +43,7 @@ def report(
     """
     with command(json, debug) as terminal:
         chosen_layers = tuple(layer_number(part) for part in lists.names(layers, "--layers"))
-        from ..report import ReportOptions, write_report
+        from ..reports.write import ReportOptions, write_report
 
         how = ReportOptions(
             title=title,

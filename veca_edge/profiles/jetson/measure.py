@@ -299,7 +299,7 @@ def timing_error(name: str, place: str, log: str, code: int) -> EdgeError:
         )
     return MeasurementFailed(
         f"{name} could not be timed on {place} (exit code {code}): {said}",
-        "If it says that the engine does not fit this board, build it anew there.",
+        "If it says that the engine does not fit this board, build it there again.",
     )
 
 
@@ -484,15 +484,20 @@ def losing_layers(lower: Measurement, higher: Measurement) -> list[LayerLoss] | 
     TensorRT fuses each precision in its own way, so times are summed by the part of the model that a
     layer's name says it belongs to; parts that only one engine has as such are not compared.
     """
+<<<<<<< HEAD
     times = [m.details.get("layers") for m in (lower, higher)]
     if not all(times):
+=======
+    lower, higher = (m.details.get("layers") for m in (verdict.lower, verdict.higher))
+    if not lower or not higher:
+>>>>>>> h-boards
         return None
-    low, high = (_by_part(layers) for layers in times)
+    low, high = _by_part(lower), _by_part(higher)
     found = [LayerLoss(part, low[part], high[part]) for part in low if part in high and low[part] > high[part]]
     return sorted(found, key=lambda loss: loss.higher_ms - loss.lower_ms)
 
 
-def _by_part(layers: Sequence[Sequence]) -> Mapping[str, float]:
+def _by_part(layers: Sequence[tuple[str, float]]) -> Mapping[str, float]:
     total: dict[str, float] = {}
     for name, ms in layers:
         part = model_part(name).name

@@ -14,7 +14,7 @@ from veca_edge.model.reference import reference_model
 from veca_edge.proof.evaluate import run_frames, run_reference
 from veca_edge.proof.fidelity import cosine
 from veca_edge.proof.golden import read_golden
-from veca_edge.report.pictures import (
+from veca_edge.reports.pictures import (
     attention_pictures,
     comparable_artifacts,
     core_attention,

@@ -6,7 +6,7 @@ from measured import MACHINE, OTHER_MACHINE, SIZE, made_up_bundle, measure
 
 from veca_edge.base.errors import EdgeError
 from veca_edge.base.spec import ImageSize
-from veca_edge.report.facts import (
+from veca_edge.reports.facts import (
     labels_of,
     pareto_front,
     ranges,

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from veca_edge.base.errors import EdgeError
-from veca_edge.lint.finding import Finding
-from veca_edge.lint.tensorrt import RULES, Subject, lint_onnx, read_onnx, tensorrt_version
+from veca_edge.rules.finding import Finding
+from veca_edge.rules.tensorrt import RULES, Subject, lint_onnx, read_onnx, tensorrt_version
 
 onnx = pytest.importorskip("onnx")
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402

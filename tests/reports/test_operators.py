@@ -5,7 +5,7 @@ from measured import SIZE
 
 from veca_edge.actions.recommend import candidates
 from veca_edge.proof.golden import read_golden
-from veca_edge.report.operators import (
+from veca_edge.reports.operators import (
     CALLS,
     OperatorTimes,
     layer_of,
