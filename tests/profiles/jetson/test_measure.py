@@ -12,11 +12,6 @@ from veca_edge.bundle.store import add_artifacts, open_bundle
 from veca_edge.converters.tensorrt.engine import build_engines
 from veca_edge.devices.connection import LocalConnection, connect, parse_device
 from veca_edge.devices.jetson.probe import probe
-<<<<<<< HEAD
-from veca_edge.profiles.jetson.layers import model_part
-=======
-from veca_edge.profiles import read_measurements, verdicts
->>>>>>> h-boards
 from veca_edge.profiles.jetson.measure import BoardOptions, losing_layers, profile_on_board
 from veca_edge.profiles.store import read_measurements
 from veca_edge.profiles.verdict import verdicts
@@ -126,7 +121,7 @@ def test_int8_that_does_not_win_and_the_layers_that_lost(local_board, tmp_path):
         ("blocks.0.fc1", 0.55, 0.30),
         ("outside the blocks", 0.15, 0.10),
     ]
-    assert losing_layers(replace(verdict, lower=replace(verdict.lower, details={}))) is None
+    assert losing_layers(replace(verdict.lower, details={}), verdict.higher) is None
 
 
 def test_clocks_are_locked_only_on_request_and_put_back(local_board, tmp_path):
