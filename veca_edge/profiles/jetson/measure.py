@@ -484,15 +484,10 @@ def losing_layers(lower: Measurement, higher: Measurement) -> list[LayerLoss] | 
     TensorRT fuses each precision in its own way, so times are summed by the part of the model that a
     layer's name says it belongs to; parts that only one engine has as such are not compared.
     """
-<<<<<<< HEAD
-    times = [m.details.get("layers") for m in (lower, higher)]
-    if not all(times):
-=======
-    lower, higher = (m.details.get("layers") for m in (verdict.lower, verdict.higher))
-    if not lower or not higher:
->>>>>>> h-boards
+    low_layers, high_layers = (m.details.get("layers") for m in (lower, higher))
+    if not low_layers or not high_layers:
         return None
-    low, high = _by_part(lower), _by_part(higher)
+    low, high = _by_part(low_layers), _by_part(high_layers)
     found = [LayerLoss(part, low[part], high[part]) for part in low if part in high and low[part] > high[part]]
     return sorted(found, key=lambda loss: loss.higher_ms - loss.lower_ms)
 
