@@ -61,11 +61,11 @@ def kinds() -> dict[str, Callable[[Path], Kind]]:
     }
 
 
-def _small():
+def _small(layers: int = 2):
     from veca_edge.model.checkpoint import random_checkpoint
     from veca_edge.model.config import ModelConfig
 
-    return random_checkpoint(ModelConfig(8, 1, 2, 12, 2, 4, 2, 8, 0.5, "high", "tiny"), classes=3)
+    return random_checkpoint(ModelConfig(8, 1, layers, 12, 2, 4, 2, 8, 0.5, "high", "tiny"), classes=3)
 
 
 def _written(path: Path, content: bytes) -> Path:
@@ -226,7 +226,7 @@ def _package(root: Path) -> Path:
     from veca_edge.converters.coreml.packages import mlpackages_from_variants
     from veca_edge.model.folding import LinearQuantization, Variant, inference_weights
 
-    weights = inference_weights(_small())
+    weights = inference_weights(_small(layers=1))
     quantized = {}
     for name, layer in weights.linears.items():
         scale = (np.abs(layer.weight).max(1) / 127 + 1e-9).astype(np.float32)

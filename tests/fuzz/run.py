@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import random
 import signal
 import tempfile
@@ -158,6 +159,7 @@ def fuzz(
     say: Callable[[str], None] = print,
 ) -> dict[str, Tally]:
     """Every kind for its share of the time; without `first_seed` other inputs every time."""
+    logging.disable(logging.WARNING)  # as a command does: libraries say at length what they make of a damaged file
     made, tallies = kinds(), {}
     start = random.randrange(2**32) if first_seed is None else first_seed
     for name in names or list(made):
