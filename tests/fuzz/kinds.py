@@ -3,11 +3,14 @@ take or refuse what comes of it."""
 
 from __future__ import annotations
 
+import atexit
 import io
 import json
 import shutil
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -221,7 +224,12 @@ def onnx_file(root: Path) -> Kind:
 
 
 def _package(root: Path) -> Path:
-    """A Core ML package of the small model in INT8, with two functions."""
+    return Path(shutil.copytree(_made_package(), root / "a.mlpackage"))
+
+
+@cache
+def _made_package() -> Path:
+    """A Core ML package of the small model in INT8, with two functions; it takes seconds to make."""
     from veca_edge.base.spec import GraphSpec, ImageSize
     from veca_edge.converters.coreml.packages import mlpackages_from_variants
     from veca_edge.model.folding import LinearQuantization, Variant, inference_weights
@@ -233,9 +241,9 @@ def _package(root: Path) -> Path:
         codes = np.clip(np.rint(layer.weight / scale[:, None]), -127, 127).astype(np.int8)
         quantized[name] = replace(layer, quantization=LinearQuantization(codes, scale, 0.05))
     variants = [Variant(GraphSpec(count, ImageSize(8, 8)), "int8", weights.with_linears(quantized)) for count in (2, 4)]
-    artifacts = mlpackages_from_variants(variants, root, {})
-    shutil.move(root / artifacts[0].path, root / "a.mlpackage")
-    return root / "a.mlpackage"
+    root = Path(tempfile.mkdtemp(prefix="veca-edge-fuzz-"))
+    atexit.register(shutil.rmtree, root, ignore_errors=True)
+    return root / mlpackages_from_variants(variants, root, {})[0].path
 
 
 def _use_package(package: Path) -> None:

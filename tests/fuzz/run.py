@@ -56,7 +56,7 @@ def judged(kind: Kind, content: bytes, tally: Tally) -> None:
         raise _Endless
 
     before = _peak_bytes(reset=True)
-    signal.signal(signal.SIGALRM, give_up)
+    handler = signal.signal(signal.SIGALRM, give_up)
     signal.setitimer(signal.ITIMER_REAL, 2 * SECONDS)
     began = time.perf_counter()
     why = None
@@ -72,6 +72,7 @@ def judged(kind: Kind, content: bytes, tally: Tally) -> None:
         why = traceback.format_exc(limit=-4)
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, handler)
     seconds = time.perf_counter() - began
     growth = max(0, _peak_bytes() - before)
     tally.slowest_s, tally.growth_bytes = max(tally.slowest_s, seconds), max(tally.growth_bytes, growth)

@@ -823,7 +823,7 @@ def read_file(path: Path) -> ir.Model:
 
 
 def names(model: ir.Model) -> Iterator[object]:
-    """What nodes, values and attributes are called, of whatever type: protobuf gives bytes for text that is not UTF-8."""
+    """What nodes, values and attributes are called: bytes where it is not UTF-8, by the ways of protobuf."""
     for graph in model.graphs():
         yield from (value.name for value in (*graph.inputs, *graph.outputs, *graph.initializers.values()))
         for node in graph:
