@@ -13,7 +13,12 @@ from measured import MACHINE, OTHER_MACHINE, SIZE, made_up_bundle, measure
 from veca_edge.base.errors import EdgeError, MissingDependency
 from veca_edge.bundle.store import CheckpointFacts, open_bundle, write_manifest
 from veca_edge.profiles.measurement import Sustained, Window
+<<<<<<< HEAD:tests/reports/test_report.py
 from veca_edge.reports.write import ReportOptions, write_report
+=======
+from veca_edge.report import ReportOptions, write_report
+from veca_edge.reports.text import markdown_cell
+>>>>>>> h-files:tests/report/test_report.py
 
 HOSTILE = '"><img src=x onerror=alert(1)></style><script>alert(1)</script>|`{{ 7*7 }}` $\\alpha$'
 STEADY = {"total_mw": 9000.0, "gpu_mhz": [600.0, 918.0, 918.0], "hottest_c": 61.2}
@@ -245,6 +250,52 @@ def test_hostile_names_break_nothing(tmp_path):
     check_tables(text)
     assert "<" not in re.sub(r"&#\d+;", "", text)
     assert text.count("\n# ") == 0  # the title alone is of the first level, and has no second line
+
+
+@pytest.mark.parametrize("ending", ["\n", "\u2028"])
+def test_names_make_no_lines_headings_or_escapes_in_either_file(tmp_path, ending):
+    hostile = f"{ending}# head{ending}{ending}## head2 \x1b[31m\x9b2J\x00\x7f\u202e `code` _em_ ~~no~~ ![i](u)"
+    machine = replace(MACHINE, name=hostile, versions={hostile: hostile})
+    bundle = made_up_bundle(
+        tmp_path / "out",
+        machine,
+        name=hostile,
+        recorded_warnings=(hostile,),
+        details={"layers": [[hostile, 1.0]], "cost_share": {hostile: 1.0}, "operations": {hostile: 1}},
+    )
+    write_manifest(replace(bundle, versions={hostile: hostile}, labels=(hostile,)))
+    files = write_report([tmp_path / "out"], tmp_path / "r.html", ReportOptions(title=hostile, pictures=False))
+    for text in (files.markdown.read_text(), files.html.read_text()):
+        assert [c for c in set(text) if not c.isprintable() and c != "\n"] == []
+    text = files.markdown.read_text()
+    assert "head2" in text
+    headings = [line for line in text.splitlines() if line.startswith("#")]
+    assert not [line for line in headings[1:] if line.lstrip("#").lstrip().startswith(("head", "&#35; head"))]
+    assert not [line for line in text.splitlines() if re.match(r"#+ head", line)]
+    for markup in ("`code`", "_em_", "~~", "![i]"):
+        assert markup not in text
+    check_tables(text)
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ("cores16_fp32_256x256", "cores16_fp32_256x256"),
+        ("0.95000", "0.95000"),
+        ("-1.5", "-1.5"),
+        ("# a", "&#35; a"),
+        ("1. a", "1&#46; a"),
+        ("- a", "&#45; a"),
+        ("---", "&#45;--"),
+        ("===", "&#61;=="),
+        ("a\n\n# b\x1b[0m", "a # b&#92;x1b&#91;0m"),
+        ("_a_ a_b", "&#95;a&#95; a_b"),
+        (None, None),
+        (5, 5),
+    ],
+)
+def test_markdown_cells(value, shown):
+    assert markdown_cell(value) == shown
 
 
 # ----------------------------------------------------------------------------------- bad input

@@ -341,6 +341,15 @@ def test_graphs_that_make_no_sense_are_findings(tmp_path, name):
     assert rules(lint_onnx(tmp_path / "a.onnx", "10.3")) == {"valid-onnx"}
 
 
+def test_names_that_are_not_text(tmp_path):
+    content = quantized_matmul().SerializeToString()
+    for name in (b"n_q", b"MatMul", b"codes", b"axis"):
+        assert name in content
+        (tmp_path / "a.onnx").write_bytes(content.replace(name, b"\xff" * len(name)))
+        with pytest.raises(EdgeError, match="cannot be read as an ONNX model"):
+            lint_onnx(tmp_path / "a.onnx", "10.3")
+
+
 def test_long_chains_of_moved_data():
     chain = [node("Identity", "q" if i == 0 else f"i{i - 1}", f"i{i}") for i in range(3000)]
     chain += [node("DequantizeLinear", "i2999 s z", "d"), node("DequantizeLinear", "codes ws", "w", axis=1)]

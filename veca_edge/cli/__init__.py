@@ -17,10 +17,10 @@ from .doctor import doctor
 from .export import export
 from .fields import GroupedCommand
 from .inspect import inspect
+from .lint import lint
 from .profile import profile
 from .recommend import recommend
 from .report import report
-from .rules import lint
 from .run import run
 from .sensitivity import sensitivity
 from .signals import ended_cleanly_by_signals

@@ -30,6 +30,7 @@ from rich.text import Text
 
 from ..base.errors import EdgeError, MissingDependency
 from ..base.progress import Progress
+from ..base.text import printable
 
 INTERRUPTED = 130
 CLOSED_PIPE = 141
@@ -48,13 +49,6 @@ EXTRAS = {
     "cv2": "camera",
 }
 ISSUES = "the project's issue tracker"
-
-
-def printable(text: object) -> str:
-    """The text with everything but visible characters, blanks and line ends escaped: file names may hold anything."""
-    return "".join(
-        c if c.isprintable() or c == "\n" else c.encode("unicode_escape", "surrogatepass").decode() for c in str(text)
-    )
 
 
 def json_value(value: Any) -> Any:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..actions.recommend import energy_mj
+from ..base.text import printable
 from ..profiles.machine import Machine
 
 NOTHING = "\u2013"  # an en dash
@@ -95,8 +96,21 @@ FILTERS: Mapping[str, Callable[..., str]] = {
 
 
 def markdown_cell(value: Any) -> Any:
-    """What a template puts into Markdown, so that a name can neither end a table's cell nor become markup."""
+    """What a template puts into Markdown, so that a name can neither end a line or a table's cell, nor become markup,
+    nor reach the terminal that shows it."""
     if not isinstance(value, str):
         return value
-    escaped = re.sub(r"([\\`*\[\]<>|&])", lambda m: f"&#{ord(m[1])};", value)
-    return " ".join(escaped.split())
+    shown = printable(" ".join(value.split()))
+    # An underscore within a word is one; at its edge it is emphasis.
+    escaped = re.sub(r"[\\`*\[\]<>|&~$]|(?<![^\W_])_|_(?![^\W_])", _as_entity, shown)
+    # At the beginning of a line these make headings, lists and rules.
+    return re.sub(r"^[#+=-](?=[#=-]*(\s|$))|(?<=^\d)[.)](?=\s|$)|(?<=^\d\d)[.)](?=\s|$)", _as_entity, escaped)
+
+
+def _as_entity(found: re.Match[str]) -> str:
+    return f"&#{ord(found[0])};"
+
+
+def html_text(value: Any) -> Any:
+    """What a template puts into HTML, before it is escaped: no control characters. Markup of our own stays as it is."""
+    return printable(value) if isinstance(value, str) and not hasattr(value, "__html__") else value

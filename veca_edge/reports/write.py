@@ -35,7 +35,7 @@ from .figures import Figure, core_count_figure, sustained_figure, trade_off_figu
 from .methods import Method, by_target, methods
 from .operators import CALLS, OperatorTimes, TimeRow, layer_rows, measured_layers, operator_rows, operator_times
 from .pictures import Attention, PatchFidelity, attention_pictures, patch_fidelity, ramp_css, spread
-from .text import FILTERS, markdown_cell
+from .text import FILTERS, html_text, markdown_cell
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -547,6 +547,6 @@ def _templates():
         return made
 
     # Names in a bundle come from anywhere: both templates escape everything they are given.
-    html = environment(autoescape=True)
+    html = environment(autoescape=True, finalize=html_text)
     markdown = environment(autoescape=False, finalize=markdown_cell)
     return html.get_template("report.html.j2"), markdown.get_template("report.md.j2")

@@ -803,6 +803,8 @@ def read_file(path: Path) -> ir.Model:
     try:
         model = ir.load(path)
         complete = bool(len(model.graph.outputs))
+        if not all(isinstance(name, (str, type(None))) for name in names(model)):
+            raise ValueError("a name is not valid UTF-8")
         # Arrays are read when a rule asks for them: find out now whether they are there, and what they say.
         for tensor in tensors(model):
             if isinstance(tensor, ir.ExternalTensor):
@@ -818,6 +820,15 @@ def read_file(path: Path) -> ir.Model:
     if not complete:
         raise EdgeError(f"'{path}' cannot be read as an ONNX model: it holds no graph.", "Give an .onnx file.")
     return model
+
+
+def names(model: ir.Model) -> Iterator[object]:
+    """What nodes, values and attributes are called: bytes where it is not UTF-8, by the ways of protobuf."""
+    for graph in model.graphs():
+        yield from (value.name for value in (*graph.inputs, *graph.outputs, *graph.initializers.values()))
+        for node in graph:
+            yield from (node.name, node.op_type, node.domain, *node.attributes)
+            yield from (value.name for value in (*node.inputs, *node.outputs) if value is not None)
 
 
 def holds_values(tensor: onnx.TensorProto) -> bool:

@@ -484,10 +484,10 @@ def losing_layers(lower: Measurement, higher: Measurement) -> list[LayerLoss] | 
     TensorRT fuses each precision in its own way, so times are summed by the part of the model that a
     layer's name says it belongs to; parts that only one engine has as such are not compared.
     """
-    lower_layers, higher_layers = (m.details.get("layers") for m in (lower, higher))
-    if not lower_layers or not higher_layers:
+    low_layers, high_layers = (m.details.get("layers") for m in (lower, higher))
+    if not low_layers or not high_layers:
         return None
-    low, high = _by_part(lower_layers), _by_part(higher_layers)
+    low, high = _by_part(low_layers), _by_part(high_layers)
     found = [LayerLoss(part, low[part], high[part]) for part in low if part in high and low[part] > high[part]]
     return sorted(found, key=lambda loss: loss.higher_ms - loss.lower_ms)
 
