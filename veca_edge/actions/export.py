@@ -16,7 +16,7 @@ from ..base.errors import EdgeError, GateError, unknown_name
 from ..base.files import empty
 from ..base.progress import Progress, silent
 from ..base.spec import ExportSpec, ImageSize
-from ..base.versions import tool_versions
+from ..base.versions import own_version, tool_versions
 from ..bundle.readme import write_readme
 from ..bundle.store import (
     Artifact,
@@ -436,7 +436,7 @@ def with_float_layers(
 def file_metadata(checkpoint: Checkpoint, spec: ExportSpec) -> dict[str, str]:
     """What every model file says of itself, beside its own core count and size."""
     facts = {
-        "producer": f"veca-edge {tool_versions()['veca-edge']}",
+        "producer": f"veca-edge {own_version()}",
         "checkpoint": checkpoint.name,
         "checkpoint_sha256": checkpoint.digest,
         "input": (
