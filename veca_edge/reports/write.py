@@ -13,7 +13,7 @@ from ..base.errors import EdgeError, MissingDependency
 from ..base.files import disk_errors, write_atomically
 from ..base.progress import Progress, silent
 from ..base.spec import PRECISIONS, ImageSize
-from ..base.versions import tool_versions
+from ..base.versions import own_version
 from ..profiles.machine import Machine, this_machine
 from ..profiles.measurement import utc_now
 from ..proof.golden import read_golden
@@ -239,7 +239,7 @@ def make_report(subjects: tuple[Subject, ...], options: ReportOptions, progress:
     return Report(
         title,
         utc_now(),
-        tool_versions().get("veca-edge", ""),
+        own_version(),
         subjects,
         tuple(machines.values()),
         sizes,
