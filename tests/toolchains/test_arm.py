@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from veca_edge.actions.export import VERIFY_TOLERANCE
+from veca_edge.actions.verify import VERIFY_TOLERANCE
 from veca_edge.proof.fidelity import cosine
 
 from . import roots

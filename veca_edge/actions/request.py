@@ -163,7 +163,7 @@ class ExportRequest:
         if isinstance(checkpoint, Mapping):
             object.__setattr__(self, "checkpoint", CheckpointSource(**checkpoint))
         elif checkpoint is None or isinstance(checkpoint, Path | str):
-            object.__setattr__(self, "checkpoint", CheckpointSource(checkpoint and Path(checkpoint)))
+            object.__setattr__(self, "checkpoint", CheckpointSource(Path(checkpoint) if checkpoint else None))
         images: Any = self.images
         if isinstance(images, Mapping):
             object.__setattr__(self, "images", ImageSource(**images))

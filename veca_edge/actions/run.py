@@ -14,7 +14,7 @@ from ..base.spec import ImageSize
 from ..bundle.store import Artifact, find_artifact, open_bundle
 from ..images.preprocessing import Preprocessing, prepare
 from ..proof.evaluate import run_frames
-from ..runtime.classes import top_classes
+from ..runtime.classes import LikelyClass, top_classes
 from ..targets.table import open_artifact
 from .load import runnable_format
 
@@ -25,7 +25,7 @@ class Prediction:
 
     path: Path
     outputs: Mapping[str, np.ndarray]
-    classes: tuple[tuple[str, float], ...]
+    classes: tuple[LikelyClass, ...]
 
 
 @dataclass(frozen=True)

@@ -61,8 +61,9 @@ def json_value(value: Any) -> Any:
         return str(value)
     if isinstance(value, list | tuple | set | frozenset):
         return [json_value(item) for item in value]
-    if hasattr(value, "tolist"):  # numpy
-        return json_value(value.tolist())
+    tolist = getattr(value, "tolist", None)  # of numpy
+    if tolist is not None:
+        return json_value(tolist())
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value

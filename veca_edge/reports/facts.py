@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from ..actions.recommend import Candidate, candidates
 from ..base.errors import EdgeError
@@ -13,12 +14,13 @@ from ..base.spec import PRECISIONS, ImageSize
 from ..bundle.store import Bundle, open_bundle
 from ..model.config import ModelConfig
 from ..profiles.machine import Machine
+from ..profiles.measurement import Measurement
 from ..profiles.verdict import Verdict, verdicts
 from .text import milliseconds
 
 
 @dataclass(frozen=True)
-class Subject:
+class ReportedBundle:
     """One bundle of the report, by the name it has there, and its measurements."""
 
     label: str
@@ -51,22 +53,30 @@ class Series:
     points: tuple[Candidate, ...]
 
 
+class VerdictRow(NamedTuple):
+    """A verdict at one core count, with the mean cosines of both at the full core bank; None where unknown."""
+
+    verdict: Verdict
+    lower_cosine: float | None
+    higher_cosine: float | None
+
+
 @dataclass(frozen=True)
 class VerdictSummary:
     """One precision against the next higher one over all core counts, on one machine.
 
     Attributes:
         label: what it is about, where the report has several.
-        rows: one verdict a core count, with the mean cosines of lower and higher at the full core bank.
+        rows: one a core count, ascending.
     """
 
     label: str
-    rows: tuple[tuple[Verdict, float | None, float | None], ...]
+    rows: tuple[VerdictRow, ...]
 
     @property
     def sentence(self) -> str:
         """`int8 is 1.9x to 2.3x faster than fp32 at all 8 core counts, ...`."""
-        first = self.rows[0][0]
+        first = self.rows[0].verdict
         low, high = first.lower.precision, first.higher.precision
         clear = [v for v, _, _ in self.rows if not v.is_close]
         faster, slower = [v for v in clear if not v.is_slower], [v for v in clear if v.is_slower]
@@ -101,7 +111,7 @@ def _span(values: Sequence[float]) -> str:
 # ---------------------------------------------------------------------------------- collecting
 
 
-def read_subjects(paths: Sequence[Path], machine: str | None) -> tuple[Subject, ...]:
+def read_subjects(paths: Sequence[Path], machine: str | None) -> tuple[ReportedBundle, ...]:
     """Every bundle with its measurements, under names that tell them apart.
 
     Raises:
@@ -115,7 +125,7 @@ def read_subjects(paths: Sequence[Path], machine: str | None) -> tuple[Subject, 
             raise EdgeError(f"{paths[i]} was given twice.", "Give each bundle once.")
     bundles = [open_bundle(path) for path in paths]
     return tuple(
-        Subject(label, bundle, tuple(candidates(bundle, machine)))
+        ReportedBundle(label, bundle, tuple(candidates(bundle, machine)))
         for label, bundle in zip(labels_of(resolved), bundles, strict=True)
     )
 
@@ -130,33 +140,60 @@ def labels_of(paths: Sequence[Path]) -> list[str]:
     return [str(path) for path in paths]
 
 
-def image_sizes(subjects: Sequence[Subject]) -> list[ImageSize]:
+def image_sizes(subjects: Sequence[ReportedBundle]) -> list[ImageSize]:
     return sorted({c.artifact.image_size for s in subjects for c in s.measured})
 
 
-def series_of(subjects: Sequence[Subject], size: ImageSize) -> tuple[Series, ...]:
+class Range(NamedTuple):
+    """From the fastest to the most faithful variant, in a sentence; `label` says of what, where there are several."""
+
+    label: str
+    sentence: str
+
+
+class Conditions(NamedTuple):
+    """What measurements share that may be compared core count by core count."""
+
+    subject: str
+    machine_id: str
+    format: str
+    setting: str
+    threads: int | None
+
+    @classmethod
+    def of(cls, subject: str, m: Measurement) -> Conditions:
+        return cls(subject, m.machine.machine_id, m.format, m.setting, m.threads)
+
+    def parts(self, machine: Machine) -> tuple[str, ...]:
+        """The same for a label; `machine` is the one of this id."""
+        return (
+            self.subject,
+            f"{machine.name} ({self.machine_id[:4]})",
+            self.format,
+            self.setting,
+            "" if self.threads is None else f"{self.threads} thread{'' if self.threads == 1 else 's'}",
+        )
+
+
+def series_of(subjects: Sequence[ReportedBundle], size: ImageSize) -> tuple[Series, ...]:
     """The measurements of one image size, grouped into lines over the core count."""
-    groups: dict[tuple, list[Candidate]] = defaultdict(list)
+    groups: dict[tuple[Conditions, str], list[Candidate]] = defaultdict(list)
     for subject in subjects:
-        order = PRECISIONS
-        for c in sorted(subject.measured, key=lambda c: order.index(c.artifact.precision)):
+        for c in sorted(subject.measured, key=lambda c: PRECISIONS.index(c.artifact.precision)):
             if c.artifact.image_size == size:
-                m = c.measurement
-                key = (
-                    subject.label,
-                    m.machine.machine_id,
-                    c.artifact.format,
-                    m.setting,
-                    m.threads,
-                    c.artifact.precision,
-                )
-                groups[key].append(c)
+                groups[Conditions.of(subject.label, c.measurement), c.artifact.precision].append(c)
     labels = telling_labels(
-        [(*_parts(*key[:-1], points[0].measurement.machine.name), key[-1]) for key, points in groups.items()], always=5
+        [
+            (*conditions.parts(points[0].measurement.machine), precision)
+            for (conditions, precision), points in groups.items()
+        ],
+        always=len(Conditions._fields),
     )
     return tuple(
-        Series(label, i, key[0], key[-1], size, tuple(sorted(points, key=lambda c: c.artifact.core_count)))
-        for i, ((key, points), label) in enumerate(zip(groups.items(), labels, strict=True))
+        Series(
+            label, i, conditions.subject, precision, size, tuple(sorted(points, key=lambda c: c.artifact.core_count))
+        )
+        for i, (((conditions, precision), points), label) in enumerate(zip(groups.items(), labels, strict=True))
     )
 
 
@@ -173,21 +210,9 @@ def _of(parts: tuple[str, ...], kept: Sequence[int]) -> tuple[str, ...]:
     return tuple(parts[i] for i in kept)
 
 
-def _parts(
-    subject: str, machine_id: str, format: str, setting: str, threads: int | None, machine: str
-) -> tuple[str, ...]:
-    return (
-        subject,
-        f"{machine} ({machine_id[:4]})",
-        format,
-        setting,
-        "" if threads is None else f"{threads} thread{'' if threads == 1 else 's'}",
-    )
-
-
-def ranges(subjects: Sequence[Subject]) -> list[tuple[str, str]]:
-    """Label and sentence: from the fastest to the most faithful variant of every bundle, image size and machine."""
-    groups: dict[tuple, list[Candidate]] = defaultdict(list)
+def ranges(subjects: Sequence[ReportedBundle]) -> list[Range]:
+    """From the fastest to the most faithful variant of every bundle, image size and machine."""
+    groups: dict[tuple[str, str, str], list[Candidate]] = defaultdict(list)
     for subject in subjects:
         for c in subject.measured:
             machine = c.measurement.machine
@@ -199,7 +224,7 @@ def ranges(subjects: Sequence[Subject]) -> list[tuple[str, str]]:
         if known:
             best = max(known, key=lambda c: (c.cosine, -c.measurement.p50_ms))
             found.append(
-                (
+                Range(
                     label,
                     f"{_place('From', fastest)} {_place('to', best)}."
                     if best is not fastest
@@ -227,28 +252,22 @@ def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
     return front
 
 
-def verdict_summaries(subjects: Sequence[Subject]) -> tuple[VerdictSummary, ...]:
+def verdict_summaries(subjects: Sequence[ReportedBundle]) -> tuple[VerdictSummary, ...]:
     """Every pair of neighbouring precisions, over the core counts."""
-    groups: dict[tuple, list] = defaultdict(list)
+    groups: dict[tuple[Conditions, ImageSize, str, str], list[VerdictRow]] = defaultdict(list)
     for subject in subjects:
         cosines = {(c.measurement.artifact, c.measurement.format): c.cosine for c in subject.measured}
         for v in verdicts(c.measurement for c in subject.measured):
             low, high = v.lower, v.higher
-            key = (
-                subject.label,
-                low.machine.machine_id,
-                low.format,
-                low.setting,
-                low.threads,
-                low.image_size,
-                low.precision,
-                high.precision,
-            )
-            groups[key].append((v, cosines[low.artifact, low.format], cosines[high.artifact, high.format]))
+            key = (Conditions.of(subject.label, low), low.image_size, low.precision, high.precision)
+            groups[key].append(VerdictRow(v, cosines[low.artifact, low.format], cosines[high.artifact, high.format]))
     labels = telling_labels(
-        [(*_parts(*key[:5], rows[0][0].lower.machine.name), f"at {key[5]}") for key, rows in groups.items()]
+        [
+            (*conditions.parts(rows[0].verdict.lower.machine), f"at {size}")
+            for (conditions, size, _, _), rows in groups.items()
+        ]
     )
     return tuple(
-        VerdictSummary(label, tuple(sorted(rows, key=lambda row: row[0].lower.core_count)))
+        VerdictSummary(label, tuple(sorted(rows, key=lambda row: row.verdict.lower.core_count)))
         for rows, label in zip(groups.values(), labels, strict=True)
     )

@@ -91,28 +91,27 @@ def core_count_figure(
     upper: Callable[[Candidate], float] | None = None,
 ) -> Figure | None:
     """A quantity against the core count, with a band up to `upper`; None where nothing was measured."""
-    drawn = [(s, [c for c in s.points if value(c) is not None]) for s in series]
-    drawn = [(s, points) for s, points in drawn if points]
+    drawn = [(s, points) for s in series if (points := _known(s, value))]
     if not drawn:
         return None
-    counts = sorted({c.artifact.core_count for _, points in drawn for c in points})
-    values = [value(c) for _, points in drawn for c in points]
+    counts = sorted({c.artifact.core_count for _, points in drawn for c, _ in points})
+    values = [v for _, points in drawn for _, v in points]
 
     def draw(plot: Plot) -> None:
         axes = plot.axes
         for s, points in drawn:
-            x, y = [c.artifact.core_count for c in points], [value(c) for c in points]
+            x, y = [c.artifact.core_count for c, _ in points], [v for _, v in points]
             if upper is not None:
-                axes.fill_between(x, y, [upper(c) for c in points], color=_colour(s), alpha=0.16, linewidth=0)
+                axes.fill_between(x, y, [upper(c) for c, _ in points], color=_colour(s), alpha=0.16, linewidth=0)
             axes.plot(x, y, color=_colour(s), linewidth=1.75, dashes=_dashes(s))
-            for c in points:
+            for c, v in points:
                 high = "" if upper is None else f", p95 {number(upper(c))} {unit}"
                 _mark(
                     plot,
                     s,
                     c.artifact.core_count,
-                    value(c),
-                    f"{s.label}, {c.artifact.core_count} cores: {number(value(c))} {unit}{high}",
+                    v,
+                    f"{s.label}, {c.artifact.core_count} cores: {number(v)} {unit}{high}",
                 )
         _scale_y(axes, values)
         axes.set_xticks(_thinned(counts, 5 if plot.narrow else 8))
@@ -132,10 +131,11 @@ def trade_off_figure(
     percent: bool = False,
 ) -> Figure | None:
     """Fidelity against the median latency, the Pareto front of every machine marked; None where fidelity is unknown."""
-    points = [(s, c) for s in series for c in s.points if value(c) is not None]
-    if not points:
+    known = [(s, c, v) for s in series for c, v in _known(s, value)]
+    if not known:
         return None
-    places = [(c.measurement.p50_ms, value(c)) for _, c in points]
+    points = [(s, c) for s, c, _ in known]
+    places = [(c.measurement.p50_ms, v) for _, c, v in known]
     machines: dict[str, list[int]] = defaultdict(list)
     for i, (_, c) in enumerate(points):
         machines[c.measurement.machine.machine_id].append(i)
@@ -156,12 +156,14 @@ def trade_off_figure(
                 zorder=1,
             )
         for i, (s, c) in enumerate(points):
-            shown = f"{value(c):.1%}" if percent else f"{value(c):.5f}"
+            p50, v = places[i]
+            shown = f"{v:.1%}" if percent else f"{v:.5f}"
             _mark(
                 plot,
                 s,
-                *places[i],
-                f"{s.label}, {c.artifact.core_count} cores: {number(places[i][0])} ms, "
+                p50,
+                v,
+                f"{s.label}, {c.artifact.core_count} cores: {number(p50)} ms, "
                 f"{quantity} {shown}{'; on the Pareto front' if i in front else ''}",
                 hollow=i not in front,
             )
@@ -180,13 +182,12 @@ def trade_off_figure(
 
 def sustained_figure(name: str, title: str, caption: str, series: Sequence[Series]) -> Figure | None:
     """Median latency of every second of the long runs, relative to the first seconds of each."""
-    runs = [(s, c) for s in series for c in s.points if c.measurement.sustained]
+    runs = [(s, c, run) for s in series for c in s.points if (run := c.measurement.sustained)]
     if not runs:
         return None
 
     def draw(plot: Plot) -> None:
-        for s, c in runs:
-            run = c.measurement.sustained
+        for s, c, run in runs:
             plot.axes.plot(
                 [w.elapsed_s for w in run.windows],
                 [w.p50_ms / run.first_minute_ms for w in run.windows],
@@ -198,7 +199,7 @@ def sustained_figure(name: str, title: str, caption: str, series: Sequence[Serie
         plot.axes.set_ylim(bottom=0)
         plot.axes.set_xlabel("seconds under load")
 
-    return _figure(name, title, caption, "latency relative to the start", _unique(s for s, _ in runs), draw)
+    return _figure(name, title, caption, "latency relative to the start", _unique(s for s, _, _ in runs), draw)
 
 
 # ------------------------------------------------------------------------------------- drawing
@@ -227,20 +228,21 @@ def _svg(
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure as Canvas
 
-    settings = {
-        "svg.fonttype": "none",
-        "svg.hashsalt": name,
-        "font.size": FONT_SIZE,
-        "text.color": _INK,
-        "font.family": "DejaVu Sans",
-        "axes.unicode_minus": False,
-        "text.parse_math": False,
-        "axes.formatter.useoffset": False,
-        "path.simplify": False,
-    }
     with matplotlib.rc_context():
         matplotlib.rcdefaults()  # the user's own style must not come in
-        matplotlib.rcParams.update(settings)
+        matplotlib.rcParams.update(
+            {
+                "svg.fonttype": "none",
+                "svg.hashsalt": name,
+                "font.size": FONT_SIZE,
+                "text.color": _INK,
+                "font.family": "DejaVu Sans",
+                "axes.unicode_minus": False,
+                "text.parse_math": False,
+                "axes.formatter.useoffset": False,
+                "path.simplify": False,
+            }
+        )
         canvas = Canvas(figsize=(size[0] / 72, size[1] / 72), dpi=72)
         FigureCanvasSVG(canvas)
         plot = Plot(_axes(canvas, size, unit), narrow, {})
@@ -272,7 +274,10 @@ def embedded(svg: str, name: str, description: str, tips: dict[str, str]) -> Mar
 
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    width, height = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', svg).groups()
+    box = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', svg)
+    if box is None:
+        raise ValueError("an SVG file without a viewBox")
+    width, height = box.groups()
     head = (
         f'<svg viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="img" '
         f'aria-label="{escape(description)}" xmlns="http://www.w3.org/2000/svg" '
@@ -376,6 +381,10 @@ def _margin(counts: Sequence[int]) -> float:
     return 0.35 * min(gaps) if gaps else 1.0
 
 
+def _known(series: Series, value: Callable[[Candidate], float | None]) -> list[tuple[Candidate, float]]:
+    return [(c, v) for c in series.points if (v := value(c)) is not None]
+
+
 def _unique(series: Iterable[Series]) -> list[Series]:
     return list({s.index: s for s in series}.values())
 
@@ -388,7 +397,7 @@ def _marker(series: Series) -> str:
     return MARKERS.get(series.precision, "o")
 
 
-def _dashes(series: Series) -> tuple[float, ...]:
+def _dashes(series: Series) -> tuple[float, float] | tuple[None, None]:
     return (4, 2) if series.index >= COLOURS else (None, None)
 
 

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from ..actions.recommend import Candidate, energy_mj
 from ..profiles.measurement import Measurement
 from ..targets.table import target_named
 
 
-def methods(candidates: Sequence[Candidate]) -> list[tuple[str, str]]:
-    """What is said about each kind of number that the measurements hold: (name, sentences)."""
+class Method(NamedTuple):
+    """How one kind of number was obtained, in sentences."""
+
+    name: str
+    text: str
+
+
+def methods(candidates: Sequence[Candidate]) -> list[Method]:
+    """What is said about each kind of number that the measurements hold."""
     measurements = [c.measurement for c in candidates]
-    said = [("Latency", _latency(measurements))]
+    said = [Method("Latency", _latency(measurements))]
     if any(m.load_ms is not None for m in measurements):
         said.append(
-            (
+            Method(
                 "Load, first call",
                 "Opening the model in a fresh process, and the first inference after it. The "
                 "system's file caches were not emptied.",
@@ -23,11 +31,11 @@ def methods(candidates: Sequence[Candidate]) -> list[tuple[str, str]]:
         )
     with_memory = [m for m in measurements if m.peak_memory_bytes is not None]
     if with_memory:
-        said.append(("Memory", f"{by_target(with_memory, 'memory')}."))
+        said.append(Method("Memory", f"{by_target(with_memory, 'memory')}."))
     with_energy = [m for m in measurements if energy_mj(m) is not None]
     if with_energy:
         said.append(
-            (
+            Method(
                 "Energy",
                 "Mean power of the whole module over the timed stretch, times its length, over the "
                 "number of calls; idle power is included.",
@@ -35,14 +43,14 @@ def methods(candidates: Sequence[Candidate]) -> list[tuple[str, str]]:
         )
     if any("cost" in m.details for m in measurements):
         said.append(
-            (
+            Method(
                 "GMAC, attention pairs",
                 f"Not measured but counted, for one image, from {_sources(measurements)}: multiply-accumulates of "
                 "all matrix products and convolutions, and pairs of a query and a key, summed over the layers.",
             )
         )
     said.append(
-        (
+        Method(
             "File",
             "What the model takes on disk. Variants of one bundle can share weights; each one's file "
             "counts all that it refers to.",
@@ -51,7 +59,7 @@ def methods(candidates: Sequence[Candidate]) -> list[tuple[str, str]]:
     if any(c.fidelity for c in candidates):
         images = sorted({c.fidelity.reference.images for c in candidates if c.fidelity})
         said.append(
-            (
+            Method(
                 "Cosine",
                 f"When the bundle was exported, on {', '.join(map(str, images))} images that calibrated "
                 "nothing: the cosine of cls (one vector an image) and dense (one a patch) with those of the "
@@ -60,7 +68,7 @@ def methods(candidates: Sequence[Candidate]) -> list[tuple[str, str]]:
         )
     if any(c.top1 is not None for c in candidates):
         said.append(
-            (
+            Method(
                 "Top-1",
                 "The share of the labelled ones among those images whose most likely class is right. On "
                 "few images it is rough: one image is one step.",
@@ -95,7 +103,7 @@ def by_target(measurements: Sequence[Measurement], field: str) -> str:
 
 def _sources(measurements: Sequence[Measurement]) -> str:
     words = {"graph": "the model file's graph", "sizes": "the model's sizes"}
-    found = {m.details["cost"]["counted_from"] for m in measurements if "cost" in m.details}
+    found: set[str] = {m.details["cost"]["counted_from"] for m in measurements if "cost" in m.details}
     return " and ".join(words.get(source, source) for source in sorted(found))
 
 

@@ -10,7 +10,7 @@ import io
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -52,13 +52,20 @@ class Tile:
     dot: tuple[float, float] | None = None
 
 
+class TileGroup(NamedTuple):
+    """Maps of one kind."""
+
+    title: str
+    tiles: tuple[Tile, ...]
+
+
 @dataclass(frozen=True)
 class FrameTiles:
     """A real frame (`image`, a data URI; `small` where it has to be enlarged) and its maps, in titled groups."""
 
     image: str
     small: bool
-    groups: tuple[tuple[str, tuple[Tile, ...]], ...]
+    groups: tuple[TileGroup, ...]
 
 
 @dataclass(frozen=True)
@@ -145,7 +152,7 @@ def patch_fidelity(
             frame_uri(frame),
             frame.shape[0] < SMALL_FRAME,
             tuple(
-                (title, tuple(_patch_tile(a, m[f].reshape(grid), first) for a, m in maps))
+                TileGroup(title, tuple(_patch_tile(a, m[f].reshape(grid), first) for a, m in maps))
                 for title, maps in groups.items()
             ),
         )
@@ -229,7 +236,7 @@ def attention_pictures(
                 _attention_tile(weights[core].reshape(rows, columns), places[core], core, layer)
                 for core in range(shown)
             )
-            groups.append((f"layer {layer}{' (last)' if layer == config.layers - 1 else ''}", tiles))
+            groups.append(TileGroup(f"layer {layer}{' (last)' if layer == config.layers - 1 else ''}", tiles))
         found.append(FrameTiles(frame_uri(frame), frame.shape[0] < SMALL_FRAME, tuple(groups)))
         progress("drawing attention", f + 1, len(frames))
     return Attention(count, shown, chosen, size.width / size.height, tuple(found))
@@ -273,7 +280,7 @@ def core_attention(
 
         return hook
 
-    hooks = [model.blocks[layer].attn.register_forward_pre_hook(watch(layer)) for layer in layers]
+    hooks = [model.blocks[layer].get_submodule("attn").register_forward_pre_hook(watch(layer)) for layer in layers]
     hooks += [linear.register_forward_hook(follow(i + 1)) for i, linear in enumerate(model.pos_linears)]
     try:
         with torch.inference_mode():

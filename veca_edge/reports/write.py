@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..actions.recommend import Candidate, energy_mj
 from ..base.errors import EdgeError, MissingDependency
@@ -19,8 +19,10 @@ from ..profiles.measurement import utc_now
 from ..proof.golden import read_golden
 from ..targets.table import target_named
 from .facts import (
+    Conditions,
+    Range,
+    ReportedBundle,
     Series,
-    Subject,
     VerdictSummary,
     image_sizes,
     labels_of,
@@ -30,7 +32,7 @@ from .facts import (
     verdict_summaries,
 )
 from .figures import Figure, core_count_figure, sustained_figure, trade_off_figure
-from .methods import by_target, methods
+from .methods import Method, by_target, methods
 from .operators import CALLS, OperatorTimes, TimeRow, layer_rows, measured_layers, operator_rows, operator_times
 from .pictures import Attention, PatchFidelity, attention_pictures, patch_fidelity, ramp_css, spread
 from .text import FILTERS, html_text, markdown_cell
@@ -67,21 +69,36 @@ class ReportOptions:
     force: bool = False
 
 
+class LeftOut(NamedTuple):
+    """What a report does not show, and why, with how to get it."""
+
+    what: str
+    why: str
+
+
 @dataclass(frozen=True)
 class ReportFiles:
-    """What was written, and what was left out: (what, why and how to get it)."""
+    """What was written, and what was left out."""
 
     html: Path
     markdown: Path
-    left_out: tuple[tuple[str, str], ...]
+    left_out: tuple[LeftOut, ...]
+
+
+class SideBySideRow(NamedTuple):
+    """One core count and precision; `cells` as the columns, None where it was not measured."""
+
+    core_count: int
+    precision: str
+    cells: tuple[Candidate | None, ...]
 
 
 @dataclass(frozen=True)
-class Comparison:
+class SideBySide:
     """Bundles and machines side by side, at one image size: a row for each core count and precision."""
 
     columns: tuple[str, ...]
-    rows: tuple[tuple[int, str, tuple[Candidate | None, ...]], ...]
+    rows: tuple[SideBySideRow, ...]
 
 
 @dataclass(frozen=True)
@@ -93,11 +110,18 @@ class SizeSection:
     speed: tuple[Figure, ...]
     fidelity: tuple[Figure, ...]
     sustained: Figure | None
-    comparison: Comparison | None
+    comparison: SideBySide | None
 
     @property
     def rows(self) -> list[Candidate]:
         return [c for s in self.series for c in s.points]
+
+
+class TimeTable(NamedTuple):
+    """Rows of one kind, `operator` or `layer`."""
+
+    kind: str
+    rows: list[TimeRow]
 
 
 @dataclass(frozen=True)
@@ -115,9 +139,9 @@ class Operators:
     times: tuple[OperatorTimes, ...]
 
     @property
-    def tables(self) -> list[tuple[str, list[TimeRow]]]:
-        tables = [("operator", operator_rows(self.times)), ("layer", layer_rows(self.times))]
-        return [(kind, rows) for kind, rows in tables if rows]
+    def tables(self) -> list[TimeTable]:
+        tables = [TimeTable("operator", operator_rows(self.times)), TimeTable("layer", layer_rows(self.times))]
+        return [table for table in tables if table.rows]
 
 
 @dataclass(frozen=True)
@@ -129,6 +153,13 @@ class Pictures:
     attention: Attention | None
 
 
+class Labelled(NamedTuple):
+    """A candidate with the name of its bundle."""
+
+    label: str
+    candidate: Candidate
+
+
 @dataclass(frozen=True)
 class Report:
     """Everything the templates fill in."""
@@ -136,36 +167,38 @@ class Report:
     title: str
     created_at: str
     tool: str
-    subjects: tuple[Subject, ...]
+    subjects: tuple[ReportedBundle, ...]
     machines: tuple[Machine, ...]
     sizes: tuple[SizeSection, ...]
-    ranges: tuple[tuple[str, str], ...]
+    ranges: tuple[Range, ...]
     verdicts: tuple[VerdictSummary, ...]
     operators: tuple[Operators, ...]
     pictures: tuple[Pictures, ...]
-    left_out: tuple[tuple[str, str], ...]
+    left_out: tuple[LeftOut, ...]
 
     @property
     def candidates(self) -> list[Candidate]:
         return [c for s in self.subjects for c in s.measured]
 
     @property
-    def doubtful(self) -> list[tuple[str, Candidate]]:
-        return [(s.label, c) for s in self.subjects for c in s.measured if c.measurement.warnings]
+    def doubtful(self) -> list[Labelled]:
+        return [Labelled(s.label, c) for s in self.subjects for c in s.measured if c.measurement.warnings]
 
     @property
-    def methods(self) -> list[tuple[str, str]]:
+    def methods(self) -> list[Method]:
         return methods(self.candidates)
 
     @property
-    def watched(self) -> list[tuple[str, Candidate]]:
+    def watched(self) -> list[Labelled]:
         """Those whose power, heat and clocks were watched while they were measured."""
-        return [(s.label, c) for s in self.subjects for c in s.measured if c.measurement.details.get("steady")]
+        return [Labelled(s.label, c) for s in self.subjects for c in s.measured if c.measurement.details.get("steady")]
 
     @property
-    def placed(self) -> list[tuple[str, Candidate]]:
+    def placed(self) -> list[Labelled]:
         """Those of which it is known what unit runs which operations (Core ML's plan)."""
-        return [(s.label, c) for s in self.subjects for c in s.measured if c.measurement.details.get("cost_share")]
+        return [
+            Labelled(s.label, c) for s in self.subjects for c in s.measured if c.measurement.details.get("cost_share")
+        ]
 
     @property
     def units(self) -> list[str]:
@@ -226,9 +259,9 @@ def check_output(output: Path, force: bool) -> Path:
     return markdown
 
 
-def make_report(subjects: tuple[Subject, ...], options: ReportOptions, progress: Progress = silent) -> Report:
+def make_report(subjects: tuple[ReportedBundle, ...], options: ReportOptions, progress: Progress = silent) -> Report:
     """Everything that the templates need, drawn and computed."""
-    left_out: list[tuple[str, str]] = []
+    left_out: list[LeftOut] = []
     checkpoint = _checkpoint(subjects, options.checkpoint)
     sizes = tuple(_size_section(subjects, size) for size in image_sizes(subjects))
     operators = _operators(subjects, options, left_out, progress)
@@ -254,7 +287,7 @@ def make_report(subjects: tuple[Subject, ...], options: ReportOptions, progress:
 # -------------------------------------------------------------------------------- the sections
 
 
-def _size_section(subjects: Sequence[Subject], size: ImageSize) -> SizeSection:
+def _size_section(subjects: Sequence[ReportedBundle], size: ImageSize) -> SizeSection:
     series = series_of(subjects, size)
     batches = {c.artifact.batch for s in series for c in s.points}
     call = "one image" if batches == {1} else f"a batch of {', '.join(map(str, sorted(batches)))}"
@@ -323,28 +356,27 @@ def _memory_caption(series: Sequence[Series]) -> str:
     return f"{by_target(measured, 'memory')}." if measured else ""
 
 
-def _comparison(series: Sequence[Series]) -> Comparison | None:
+def _comparison(series: Sequence[Series]) -> SideBySide | None:
     """A column for each bundle, machine and setting; None where there is but one."""
-    columns: dict[tuple, str] = {}
-    cells: dict[tuple[int, str], dict[tuple, Candidate]] = defaultdict(dict)
+    columns: dict[Conditions, str] = {}
+    cells: dict[tuple[int, str], dict[Conditions, Candidate]] = defaultdict(dict)
     for s in series:
         for c in s.points:
-            m = c.measurement
-            column = (s.subject, m.machine.machine_id, m.format, m.setting, m.threads)
+            column = Conditions.of(s.subject, c.measurement)
             # The precision is the last part of a series' label, and a row here.
             columns[column] = s.label.removesuffix(s.precision).removesuffix(", ")
             cells[c.artifact.core_count, c.artifact.precision][column] = c
     if len(columns) < 2:
         return None
     rows = tuple(
-        (count, precision, tuple(found.get(column) for column in columns))
+        SideBySideRow(count, precision, tuple(found.get(column) for column in columns))
         for (count, precision), found in sorted(cells.items(), key=lambda item: item[0][0])
     )
-    return Comparison(tuple(columns.values()), rows)
+    return SideBySide(tuple(columns.values()), rows)
 
 
 def _operators(
-    subjects: Sequence[Subject], options: ReportOptions, left_out: list[tuple[str, str]], progress: Progress
+    subjects: Sequence[ReportedBundle], options: ReportOptions, left_out: list[LeftOut], progress: Progress
 ) -> tuple[Operators, ...]:
     found = []
     for subject in subjects:
@@ -354,7 +386,7 @@ def _operators(
         target = target_named(subject.bundle.spec.target)
         hint = target.layers_hint
         if measured:
-            times = tuple(measured_layers(c) for c in _ends(subject, measured))
+            times = tuple(t for c in _ends(subject, measured) if (t := measured_layers(c)))
             found.append(
                 Operators(
                     subject.label,
@@ -364,17 +396,19 @@ def _operators(
                 )
             )
         elif not runnable:
-            left_out.append((what, f"They were not measured; {hint}" if hint else "There are none to show."))
+            left_out.append(LeftOut(what, f"They were not measured; {hint}" if hint else "There are none to show."))
         elif not options.operators:
             left_out.append(
-                (what, "They were not asked for; make the report with --operators on the machine to be profiled.")
+                LeftOut(
+                    what, "They were not asked for; make the report with --operators on the machine to be profiled."
+                )
             )
         else:
             found.append(_profile_here(subject, _ends(subject, runnable), progress))
     return tuple(found)
 
 
-def _profile_here(subject: Subject, chosen: Sequence[Candidate], progress: Progress) -> Operators:
+def _profile_here(subject: ReportedBundle, chosen: Sequence[Candidate], progress: Progress) -> Operators:
     here = this_machine(("onnxruntime",))
     directory, first = subject.bundle.directory, chosen[0].artifact
     frames = read_golden(directory, first.core_count, first.image_size).frames
@@ -391,7 +425,7 @@ def _profile_here(subject: Subject, chosen: Sequence[Candidate], progress: Progr
     )
 
 
-def _ends(subject: Subject, among: Sequence[Candidate]) -> list[Candidate]:
+def _ends(subject: ReportedBundle, among: Sequence[Candidate]) -> list[Candidate]:
     """The smallest and the largest core count in every precision, at the smallest image size; one setting of each."""
     size = min(c.artifact.image_size for c in among)
     unique = {(c.artifact.name, c.artifact.format): c for c in among if c.artifact.image_size == size}.values()
@@ -404,17 +438,17 @@ def _ends(subject: Subject, among: Sequence[Candidate]) -> list[Candidate]:
 
 
 def _pictures(
-    subjects: Sequence[Subject],
+    subjects: Sequence[ReportedBundle],
     checkpoint: Checkpoint | None,
     options: ReportOptions,
-    left_out: list[tuple[str, str]],
+    left_out: list[LeftOut],
     progress: Progress,
 ) -> tuple[Pictures, ...]:
     if not options.pictures:
-        left_out.append(("Fidelity per patch", "The pictures were not asked for."))
+        left_out.append(LeftOut("Fidelity per patch", "The pictures were not asked for."))
     if checkpoint is None:
         left_out.append(
-            (
+            LeftOut(
                 "Core-to-patch attention",
                 "It is computed with the float32 model, which a bundle does not hold; give --checkpoint FILE.",
             )
@@ -424,7 +458,7 @@ def _pictures(
         own = checkpoint if checkpoint and checkpoint.digest == subject.bundle.checkpoint.digest else None
         if checkpoint and own is None:
             left_out.append(
-                (
+                LeftOut(
                     f"Core-to-patch attention of {subject.label}",
                     f"It was made from another checkpoint than {options.checkpoint}.",
                 )
@@ -432,7 +466,7 @@ def _pictures(
         size, *others = sorted({c.artifact.image_size for c in subject.measured})
         if others and (options.pictures or own):
             left_out.append(
-                (
+                LeftOut(
                     f"Pictures of {subject.label} at {', '.join(map(str, others))}",
                     f"They are drawn at the smallest size only, {size}.",
                 )
@@ -446,21 +480,23 @@ def _pictures(
 
 
 def _patches(
-    subject: Subject,
+    subject: ReportedBundle,
     size: ImageSize,
     checkpoint: Checkpoint | None,
     options: ReportOptions,
-    left_out: list[tuple[str, str]],
+    left_out: list[LeftOut],
     progress: Progress,
 ) -> PatchFidelity | None:
     try:
         return patch_fidelity(subject.bundle, size, checkpoint, options.threads, progress)
     except EdgeError as error:
-        left_out.append((f"Fidelity per patch of {subject.label}", f"{error.message} {error.hint or ''}".strip()))
+        left_out.append(
+            LeftOut(f"Fidelity per patch of {subject.label}", f"{error.message} {error.hint or ''}".strip())
+        )
         return None
 
 
-def _checkpoint(subjects: Sequence[Subject], path: Path | None) -> Checkpoint | None:
+def _checkpoint(subjects: Sequence[ReportedBundle], path: Path | None) -> Checkpoint | None:
     """The checkpoint with what the bundles say about it. Raises `EdgeError` when none was made from it."""
     if path is None:
         return None
@@ -500,7 +536,7 @@ def _templates():
 
     def environment(**options) -> Environment:
         made = jinja2.Environment(
-            loader=jinja2.PackageLoader(__package__),
+            loader=jinja2.PackageLoader(__name__.rpartition(".")[0]),
             undefined=jinja2.StrictUndefined,
             trim_blocks=True,
             lstrip_blocks=True,
