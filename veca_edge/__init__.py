@@ -180,9 +180,9 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
-        from importlib.metadata import version
+        from .base.versions import own_version
 
-        return version("veca-edge")
+        return own_version()
     if name not in _HOMES:
         raise AttributeError(f"module 'veca_edge' has no attribute '{name}'")
     module, _, there = _HOMES[name].partition(":")

@@ -13,12 +13,8 @@ from measured import MACHINE, OTHER_MACHINE, SIZE, made_up_bundle, measure
 from veca_edge.base.errors import EdgeError, MissingDependency
 from veca_edge.bundle.store import CheckpointFacts, open_bundle, write_manifest
 from veca_edge.profiles.measurement import Sustained, Window
-<<<<<<< HEAD:tests/reports/test_report.py
-from veca_edge.reports.write import ReportOptions, write_report
-=======
-from veca_edge.report import ReportOptions, write_report
 from veca_edge.reports.text import markdown_cell
->>>>>>> h-files:tests/report/test_report.py
+from veca_edge.reports.write import ReportOptions, write_report
 
 HOSTILE = '"><img src=x onerror=alert(1)></style><script>alert(1)</script>|`{{ 7*7 }}` $\\alpha$'
 STEADY = {"total_mw": 9000.0, "gpu_mhz": [600.0, 918.0, 918.0], "hottest_c": 61.2}

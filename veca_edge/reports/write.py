@@ -13,7 +13,7 @@ from ..base.errors import EdgeError, MissingDependency
 from ..base.files import disk_errors, write_atomically
 from ..base.progress import Progress, silent
 from ..base.spec import PRECISIONS, ImageSize
-from ..base.versions import tool_versions
+from ..base.versions import own_version
 from ..profiles.machine import Machine, this_machine
 from ..profiles.measurement import utc_now
 from ..proof.golden import read_golden
@@ -34,6 +34,7 @@ from .facts import (
 from .figures import Figure, core_count_figure, sustained_figure, trade_off_figure
 from .methods import Method, by_target, methods
 from .operators import CALLS, OperatorTimes, TimeRow, layer_rows, measured_layers, operator_rows, operator_times
+from .options import ReportOptions
 from .pictures import Attention, PatchFidelity, attention_pictures, patch_fidelity, ramp_css, spread
 from .text import FILTERS, html_text, markdown_cell
 
@@ -41,32 +42,6 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
     from ..model.checkpoint import Checkpoint
-
-
-@dataclass(frozen=True)
-class ReportOptions:
-    """What goes into a report beside what the bundles hold.
-
-    Attributes:
-        title: of the page; empty for one made from the bundles' names.
-        machine: as in `recommend`: whose measurements, where a bundle has those of several; `all` compares them.
-        checkpoint: the file that bundles were made from: patches are compared with its float32 model, and its
-            attention is drawn.
-        layers: whose attention, counted from 0; empty for the first, the middle and the last.
-        pictures: run variants on the bundles' golden frames to draw how faithful every patch is.
-        operators: profile operators and layers, on this machine (`cpu` bundles).
-        threads: of the runs for pictures; None leaves it to the runtime.
-        force: replace a report that is there.
-    """
-
-    title: str = ""
-    machine: str | None = None
-    checkpoint: Path | None = None
-    layers: tuple[int, ...] = ()
-    pictures: bool = True
-    operators: bool = False
-    threads: int | None = None
-    force: bool = False
 
 
 class LeftOut(NamedTuple):
@@ -272,7 +247,7 @@ def make_report(subjects: tuple[ReportedBundle, ...], options: ReportOptions, pr
     return Report(
         title,
         utc_now(),
-        tool_versions().get("veca-edge", ""),
+        own_version(),
         subjects,
         tuple(machines.values()),
         sizes,

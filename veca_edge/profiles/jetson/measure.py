@@ -12,12 +12,12 @@ import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from ...base.errors import EdgeError
 from ...base.progress import Progress, silent
+from ...base.versions import own_version
 from ...bundle.store import Artifact, Bundle
 from ...devices import jobs
 from ...devices.answers import Reader
@@ -127,7 +127,7 @@ def machine_of(board: Board) -> Machine:
         "cuda": board.cuda,
         "l4t": board.l4t,
         "jetpack": board.jetpack,
-        "veca-edge": metadata.version("veca-edge"),
+        "veca-edge": own_version(),
     }
     return Machine(
         name=board.name,
