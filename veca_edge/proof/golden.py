@@ -41,16 +41,16 @@ class Golden:
     patches: np.ndarray
 
     def of(self, outputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Full outputs of a model reduced to what is stored here, ready to be compared.
+        """Full outputs of a model, for any of the frames, reduced to what is stored here, ready to be compared.
 
         Raises:
-            EdgeError: they have an output that is not stored here, or other shapes than what is.
+            EdgeError: an output is not as wide as the stored one, or has fewer patches.
         """
         kept = {}
         for name, value in outputs.items():
             if name == "dense" and self.patches.max(initial=-1) < value.shape[1]:
                 value = value[:, self.patches]
-            if name in self.outputs and value.shape != self.outputs[name].shape:
+            if name in self.outputs and value.shape[1:] != self.outputs[name].shape[1:]:
                 raise EdgeError(
                     f"The golden data of {self.core_count} cores at {self.image_size} is not this model's: its "
                     f"'{name}' is {list(self.outputs[name].shape)}, the model's {list(value.shape)}.",
