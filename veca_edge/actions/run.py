@@ -61,8 +61,8 @@ def run(
         EdgeError: no bundle, no such artifact, several that fit, or an image that cannot be read.
     """
     bundle = open_bundle(path)
-    Preprocessing.from_json(bundle.preprocessing)
     kind = runnable_format(bundle, format)
+    Preprocessing.from_json(bundle.preprocessing)
     artifact = find_artifact(bundle, core_count, precision, image_size, kind.name)
     predictions = []
     with closing(open_artifact(bundle.directory, artifact, threads)) as runner:
