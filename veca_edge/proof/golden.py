@@ -50,12 +50,8 @@ class Golden:
         for name, value in outputs.items():
             if name == "dense" and self.patches.max(initial=-1) < value.shape[1]:
                 value = value[:, self.patches]
-<<<<<<< HEAD
-            if name in self.outputs and value.shape[1:] != self.outputs[name].shape[1:]:
-=======
             stored = self.outputs.get(name)
             if stored is None or value.shape[1:] != stored.shape[1:]:
->>>>>>> h-files
                 raise EdgeError(
                     f"The golden data of {self.core_count} cores at {self.image_size} is not this model's: its "
                     f"'{name}' is {'missing' if stored is None else list(stored.shape)}, the model's "
