@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ..bundle.runner import Runner
     from ..bundle.store import Artifact, Bundle
     from ..lint.finding import Finding
-    from ..model.folding import Variant
+    from ..model.plan import Variant
     from ..profiles.sweep import Profile
     from ..runtime.model import Run
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ..bundle.runner import Runner
     from ..bundle.store import Artifact, Bundle
     from ..lint.finding import Finding
-    from ..model.folding import Variant
+    from ..model.plan import Variant
     from ..profiles.measurement import Measurement
     from ..profiles.sweep import Profile
     from ..runtime.model import Run

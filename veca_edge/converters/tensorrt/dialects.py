@@ -30,7 +30,8 @@ from ...bundle.store import Artifact, artifact_for
 from ...lint.finding import Finding
 from ...lint.tensorrt import Version, lint_onnx, tensorrt_version
 from ...model.config import NORM_EPS
-from ...model.folding import InferenceWeights, Linear, LinearQuantization, Variant
+from ...model.folding import InferenceWeights, Linear, LinearQuantization
+from ...model.plan import Variant
 from ..onnx.elastic import COORDINATES, TOKENS, elastic_from_veca, scales_for_all
 from ..onnx.files import external_bytes, save_models
 from ..onnx.graph import Dialect, onnx_from_veca, short
