@@ -15,7 +15,8 @@ def real_bundle(square, data, absmax_quantized, tmp_path_factory):
     from veca_edge.base.spec import GraphSpec
     from veca_edge.bundle.store import CheckpointFacts, new_bundle, open_bundle, write_manifest
     from veca_edge.converters.cpu import onnx_models_from_variants
-    from veca_edge.model.folding import Variant, inference_weights
+    from veca_edge.model.folding import inference_weights
+    from veca_edge.model.plan import Variant
     from veca_edge.model.reference import reference_model
     from veca_edge.proof.evaluate import run_reference
     from veca_edge.proof.golden import write_golden

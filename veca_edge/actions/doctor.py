@@ -48,7 +48,7 @@ def _common() -> Iterable[Check]:
     yield package("all", "safetensors", "export")
     yield package("all", "onnx", "export")
     yield package("all", "onnx_ir", "export")
-    yield package("all", "nncf", "export")
+    yield package("all", "nncf", "nncf", needed=False, purpose="calibrates with --calibration-method nncf")
     for name in ("matplotlib", "jinja2"):
         yield package("all", name, "report", needed=False, purpose="veca-edge report")
     opencv = next(

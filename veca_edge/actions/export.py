@@ -20,7 +20,8 @@ from ..calibration.recipe import QuantizationRecipe, quantized_variants
 from ..images.preprocessing import Preprocessing
 from ..model.checkpoint import Checkpoint
 from ..model.config import IMAGE_MEAN, IMAGE_STD
-from ..model.folding import InferenceWeights, Variant, inference_weights
+from ..model.folding import InferenceWeights, inference_weights
+from ..model.plan import Variant
 from ..proof.evaluate import golden_cosine, measure_fidelity, run_reference
 from ..proof.fidelity import Fidelity
 from ..proof.gate import below_gate, check_gate

@@ -33,7 +33,7 @@ from ..base.spec import ExportSpec, GraphSpec, ImageSize
 from ..model.config import ModelConfig
 
 if TYPE_CHECKING:
-    from ..model.folding import Variant
+    from ..model.plan import Variant
 
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"

@@ -41,7 +41,7 @@ EXTRAS = {
     "safetensors": "export",
     "onnx": "export",
     "onnx_ir": "export",
-    "nncf": "export",
+    "nncf": "nncf",
     "tensorrt_rtx": "jetson",
     "coremltools": "apple",
     "matplotlib": "report",

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from ..base.errors import EdgeError
 from ..base.spec import GraphSpec
 from ..model.config import ModelConfig
-from ..model.folding import block_rows
+from ..model.plan import block_rows
 
 if TYPE_CHECKING:
     import onnx

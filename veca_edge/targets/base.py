@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ..base.spec import ExportSpec, ImageSize
     from ..bundle.runner import Runner
     from ..bundle.store import Artifact, Bundle
-    from ..model.folding import Variant
+    from ..model.plan import Variant
     from ..profiles.sweep import Profile
     from ..rules.finding import Finding
     from ..runtime.model import Run

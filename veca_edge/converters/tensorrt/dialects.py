@@ -28,7 +28,8 @@ from ...base.progress import Progress, silent
 from ...base.spec import GraphSpec
 from ...bundle.store import Artifact, artifact_for
 from ...model.config import NORM_EPS
-from ...model.folding import InferenceWeights, Linear, LinearQuantization, Variant
+from ...model.folding import InferenceWeights, Linear, LinearQuantization
+from ...model.plan import Variant
 from ...rules.finding import Finding
 from ...rules.tensorrt import Version, lint_onnx, tensorrt_version
 from ..onnx.elastic import COORDINATES, TOKENS, elastic_from_veca, scales_for_all
