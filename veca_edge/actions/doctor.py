@@ -204,6 +204,11 @@ def _jetson() -> Iterable[Check]:
 
 def _apple() -> Iterable[Check]:
     coremltools = package("apple", "coremltools", "apple")
+    if not coremltools.ok and (platform.system(), platform.machine()) == ("Linux", "aarch64"):
+        coremltools = Check(
+            *("apple", "coremltools", False, "has no wheels for ARM Linux"),
+            "Export Core ML packages on x86-64 Linux or on a Mac.",
+        )
     yield coremltools
     if coremltools.ok and numbers(coremltools.found)[0] < 9:
         yield Check("apple", "coremltools >= 9", False, coremltools.found, "pip install 'veca-edge[apple]'")
