@@ -74,12 +74,10 @@ def test_an_untested_pair_is_named(monkeypatch):
 
 
 def test_core_ml_tools_have_no_wheels_for_arm_linux(monkeypatch):
-    monkeypatch.setattr(
-        doctor, "package", lambda *_, **__: doctor.Check("apple", "coremltools", False, "not installed")
-    )
-    monkeypatch.setattr(doctor.platform, "system", lambda: "Linux")
-    monkeypatch.setattr(doctor.platform, "machine", lambda: "aarch64")
-    coremltools = next(c for c in doctor._apple() if c.name == "coremltools")
+    monkeypatch.setattr(apple, "package", lambda *_, **__: checks.Check("apple", "coremltools", False, "not installed"))
+    monkeypatch.setattr(apple.platform, "system", lambda: "Linux")
+    monkeypatch.setattr(apple.platform, "machine", lambda: "aarch64")
+    coremltools = next(c for c in apple.doctor() if c.name == "coremltools")
     assert coremltools.ok is False
     assert "no wheels" in coremltools.found
     assert "pip install" not in coremltools.advice
