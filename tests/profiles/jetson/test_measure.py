@@ -122,7 +122,7 @@ def test_int8_that_does_not_win_and_the_layers_that_lost(local_board, tmp_path):
         ("blocks.0.fc1", 0.55, 0.30),
         ("outside the blocks", 0.15, 0.10),
     ]
-    assert losing_layers(replace(verdict, lower=replace(verdict.lower, details={}))) is None
+    assert losing_layers(replace(verdict.lower, details={}), verdict.higher) is None
 
 
 def test_clocks_are_locked_only_on_request_and_put_back(local_board, tmp_path):
