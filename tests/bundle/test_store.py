@@ -4,11 +4,11 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
 
 from veca_edge.base.errors import EdgeError
@@ -41,6 +41,20 @@ def artifact(path="models/cores8_int8_32x48.onnx", core_count=8, precision="int8
     return Artifact(path, format, "cpu", core_count, precision, SIZE, 1, "image", ("cls", "dense"), sha256, 10)
 
 
+def bundle_of(directory: Path, artifacts: tuple[Artifact, ...]) -> Bundle:
+    return Bundle(
+        directory=directory,
+        spec=ExportSpec("cpu", (8, 16), ("int8",), (SIZE,)),
+        checkpoint=CheckpointFacts("tiny", "ab" * 32, FAMILIES["small"].config()),
+        preprocessing={"resize": "bicubic"},
+        versions={"veca-edge": "0.1.0"},
+        artifacts=artifacts,
+        recipe="recipe.safetensors",
+        fidelity=({"core_count": 8},),
+        labels=("cat", "dog"),
+    )
+
+
 def fill(directory: Path, artifacts=None) -> Bundle:
     """A small but complete bundle; its models are not models."""
     (directory / "models").mkdir()
@@ -55,18 +69,8 @@ def fill(directory: Path, artifacts=None) -> Bundle:
     outputs = {"cls": np.ones((2, 4), np.float32), "dense": np.arange(2 * 60 * 4).reshape(2, 60, 4).astype(np.float32)}
     for count in (8, 16):
         write_golden(directory, count, SIZE, frames, outputs)
-    bundle = Bundle(
-        directory=directory,
-        spec=ExportSpec("cpu", (8, 16), ("int8",), (SIZE,)),
-        checkpoint=CheckpointFacts("tiny", "ab" * 32, FAMILIES["small"].config()),
-        preprocessing={"resize": "bicubic"},
-        versions={"veca-edge": "0.1.0"},
-        artifacts=tuple(artifacts),
-        recipe="recipe.safetensors",
-        fidelity=({"core_count": 8},),
-        labels=("cat", "dog"),
-    )
-    write_readme(bundle, "Resize it.")
+    bundle = bundle_of(directory, tuple(artifacts))
+    write_readme(bundle, "Resize it.", ["## ONNX", "Load the `.onnx` files."])
     return write_manifest(bundle)
 
 
@@ -96,7 +100,8 @@ def test_what_is_written_is_read_back(bundle, tmp_path):
     assert read_bundle(tmp_path / "out") == bundle
     assert verify_files(bundle) == 7
     readme = (bundle.directory / "README.md").read_text()
-    assert 'InferenceSession("models/cores8_int8_32x48.onnx", options' in readme
+    assert "Load the `.onnx` files." in readme
+    assert "| 8 | int8 | 32x48 | `models/cores8_int8_32x48.onnx` |" in readme
     assert "veca-edge verify ." in readme
 
 
@@ -157,20 +162,10 @@ def test_measurements_are_no_part_of_the_digests(bundle):
 
 
 def test_an_artifact_counts_the_weights_it_refers_to(tmp_path):
-    def tensor(name: str, offset: int, length: int) -> onnx.TensorProto:
-        made = onnx.TensorProto(
-            name=name, data_type=onnx.TensorProto.INT8, dims=[length], data_location=onnx.TensorProto.EXTERNAL
-        )
-        for key, value in {"location": "weights.bin", "offset": offset, "length": length}.items():
-            made.external_data.add(key=key, value=str(value))
-        return made
-
-    graph = onnx.helper.make_graph([], "g", [], [], [tensor("a", 0, 100), tensor("b", 0, 60), tensor("c", 200, 40)])
-    onnx.save(onnx.helper.make_model(graph), tmp_path / "m.onnx")
-    (tmp_path / "weights.bin").write_bytes(bytes(500))
+    (tmp_path / "m.onnx").write_bytes(bytes(20))
     variant = Variant(GraphSpec(8, SIZE), "int8", None)
-    made = artifact_for(tmp_path, "m.onnx", "onnx", "cpu", variant, details={"a": 1})
-    assert made.bytes == (tmp_path / "m.onnx").stat().st_size + 140
+    made = artifact_for(tmp_path, "m.onnx", "onnx", "cpu", variant, details={"a": 1}, external_bytes=140)
+    assert made.bytes == 160
     assert made.sha256 == sha256_of(tmp_path / "m.onnx")
 
 
@@ -352,3 +347,59 @@ def test_a_bundle_that_was_moved_away_comes_back(bundle, tmp_path):
 def test_a_lock_is_seen_by_others(tmp_path):
     with held(tmp_path) as first, held(tmp_path) as second:
         assert (first, second) == (True, False)
+
+
+@pytest.mark.parametrize("force", [True, False])
+def test_exports_to_one_output_at_once_end_well_or_in_one_message(tmp_path, force):
+    ended = []
+
+    def export(label: str) -> None:
+        for i in range(5):
+            try:
+                with new_bundle(tmp_path / "made" / "out", force) as directory:
+                    (directory / "models").mkdir()
+                    (directory / "models/a").write_text(f"{label} {i}")
+                    one = artifact("models/a", sha256=sha256_of(directory / "models/a"))
+                    write_manifest(bundle_of(directory, (one,)))
+            except BaseException as error:
+                ended.append(error)
+            else:
+                ended.append(None)
+
+    threads = [threading.Thread(target=export, args=(name,)) for name in "abcd"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    failed = [error for error in ended if error is not None]
+    assert len(ended) == 20
+    assert all(isinstance(error, EdgeError) for error in failed), failed
+    assert len(failed) == (0 if force else 19)
+    assert verify_files(open_bundle(tmp_path / "made" / "out")) == 1
+    assert os.listdir(tmp_path / "made") == ["out"]
+
+
+def test_hints_quote_names(bundle, tmp_path):
+    (tmp_path / "it's here").mkdir()
+    odd = tmp_path / "it's here" / "a b"
+    bundle.directory.rename(odd.with_name(".a b.veca-edge-replaced-12345678"))
+    with pytest.raises(EdgeError, match="replacing it was interrupted") as caught:
+        open_bundle(odd)
+    assert caught.value.hint is not None
+    subprocess.run(caught.value.hint.partition(": ")[2], shell=True, check=True)
+    assert open_bundle(odd).checkpoint.name == "tiny"
+
+
+@pytest.mark.parametrize("kind", ["trash", "incomplete", "replaced"])
+def test_what_was_half_deleted_never_comes_back(bundle, tmp_path, kind):
+    output = bundle.directory
+    output.rename(tmp_path / f".out.veca-edge-{kind}-12345678")
+    if kind == "replaced":
+        # As an earlier version left it when it was killed while it deleted.
+        (tmp_path / f".out.veca-edge-{kind}-12345678" / "recipe.safetensors").unlink()
+    with pytest.raises(EdgeError, match=r"There is no bundle at [^:]*\.") as caught:
+        open_bundle(output)
+    assert "mv" not in str(caught.value.hint)
+    with new_bundle(output) as directory:
+        fill(directory)
+    assert os.listdir(tmp_path) == ["out"]

@@ -13,7 +13,7 @@ from ..base.errors import EdgeError, GateError
 from ..base.files import empty
 from ..base.progress import Progress, silent
 from ..base.spec import ExportSpec
-from ..base.versions import tool_versions
+from ..base.versions import own_version, tool_versions
 from ..bundle.readme import write_readme
 from ..bundle.store import Artifact, Bundle, CheckpointFacts, new_bundle, open_bundle, write_manifest
 from ..calibration.recipe import QuantizationRecipe, quantized_variants
@@ -233,7 +233,7 @@ def file_metadata(sources: Sources) -> dict[str, str]:
     """What every model file says of itself, beside its own core count and size."""
     checkpoint = sources.checkpoint
     facts = {
-        "producer": f"veca-edge {tool_versions()['veca-edge']}",
+        "producer": f"veca-edge {own_version()}",
         "checkpoint": checkpoint.name,
         "checkpoint_sha256": checkpoint.digest,
         "input": (

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from ..base.spec import ImageSize
 from ..bundle.store import Artifact, find_artifact, open_bundle
 from ..images.preprocessing import Preprocessing, prepare
 from ..proof.evaluate import run_frames
-from ..runtime.classes import top_classes
+from ..runtime.classes import LikelyClass, top_classes
 from ..targets.table import open_artifact
 from .load import runnable_format
 
@@ -24,7 +25,7 @@ class Prediction:
 
     path: Path
     outputs: Mapping[str, np.ndarray]
-    classes: tuple[tuple[str, float], ...]
+    classes: tuple[LikelyClass, ...]
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,12 @@ class Predictions:
 
     artifact: Artifact
     images: tuple[Prediction, ...]
+
+    def __iter__(self) -> Iterator[Artifact | tuple[Prediction, ...]]:
+        """As it was in version 0.1, a pair."""
+        warnings.warn("What run returns has fields: artifact and images.", DeprecationWarning, stacklevel=2)
+        yield self.artifact
+        yield self.images
 
 
 def run(
@@ -54,8 +61,8 @@ def run(
         EdgeError: no bundle, no such artifact, several that fit, or an image that cannot be read.
     """
     bundle = open_bundle(path)
-    Preprocessing.from_json(bundle.preprocessing)
     kind = runnable_format(bundle, format)
+    Preprocessing.from_json(bundle.preprocessing)
     artifact = find_artifact(bundle, core_count, precision, image_size, kind.name)
     predictions = []
     with closing(open_artifact(bundle.directory, artifact, threads)) as runner:

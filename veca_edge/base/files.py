@@ -3,11 +3,13 @@ stands under its final name; digests of what was written."""
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import hashlib
 import os
 import shutil
 import stat
+import sys
 import time
 import uuid
 from collections.abc import Iterator
@@ -167,6 +169,37 @@ def written_aside(path: Path, suffix: str = "") -> Iterator[Path]:
             shutil.rmtree(aside) if aside.is_dir() else aside.unlink()
         raise
     sync(path.parent)
+
+
+_AT_FDCWD = -100
+# RENAME_EXCHANGE of Linux and RENAME_SWAP of macOS have one value.
+_EXCHANGE = 2
+_CANNOT_EXCHANGE = {errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EPERM}
+
+
+def exchange(one: Path, other: Path) -> bool:
+    """Lets two existing names change places in one step, so that neither is ever missing.
+
+    Returns:
+        False, with nothing done, where the system or the file system has no such step.
+
+    Raises:
+        OSError: as `os.rename`.
+    """
+    a, b = os.fsencode(one), os.fsencode(other)
+    library = None if os.name == "nt" else ctypes.CDLL(None, use_errno=True)
+    if sys.platform.startswith("linux") and hasattr(library, "renameat2"):
+        failed = library.renameat2(_AT_FDCWD, a, _AT_FDCWD, b, _EXCHANGE)
+    elif sys.platform == "darwin" and hasattr(library, "renamex_np"):
+        failed = library.renamex_np(a, b, _EXCHANGE)
+    else:
+        return False
+    if not failed:
+        return True
+    code = ctypes.get_errno()
+    if code in _CANNOT_EXCHANGE:
+        return False
+    raise OSError(code, os.strerror(code), str(one), None, str(other))
 
 
 def sync(path: Path) -> None:

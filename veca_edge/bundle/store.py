@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -11,6 +12,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field, is_dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from ..base.errors import EdgeError
@@ -18,6 +20,7 @@ from ..base.files import (
     bytes_of,
     check_name,
     disk_errors,
+    exchange,
     files_below,
     held,
     sha256_of,
@@ -323,11 +326,11 @@ def _manifest(directory: Path) -> dict[str, Any]:
 
 def _no_bundle(directory: Path) -> tuple[str, str]:
     if not directory.exists():
-        kept = _leftovers(directory, _REPLACED)
+        kept = [old for old in _leftovers(directory, _REPLACED) if _has_its_files(old)]
         if kept:
             return (
                 f"There is no bundle at {directory}: replacing it was interrupted.",
-                f"The previous one is intact: mv '{kept[0]}' '{directory}'",
+                f"The previous one is intact: mv -- {quote(str(kept[0]))} {quote(str(directory))}",
             )
         return f"There is no bundle at {directory}.", "Make one with: veca-edge export"
     return f"{directory} is no bundle: it has no {MANIFEST}.", "Give the directory that export wrote."
@@ -406,9 +409,16 @@ def _digests(directory: Path, artifacts: Sequence[Artifact], known: Mapping[str,
     }
 
 
-# Hidden siblings of the bundle, while it is made and while it is swapped.
+# Hidden siblings of a bundle. A run that was killed leaves them; their names say what they are:
+# being written, and after an exchange the old bundle for a moment: never restored.
 _INCOMPLETE = "veca-edge-incomplete"
+# The old bundle, whole, between two renames where names cannot be exchanged: restored when there is no new one.
 _REPLACED = "veca-edge-replaced"
+# Being deleted: never restored.
+_TRASH = "veca-edge-trash"
+
+# Seconds to wait for another export beside this one that cleans up or replaces its bundle.
+_PATIENCE_S = 60.0
 
 
 def check_output(output: Path, force: bool) -> None:
@@ -433,27 +443,29 @@ def new_bundle(output: Path, force: bool = False) -> Iterator[Path]:
     """A directory to build a bundle in, which becomes `output` when the block ends well.
 
     The block writes everything, `write_manifest` last. Until then it lies in a hidden sibling; when the
-    block raises, that is removed and `output` is as it was. With `force` an old bundle is moved away only
-    when the new one is complete and on disk. What a killed run left is removed by the next.
+    block raises, that is removed and `output` is as it was. With `force` the new bundle takes the old one's name
+    in one step where the system can do that, and only when it is complete and on disk; the old one is deleted
+    after that. What a killed run left is removed by the next.
 
     Raises:
-        EdgeError: as `check_output`; or the disk is full or can't be written.
+        EdgeError: as `check_output`; or the disk is full or can't be written; or another export took the place.
     """
     check_output(output, force)
     output = output.resolve() if output.is_symlink() else output.absolute()
     with ExitStack() as stack:
         stack.enter_context(disk_errors(output))
-        made = _make_parents(output.parent)
-        _clean_up(output)
+        made: list[Path] = []
         work = _sibling(output, _INCOMPLETE)
         try:
-            work.mkdir()
-            stack.enter_context(held(work))
+            stack.enter_context(_working_directory(output, work, made))
             yield work
             if not (work / MANIFEST).is_file():
                 raise RuntimeError("a bundle was left without its manifest")
             sync_tree(work)
-            _swap_in(work, output, force)
+            with _alone_beside(output):
+                trash = _swap_in(work, output, force)
+            if trash is not None:
+                shutil.rmtree(trash, ignore_errors=True)
         except BaseException:
             shutil.rmtree(work, ignore_errors=True)
             for parent in made:
@@ -462,22 +474,64 @@ def new_bundle(output: Path, force: bool = False) -> Iterator[Path]:
             raise
 
 
-def _swap_in(work: Path, output: Path, force: bool) -> None:
-    old = None
-    if output.exists():
-        if not force:
-            raise EdgeError(f"{output} appeared while the bundle was made.", "Give another --output, or --force.")
+@contextmanager
+def _alone_beside(output: Path) -> Iterator[None]:
+    """Holds back every other export that has this one's parent directory, for as long as names are changed there.
+
+    Raises:
+        EdgeError: another has held the directory for `_PATIENCE_S` seconds.
+        FileNotFoundError: there is no such directory.
+    """
+    with held(output.parent, _PATIENCE_S) as free:
+        if free is False:
+            raise EdgeError(f"Another process keeps {output.parent} locked.", "Wait for it to end, then try again.")
+        yield
+
+
+def _working_directory(output: Path, work: Path, made: list[Path]) -> ExitStack:
+    """Cleans up beside `output` and creates `work`; what is returned holds its lock, from its first moment on.
+
+    Args:
+        made: is given the parents that were missing, the deepest first.
+    """
+    # An export beside this one that fails removes the parents that it had made: then they are made again.
+    for _ in range(100):
+        with suppress(FileNotFoundError), ExitStack() as stack:
+            made[:] = _make_parents(output.parent) or made
+            with _alone_beside(output):
+                _clean_up(output)
+                work.mkdir()
+                stack.enter_context(held(work))
+            return stack.pop_all()
+    raise EdgeError(f"{output} can't be written: other processes keep removing {output.parent}.", "Try again.")
+
+
+def _swap_in(work: Path, output: Path, force: bool) -> Path | None:
+    """Gives the new bundle its name and returns where the old one is, which is not needed any more."""
+    taken = EdgeError(f"{output} appeared while the bundle was made.", "Give another --output, or --force.")
+    if not output.exists():
+        try:
+            work.rename(output)
+        except OSError as error:
+            raise taken if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR) else error from None
+        sync(output.parent)
+        return None
+    if not force:
+        raise taken
+    if exchange(work, output):
+        old = work
+    else:
         old = _sibling(output, _REPLACED)
         output.rename(old)
-    try:
-        work.rename(output)
-    except BaseException:
-        if old is not None:
+        try:
+            work.rename(output)
+        except BaseException:
             old.rename(output)
-        raise
+            raise
     sync(output.parent)
-    if old is not None:
-        shutil.rmtree(old, ignore_errors=True)
+    trash = _sibling(output, _TRASH)
+    old.rename(trash)
+    return trash
 
 
 def _sibling(output: Path, kind: str) -> Path:
@@ -492,16 +546,30 @@ def _leftovers(output: Path, kind: str) -> list[Path]:
 
 
 def _clean_up(output: Path) -> None:
-    """Removes what killed runs left beside `output`; a bundle they had moved away comes back."""
+    """Removes what killed runs left beside `output`; a whole bundle they had moved away comes back.
+
+    The caller holds `_alone_beside`: nothing here is in the middle of being swapped by a run that is alive.
+    """
     for old in _leftovers(output, _REPLACED):
-        if output.exists():
-            shutil.rmtree(old, ignore_errors=True)
-        else:
+        if not output.exists() and _has_its_files(old):
             old.rename(output)
+        else:
+            old.rename(_sibling(output, _TRASH))
     for work in _leftovers(output, _INCOMPLETE):
         with suppress(FileNotFoundError), held(work) as free:
             if free:
-                shutil.rmtree(work, ignore_errors=True)
+                work.rename(_sibling(output, _TRASH))
+    for trash in _leftovers(output, _TRASH):
+        shutil.rmtree(trash, ignore_errors=True)
+
+
+def _has_its_files(directory: Path) -> bool:
+    """Whether nothing of a bundle is missing: earlier versions deleted bundles under the name of whole ones."""
+    try:
+        bundle = read_bundle(directory)
+        return all(_inside(directory, name).exists() for name in (*bundle.files, *(a.path for a in bundle.artifacts)))
+    except EdgeError:
+        return False
 
 
 def _make_parents(directory: Path) -> list[Path]:

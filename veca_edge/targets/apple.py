@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from ..base.spec import ExportSpec, ImageSize
     from ..bundle.runner import Runner
     from ..bundle.store import Artifact, Bundle
-    from ..lint.finding import Finding
     from ..model.plan import Variant
     from ..profiles.sweep import Profile
+    from ..rules.finding import Finding
     from ..runtime.model import Run
 
 NAME = "apple"
@@ -110,7 +110,7 @@ def next_steps(bundle: Bundle) -> Next:
 
 
 def lint(path: Path, options: NoOptions) -> Sequence[Finding]:
-    from ..lint.coreml import lint_mlpackage
+    from ..rules.coreml import lint_mlpackage
 
     return lint_mlpackage(path)
 
@@ -119,6 +119,9 @@ def doctor() -> Iterable[Check]:
     from packaging.version import Version
 
     coremltools = package(NAME, "coremltools", "apple")
+    if not coremltools.ok and (platform.system(), platform.machine()) == ("Linux", "aarch64"):
+        advice = "Export Core ML packages on x86-64 Linux or on a Mac."
+        coremltools = Check(NAME, "coremltools", False, "has no wheels for ARM Linux", advice)
     yield coremltools
     torch = installed("torch")
     if coremltools.ok:

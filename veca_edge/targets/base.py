@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..base.errors import EdgeError
-from ..base.options import check_kind
+from ..base.options import check_kind, made_of_fields
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from ..base.spec import ExportSpec, ImageSize
     from ..bundle.runner import Runner
     from ..bundle.store import Artifact, Bundle
-    from ..lint.finding import Finding
     from ..model.plan import Variant
     from ..profiles.sweep import Profile
+    from ..rules.finding import Finding
     from ..runtime.model import Run
 
 Log = Callable[[str], None]
@@ -253,5 +253,12 @@ class Target:
         return self.precisions[self.precisions.index(precision) + 1]
 
     def options_of(self, spec: ExportSpec) -> Any:
-        """The typed options of an export's spec, which holds them as JSON values."""
-        return check_kind(spec.target_options, self.options, f"The target '{self.name}'")
+        """The typed options of an export's spec: of one that is being made, or of one that was read from a manifest.
+
+        Raises:
+            EdgeError: the spec holds an option that this target does not have.
+        """
+        given, whose = spec.target_options, f"The target '{self.name}'"
+        if isinstance(given, Mapping):
+            return made_of_fields(self.options, given, whose)
+        return check_kind(given, self.options, whose)
