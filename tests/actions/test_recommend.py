@@ -59,6 +59,21 @@ def test_equals_are_told_apart_by_p95(bundle):
     assert found.beaten[0].reason == "the same top-1, p95 33.6 ms against 16.8 ms"
 
 
+def test_what_was_measured_beside_other_work_is_not_told_apart(bundle):
+    """Nor is a difference that the samples cannot carry."""
+    for artifact in bundle.artifacts:
+        if artifact.core_count == 16:
+            busy = {"rounds": [{"other_load": 0.93}]}
+            save_measurement(bundle.directory, measurement(artifact, details=busy))
+        elif artifact.core_count == 32:
+            save_measurement(bundle.directory, measurement(artifact, scale=10 / 16 * 1.001))
+    found = recommend(bundle.directory, Limits(), "latency")
+    reasons = {b.candidate.artifact.name: b.reason for b in found.beaten}
+    assert reasons["cores16_int8_32x32"].endswith("(not measurable here: other processes used 93% of the CPU)")
+    assert reasons["cores32_int8_32x32"].endswith("ms (no measurable difference)")
+    assert reasons["cores8_fp32_32x32"] == "p95 21 ms against 10.5 ms"
+
+
 def test_a_narrow_fit_is_said(bundle):
     assert any("only 1.2% below" in note for note in recommend(bundle.directory, Limits(p95_ms=17.0), "cosine").notes)
 

@@ -163,8 +163,11 @@ def export_fastest(request: ExportRequest, progress: Progress, on_log: Log) -> E
         why = error.message
     else:
         if result.verdict is None:
-            said = f"auto chose {low}: it holds the gate. Its speed against {high} takes the device to measure."
-            return replace(result, notes=(said, *result.notes))
+            note = f"auto chose {low}: it holds the gate. Its speed against {high} takes the device to measure."
+            return replace(result, notes=(note, *result.notes))
+        if not result.verdict.is_measurable:
+            note = f"auto chose {low}: it holds the gate. Its speed against {high} is {result.verdict.speed.text}."
+            return replace(result, notes=(note, *result.notes))
         if not (result.verdict.is_slower or result.verdict.is_close):
             return replace(result, notes=(f"auto chose {low}.", *result.notes))
         why = result.verdict.sentence

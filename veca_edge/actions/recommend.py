@@ -15,6 +15,7 @@ from ..bundle.store import Artifact, Bundle, open_bundle
 from ..profiles.machine import this_machine
 from ..profiles.measurement import Measurement
 from ..profiles.store import of_one_machine, read_measurements
+from ..profiles.verdict import speedup
 from ..proof.fidelity import Fidelity
 
 CRITERIA = ("top1", "cosine", "latency")
@@ -434,7 +435,9 @@ def _rank(candidate: Candidate, by: str) -> tuple[float, float, float]:
 
 def _why_beaten(loser: Candidate, best: Candidate, by: str) -> str:
     latency = QUANTITIES[0].text
-    slower = f"p95 {latency(loser.p95_ms)} against {latency(best.p95_ms)}"
+    speed = speedup(best.measurement, loser.measurement, 95)
+    doubt = "" if speed.is_known else f" ({speed.text})"
+    slower = f"p95 {latency(loser.p95_ms)} against {latency(best.p95_ms)}{doubt}"
     if by == "latency":
         return slower
     value, best_value = (loser.top1, best.top1) if by == "top1" else (loser.cosine, best.cosine)
