@@ -16,7 +16,8 @@ import numpy as np
 import onnx_ir as ir
 
 from ..base.progress import Progress, silent
-from ..bundle.store import Artifact, artifact_for
+from ..bundle.store import artifact_for
+from ..bundle.types import Artifact
 from ..model.folding import Block, Linear, LinearQuantization, Variant
 from .onnx.files import external_bytes, save_models
 from .onnx.graph import Dialect, gate_and_value, onnx_from_veca, short

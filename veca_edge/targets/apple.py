@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ..base.progress import Progress
     from ..base.spec import ExportSpec, ImageSize
     from ..bundle.runner import Runner
-    from ..bundle.store import Artifact, Bundle
+    from ..bundle.types import Artifact, Bundle
     from ..lint.finding import Finding
     from ..model.folding import Variant
     from ..profiles.sweep import Profile

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..base.errors import EdgeError
-from ..base.options import check_kind
+from ..base.options import from_mapping
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ..base.progress import Progress
     from ..base.spec import ExportSpec, ImageSize
     from ..bundle.runner import Runner
-    from ..bundle.store import Artifact, Bundle
+    from ..bundle.types import Artifact, Bundle
     from ..lint.finding import Finding
     from ..model.folding import Variant
     from ..profiles.sweep import Profile
@@ -253,5 +253,5 @@ class Target:
         return self.precisions[self.precisions.index(precision) + 1]
 
     def options_of(self, spec: ExportSpec) -> Any:
-        """The typed options of an export's spec, which holds them as JSON values."""
-        return check_kind(spec.target_options, self.options, f"The target '{self.name}'")
+        """The typed options of a spec, which holds them as JSON values. Raises `EdgeError` for what they cannot be."""
+        return from_mapping(self.options, spec.target_options, f"The target '{self.name}'")

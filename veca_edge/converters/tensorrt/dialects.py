@@ -26,7 +26,8 @@ import onnx_ir as ir
 from ...base.errors import EdgeError
 from ...base.progress import Progress, silent
 from ...base.spec import GraphSpec
-from ...bundle.store import Artifact, artifact_for
+from ...bundle.store import artifact_for
+from ...bundle.types import Artifact
 from ...lint.finding import Finding
 from ...lint.tensorrt import Version, lint_onnx, tensorrt_version
 from ...model.config import NORM_EPS
