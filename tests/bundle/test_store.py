@@ -56,9 +56,7 @@ def bundle_of(directory: Path, artifacts: tuple[Artifact, ...]) -> Bundle:
         versions={"veca-edge": "0.1.0"},
         artifacts=artifacts,
         recipe="recipe.safetensors",
-        fidelity=(
-            Fidelity(8, "int8", SIZE, Agreement(2, CosineStatistics(1.0, 0.9, 0.8), None), Agreement(2, None, None)),
-        ),
+        fidelity=(Fidelity(8, "int8", SIZE, Agreement(2, CosineStatistics(1.0, 0.9, 0.8), None), bare),),
         details=BundleDetails({artifacts[0].name: 0.5}, ("blocks.0.fc1",)),
         labels=("cat", "dog"),
     )

@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any, TypeVar, cast
 
 from .errors import EdgeError
-from .json_files import typed
 
 T = TypeVar("T")
 _KEY = "option"
@@ -113,6 +112,8 @@ def from_mapping(kind: type[T], values: Mapping[str, Any], whose: str) -> T:
     Raises:
         EdgeError: they name a field that it does not have, or a value has another type or is refused.
     """
+    from .json_files import typed
+
     known = [f.name for f in fields(cast(Any, kind))]
     if unknown := [name for name in values if name not in known]:
         raise EdgeError(f"{whose} has no option '{unknown[0]}'.", f"Known: {', '.join(known) or 'none'}.")
