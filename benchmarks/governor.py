@@ -24,7 +24,8 @@ import psutil
 from veca_edge.actions.live import LiveRequest, open_live
 from veca_edge.actions.load import load_bundle
 from veca_edge.base.spec import ImageSize
-from veca_edge.bundle.store import Bundle, open_bundle
+from veca_edge.bundle.store import open_bundle
+from veca_edge.bundle.types import Bundle
 from veca_edge.demo import demo_evaluation
 from veca_edge.images.folder import find_images
 from veca_edge.images.preprocessing import prepare
@@ -260,7 +261,8 @@ def made_bundle(family: Family, size: ImageSize, core_counts: Sequence[int], dir
     """Random weights in INT8 with plain ranges, which has the speed of a calibrated one."""
     from veca_edge.base.spec import ExportSpec, GraphSpec
     from veca_edge.base.versions import tool_versions
-    from veca_edge.bundle.store import CheckpointFacts, new_bundle, write_manifest
+    from veca_edge.bundle.store import new_bundle, write_manifest
+    from veca_edge.bundle.types import CheckpointFacts
     from veca_edge.converters.cpu import CpuDialect, onnx_models_from_variants
     from veca_edge.converters.onnx.files import save_models
     from veca_edge.converters.onnx.graph import onnx_from_veca

@@ -50,7 +50,8 @@ def exported_square(square, tmp_path_factory):
     import torch
 
     from veca_edge.base.spec import ExportSpec, ImageSize
-    from veca_edge.bundle.store import Bundle, CheckpointFacts, new_bundle, open_bundle, write_manifest
+    from veca_edge.bundle.store import new_bundle, open_bundle, write_manifest
+    from veca_edge.bundle.types import Bundle, CheckpointFacts
     from veca_edge.converters.cpu import onnx_models_from_variants
     from veca_edge.images.preprocessing import Preprocessing
     from veca_edge.model.folding import inference_weights

@@ -10,7 +10,8 @@ import numpy as np
 
 from veca_edge.base.files import sha256_of
 from veca_edge.base.spec import ExportSpec, ImageSize
-from veca_edge.bundle.store import Artifact, Bundle, CheckpointFacts, new_bundle, open_bundle, write_manifest
+from veca_edge.bundle.store import new_bundle, open_bundle, write_manifest
+from veca_edge.bundle.types import Artifact, Bundle, CheckpointFacts
 from veca_edge.images.preprocessing import Preprocessing
 from veca_edge.model.config import FAMILIES
 from veca_edge.profiles.machine import Machine
@@ -116,7 +117,7 @@ def bundle_of(
         Preprocessing().to_json(),
         {"veca-edge": "0"},
         artifacts,
-        fidelity=tuple(fidelity(a.core_count, a.precision, a.image_size).to_json() for a in artifacts),
+        fidelity=tuple(fidelity(a.core_count, a.precision, a.image_size) for a in artifacts),
     )
 
 

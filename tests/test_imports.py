@@ -27,7 +27,7 @@ HEAVY = (
     "PIL",
     "safetensors",
     "cv2",
-    "jsonschema",
+    "msgspec",
 )
 COMMANDS = sorted(
     path.stem

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from .base.checks import Check
     from .base.errors import EdgeError, GateError, MissingDependency
     from .base.spec import ExportSpec, GraphSpec, ImageSize
-    from .bundle.store import Artifact, Bundle, open_bundle
+    from .bundle.store import open_bundle
+    from .bundle.types import Agreement, Artifact, Bundle, Fidelity
     from .converters.coreml.options import CoremlOptions
     from .converters.tensorrt.options import EngineOptions, TensorrtOptions
     from .images.preprocessing import prepare
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
     from .profiles.options import CoremlProfileOptions, ProfileOptions
     from .profiles.sweep import Profile
     from .profiles.verdict import Verdict
-    from .proof.fidelity import Agreement, Fidelity
     from .reports.write import ReportOptions
     from .reports.write import write_report as report
     from .rules.finding import Finding
@@ -51,11 +51,11 @@ if TYPE_CHECKING:
 
 # Each name of the public API with the module that defines it, and the name there where it differs.
 _HOMES = {
-    "Agreement": "proof.fidelity",
-    "Artifact": "bundle.store",
+    "Agreement": "bundle.types",
+    "Artifact": "bundle.types",
     "BoardOptions": "profiles.jetson.options",
     "Built": "targets.base",
-    "Bundle": "bundle.store",
+    "Bundle": "bundle.types",
     "Check": "base.checks",
     "Checkpoint": "model.checkpoint",
     "CheckpointSource": "actions.request",
@@ -67,7 +67,7 @@ _HOMES = {
     "ExportRequest": "actions.request",
     "ExportResult": "actions.export",
     "ExportSpec": "base.spec",
-    "Fidelity": "proof.fidelity",
+    "Fidelity": "bundle.types",
     "Finding": "rules.finding",
     "GateError": "base.errors",
     "GraphSpec": "base.spec",

@@ -9,7 +9,6 @@ from veca_edge.base.errors import EdgeError, GateError
 from veca_edge.base.spec import ImageSize
 from veca_edge.bundle.store import write_manifest
 from veca_edge.profiles.store import save_measurement
-from veca_edge.proof.fidelity import Fidelity
 
 
 @pytest.fixture
@@ -159,9 +158,7 @@ def test_refuses_what_was_not_measured(bundle):
     with pytest.raises(EdgeError, match="--max-energy needs the energy") as caught:
         recommend(bundle.directory, Limits.parse(max_energy="50mJ"), "cosine")
     assert "Jetson" in caught.value.hint
-    unlabelled = tuple(
-        {**Fidelity.from_json(f).to_json(), "reference": {**f["reference"], "top1": None}} for f in bundle.fidelity
-    )
+    unlabelled = tuple(replace(f, reference=replace(f.reference, top1=None)) for f in bundle.fidelity)
     write_manifest(replace(bundle, fidelity=unlabelled))
     with pytest.raises(EdgeError, match="no top-1") as caught:
         recommend(bundle.directory, Limits(), "top1")

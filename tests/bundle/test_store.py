@@ -16,19 +16,24 @@ from veca_edge.base.files import held, sha256_of
 from veca_edge.base.spec import ExportSpec, GraphSpec, ImageSize
 from veca_edge.bundle.readme import write_readme
 from veca_edge.bundle.store import (
-    Artifact,
-    Bundle,
-    CheckpointFacts,
     add_artifacts,
     artifact_for,
     check_output,
     find_artifact,
-    manifest_schema,
     new_bundle,
     open_bundle,
-    read_bundle,
     verify_files,
     write_manifest,
+)
+from veca_edge.bundle.types import (
+    Agreement,
+    Artifact,
+    Bundle,
+    BundleDetails,
+    CheckpointFacts,
+    CosineStatistics,
+    Fidelity,
+    manifest_schema,
 )
 from veca_edge.model.config import FAMILIES
 from veca_edge.model.plan import Variant
@@ -42,6 +47,7 @@ def artifact(path="models/cores8_int8_32x48.onnx", core_count=8, precision="int8
 
 
 def bundle_of(directory: Path, artifacts: tuple[Artifact, ...]) -> Bundle:
+    bare = Agreement(2, None, None)
     return Bundle(
         directory=directory,
         spec=ExportSpec("cpu", (8, 16), ("int8",), (SIZE,)),
@@ -50,7 +56,8 @@ def bundle_of(directory: Path, artifacts: tuple[Artifact, ...]) -> Bundle:
         versions={"veca-edge": "0.1.0"},
         artifacts=artifacts,
         recipe="recipe.safetensors",
-        fidelity=({"core_count": 8},),
+        fidelity=(Fidelity(8, "int8", SIZE, Agreement(2, CosineStatistics(1.0, 0.9, 0.8), None), bare),),
+        details=BundleDetails({artifacts[0].name: 0.5}, ("blocks.0.fc1",)),
         labels=("cat", "dog"),
     )
 
@@ -97,7 +104,7 @@ def test_what_is_written_is_read_back(bundle, tmp_path):
         "golden/cores8_32x48.npz",
         "golden/cores16_32x48.npz",
     }
-    assert read_bundle(tmp_path / "out") == bundle
+    assert open_bundle(tmp_path / "out") == bundle
     assert verify_files(bundle) == 7
     readme = (bundle.directory / "README.md").read_text()
     assert "Load the `.onnx` files." in readme
@@ -105,18 +112,27 @@ def test_what_is_written_is_read_back(bundle, tmp_path):
     assert "veca-edge verify ." in readme
 
 
-def test_manifest_schema_is_a_schema():
-    import jsonschema
-
-    jsonschema.Draft202012Validator.check_schema(manifest_schema())
+def test_the_schema_is_of_what_is_written(bundle):
+    jsonschema = pytest.importorskip("jsonschema")
+    validator = jsonschema.Draft202012Validator(manifest_schema())
+    validator.check_schema(manifest_schema())
+    data = json.loads((bundle.directory / "manifest.json").read_text())
+    validator.validate(data)
+    for name in data:
+        assert not validator.is_valid({key: value for key, value in data.items() if key != name})
+    assert not validator.is_valid({**data, "surprise": 1})
+    assert not validator.is_valid({**data, "recipe": "../x"})
 
 
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda d: d["artifacts"][0].pop("sha256"), "artifacts/0: 'sha256' is a required property"),
-        (lambda d: d["artifacts"][0].update(path="../../etc/passwd"), "artifacts/0/path"),
-        (lambda d: d["artifacts"][0].update(core_count="8"), "artifacts/0/core_count"),
+        (lambda d: d["artifacts"][0].pop("sha256"), r"missing required field `sha256` - at `\$.artifacts\[0\]`"),
+        (lambda d: d["artifacts"][0].update(path="../../etc/passwd"), r"\$.artifacts\[0\].path"),
+        (
+            lambda d: d["artifacts"][0].update(core_count="8"),
+            r"Expected `int`, got `str` - at `\$.artifacts.*core_count`",
+        ),
         (lambda d: d.update(surprise=1), "surprise"),
         (lambda d: d.update(schema_version=9), "schema version 9, but this veca-edge reads version 1"),
         (lambda d: d.pop("schema_version"), "not the manifest of a veca-edge bundle"),

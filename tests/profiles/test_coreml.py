@@ -15,11 +15,12 @@ import pytest
 
 from veca_edge.base.errors import EdgeError
 from veca_edge.base.spec import ExportSpec, ImageSize
-from veca_edge.bundle.store import Bundle, CheckpointFacts, new_bundle, open_bundle, write_manifest
+from veca_edge.bundle.store import new_bundle, open_bundle, write_manifest
+from veca_edge.bundle.types import Bundle, CheckpointFacts
 from veca_edge.formats.mlpackage import coremltools_for
 from veca_edge.images.preprocessing import Preprocessing
 from veca_edge.profiles import coreml
-from veca_edge.profiles.measurement import Measurement
+from veca_edge.profiles.measurement import measurement_from
 from veca_edge.profiles.store import read_measurements
 from veca_edge.proof.golden import write_golden
 from veca_edge.runtime import coreml as runtime
@@ -180,7 +181,7 @@ def test_a_profile_per_function_and_unit(bundle, mac, monkeypatch):
     assert first.details["placement"][1]["name"] == "b1_cos"
     stored = read_measurements(bundle)
     assert len(stored) == 4
-    assert Measurement.from_json(json.loads(json.dumps(first.to_json()))) == first
+    assert measurement_from(json.loads(json.dumps(first.to_json())), "It") == first
 
 
 def test_the_runner_hands_frames_to_core_ml(bundle, mac):
@@ -208,7 +209,7 @@ def test_what_core_ml_refuses_is_an_error_of_the_users(bundle, mac, monkeypatch)
 
 
 def test_a_worker_that_dies_is_named(bundle):
-    artifact = bundle.artifacts[0].to_json()
+    artifact = bundle.artifacts[0]
     request = coreml.Request(str(bundle.directory), artifact, "nowhere.mlmodelc", "ane", 0, 0, 1, 0)
     with pytest.raises(EdgeError, match="for ane failed"):
         coreml.ask_worker(request)

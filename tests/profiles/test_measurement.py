@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 
 from veca_edge.base.cpu_features import cpu_flags, int8_instructions
+from veca_edge.base.json_files import typed
 from veca_edge.base.spec import ImageSize
 from veca_edge.profiles.machine import Machine, this_machine
-from veca_edge.profiles.measurement import Measurement, Sustained, Window
+from veca_edge.profiles.measurement import Measurement, Sustained, Window, measurement_from
 
 MACHINE = Machine("Some CPU", "x86_64", 4, 2, 8 << 30, "Linux 6", {"onnxruntime": "1.31.0"})
 
@@ -75,9 +76,9 @@ def test_survives_json():
         details={"rounds": [{"load_ms": 1.0}]},
         sustained=Sustained((Window(1.0, 3, 1.5, 2.0, 2.5),)),
     )
-    assert Measurement.from_json(json.loads(json.dumps(m.to_json()))) == m
+    assert measurement_from(json.loads(json.dumps(m.to_json())), "It") == m
     bare = measurement([1.0])
-    assert Measurement.from_json(json.loads(json.dumps(bare.to_json()))) == bare
+    assert measurement_from(json.loads(json.dumps(bare.to_json())), "It") == bare
 
 
 def test_sustained_compares_the_first_with_the_last_minute():
@@ -95,7 +96,7 @@ def test_a_machine_is_known_by_its_hardware_not_by_versions():
     assert replace(here, name="other").machine_id != here.machine_id
     assert replace(here, int8="other").machine_id != here.machine_id  # virtual machines often hide the model's name
     assert here.int8 == int8_instructions(here.architecture, cpu_flags())
-    assert Machine.from_json(json.loads(json.dumps(here.to_json()))) == here
+    assert typed(json.loads(json.dumps(here.to_json())), Machine, "It") == here
 
 
 def test_refuses_a_measurement_without_samples():

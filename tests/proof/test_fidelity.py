@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from veca_edge.base.errors import GateError
+from veca_edge.base.json_files import typed
 from veca_edge.base.spec import ImageSize
 from veca_edge.proof.fidelity import Agreement, Comparison, CosineStatistics, Fidelity, cosine
 from veca_edge.proof.gate import below_gate, check_gate
@@ -55,4 +56,4 @@ def test_not_a_number_does_not_pass():
 
 def test_json_round_trip():
     one = fidelity(0.99, 0.98)
-    assert Fidelity.from_json(one.to_json()) == one
+    assert typed(one.to_json(), Fidelity, "It") == one

@@ -11,7 +11,8 @@ import pytest
 from measured import MACHINE, OTHER_MACHINE, SIZE, made_up_bundle, measure
 
 from veca_edge.base.errors import EdgeError, MissingDependency
-from veca_edge.bundle.store import CheckpointFacts, open_bundle, write_manifest
+from veca_edge.bundle.store import open_bundle, write_manifest
+from veca_edge.bundle.types import CheckpointFacts
 from veca_edge.profiles.measurement import Sustained, Window
 from veca_edge.reports.text import markdown_cell
 from veca_edge.reports.write import ReportOptions, write_report

@@ -18,7 +18,7 @@ import pytest
 
 from veca_edge.base.errors import EdgeError
 from veca_edge.base.spec import ImageSize
-from veca_edge.bundle.store import Artifact
+from veca_edge.bundle.types import Artifact
 from veca_edge.devices.connection import LocalConnection
 from veca_edge.devices.jetson.probe import engine_key, probe
 from veca_edge.runtime import tensorrt as board_runtime
@@ -384,7 +384,7 @@ def test_a_board_needs_only_numpy():
     code = (
         "import sys\n"
         "for name in ('torch', 'onnx', 'onnx_ir', 'onnxruntime', 'nncf', 'coremltools', 'PIL', 'typer', 'rich', "
-        "'psutil', 'jsonschema', 'safetensors', 'tensorrt'):\n    sys.modules[name] = None\n"
+        "'psutil', 'safetensors', 'tensorrt'):\n    sys.modules[name] = None\n"
         "import veca_edge.runtime.tensorrt, veca_edge.runtime\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

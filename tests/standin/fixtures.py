@@ -221,7 +221,7 @@ def write_model(directory: Path, name: str = "cores16_fp16_32x32", operator: str
 
     from veca_edge.base.files import bytes_of, sha256_of
     from veca_edge.base.spec import ImageSize
-    from veca_edge.bundle.store import Artifact
+    from veca_edge.bundle.types import Artifact
 
     weight = numpy_helper.from_array(np.eye(16, dtype=np.float16), "weight")
     graph = helper.make_graph(
@@ -263,7 +263,8 @@ def write_model(directory: Path, name: str = "cores16_fp16_32x32", operator: str
 def write_bundle(directory: Path, artifacts):
     """A bundle's manifest around artifacts that are there."""
     from veca_edge.base.spec import ExportSpec, ImageSize
-    from veca_edge.bundle.store import Bundle, CheckpointFacts, write_manifest
+    from veca_edge.bundle.store import write_manifest
+    from veca_edge.bundle.types import Bundle, CheckpointFacts
     from veca_edge.model.config import FAMILIES
 
     counts, precisions = (

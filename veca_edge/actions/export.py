@@ -15,7 +15,8 @@ from ..base.progress import Progress, silent
 from ..base.spec import ExportSpec
 from ..base.versions import own_version, tool_versions
 from ..bundle.readme import write_readme
-from ..bundle.store import Artifact, Bundle, CheckpointFacts, new_bundle, open_bundle, write_manifest
+from ..bundle.store import new_bundle, open_bundle, write_manifest
+from ..bundle.types import Artifact, Bundle, BundleDetails, CheckpointFacts
 from ..calibration.recipe import QuantizationRecipe, quantized_variants
 from ..images.preprocessing import Preprocessing
 from ..model.checkpoint import Checkpoint
@@ -278,11 +279,11 @@ def finish_bundle(sources: Sources, made: Made, directory: Path) -> None:
         artifacts=made.artifacts,
         labels=checkpoint.labels,
         recipe=RECIPE if recipe is not None else None,
-        fidelity=tuple(f.to_json() for f in made.fidelity),
+        fidelity=made.fidelity,
     )
     checks = {a.name: golden_cosine(bundle, a, open_artifact, sources.threads) for a in made.artifacts}
     sources.target.finish(Written(directory, spec, (), made.artifacts), checks)
-    bundle = replace(bundle, details={"golden_cosine": checks, "kept_float": list(made.kept_float)})
+    bundle = replace(bundle, details=BundleDetails(checks, made.kept_float))
     write_readme(bundle, Preprocessing().description, loading_of(made.artifacts))
     write_manifest(bundle)
 

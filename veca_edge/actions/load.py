@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from ..base.errors import EdgeError
 from ..base.spec import ImageSize
-from ..bundle.store import Artifact, Bundle, read_bundle
+from ..bundle.store import open_bundle
+from ..bundle.types import Artifact, Bundle
 from ..runtime.model import Model
 from ..targets.table import target_named
 
@@ -42,7 +43,7 @@ def load_bundle(
     Raises:
         EdgeError: no bundle, or it lacks what is asked for (it lists what it has).
     """
-    opened = bundle if isinstance(bundle, Bundle) else read_bundle(bundle)
+    opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
     kind = runnable_format(opened, format)
     artifacts = chosen_artifacts(opened, kind, core_counts, precision, image_size)
     runs = kind.open_model(opened.directory, artifacts, threads)

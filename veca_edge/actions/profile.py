@@ -12,7 +12,8 @@ from ..base.errors import EdgeError
 from ..base.moved import with_moved_fields
 from ..base.options import check_kind, made_of_fields
 from ..base.progress import Progress, silent
-from ..bundle.store import Artifact, Bundle, open_bundle
+from ..bundle.store import open_bundle
+from ..bundle.types import Artifact, Bundle
 from ..profiles.sweep import Profile
 from ..targets.base import Log, Measuring
 from ..targets.table import TARGETS, target_named

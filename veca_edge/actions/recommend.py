@@ -11,7 +11,8 @@ from typing import Any
 from ..base.errors import EdgeError, GateError, unknown_name
 from ..base.spec import ImageSize
 from ..base.units import parse_bytes, parse_millijoules, parse_milliseconds
-from ..bundle.store import Artifact, Bundle, open_bundle
+from ..bundle.store import open_bundle
+from ..bundle.types import Artifact, Bundle
 from ..profiles.machine import this_machine
 from ..profiles.measurement import Measurement
 from ..profiles.store import of_one_machine, read_measurements
@@ -330,7 +331,7 @@ def candidates(bundle: Bundle, machine: str | None = None) -> list[Candidate]:
         EdgeError: there are none, or they are of several machines and none was chosen.
     """
     artifacts = {(a.name, a.format, a.sha256): a for a in bundle.artifacts}
-    fidelity = {f.name: f for f in map(Fidelity.from_json, bundle.fidelity)}
+    fidelity = {f.name: f for f in bundle.fidelity}
     measured = [m for m in read_measurements(bundle) if (m.artifact, m.format, m.sha256) in artifacts]
     if not measured:
         raise EdgeError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..base.errors import EdgeError, unknown_name
-from ..base.options import check_kind
+from ..base.options import check_kind, to_mapping
 from ..base.progress import Progress, silent
 from ..base.spec import ExportSpec, ImageSize
 from ..bundle.store import check_output
@@ -81,5 +81,5 @@ def spec_of(request: ExportRequest, checkpoint: Checkpoint) -> ExportSpec:
         request.input,
         outputs,
         request.min_cosine,
-        check_kind(request.options, target.options, f"The target '{target.name}'"),
+        to_mapping(check_kind(request.options, target.options, f"The target '{target.name}'")),
     )

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from ..base.spec import ImageSize
-from ..bundle.store import Artifact, find_artifact, open_bundle
+from ..bundle.store import find_artifact, open_bundle
+from ..bundle.types import Artifact
 from ..images.preprocessing import Preprocessing, prepare
 from ..proof.evaluate import run_frames
 from ..runtime.classes import LikelyClass, top_classes

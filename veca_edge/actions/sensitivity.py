@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from ..base.errors import EdgeError
 from ..base.progress import Progress, silent
-from ..bundle.store import Bundle, open_bundle
+from ..bundle.store import open_bundle
+from ..bundle.types import Bundle
 from ..calibration.recipe import QuantizationRecipe
 from ..model.folding import inference_weights
 from .export import make_recipe

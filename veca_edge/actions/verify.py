@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..base.progress import Progress, silent
-from ..bundle.store import Artifact, open_bundle, verify_files
+from ..bundle.store import open_bundle, verify_files
+from ..bundle.types import Artifact
 from ..proof.evaluate import golden_cosine
 from ..targets.table import format_of, open_artifact
 
@@ -45,7 +46,7 @@ def verify(path: Path, threads: int | None = None, progress: Progress = silent) 
     verify_files(bundle, progress)
     checks = []
     for i, artifact in enumerate(bundle.artifacts):
-        exported = bundle.details.get("golden_cosine", {}).get(artifact.name, bundle.spec.min_cosine)
+        exported = bundle.details.golden_cosine.get(artifact.name, bundle.spec.min_cosine)
         obstacle = format_of(artifact).obstacle(artifact)
         now = golden_cosine(bundle, artifact, open_artifact, threads) if obstacle is None else None
         checks.append(Verified(artifact, now, exported, obstacle))

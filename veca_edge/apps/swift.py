@@ -17,7 +17,7 @@ import numpy as np
 from ..base.errors import EdgeError
 from ..base.files import disk_errors
 from ..base.spec import ImageSize
-from ..bundle.store import Artifact
+from ..bundle.types import Artifact
 from ..converters.coreml.packages import FOLDER
 from ..proof.golden import read_golden
 

@@ -3,7 +3,6 @@ stands under its final name; digests of what was written."""
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import hashlib
 import os
@@ -186,6 +185,8 @@ def exchange(one: Path, other: Path) -> bool:
     Raises:
         OSError: as `os.rename`.
     """
+    import ctypes  # takes time, and only an export needs it
+
     a, b = os.fsencode(one), os.fsencode(other)
     library = None if os.name == "nt" else ctypes.CDLL(None, use_errno=True)
     if sys.platform.startswith("linux") and hasattr(library, "renameat2"):

@@ -1,17 +1,20 @@
-"""JSON from anywhere, read strictly: one meaning, bounded in size and depth, every damage one `EdgeError`."""
+"""JSON from anywhere, read strictly: one meaning, bounded in size and depth, every damage one `EdgeError`; and made
+into typed values."""
 
 from __future__ import annotations
 
 import json
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from .errors import EdgeError
 from .files import read_limited
 
 LIMIT = 64 << 20
 DEPTH = 64
+
+T = TypeVar("T")
 
 
 def read_json(path: str | Path, hint: str | None = None, limit: int = LIMIT) -> Any:
@@ -47,6 +50,38 @@ def parse_json(text: str | bytes) -> Any:
         raise ValueError(f"it is nested more than {DEPTH} levels deep") from None
     _check(value)
     return value
+
+
+def typed(value: object, kind: type[T], whose: str, hint: str | None = None) -> T:
+    """Makes a dataclass, or another type, of what JSON holds. Names that it does not know are left out.
+
+    Args:
+        whose: what holds the value, in words: the start of the error's message.
+
+    Raises:
+        EdgeError: something is missing, has another type or is refused by its dataclass; it says where.
+    """
+    import msgspec
+
+    try:
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        raise EdgeError(f"{whose} is not what veca-edge writes: {error}.", hint) from error
+    except EdgeError as error:
+        raise EdgeError(f"{whose} is not what veca-edge writes: {error.message}", hint) from error
+
+
+def unknown_field(found: object, known: object, where: str = "$") -> str | None:
+    """Where one JSON value has a field that another of the same form lacks; None where it has none."""
+    parts: list[tuple[object, object, str]] = []
+    if isinstance(found, dict) and isinstance(known, dict):
+        for name, value in found.items():
+            if name not in known:
+                return f"{where}.{name}"
+            parts.append((value, known[name], f"{where}.{name}"))
+    elif isinstance(found, list) and isinstance(known, (list, tuple)):
+        parts = [(*pair, f"{where}[{i}]") for i, pair in enumerate(zip(found, known, strict=False))]
+    return next((told for part in parts if (told := unknown_field(*part)) is not None), None)
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

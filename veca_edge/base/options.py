@@ -6,7 +6,7 @@ A field declared with `option` is offered on the command line; a plain field is 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, TypeVar, cast
 
 from .errors import EdgeError
@@ -108,3 +108,22 @@ def check_kind(options: object | None, kind: type[T], whose: str) -> T:
             f"Known fields: {', '.join(f.name for f in fields(cast(Any, kind))) or 'none'}.",
         )
     return options
+
+
+def to_mapping(options: object) -> dict[str, Any]:
+    """An options dataclass as JSON values by field; `from_mapping` reads them."""
+    return asdict(cast(Any, options))
+
+
+def from_mapping(kind: type[T], values: Mapping[str, Any], whose: str) -> T:
+    """The options dataclass of JSON values; defaults fill what they do not name.
+
+    Raises:
+        EdgeError: they name a field that it does not have, or a value has another type or is refused.
+    """
+    from .json_files import typed
+
+    known = [f.name for f in fields(cast(Any, kind))]
+    if unknown := [name for name in values if name not in known]:
+        raise EdgeError(f"{whose} has no option '{unknown[0]}'.", f"Known: {', '.join(known) or 'none'}.")
+    return typed(dict(values), kind, f"What was chosen for {whose[:1].lower()}{whose[1:]}")

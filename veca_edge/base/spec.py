@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from .errors import EdgeError, unknown_name
 
@@ -31,6 +32,11 @@ class ImageSize(NamedTuple):
         raise EdgeError(f"'{text}' is no image size.", "Give one number (256) or HEIGHTxWIDTH (256x384).")
 
 
+def variant_name(core_count: int, precision: str, image_size: ImageSize) -> str:
+    """What a variant is called wherever it is named: `cores16_int8_256x256`."""
+    return f"cores{core_count}_{precision}_{image_size}"
+
+
 @dataclass(frozen=True)
 class GraphSpec:
     """One static graph: everything a writer needs to know beside the weights.
@@ -51,6 +57,10 @@ class GraphSpec:
     outputs: tuple[str, ...] = ("cls", "dense")
 
     def __post_init__(self) -> None:
+        if self.core_count < 1:
+            raise EdgeError(f"A core count of {self.core_count} is impossible.", "Give --cores 8 or more.")
+        if min(self.image_size) < 1:
+            raise EdgeError(f"An image of {self.image_size} pixels is impossible.", "Give --image-size 256 or another.")
         if self.batch < 1:
             raise EdgeError(f"Batch is {self.batch}.", "Give --batch 1 or more.")
         if self.input not in INPUTS:
@@ -67,8 +77,8 @@ class GraphSpec:
 class ExportSpec:
     """The whole request of `veca-edge export`; one `GraphSpec` per variant comes out of it.
 
-    `target_options` holds what only one target understands (a frozen dataclass of that target's
-    converter module), or None.
+    `target_options` holds what only one target understands, as JSON values; `Target.options_of` makes the target's
+    own dataclass of them.
     """
 
     target: str
@@ -79,7 +89,7 @@ class ExportSpec:
     input: str = "image"
     outputs: tuple[str, ...] = ("cls", "dense")
     min_cosine: float = 0.99
-    target_options: object = field(default=None)
+    target_options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in ("core_counts", "precisions", "image_sizes"):
@@ -89,7 +99,9 @@ class ExportSpec:
             object.__setattr__(self, name, tuple(dict.fromkeys(values)))
         if not -1.0 <= self.min_cosine <= 1.0:
             raise EdgeError(f"--min-cosine is {self.min_cosine}, but a cosine lies between -1 and 1.")
-        self.graph(self.core_counts[0], self.image_sizes[0])
+        for core_count in self.core_counts:
+            for image_size in self.image_sizes:
+                self.graph(core_count, image_size)
 
     def graph(self, core_count: int, image_size: ImageSize) -> GraphSpec:
         return GraphSpec(core_count, image_size, self.batch, self.input, self.outputs)

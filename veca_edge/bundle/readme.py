@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..base.files import write_atomically
-from .store import Bundle
+from .types import Bundle
 
 README = "README.md"
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     import numpy as np
 
-    from .store import Artifact
+    from .types import Artifact
 
 
 class Runner(Protocol):

@@ -1,4 +1,4 @@
-"""Bundles: what an export leaves on disk."""
+"""Bundles on disk: read, verified, and written whole or not at all."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ import shutil
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict, dataclass, field, is_dataclass, replace
-from datetime import datetime, timezone
+from dataclasses import fields, replace
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Any
@@ -23,175 +22,22 @@ from ..base.files import (
     exchange,
     files_below,
     held,
+    inside,
     sha256_of,
     sync,
     sync_tree,
     write_atomically,
 )
+from ..base.json_files import read_json, typed, unknown_field
 from ..base.progress import Progress, silent
-from ..base.spec import ExportSpec, GraphSpec, ImageSize
-from ..model.config import ModelConfig
+from ..base.spec import ImageSize
+from .types import SCHEMA_VERSION, Artifact, Bundle
 
 if TYPE_CHECKING:
     from ..model.plan import Variant
 
-SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
 PROFILES = "profiles"
-
-
-# ---------------------------------------------------------------------------------------- types
-
-
-@dataclass(frozen=True)
-class Artifact:
-    """One variant in a bundle.
-
-    Attributes:
-        path: relative to the bundle, with forward slashes; a file, or a directory (`.mlpackage`).
-        format: `onnx`, `engine` or `mlpackage`.
-        function: the function inside a multifunction package, or None.
-        sha256: of the file, or of the sorted (path, sha256) list of a directory.
-        bytes: size on disk, external weight files included.
-        details: what only this target knows (dialect, TensorRT versions, compile report, ...); JSON values.
-    """
-
-    path: str
-    format: str
-    target: str
-    core_count: int
-    precision: str
-    image_size: ImageSize
-    batch: int
-    input: str
-    outputs: tuple[str, ...]
-    sha256: str
-    bytes: int
-    function: str | None = None
-    details: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def name(self) -> str:
-        return f"cores{self.core_count}_{self.precision}_{self.image_size}"
-
-    @property
-    def spec(self) -> GraphSpec:
-        return GraphSpec(self.core_count, self.image_size, self.batch, self.input, self.outputs)
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            **asdict(self),
-            "image_size": list(self.image_size),
-            "outputs": list(self.outputs),
-            "details": dict(self.details),
-        }
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Artifact:
-        return cls(**{**data, "image_size": ImageSize(*data["image_size"]), "outputs": tuple(data["outputs"])})
-
-
-@dataclass(frozen=True)
-class CheckpointFacts:
-    """What a bundle says about the checkpoint it was made from; `digest` is the file's sha256."""
-
-    name: str
-    digest: str
-    config: ModelConfig
-
-
-@dataclass(frozen=True)
-class Bundle:
-    """An export on disk, as its manifest describes it.
-
-    Attributes:
-        directory: where it is; everything else is in the manifest.
-        preprocessing: `Preprocessing.to_json()`: how an image file becomes the model's input.
-        versions: of the tools that made it.
-        labels: class names in the order of `logits`, or None.
-        recipe: the quantization recipe's file, relative, or None.
-        fidelity: one `Fidelity.to_json()` per variant.
-        details: what only this target knows (the Jetson it is meant for, ...); JSON values.
-        created_at: UTC, ISO 8601.
-        files: sha256 of every other file but measurements, by relative path; `write_manifest` fills it in.
-    """
-
-    directory: Path
-    spec: ExportSpec
-    checkpoint: CheckpointFacts
-    preprocessing: Mapping[str, Any]
-    versions: Mapping[str, str]
-    artifacts: tuple[Artifact, ...]
-    labels: tuple[str, ...] | None = None
-    recipe: str | None = None
-    fidelity: tuple[Mapping[str, Any], ...] = ()
-    details: Mapping[str, Any] = field(default_factory=dict)
-    created_at: str = field(default_factory=lambda: datetime.now(timezone.utc).isoformat(timespec="seconds"))
-    files: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def core_counts(self) -> tuple[int, ...]:
-        return tuple(sorted({a.core_count for a in self.artifacts}))
-
-    @property
-    def precisions(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(a.precision for a in self.artifacts))
-
-    @property
-    def image_sizes(self) -> tuple[ImageSize, ...]:
-        return tuple(dict.fromkeys(a.image_size for a in self.artifacts))
-
-    def to_json(self) -> dict[str, Any]:
-        """The manifest."""
-        spec = asdict(self.spec)
-        options = self.spec.target_options
-        spec["target_options"] = asdict(options) if is_dataclass(options) else options
-        return {
-            "schema_version": SCHEMA_VERSION,
-            "created_at": self.created_at,
-            "spec": spec,
-            "checkpoint": {
-                "name": self.checkpoint.name,
-                "sha256": self.checkpoint.digest,
-                "config": asdict(self.checkpoint.config),
-            },
-            "preprocessing": dict(self.preprocessing),
-            "labels": None if self.labels is None else list(self.labels),
-            "recipe": self.recipe,
-            "fidelity": [dict(f) for f in self.fidelity],
-            "versions": dict(self.versions),
-            "artifacts": [a.to_json() for a in self.artifacts],
-            "files": dict(self.files),
-            "details": dict(self.details),
-        }
-
-    @classmethod
-    def from_json(cls, directory: Path, data: Mapping[str, Any]) -> Bundle:
-        spec = data["spec"]
-        return cls(
-            directory=directory,
-            spec=ExportSpec(
-                **{
-                    **spec,
-                    "core_counts": tuple(spec["core_counts"]),
-                    "precisions": tuple(spec["precisions"]),
-                    "outputs": tuple(spec["outputs"]),
-                    "image_sizes": tuple(ImageSize(*s) for s in spec["image_sizes"]),
-                }
-            ),
-            checkpoint=CheckpointFacts(
-                data["checkpoint"]["name"], data["checkpoint"]["sha256"], ModelConfig(**data["checkpoint"]["config"])
-            ),
-            preprocessing=data["preprocessing"],
-            versions=data["versions"],
-            artifacts=tuple(Artifact.from_json(a) for a in data["artifacts"]),
-            labels=None if data["labels"] is None else tuple(data["labels"]),
-            recipe=data["recipe"],
-            fidelity=tuple(data["fidelity"]),
-            details=data["details"],
-            created_at=data["created_at"],
-            files=data["files"],
-        )
 
 
 def artifact_for(
@@ -266,62 +112,46 @@ def find_artifact(
 # -------------------------------------------------------------------------------------- reading
 
 
-def read_bundle(path: str | Path) -> Bundle:
-    """Reads the manifest of a bundle. Raises `EdgeError` for what is no bundle, is damaged, or is too new.
-
-    A device needs no more than this; `open_bundle` also checks the manifest against its schema.
-    """
-    directory = Path(path)
-    data = _manifest(directory)
-    try:
-        return Bundle.from_json(directory, data)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise EdgeError(
-            f"{directory / MANIFEST} is not what this version writes: {type(error).__name__}: {error}.",
-            "It was changed by hand or by another tool; export the bundle again.",
-        ) from error
+_EXPORT_AGAIN = "It was damaged, or changed by hand or by another tool; export the bundle again."
 
 
 def open_bundle(path: str | Path) -> Bundle:
-    """Reads a bundle whose manifest agrees with the JSON Schema. Raises `EdgeError` that says what does not."""
-    import jsonschema
+    """Reads a bundle's manifest.
 
+    Raises:
+        EdgeError: there is no bundle, or the manifest is damaged, is of another version, or holds what it must not;
+            it says where.
+    """
     directory = Path(path)
-    data = _manifest(directory)
-    validator = jsonschema.Draft202012Validator(manifest_schema())
-    error = jsonschema.exceptions.best_match(validator.iter_errors(data))
-    if error is not None:
-        where = "/".join(map(str, error.absolute_path)) or "the top level"
-        raise EdgeError(
-            f"{directory / MANIFEST} does not follow the manifest's schema at {where}: {error.message}.",
-            "It was changed by hand or by another tool; export the bundle again.",
-        )
-    return read_bundle(directory)
-
-
-def manifest_schema() -> dict[str, Any]:
-    """The JSON Schema of `manifest.json`."""
-    return json.loads((Path(__file__).with_name("manifest.schema.json")).read_text())
-
-
-def _manifest(directory: Path) -> dict[str, Any]:
     check_name(directory.absolute())
-    file = directory / MANIFEST
-    try:
-        data = json.loads(file.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
-        raise EdgeError(*_no_bundle(directory)) from None
-    except (OSError, ValueError) as error:
-        raise EdgeError(f"{file} can't be read: {error}.", "The bundle is damaged; export it again.") from error
-    version = data.get("schema_version") if isinstance(data, dict) else None
-    if not isinstance(version, int):
+    file, whose = directory / MANIFEST, f"The manifest {directory / MANIFEST}"
+    with suppress(PermissionError, ValueError):
+        try:
+            file.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            raise EdgeError(*_no_bundle(directory)) from None
+    data = read_json(file, "The bundle is damaged; export it again.")
+    version = data.pop("schema_version", None) if isinstance(data, dict) else None
+    if type(version) is not int:
         raise EdgeError(f"{file} is not the manifest of a veca-edge bundle.", "Give the directory that export wrote.")
     if version != SCHEMA_VERSION:
         raise EdgeError(
             f"{file} has schema version {version}, but this veca-edge reads version {SCHEMA_VERSION}.",
             "Update veca-edge." if version > SCHEMA_VERSION else "Export the bundle again.",
         )
-    return data
+    spec = data.get("spec")
+    if isinstance(spec, dict) and "target_options" in spec and spec["target_options"] is None:
+        # As veca-edge 0.1 wrote it for targets without options.
+        spec["target_options"] = {}
+    known = {f.name for f in fields(Bundle)} - {"directory"}
+    if missing := known - data.keys():
+        raise EdgeError(f"{whose} is not what veca-edge writes: it has no {sorted(missing)[0]}.", _EXPORT_AGAIN)
+    if "directory" in data:
+        raise EdgeError(f"{whose} has a field that veca-edge does not write: $.directory.", _EXPORT_AGAIN)
+    bundle = typed({**data, "directory": directory}, Bundle, whose, _EXPORT_AGAIN)
+    if (unknown := unknown_field(data, bundle.to_json())) is not None:
+        raise EdgeError(f"{whose} has a field that veca-edge does not write: {unknown:.200}.", _EXPORT_AGAIN)
+    return bundle
 
 
 def _no_bundle(directory: Path) -> tuple[str, str]:
@@ -345,10 +175,13 @@ def verify_files(bundle: Bundle, progress: Progress = silent) -> int:
     expected = {**bundle.files, **{a.path: a.sha256 for a in bundle.artifacts}}
     missing, changed = [], []
     for i, (relative, digest) in enumerate(expected.items()):
-        file = _inside(bundle.directory, relative)
+        file = inside(bundle.directory, relative, _EXPORT_AGAIN)
         if not file.exists():
             missing.append(relative)
-        elif sha256_of(file) != digest:
+            continue
+        for part in files_below(file) if file.is_dir() else ():
+            inside(bundle.directory, part.relative_to(bundle.directory).as_posix(), _EXPORT_AGAIN)
+        if sha256_of(file) != digest:
             changed.append(relative)
         progress("checking digests", i + 1, len(expected))
     if missing or changed:
@@ -358,12 +191,6 @@ def verify_files(bundle: Bundle, progress: Progress = silent) -> int:
             "Copy it again, or export it again.",
         )
     return len(expected)
-
-
-def _inside(directory: Path, relative: str) -> Path:
-    if relative.startswith("/") or ".." in relative.split("/") or "\\" in relative:
-        raise EdgeError(f"The manifest of {directory} names a file outside of it: {relative}.", "Export it again.")
-    return directory / relative
 
 
 # -------------------------------------------------------------------------------------- writing
@@ -566,8 +393,8 @@ def _clean_up(output: Path) -> None:
 def _has_its_files(directory: Path) -> bool:
     """Whether nothing of a bundle is missing: earlier versions deleted bundles under the name of whole ones."""
     try:
-        bundle = read_bundle(directory)
-        return all(_inside(directory, name).exists() for name in (*bundle.files, *(a.path for a in bundle.artifacts)))
+        bundle = open_bundle(directory)
+        return all(inside(directory, name).exists() for name in (*bundle.files, *(a.path for a in bundle.artifacts)))
     except EdgeError:
         return False
 

@@ -16,7 +16,7 @@ from .export import fidelity_tables, megabytes
 from .fields import Group, Typed, with_fields
 
 if TYPE_CHECKING:
-    from ..bundle.store import Bundle
+    from ..bundle.types import Bundle
     from ..model.checkpoint import Checkpoint
 
 
@@ -98,7 +98,6 @@ def listed(names: tuple[str, ...], most: int = 8) -> str:
 
 
 def show_bundle(terminal: Terminal, bundle: Bundle) -> None:
-    from ..proof.fidelity import Fidelity
 
     spec, checkpoint = bundle.spec, bundle.checkpoint
     tools = ", ".join(f"{k} {v}" for k, v in bundle.versions.items() if k in ("veca-edge", "onnxruntime", "torch"))
@@ -124,6 +123,6 @@ def show_bundle(terminal: Terminal, bundle: Bundle) -> None:
         ],
         [[a.core_count, a.precision, a.image_size, a.format, megabytes(a.bytes), a.path] for a in bundle.artifacts],
     )
-    fidelity_tables(terminal, [Fidelity.from_json(f) for f in bundle.fidelity])
+    fidelity_tables(terminal, bundle.fidelity)
     terminal.next(quoted("veca-edge", "verify", bundle.directory), quoted("veca-edge", "profile", bundle.directory))
     terminal.result({"kind": "bundle", "manifest": bundle.to_json()})

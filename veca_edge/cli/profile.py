@@ -17,7 +17,7 @@ from .export import megabytes
 from .fields import Typed, of_targets, refuse_foreign, with_fields
 
 if TYPE_CHECKING:
-    from ..bundle.store import Bundle
+    from ..bundle.types import Bundle
     from ..profiles.measurement import Measurement
     from ..profiles.sweep import Profile
 

@@ -16,7 +16,8 @@ import numpy as np
 import onnx_ir as ir
 
 from ..base.progress import Progress, silent
-from ..bundle.store import Artifact, artifact_for
+from ..bundle.store import artifact_for
+from ..bundle.types import Artifact
 from ..model.folding import Block, Linear, LinearQuantization
 from ..model.plan import Variant
 from .onnx.files import external_bytes, save_models

@@ -18,7 +18,7 @@ from typing import Any
 
 from ..base.errors import EdgeError, unknown_name
 from ..base.progress import Progress, silent
-from ..bundle.store import Artifact, Bundle
+from ..bundle.types import Artifact, Bundle
 from ..formats.mlpackage import coremltools_for
 from ..proof.golden import read_golden
 from ..runtime.coreml import COMPUTE_UNITS, Compiled, CoremlRunner, check_mac, compile_package

@@ -11,8 +11,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from ..base.cpu_features import cpu_count, cpu_flags, int8_instructions, usable_cpu_count
 from ..base.versions import own_version
+from ..bundle.types import Count
 
 
 @dataclass(frozen=True)
@@ -34,9 +37,9 @@ class Machine:
 
     name: str
     architecture: str
-    cores: int
-    usable_cores: int
-    memory_bytes: int
+    cores: Count
+    usable_cores: Count
+    memory_bytes: Count
     system: str
     versions: Mapping[str, str] = field(default_factory=dict)
     identity: str = ""
@@ -48,22 +51,7 @@ class Machine:
         return _digest(self.name, self.architecture, str(self.cores), self.identity, self.int8)
 
     def to_json(self) -> dict[str, Any]:
-        return {
-            "machine_id": self.machine_id,
-            "name": self.name,
-            "architecture": self.architecture,
-            "cores": self.cores,
-            "usable_cores": self.usable_cores,
-            "memory_bytes": self.memory_bytes,
-            "system": self.system,
-            "versions": dict(self.versions),
-            "identity": self.identity,
-            "int8": self.int8,
-        }
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Machine:
-        return cls(**{key: value for key, value in data.items() if key != "machine_id"})
+        return {"machine_id": self.machine_id, **msgspec.to_builtins(self)}
 
 
 def this_machine(packages: tuple[str, ...] = ()) -> Machine:

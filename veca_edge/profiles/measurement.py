@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
+import msgspec
 import numpy as np
+from msgspec import Meta
 
-from ..base.spec import ImageSize
-from ..bundle.store import Artifact
+from ..base.json_files import typed
+from ..base.spec import ImageSize, variant_name
+from ..bundle.types import Artifact, Count, Digest
 from .machine import Machine
 
 # Above these the numbers say more about the machine's other work than about the model.
@@ -20,6 +23,10 @@ MAX_DRIFT = 1.10
 MAX_SLOWDOWN = 1.10
 MAX_OTHER_LOAD = 0.10
 FEW_SAMPLES = 20
+# No call takes longer than a week.
+LONGEST_MS = 7 * 24 * 3600 * 1000.0
+
+Time = Annotated[float, Meta(ge=0, le=LONGEST_MS)]
 
 
 class Window(NamedTuple):
@@ -37,6 +44,10 @@ class Sustained:
     """A run long enough to heat the machine up, as one window per second."""
 
     windows: tuple[Window, ...]
+
+    def __post_init__(self) -> None:
+        if not self.windows or not all(0 < w.p50_ms <= LONGEST_MS and w.elapsed_s > 0 for w in self.windows):
+            raise ValueError("a long run needs windows with positive times")
 
     @property
     def seconds(self) -> float:
@@ -61,7 +72,7 @@ class Sustained:
     def _span(self) -> float:
         return min(60.0, self.seconds / 2)
 
-    def _median(self, inside) -> float:
+    def _median(self, inside: Callable[[Window], bool]) -> float:
         return float(np.median([w.p50_ms for w in self.windows if inside(w)] or [w.p50_ms for w in self.windows]))
 
 
@@ -87,32 +98,36 @@ class Measurement:
 
     artifact: str
     path: str
-    sha256: str
+    sha256: Digest
     format: str
     target: str
-    core_count: int
+    core_count: Annotated[int, Meta(ge=1)]
     precision: str
     image_size: ImageSize
-    batch: int
+    batch: Annotated[int, Meta(ge=1)]
     samples_ms: tuple[float, ...]
-    file_bytes: int
+    file_bytes: Count
     machine: Machine
     started_at: str
-    threads: int | None = None
+    threads: Annotated[int, Meta(ge=1)] | None = None
     setting: str = ""
-    load_ms: float | None = None
-    first_ms: float | None = None
-    peak_memory_bytes: int | None = None
+    load_ms: Time | None = None
+    first_ms: Time | None = None
+    peak_memory_bytes: Count | None = None
     round_sizes: tuple[int, ...] = ()
     sustained: Sustained | None = None
     recorded_warnings: tuple[str, ...] = ()
     details: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if not self.samples_ms or min(self.samples_ms) <= 0:
+        if self.artifact != variant_name(self.core_count, self.precision, self.image_size):
+            raise ValueError(f"{self.artifact:.100} is not what its variant is called")
+        if not self.samples_ms or not all(0 < ms <= LONGEST_MS for ms in self.samples_ms):
             raise ValueError(f"a measurement of {self.artifact} needs positive samples")
         if self.round_sizes and sum(self.round_sizes) != len(self.samples_ms):
             raise ValueError(f"the rounds of {self.artifact} do not add up to its samples")
+        if self.round_sizes and min(self.round_sizes) < 1:
+            raise ValueError(f"a round of {self.artifact} has no samples")
 
     # ------------------------------------------------------------------------------ statistics
 
@@ -182,39 +197,28 @@ class Measurement:
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values, with the derived statistics beside the samples for readers of the file."""
-        data: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
-        data["image_size"] = list(self.image_size)
-        data["machine"] = self.machine.to_json()
-        data["samples_ms"] = list(self.samples_ms)
-        data["round_sizes"] = list(self.round_sizes)
-        data["recorded_warnings"] = list(self.recorded_warnings)
-        data["details"] = dict(self.details)
-        data["sustained"] = self.sustained and [list(w) for w in self.sustained.windows]
-        data["statistics"] = {
-            "p50_ms": self.p50_ms,
-            "p90_ms": self.p90_ms,
-            "p95_ms": self.p95_ms,
-            "p99_ms": self.p99_ms,
-            "mean_ms": self.mean_ms,
-            "throughput": self.throughput,
-            "spread": self.spread,
-            "warnings": list(self.warnings),
+        return {
+            **msgspec.to_builtins(self),
+            "machine": self.machine.to_json(),
+            "sustained": None if self.sustained is None else self.sustained.windows,
+            "statistics": {
+                "p50_ms": self.p50_ms,
+                "p90_ms": self.p90_ms,
+                "p95_ms": self.p95_ms,
+                "p99_ms": self.p99_ms,
+                "mean_ms": self.mean_ms,
+                "throughput": self.throughput,
+                "spread": self.spread,
+                "warnings": self.warnings,
+            },
         }
-        return data
 
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Measurement:
-        """The inverse of `to_json`. Raises `KeyError`, `TypeError` or `ValueError` for what is no measurement."""
-        known = {f.name for f in fields(cls)}
-        values = {key: value for key, value in data.items() if key in known}
-        values["image_size"] = ImageSize(*data["image_size"])
-        values["machine"] = Machine.from_json(data["machine"])
-        values["samples_ms"] = tuple(data["samples_ms"])
-        values["round_sizes"] = tuple(data["round_sizes"])
-        values["recorded_warnings"] = tuple(data["recorded_warnings"])
-        if data["sustained"] is not None:
-            values["sustained"] = Sustained(tuple(Window(*w) for w in data["sustained"]))
-        return cls(**values)
+
+def measurement_from(data: object, whose: str, hint: str | None = None) -> Measurement:
+    """The inverse of `Measurement.to_json`. Raises `EdgeError` that names `whose` and says what is wrong."""
+    if isinstance(data, dict) and isinstance(data.get("sustained"), list):
+        data = {**data, "sustained": {"windows": data["sustained"]}}
+    return typed(data, Measurement, whose, hint)
 
 
 def measurement_of(artifact: Artifact, machine: Machine, samples_ms: Sequence[float], started_at: str) -> Measurement:

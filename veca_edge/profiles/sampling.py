@@ -20,9 +20,10 @@ from typing import Any, TextIO
 import numpy as np
 
 from ..base.errors import EdgeError
+from ..base.json_files import typed
 from ..base.moved import named
 from ..bundle.runner import Runner
-from ..bundle.store import Artifact
+from ..bundle.types import Artifact
 from ..images.preprocessing import normalised
 from ..proof.golden import Golden, read_golden
 from .measurement import Window
@@ -43,7 +44,7 @@ class Request:
     """
 
     directory: str
-    artifact: dict[str, Any]
+    artifact: Artifact
     opener: str
     arguments: dict[str, Any]
     package: str
@@ -80,7 +81,7 @@ def measure(request: Request, say: Callable[[dict[str, Any]], None]) -> Answer:
     Raises:
         EdgeError: the artifact cannot be opened or run.
     """
-    artifact, directory = Artifact.from_json(request.artifact), Path(request.directory)
+    artifact, directory = request.artifact, Path(request.directory)
     batches = input_batches(artifact, read_golden(directory, artifact.core_count, artifact.image_size))
     importlib.import_module(request.package)
     open_artifact: Callable[..., Runner] = named(request.opener)
@@ -243,7 +244,7 @@ def main() -> None:
         channel.write(json.dumps(line) + "\n")
         channel.flush()
 
-    say(answer_to(Request(**json.load(sys.stdin)), say))
+    say(answer_to(typed(json.load(sys.stdin), Request, "The request to measure"), say))
 
 
 if __name__ == "__main__":

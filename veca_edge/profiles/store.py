@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from pathlib import Path
+from shlex import quote
 
 from ..base.errors import EdgeError
-from ..base.files import disk_errors, write_atomically
-from ..bundle.store import PROFILES, Bundle
-from .measurement import Measurement
+from ..base.files import disk_errors, inside, write_atomically
+from ..base.json_files import read_json
+from ..bundle.store import PROFILES
+from ..bundle.types import Bundle
+from .measurement import Measurement, measurement_from
 
 
 def measurement_stem(artifact: str, format: str, threads: int | None, setting: str = "") -> str:
@@ -25,7 +28,7 @@ def measurement_stem(artifact: str, format: str, threads: int | None, setting: s
 
 def measurements_folder(directory: Path, machine_id: str) -> Path:
     """Where the measurements of one machine are; created where it is missing."""
-    folder = directory / PROFILES / machine_id
+    folder = inside(directory, f"{PROFILES}/{machine_id}", "Remove the link, then measure again.")
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     return folder
@@ -40,22 +43,18 @@ def save_measurement(directory: Path, measurement: Measurement) -> Path:
 
 
 def load_measurement(path: Path) -> Measurement:
-    """Raises `EdgeError` when the file is no measurement."""
-    try:
-        return Measurement.from_json(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise EdgeError(
-            f"{path} is no measurement: {type(error).__name__}: {error}.",
-            f"Remove it and measure again: veca-edge profile '{path.parents[2]}'",
-        ) from error
+    """Raises `EdgeError` when the file is not a measurement."""
+    hint = f"Remove it and measure again: veca-edge profile {quote(str(path.parents[2]))}"
+    return measurement_from(read_json(path, hint), f"The measurement {path}", hint)
 
 
 def read_measurements(bundle: Bundle) -> list[Measurement]:
     """Every measurement in a bundle, of all machines; those of files that were replaced since are left out."""
-    digests = {a.sha256 for a in bundle.artifacts}
-    found = [load_measurement(path) for path in sorted((bundle.directory / PROFILES).glob("*/*.json"))]
+    artifacts = {(a.sha256, a.format, a.batch, a.core_count, a.precision, a.image_size) for a in bundle.artifacts}
+    paths = sorted((bundle.directory / PROFILES).glob("*/*.json"))
+    found = [load_measurement(inside(bundle.directory, p.relative_to(bundle.directory).as_posix())) for p in paths]
     return sorted(
-        (m for m in found if m.sha256 in digests),
+        (m for m in found if (m.sha256, m.format, m.batch, m.core_count, m.precision, m.image_size) in artifacts),
         key=lambda m: (m.machine.machine_id, m.image_size, m.core_count, m.precision, m.setting, m.threads or 0),
     )
 

@@ -25,11 +25,12 @@ from typing import Any
 from ..base.cpu_features import usable_cpu_count
 from ..base.errors import EdgeError
 from ..base.files import disk_errors, held, write_atomically
+from ..base.json_files import read_json, typed
 from ..base.progress import Progress, silent
-from ..bundle.store import Artifact, Bundle
+from ..bundle.types import Artifact, Bundle
 from .cost import cost_of_model, cost_of_onnx
 from .machine import Machine, this_machine
-from .measurement import MAX_OTHER_LOAD, Measurement, Sustained, Window, measurement_of, utc_now
+from .measurement import MAX_OTHER_LOAD, Measurement, Sustained, measurement_of, utc_now
 from .options import ProfileOptions
 from .sampling import Answer, Request
 from .store import load_measurement, measurement_stem, measurements_folder, save_measurement
@@ -240,19 +241,12 @@ class Sweep:
 
         Nothing where the conditions were others, or where the file is damaged: it is then measured anew.
         """
-        key = self.key(item)
-        try:
-            data = json.loads(self.path(UNFINISHED, item).read_text(encoding="utf-8"))
-            if data["key"] != key:
-                return Unfinished(key)
-            return Unfinished(
-                key,
-                str(data["started_at"]),
-                tuple(_answer(a) for a in data["rounds"]),
-                data["sustained"] and _answer(data["sustained"]),
-            )
-        except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            return Unfinished(key)
+        key, path = self.key(item), self.path(UNFINISHED, item)
+        with suppress(EdgeError):
+            found = typed(read_json(path), Unfinished, f"The file {path}")
+            if found.key == key:
+                return found
+        return Unfinished(key)
 
     def finish(self, item: Item) -> Measurement:
         """Turns the rounds into the measurement, stores it and forgets the rounds, and how it failed before."""
@@ -297,7 +291,7 @@ class Sweep:
         seconds = options.sustained_seconds if sustained else 0.0
         request = Request(
             str(self.bundle.directory),
-            item.artifact.to_json(),
+            item.artifact,
             self.how.opener,
             dict(item.arguments),
             self.how.package,
@@ -314,12 +308,13 @@ class Sweep:
             if sustained:
                 self.progress(f"running {item.artifact.name} for long", min(int(elapsed), int(seconds)), int(seconds))
 
-        return _answer(answer_of_worker(request, WORKER_TIMEOUT + seconds, note))
+        answer = answer_of_worker(request, WORKER_TIMEOUT + seconds, note)
+        return typed(answer, Answer, f"What the process that measured {item.artifact.name} answered")
 
 
 def answer_of_worker(request: Request, timeout: float, note: Callable[[float], None]) -> dict[str, Any]:
     """Runs one worker to its end and returns its answer's JSON."""
-    name = Artifact.from_json(request.artifact).name
+    name = request.artifact.name
     with tempfile.TemporaryFile() as errors:
         process = subprocess.Popen(
             [sys.executable, "-m", f"{__package__}.sampling"],
@@ -365,12 +360,6 @@ def answer_of_worker(request: Request, timeout: float, note: Callable[[float], N
             "The system may have run out of memory: see its log." if what == "SIGKILL" else None,
         )
     raise EdgeError(f"The process that measured {name} ended with an error: {said[-1] if said else f'code {code}'}")
-
-
-def _answer(data: dict[str, Any]) -> Answer:
-    return Answer(
-        **{**data, "samples_ms": tuple(data["samples_ms"]), "windows": tuple(Window(*w) for w in data["windows"])}
-    )
 
 
 def cost_facts(bundle: Bundle, artifact: Artifact) -> dict[str, Any]:

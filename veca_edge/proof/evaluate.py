@@ -11,7 +11,7 @@ import numpy as np
 from ..base.progress import Progress, silent
 from ..base.spec import ExportSpec, ImageSize
 from ..bundle.runner import Opener, Runner
-from ..bundle.store import Artifact, Bundle
+from ..bundle.types import Artifact, Bundle
 from ..images.folder import ImageSet
 from ..images.preprocessing import normalised
 from ..model.checkpoint import Checkpoint

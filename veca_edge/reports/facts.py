@@ -11,7 +11,8 @@ from typing import NamedTuple
 from ..actions.recommend import Candidate, candidates
 from ..base.errors import EdgeError
 from ..base.spec import PRECISIONS, ImageSize
-from ..bundle.store import Bundle, open_bundle
+from ..bundle.store import open_bundle
+from ..bundle.types import Bundle
 from ..model.config import ModelConfig
 from ..profiles.machine import Machine
 from ..profiles.measurement import Measurement

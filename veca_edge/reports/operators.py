@@ -16,7 +16,7 @@ import numpy as np
 
 from ..actions.recommend import Candidate
 from ..base.progress import Progress, silent
-from ..bundle.store import Artifact
+from ..bundle.types import Artifact
 from ..images.preprocessing import normalised
 from ..profiles.jetson.layers import ModelPart, model_part
 

@@ -17,7 +17,7 @@ import numpy as np
 from ..base.errors import EdgeError
 from ..base.progress import Progress, silent
 from ..base.spec import ImageSize
-from ..bundle.store import Artifact, Bundle
+from ..bundle.types import Artifact, Bundle
 from ..images.preprocessing import normalised
 from ..proof.evaluate import run_frames, run_reference
 from ..proof.fidelity import cosine

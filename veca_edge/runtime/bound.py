@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..bundle.store import Artifact
+from ..bundle.types import Artifact
 from .onnxruntime import (
     INPUT,
     check_session,

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..base.errors import EdgeError
 from ..base.files import inside
-from ..bundle.store import Artifact
+from ..bundle.types import Artifact
 from ..formats.npz import read_npz
 
 

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..base.errors import EdgeError, unknown_name
-from ..bundle.store import Artifact
+from ..bundle.types import Artifact
 from ..formats.mlpackage import coremltools_for, read_mlpackage
 
 # What an app may use besides the CPU, by our names and coremltools'.

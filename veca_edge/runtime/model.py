@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 
 from ..base.errors import EdgeError
-from ..bundle.store import Artifact, Bundle
+from ..bundle.types import Artifact, Bundle
 from .governor import Decision, Governor, Rules
 from .onnxruntime import check_batch, closed, input_type_and_shape
 
@@ -201,9 +201,7 @@ class Model:
 
     def _cosine(self, core_count: int) -> float | None:
         for row in self.bundle.fidelity:
-            if (row["core_count"], row["precision"]) == (core_count, self.precision) and tuple(
-                row["image_size"]
-            ) == self.image_size:
-                means = [row["elastic"][name]["mean"] for name in ("cls", "dense") if row["elastic"][name]]
-                return min(means, default=None)
+            if (row.core_count, row.precision, row.image_size) == (core_count, self.precision, self.image_size):
+                compared = [row.elastic.cls, row.elastic.dense]
+                return min((statistics.mean for statistics in compared if statistics is not None), default=None)
         return None

@@ -14,7 +14,7 @@ import numpy as np
 
 from ..base.cpu_features import cpu_flags, int8_saturates
 from ..base.errors import EdgeError, MissingDependency
-from ..bundle.store import Artifact
+from ..bundle.types import Artifact
 from .core_inputs import core_inputs
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ from torch import Tensor
 from ..base.errors import EdgeError, GateError, unknown_name
 from ..base.progress import Progress, silent
 from ..base.spec import ImageSize
-from ..bundle.store import Artifact
+from ..bundle.types import Artifact
 from ..formats.mlpackage import Constant, Feature, Function, Operation, TensorType, read_mlpackage
 from ..model.plan import Variant
 

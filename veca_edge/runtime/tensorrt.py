@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ..base.errors import EdgeError
-from ..bundle.store import Artifact
+from ..bundle.types import Artifact
 from ..devices.connection import LocalConnection
 from ..devices.jetson.probe import Board, check_engine_key, probe
 from .core_inputs import core_inputs

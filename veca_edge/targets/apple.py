@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ..base.progress import Progress
     from ..base.spec import ExportSpec, ImageSize
     from ..bundle.runner import Runner
-    from ..bundle.store import Artifact, Bundle
+    from ..bundle.types import Artifact, Bundle
     from ..model.plan import Variant
     from ..profiles.sweep import Profile
     from ..rules.finding import Finding

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..base.errors import EdgeError
-from ..base.options import check_kind, made_of_fields
+from ..base.options import from_mapping
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ..base.progress import Progress
     from ..base.spec import ExportSpec, ImageSize
     from ..bundle.runner import Runner
-    from ..bundle.store import Artifact, Bundle
+    from ..bundle.types import Artifact, Bundle
     from ..model.plan import Variant
     from ..profiles.sweep import Profile
     from ..rules.finding import Finding
@@ -253,12 +253,5 @@ class Target:
         return self.precisions[self.precisions.index(precision) + 1]
 
     def options_of(self, spec: ExportSpec) -> Any:
-        """The typed options of an export's spec: of one that is being made, or of one that was read from a manifest.
-
-        Raises:
-            EdgeError: the spec holds an option that this target does not have.
-        """
-        given, whose = spec.target_options, f"The target '{self.name}'"
-        if isinstance(given, Mapping):
-            return made_of_fields(self.options, given, whose)
-        return check_kind(given, self.options, whose)
+        """The typed options of a spec, which holds them as JSON values. Raises `EdgeError` for what they cannot be."""
+        return from_mapping(self.options, spec.target_options, f"The target '{self.name}'")

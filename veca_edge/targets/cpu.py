@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ..base.progress import Progress
     from ..base.spec import ExportSpec
     from ..bundle.runner import Runner
-    from ..bundle.store import Artifact, Bundle
+    from ..bundle.types import Artifact, Bundle
     from ..model.plan import Variant
     from ..profiles.sweep import Profile
     from ..runtime.model import Run

@@ -13,7 +13,7 @@ from .jetson import JETSON
 
 if TYPE_CHECKING:
     from ..bundle.runner import Runner
-    from ..bundle.store import Artifact
+    from ..bundle.types import Artifact
 
 TARGETS: dict[str, Target] = {target.name: target for target in (CPU, JETSON, APPLE)}
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from veca_edge.base.errors import EdgeError, GateError, MissingDependency
+from veca_edge.base.options import to_mapping
 from veca_edge.base.spec import ExportSpec, GraphSpec, ImageSize
 from veca_edge.converters.coreml.options import CoremlOptions
 from veca_edge.converters.coreml.packages import check_export, mlpackages_from_variants, quantized_layers
@@ -23,6 +24,7 @@ from veca_edge.model.plan import Variant
 from veca_edge.model.torch_graph import InferenceModel
 from veca_edge.proof.fidelity import cosine
 from veca_edge.runtime.program import SimulationAgreement, check_simulation, open_mlpackage
+from veca_edge.targets.table import target_named
 
 SIZE = ImageSize(32, 48)
 
@@ -276,15 +278,17 @@ def spec_of(**changes):
 @pytest.mark.parametrize(
     ("spec", "labels", "message"),
     [
-        (spec_of(target_options=CoremlOptions(ios=17)), None, "int8 needs iOS 18"),
-        (spec_of(precisions=("w8",), target_options=CoremlOptions(ios=17)), None, "w8 needs iOS 18"),
-        (spec_of(precisions=("fp16",), target_options=CoremlOptions(ios=17)), None, "several core counts"),
+        (spec_of(target_options=to_mapping(CoremlOptions(ios=17))), None, "int8 needs iOS 18"),
+        (spec_of(precisions=("w8",), target_options=to_mapping(CoremlOptions(ios=17))), None, "w8 needs iOS 18"),
+        (spec_of(precisions=("fp16",), target_options=to_mapping(CoremlOptions(ios=17))), None, "several core counts"),
         (spec_of(batch=2), None, "one frame per call"),
-        (spec_of(target_options=CoremlOptions(default_cores=24)), None, "core count 24 is not among"),
-        (spec_of(target_options=CoremlOptions(classifier=True)), ("a", "b"), "needs the output 'logits'"),
-        (spec_of(outputs=("logits",), target_options=CoremlOptions(classifier=True)), None, "class names"),
+        (spec_of(target_options=to_mapping(CoremlOptions(default_cores=24))), None, "core count 24 is not among"),
+        (spec_of(target_options=to_mapping(CoremlOptions(classifier=True))), ("a", "b"), "needs the output 'logits'"),
+        (spec_of(outputs=("logits",), target_options=to_mapping(CoremlOptions(classifier=True))), None, "class names"),
         (
-            spec_of(outputs=("logits",), batch=2, input="tensor", target_options=CoremlOptions(classifier=True)),
+            spec_of(
+                outputs=("logits",), batch=2, input="tensor", target_options=to_mapping(CoremlOptions(classifier=True))
+            ),
             ("a", "b"),
             "one image per call",
         ),
@@ -292,7 +296,7 @@ def spec_of(**changes):
 )
 def test_requests_that_cannot_be_met_are_refused_early(spec, labels, message):
     with pytest.raises(EdgeError, match=message) as raised:
-        check_export(spec, labels)
+        target_named("apple").check(spec, labels)
     assert raised.value.hint
 
 
@@ -331,7 +335,7 @@ def test_a_quantization_scale_that_vanishes_in_fp16_names_the_layer(square, tmp_
 def test_missing_coremltools_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "coremltools", None)
     with pytest.raises(MissingDependency, match=r"veca-edge\[apple\]"):
-        check_export(spec_of(), None)
+        check_export(spec_of(), CoremlOptions(), None)
 
 
 @pytest.mark.parametrize("version", ["8.3.0", "10.0"])
@@ -340,4 +344,4 @@ def test_versions_that_were_not_checked_are_refused(monkeypatch, version):
 
     monkeypatch.setattr(coremltools, "__version__", version)
     with pytest.raises(EdgeError, match=f"coremltools {version}"):
-        check_export(spec_of(), None)
+        check_export(spec_of(), CoremlOptions(), None)

@@ -167,12 +167,13 @@ def test_killing_the_connection_in_the_middle_and_running_again_finishes_the_bui
     code = """
 import json, sys
 from pathlib import Path
-from veca_edge.bundle.store import Artifact
+from veca_edge.base.json_files import typed
+from veca_edge.bundle.types import Artifact
 from veca_edge.converters.tensorrt.engine import build_engines
 from veca_edge.devices.connection import connect, parse_device
 from veca_edge.devices.jetson.probe import probe
 folder = Path(sys.argv[1])
-artifact = Artifact.from_json(json.loads((folder / "artifact.json").read_text()))
+artifact = typed(json.loads((folder / "artifact.json").read_text()), Artifact, "It")
 with connect(parse_device("orin")) as orin:
     build_engines(orin, probe(orin), folder, [artifact], on_log=lambda line: print(line, flush=True), interval_s=0.05)
 """

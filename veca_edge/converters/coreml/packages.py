@@ -21,7 +21,8 @@ from ...base.errors import EdgeError
 from ...base.files import disk_errors
 from ...base.progress import Progress, silent
 from ...base.spec import ExportSpec, GraphSpec
-from ...bundle.store import Artifact, artifact_for
+from ...bundle.store import artifact_for
+from ...bundle.types import Artifact
 from ...formats.mlpackage import (
     Constant,
     Function,

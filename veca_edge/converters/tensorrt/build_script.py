@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ...base.errors import EdgeError
 from ...base.files import disk_errors, write_atomically
-from ...bundle.store import Artifact
+from ...bundle.types import Artifact
 from ...devices.jetson.trtexec import profile_arguments, profile_selection
 from .engine import WORKSPACE, oldest_tensorrt
 

@@ -26,7 +26,8 @@ import onnx_ir as ir
 from ...base.errors import EdgeError
 from ...base.progress import Progress, silent
 from ...base.spec import GraphSpec
-from ...bundle.store import Artifact, artifact_for
+from ...bundle.store import artifact_for
+from ...bundle.types import Artifact
 from ...model.config import NORM_EPS
 from ...model.folding import InferenceWeights, Linear, LinearQuantization
 from ...model.plan import Variant

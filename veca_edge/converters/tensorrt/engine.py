@@ -21,7 +21,7 @@ from ...base.errors import EdgeError
 from ...base.files import bytes_of, disk_errors, sha256_of, write_atomically
 from ...base.progress import Progress, silent
 from ...base.version_numbers import major_minor
-from ...bundle.store import Artifact
+from ...bundle.types import Artifact
 from ...devices import jobs
 from ...devices.answers import Reader
 from ...devices.connection import Connection, LocalConnection

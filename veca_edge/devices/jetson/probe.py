@@ -11,7 +11,7 @@ from typing import Any
 
 from ...base.errors import EdgeError
 from ...base.version_numbers import major_minor
-from ...bundle.store import Artifact
+from ...bundle.types import Artifact
 from ..answers import Reader
 from ..connection import Connection, LocalConnection, connect, parse_device
 from ..shell import BOARD_DIRECTORY

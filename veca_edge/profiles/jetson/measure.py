@@ -18,7 +18,7 @@ from typing import Any
 from ...base.errors import EdgeError
 from ...base.progress import Progress, silent
 from ...base.versions import own_version
-from ...bundle.store import Artifact, Bundle
+from ...bundle.types import Artifact, Bundle
 from ...devices import jobs
 from ...devices.answers import Reader
 from ...devices.connection import Connection
