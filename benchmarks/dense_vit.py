@@ -14,7 +14,8 @@ from veca_edge.converters.cpu import MICROSOFT, CpuDialect
 from veca_edge.converters.onnx.graph import finished_model, graph_input, later_queries, write_outputs
 from veca_edge.model.checkpoint import Checkpoint, random_checkpoint
 from veca_edge.model.config import Family
-from veca_edge.model.folding import InferenceWeights, block_rows, graph_constants
+from veca_edge.model.folding import InferenceWeights
+from veca_edge.model.plan import block_rows, graph_constants
 
 # A class token and four registers, as DINOv3 has them.
 TOKENS = 5

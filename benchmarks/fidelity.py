@@ -25,7 +25,8 @@ from veca_edge.demo import demo_calibration, demo_checkpoint, demo_evaluation
 from veca_edge.images.folder import ImageSet, find_images, load_images, sample
 from veca_edge.images.preprocessing import normalised
 from veca_edge.model.checkpoint import Checkpoint, load_checkpoint, save_safetensors
-from veca_edge.model.folding import InferenceWeights, Variant, inference_weights
+from veca_edge.model.folding import InferenceWeights, inference_weights
+from veca_edge.model.plan import Variant
 from veca_edge.profiles.measurement import utc_now
 from veca_edge.proof.evaluate import run_frames, run_reference, with_logits
 from veca_edge.proof.fidelity import Agreement, Comparison

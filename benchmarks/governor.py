@@ -268,7 +268,8 @@ def made_bundle(family: Family, size: ImageSize, core_counts: Sequence[int], dir
     from veca_edge.converters.onnx.graph import onnx_from_veca
     from veca_edge.images.preprocessing import Preprocessing
     from veca_edge.model.checkpoint import random_checkpoint
-    from veca_edge.model.folding import Variant, inference_weights
+    from veca_edge.model.folding import inference_weights
+    from veca_edge.model.plan import Variant
 
     from .common import absmax_quantized, random_images
 

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from veca_edge.base.spec import GraphSpec, ImageSize
-from veca_edge.model.folding import InferenceWeights, Variant
+from veca_edge.model.folding import InferenceWeights
+from veca_edge.model.plan import Variant
 
 if TYPE_CHECKING:
     import torch

@@ -54,7 +54,8 @@ def exported_square(square, tmp_path_factory):
     from veca_edge.bundle.types import Bundle, CheckpointFacts
     from veca_edge.converters.cpu import onnx_models_from_variants
     from veca_edge.images.preprocessing import Preprocessing
-    from veca_edge.model.folding import Variant, inference_weights
+    from veca_edge.model.folding import inference_weights
+    from veca_edge.model.plan import Variant
     from veca_edge.model.torch_graph import InferenceModel
     from veca_edge.proof.golden import write_golden
 
@@ -140,7 +141,8 @@ def apple_packages(square, absmax_quantized, tmp_path_factory):
     """
     from veca_edge.base.spec import GraphSpec, ImageSize
     from veca_edge.converters.coreml.packages import mlpackages_from_variants
-    from veca_edge.model.folding import Variant, inference_weights
+    from veca_edge.model.folding import inference_weights
+    from veca_edge.model.plan import Variant
 
     weights, directory = inference_weights(square), tmp_path_factory.mktemp("apple")
     specs = [GraphSpec(count, ImageSize(32, 48)) for count in (8, 16, 32)]

@@ -17,8 +17,9 @@ from veca_edge.demo import demo_checkpoint, demo_evaluation
 from veca_edge.images.folder import find_images, load_images
 from veca_edge.model.checkpoint import load_checkpoint, random_checkpoint
 from veca_edge.model.config import NORM_EPS, Family
-from veca_edge.model.folding import inference_weights, patch_coordinates, rotary_tables
+from veca_edge.model.folding import inference_weights
 from veca_edge.model.reference import reference_model
+from veca_edge.model.rotary import patch_coordinates, rotary_tables
 from veca_edge.model.torch_graph import rotate_halves
 from veca_edge.runtime.onnxruntime import session_from_file, session_options
 

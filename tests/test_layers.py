@@ -31,16 +31,16 @@ ALLOWED = {
     "bundle": IMAGES,
     "proof": BUNDLE,
     "calibration": PROOF,
-    "lint": CALIBRATION,
+    "rules": CALIBRATION,
     "devices": CALIBRATION,
     "apps": CALIBRATION,
-    "converters": DEVICES | {"lint"},
+    "converters": DEVICES | {"rules"},
     "runtime": DEVICES,
     "profiles": DEVICES | {"runtime"},
-    "targets": DEVICES | {"lint", "apps", "converters", "runtime", "profiles"},
-    "actions": DEVICES | {"lint", "runtime", "profiles", "targets", "demo"},
-    "report": DEVICES | {"runtime", "profiles", "targets", "actions"},
-    "cli": DEVICES | {"lint", "runtime", "profiles", "targets", "actions", "report", "demo"},
+    "targets": DEVICES | {"rules", "apps", "converters", "runtime", "profiles"},
+    "actions": DEVICES | {"rules", "runtime", "profiles", "targets", "demo"},
+    "reports": DEVICES | {"runtime", "profiles", "targets", "actions"},
+    "cli": DEVICES | {"rules", "runtime", "profiles", "targets", "actions", "reports", "demo"},
 }
 TOP = ("__init__", "__main__")
 
@@ -130,6 +130,7 @@ OTHER_MEANINGS = {
     ("model.checkpoint", "cpu"),
     ("runtime.bound", "cpu"),
     ("runtime.coreml", "cpu"),
+    ("runtime.program", "cpu"),
     ("profiles.coreml", "cpu"),
     ("profiles.options", "cpu"),
     # `apple` and `onnx` as the name of an extra, or of a package.

@@ -35,15 +35,15 @@ if TYPE_CHECKING:
     from .converters.coreml.options import CoremlOptions
     from .converters.tensorrt.options import EngineOptions, TensorrtOptions
     from .images.preprocessing import prepare
-    from .lint.finding import Finding
     from .model.checkpoint import Checkpoint, load_checkpoint
     from .profiles.jetson.options import BoardOptions
     from .profiles.measurement import Measurement
     from .profiles.options import CoremlProfileOptions, ProfileOptions
     from .profiles.sweep import Profile
     from .profiles.verdict import Verdict
-    from .report.write import ReportOptions
-    from .report.write import write_report as report
+    from .reports.write import ReportOptions
+    from .reports.write import write_report as report
+    from .rules.finding import Finding
     from .runtime.governor import Decision, Rules
     from .runtime.live import Live, Step
     from .runtime.model import Model, Output
@@ -68,7 +68,7 @@ _HOMES = {
     "ExportResult": "actions.export",
     "ExportSpec": "base.spec",
     "Fidelity": "bundle.types",
-    "Finding": "lint.finding",
+    "Finding": "rules.finding",
     "GateError": "base.errors",
     "GraphSpec": "base.spec",
     "ImageSize": "base.spec",
@@ -87,7 +87,7 @@ _HOMES = {
     "ProfileRequest": "actions.profile",
     "Profiled": "actions.profile",
     "Recommendation": "actions.recommend",
-    "ReportOptions": "report.write",
+    "ReportOptions": "reports.write",
     "Rules": "runtime.governor",
     "Sensitivity": "actions.sensitivity",
     "Step": "runtime.live",
@@ -107,7 +107,7 @@ _HOMES = {
     "prepare": "images.preprocessing",
     "profile": "actions.profile",
     "recommend": "actions.recommend",
-    "report": "report.write:write_report",
+    "report": "reports.write:write_report",
     "run": "actions.run",
     "sensitivity": "actions.sensitivity",
     "verify": "actions.verify",
@@ -180,9 +180,9 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
-        from importlib.metadata import version
+        from .base.versions import own_version
 
-        return version("veca-edge")
+        return own_version()
     if name not in _HOMES:
         raise AttributeError(f"module 'veca_edge' has no attribute '{name}'")
     module, _, there = _HOMES[name].partition(":")

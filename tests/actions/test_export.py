@@ -14,19 +14,11 @@ from PIL import Image
 from veca_edge.actions.export import export
 from veca_edge.actions.request import ExportRequest, ImageSource
 from veca_edge.actions.run import run
-from veca_edge.actions.sensitivity import sensitivity
-from veca_edge.actions.verify import verify
 from veca_edge.base.errors import EdgeError, GateError
 from veca_edge.base.spec import ImageSize
 from veca_edge.bundle.store import open_bundle
 from veca_edge.demo import demo_calibration, demo_checkpoint, demo_evaluation
 from veca_edge.proof.gate import below_gate
-
-
-@pytest.fixture(scope="module")
-def result(tmp_path_factory):
-    output = tmp_path_factory.mktemp("pipeline") / "bundle"
-    return export(ExportRequest(output, core_counts=(8, 16), precisions=("int8", "fp32"), measure=False))
 
 
 def test_the_demo_is_exported_and_close_to_the_reference(result):
@@ -55,35 +47,6 @@ def test_the_bundle_says_what_it_is(result):
 def test_int8_of_several_core_counts_is_smaller_than_half_of_fp32(result):
     sizes = {a.name: a.bytes for a in result.bundle.artifacts}
     assert sizes["cores8_int8_32x32"] < 0.32 * sizes["cores8_fp32_32x32"]
-
-
-def test_verify_accepts_the_bundle_and_refuses_a_changed_one(result, tmp_path):
-    assert all(check.ok for check in verify(result.bundle.directory))
-    copy = tmp_path / "copy"
-    shutil.copytree(result.bundle.directory, copy)
-    weights = copy / "models" / "weights.bin"
-    content = bytearray(weights.read_bytes())
-    content[1000] ^= 1
-    weights.write_bytes(content)
-    with pytest.raises(EdgeError, match=r"weights\.bin"):
-        verify(copy)
-
-
-def test_run_classifies_images(result):
-    images = sorted(demo_evaluation().rglob("*.jpg"))[:3]
-    found = run(result.bundle.directory, images, core_count=16, precision="int8")
-    artifact, predictions = found.artifact, found.images
-    assert artifact.core_count == 16
-    assert [p.path for p in predictions] == images
-    for prediction in predictions:
-        assert prediction.outputs["dense"].shape == (64, 192)
-        assert abs(sum(share for _, share in prediction.classes) - 1) < 0.2
-        assert prediction.classes[0][0] in result.bundle.labels
-
-
-def test_a_run_that_fits_several_variants_lists_them(result):
-    with pytest.raises(EdgeError, match="cores16_int8"):
-        run(result.bundle.directory, sorted(demo_evaluation().rglob("*.jpg"))[:1])
 
 
 def test_batches_are_filled_up_and_cut_again(tmp_path):
@@ -134,14 +97,6 @@ def test_a_runtime_that_does_not_round_is_told_of(truncates, flags, notes, resul
     artifact = replace(artifact, details={"build_flags": flags})
     assert len(JETSON.notes([artifact])) == notes
     assert JETSON.notes([replace(artifact, precision="fp16")]) == ()
-
-
-def test_sensitivity_ranks_the_layers_of_a_bundle(result):
-    found = sensitivity(ExportRequest(Path(), core_counts=()), bundle=result.bundle.directory, count=8)
-    assert len(found.layers) == 24
-    assert found.core_counts == (8, 16)
-    assert all(0 <= layer.loss < 0.01 for layer in found.layers)
-    assert abs(sum(layer.share for layer in found.layers) - 1) < 1e-6
 
 
 def test_evaluation_images_never_calibrate(tmp_path):

@@ -36,7 +36,7 @@ from veca_edge.bundle.types import (
     manifest_schema,
 )
 from veca_edge.model.config import FAMILIES
-from veca_edge.model.folding import Variant
+from veca_edge.model.plan import Variant
 from veca_edge.proof.golden import golden_patches, read_golden, write_golden
 
 SIZE = ImageSize(32, 48)

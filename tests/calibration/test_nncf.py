@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import ast
 import logging
+import sys
+from pathlib import Path
 
 import pytest
 import torch
 
+from veca_edge.base.errors import MissingDependency
 from veca_edge.base.spec import ImageSize
+from veca_edge.calibration import nncf as module
 from veca_edge.calibration.calibrate import calibrate
 from veca_edge.calibration.nncf import NncfOptions, nncf_parameters, solve_layer_with_nncf
 from veca_edge.calibration.recipe import quantized_variants
@@ -59,3 +64,19 @@ def test_a_recipe_of_the_demo_comes_close(demo, capfd):
     assert agreement.dense.mean > 0.999
     assert capfd.readouterr() == ("", "")
     assert logger.level == level
+
+
+def test_without_nncf_the_extra_is_named_before_anything_slow(demo, monkeypatch):
+    monkeypatch.setitem(sys.modules, "nncf", None)
+    with pytest.raises(MissingDependency, match="'nncf', which is not installed") as caught:
+        calibrate(inference_weights(demo), [], (16,), options=NncfOptions())
+    assert "veca-edge[nncf]" in caught.value.hint
+
+
+def test_nncf_is_read_through_its_public_names():
+    """Its internal modules move from release to release."""
+    tree = ast.parse(Path(module.__file__).read_text(encoding="utf-8"))
+    imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    sources = {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    assert {name for name in imported if name.startswith("nncf")} == {"nncf", "nncf.torch"}
+    assert not any(name.startswith("nncf") for name in sources)

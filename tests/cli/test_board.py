@@ -50,8 +50,8 @@ def test_build_and_profile_over_ssh(veca_edge, server, standin, jetson_bundle, i
 def test_a_board_that_is_not_there(veca_edge, jetson_bundle):
     for device, part in (
         ("ssh://nowhere.invalid", "nowhere.invalid"),
-        ("ssh://a b", "is no device"),
-        ("ssh://-oProxyCommand=x", "is no device"),
+        ("ssh://a b", "is not a device"),
+        ("ssh://-oProxyCommand=x", "is not a device"),
         ("ftp://x", "no scheme 'ftp'"),
     ):
         ended = veca_edge("build", jetson_bundle, "--device", device)

@@ -470,5 +470,5 @@ def test_report(veca_edge, bundle, tmp_path):
     refused(veca_edge("report", bundle, "--output", page), "exists already", "--force")
     assert veca_edge("report", bundle, "--output", page, "--no-pictures", "--force", "--json").json["html"] == str(page)
     refused(veca_edge("report", bundle, "--output", tmp_path / "r.pdf"), ".html")
-    refused(veca_edge("report", bundle, "--output", tmp_path / "s.html", "--layers", "1,x"), "'x' is no layer")
+    refused(veca_edge("report", bundle, "--output", tmp_path / "s.html", "--layers", "1,x"), "'x' is not a layer")
     refused(veca_edge("report", tmp_path), "is no bundle")

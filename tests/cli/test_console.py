@@ -146,7 +146,7 @@ def test_limits_of_the_machine_are_no_bugs(capsys):
 def test_a_package_that_is_missing_is_no_bug(capsys):
     code, _, err = ends(ModuleNotFoundError("No module named 'nncf.torch'", name="nncf.torch"), capsys)
     assert code == 2
-    assert "pip install 'veca-edge[export]'" in err
+    assert "pip install 'veca-edge[nncf]'" in err
     assert ends(ModuleNotFoundError("No module named 'veca_edge.x'", name="veca_edge.x"), capsys)[0] == 3
 
 

@@ -12,7 +12,8 @@ import torch
 from veca_edge.base.spec import GraphSpec, ImageSize
 from veca_edge.converters import cpu
 from veca_edge.converters.cpu import channel_groups, onnx_models_from_variants
-from veca_edge.model.folding import InferenceWeights, LinearQuantization, Variant, inference_weights
+from veca_edge.model.folding import InferenceWeights, LinearQuantization, inference_weights
+from veca_edge.model.plan import Variant
 from veca_edge.model.torch_graph import InferenceModel
 from veca_edge.runtime.onnxruntime import session_from_file, session_options
 

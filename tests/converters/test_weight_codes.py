@@ -11,7 +11,8 @@ from veca_edge.converters.coreml.packages import mlpackages_from_variants
 from veca_edge.converters.cpu import onnx_models_from_variants
 from veca_edge.converters.tensorrt.dialects import TensorrtOptions, tensorrt_models_from_variants
 from veca_edge.formats.mlpackage import read_mlpackage
-from veca_edge.model.folding import Variant, inference_weights
+from veca_edge.model.folding import inference_weights
+from veca_edge.model.plan import Variant
 
 SIZE = ImageSize(32, 32)
 

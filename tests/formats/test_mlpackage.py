@@ -8,7 +8,7 @@ import pytest
 
 from veca_edge.base.errors import EdgeError
 from veca_edge.formats.mlpackage import read_mlpackage, read_specification, specification_path
-from veca_edge.lint.coreml import lint_mlpackage
+from veca_edge.rules.coreml import lint_mlpackage
 from veca_edge.runtime.program import open_mlpackage
 
 WEIGHTS = "Data/com.apple.CoreML/weights/weight.bin"

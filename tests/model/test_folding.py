@@ -13,17 +13,9 @@ from veca_edge.base.errors import EdgeError
 from veca_edge.base.spec import GraphSpec, ImageSize
 from veca_edge.model.checkpoint import Checkpoint, Head, load_checkpoint, random_checkpoint
 from veca_edge.model.config import IMAGE_MEAN, IMAGE_STD, ModelConfig
-from veca_edge.model.folding import (
-    InferenceWeights,
-    LinearQuantization,
-    block_rows,
-    graph_constants,
-    inference_weights,
-    patch_coordinates,
-    rotary_periods,
-    smoothed,
-)
-from veca_edge.model.reference import reference_model, reference_outputs
+from veca_edge.model.folding import InferenceWeights, LinearQuantization, inference_weights, smoothed
+from veca_edge.model.plan import block_rows, graph_constants
+from veca_edge.model.reference import periods_of, reference_model, reference_outputs
 from veca_edge.model.torch_graph import InferenceModel, QuantizedLinear
 
 VECTORS = ("square", "prefixed", "wide_projected")
@@ -37,7 +29,7 @@ def infer(weights: InferenceWeights, spec: GraphSpec, image: Tensor, dtype: torc
 def reference_in_double(checkpoint: Checkpoint, image: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """The reference with float64 arithmetic and tables: what both forms approximate."""
     model = reference_model(checkpoint).double()
-    model.periods = torch.from_numpy(rotary_periods(checkpoint.config))
+    model.periods = periods_of(checkpoint.config)
     with torch.inference_mode():
         return model(image.double(), count)
 
@@ -117,21 +109,6 @@ def test_agrees_on_trained_weights(demo):
 def test_every_shape_of_model(config, patch_norm):
     checkpoint = random_checkpoint(config, patch_norm=patch_norm)
     assert_exact(checkpoint, noise(16, 24, 2))
-
-
-def test_zero_frequencies_are_taken_from_the_end_asked_for():
-    low = rotary_periods(ModelConfig(64, 1, 1, 8, 8, 8, 8, 64, 0.25, "low"))
-    high = rotary_periods(ModelConfig(64, 1, 1, 8, 8, 8, 8, 64, 0.25, "high"))
-    assert np.isinf(low).tolist() == [False] * 12 + [True] * 4
-    assert np.isinf(high).tolist() == [True] * 4 + [False] * 12
-    assert low[0] == 1.0
-    assert low[8] == pytest.approx(100**0.5)
-
-
-def test_patch_coordinates_are_centres_row_by_row():
-    at = patch_coordinates(2, 4)
-    assert at.tolist()[:4] == [[-0.75, -0.5], [-0.25, -0.5], [0.25, -0.5], [0.75, -0.5]]
-    assert at[-1].tolist() == [0.75, 0.5]
 
 
 @pytest.mark.parametrize(

@@ -88,3 +88,14 @@ def test_outputs_of_another_model(directory):
     for name, value in (("dense", np.ones((2, 20, 5))), ("dense", np.ones((2, 24, 6))), ("cls", np.ones((2, 6)))):
         with pytest.raises(EdgeError, match=f"not this model's: its '{name}'"):
             golden.of({name: value})
+
+
+def test_an_output_that_is_not_stored(directory):
+    changed(directory, dense=None)
+    with pytest.raises(EdgeError, match="its 'dense' is missing"):
+        read_golden(directory, 8, SIZE).of(OUTPUTS)
+
+
+def test_any_of_the_frames_may_be_asked(directory):
+    one = {name: value[:1] for name, value in OUTPUTS.items()}
+    assert read_golden(directory, 8, SIZE).of(one)["dense"].shape == (1, 16, 5)

@@ -14,9 +14,9 @@ from veca_edge.base.checks import Check
 from veca_edge.base.errors import EdgeError
 from veca_edge.base.options import option
 from veca_edge.demo import demo_evaluation
-from veca_edge.lint.finding import Finding
 from veca_edge.profiles.options import ProfileOptions
 from veca_edge.profiles.sweep import profile_bundle
+from veca_edge.rules.finding import Finding
 from veca_edge.targets.base import Format, Linter, Next, NoOptions, Target, Words
 from veca_edge.targets.cpu import CPU, loading, open_model, open_onnx
 from veca_edge.targets.table import TARGETS

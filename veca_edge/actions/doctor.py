@@ -11,6 +11,7 @@ import shutil
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 from ..base.checks import Check, installed, package, within
 from ..base.cpu_features import cpu_count, usable_cpu_count
@@ -47,7 +48,7 @@ def _common() -> Iterable[Check]:
     yield package("all", "safetensors", "export")
     yield package("all", "onnx", "export")
     yield package("all", "onnx_ir", "export")
-    yield package("all", "nncf", "export")
+    yield package("all", "nncf", "nncf", needed=False, purpose="calibrates with --calibration-method nncf")
     for name in ("matplotlib", "jinja2"):
         yield package("all", name, "report", needed=False, purpose="veca-edge report")
     opencv = next(
@@ -116,8 +117,15 @@ def _machine() -> Iterable[Check]:
     )
 
 
-def cgroup_limits(root: Path = Path("/sys/fs/cgroup")) -> tuple[float | None, int | None]:
-    """CPUs and bytes of memory that the control group allows, each None where it sets no limit."""
+class CgroupLimits(NamedTuple):
+    """What the control group allows; None where it sets no limit."""
+
+    cpus: float | None
+    memory_bytes: int | None
+
+
+def cgroup_limits(root: Path = Path("/sys/fs/cgroup")) -> CgroupLimits:
+    """Of the control group that is mounted at `root`, version 1 or 2."""
     quota = limit = None
     if (root / "cpu.max").exists():  # version 2
         share, _, period = _text(root / "cpu.max").partition(" ")
@@ -129,7 +137,7 @@ def cgroup_limits(root: Path = Path("/sys/fs/cgroup")) -> tuple[float | None, in
         quota = int(share) / int(period) if share.isdigit() and period.isdigit() else None
         memory = _text(root / "memory/memory.limit_in_bytes")
         limit = int(memory) if memory.isdigit() and int(memory) < 1 << 60 else None
-    return quota, limit
+    return CgroupLimits(quota, limit)
 
 
 def _text(path: str | Path) -> str:

@@ -13,7 +13,7 @@ from ..base.errors import EdgeError, GateError
 from ..base.files import empty
 from ..base.progress import Progress, silent
 from ..base.spec import ExportSpec
-from ..base.versions import tool_versions
+from ..base.versions import own_version, tool_versions
 from ..bundle.readme import write_readme
 from ..bundle.store import new_bundle, open_bundle, write_manifest
 from ..bundle.types import Artifact, Bundle, BundleDetails, CheckpointFacts
@@ -21,7 +21,8 @@ from ..calibration.recipe import QuantizationRecipe, quantized_variants
 from ..images.preprocessing import Preprocessing
 from ..model.checkpoint import Checkpoint
 from ..model.config import IMAGE_MEAN, IMAGE_STD
-from ..model.folding import InferenceWeights, Variant, inference_weights
+from ..model.folding import InferenceWeights, inference_weights
+from ..model.plan import Variant
 from ..proof.evaluate import golden_cosine, measure_fidelity, run_reference
 from ..proof.fidelity import Fidelity
 from ..proof.gate import below_gate, check_gate
@@ -230,7 +231,7 @@ def file_metadata(sources: Sources) -> dict[str, str]:
     """What every model file says of itself, beside its own core count and size."""
     checkpoint = sources.checkpoint
     facts = {
-        "producer": f"veca-edge {tool_versions()['veca-edge']}",
+        "producer": f"veca-edge {own_version()}",
         "checkpoint": checkpoint.name,
         "checkpoint_sha256": checkpoint.digest,
         "input": (

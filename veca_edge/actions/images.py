@@ -44,12 +44,12 @@ def choose_images(
     Raises:
         EdgeError: a folder holds no images, or too few of them can be read.
     """
-    used, judged, notes = choose_files(request)
+    files = choose_files(request)
     split = {}
     for size in sizes:
-        said = list(notes)
-        loaded = load_images(used, size, progress=progress) if used else None
-        judges = load_images(judged, size, classes=checkpoint.labels, minimum=1, progress=progress)
+        said = list(files.notes)
+        loaded = load_images(files.calibration, size, progress=progress) if files.calibration else None
+        judges = load_images(files.evaluation, size, classes=checkpoint.labels, minimum=1, progress=progress)
         for chosen in (loaded, judges):
             if chosen is not None and chosen.skipped:
                 named = ", ".join(f"{s.path} ({s.reason})" for s in chosen.skipped[:8])
@@ -58,8 +58,17 @@ def choose_images(
     return split
 
 
-def choose_files(request: ExportRequest) -> tuple[list[Path], list[Path], list[str]]:
+@dataclass(frozen=True)
+class ChosenFiles:
     """Which files calibrate, which judge, and what the user should know of the choice."""
+
+    calibration: list[Path]
+    evaluation: list[Path]
+    notes: list[str]
+
+
+def choose_files(request: ExportRequest) -> ChosenFiles:
+    """Finds the files of a request's folders and splits them, so that none is on both sides."""
     asked, is_demo = request.images, request.checkpoint.path is None
     calibration, evaluation, notes = asked.calibration, asked.evaluation, []
     if is_demo:
@@ -92,7 +101,7 @@ def choose_files(request: ExportRequest) -> tuple[list[Path], list[Path], list[s
             judged = _without(judged, used)
     if used and len(used) < FEW_IMAGES:
         notes.append(f"Only {len(used)} images calibrate: ranges from so few are rough, 128 are usual.")
-    return used, judged, notes
+    return ChosenFiles(used, judged, notes)
 
 
 def _without(paths: Sequence[Path], taken: Sequence[Path]) -> list[Path]:

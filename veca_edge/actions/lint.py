@@ -11,7 +11,7 @@ from ..base.options import check_kind
 from ..targets.table import TARGETS
 
 if TYPE_CHECKING:
-    from ..lint.finding import Finding
+    from ..rules.finding import Finding
 
 
 def lint(file: Path, target: str, options: Any = None) -> Sequence[Finding]:

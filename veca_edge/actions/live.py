@@ -84,9 +84,9 @@ def check_request(request: LiveRequest) -> None:
 def open_model(request: LiveRequest) -> Model:
     """With a budget every core count, ready to be switched between; without one just the one that will run."""
     bundle = open_bundle(request.bundle)
-    Preprocessing.from_json(bundle.preprocessing)
     counts = None if request.core_count is None else (request.core_count,)
     kind = runnable_format(bundle, request.format)
+    Preprocessing.from_json(bundle.preprocessing)
     artifacts = chosen_artifacts(bundle, kind, counts, request.precision, request.image_size)
     largest = artifacts[max(artifacts)]
     if largest.batch != 1:

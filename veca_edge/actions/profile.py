@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..base.errors import EdgeError
-from ..base.options import check_kind
+from ..base.moved import with_moved_fields
+from ..base.options import check_kind, from_mapping
 from ..base.progress import Progress, silent
 from ..bundle.store import open_bundle
 from ..bundle.types import Artifact, Bundle
@@ -15,7 +18,15 @@ from ..profiles.sweep import Profile
 from ..targets.base import Log, Measuring
 from ..targets.table import TARGETS, target_named
 
+# Fields that lay at the top level of a request in version 0.1; they are the target's to know.
+_MOVED = {
+    **{name: f"options.{name}" for name in ("seconds", "rounds", "threads", "sustained_seconds", "layers")},
+    **{name: f"options.{name}" for name in ("lock_clocks", "units")},
+    "team": "options.development_team",
+}
 
+
+@with_moved_fields(_MOVED)
 @dataclass(frozen=True)
 class ProfileRequest:
     """What to measure and how.
@@ -24,7 +35,7 @@ class ProfileRequest:
         core_counts, precisions: only these; () is all.
         device: where a target needs one: the board that built its engines, or a connected `iphone` or
             `ipad[:NAME]`.
-        options: the target's `profile_options`; None is its defaults.
+        options: the target's `profile_options`, or a mapping of its fields; None is its defaults.
         again: also measure what has been measured before.
     """
 
@@ -43,6 +54,12 @@ class Profiled:
     bundle: Bundle
     profile: Profile
 
+    def __iter__(self) -> Iterator[Bundle | Profile]:
+        """As it was in version 0.1, a pair."""
+        warnings.warn("What profile returns has fields: bundle and profile.", DeprecationWarning, stacklevel=2)
+        yield self.bundle
+        yield self.profile
+
 
 def profile(request: ProfileRequest, progress: Progress = silent, on_log: Log = lambda line: None) -> Profiled:
     """Measures the variants that are asked for, and stores the measurements in the bundle.
@@ -52,7 +69,10 @@ def profile(request: ProfileRequest, progress: Progress = silent, on_log: Log = 
     """
     bundle = open_bundle(request.bundle)
     target = target_named(bundle.spec.target)
-    options = check_kind(request.options, target.profile_options, f"Measuring for '{target.name}'")
+    given = request.options
+    if isinstance(given, Mapping):
+        given = from_mapping(target.profile_options, given, f"Measuring for '{target.name}'")
+    options = check_kind(given, target.profile_options, f"Measuring for '{target.name}'")
     if request.device is not None and not target.devices:
         those = " or ".join(f"'{t.name}'" for t in TARGETS.values() if t.devices)
         raise EdgeError(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ..base import lists
+from ..base.moved import with_moved_fields
 from ..base.options import option
 from ..base.spec import INPUTS, OUTPUTS, ImageSize
 from ..targets.table import TARGETS, target_named
@@ -67,6 +68,15 @@ class ImageSource:
     seed: int = option(0, "Of the sampling of images.", kind=int, shown="0")
 
 
+# Fields that lay at the top level of a request in version 0.1.
+_MOVED = {
+    **{name: f"checkpoint.{name}" for name in ("heads", "rope_zero", "head", "labels")},
+    **{name: f"images.{name}" for name in ("calibration", "evaluation", "seed")},
+    "calibration_count": "images.count",
+}
+
+
+@with_moved_fields(_MOVED)
 @dataclass(frozen=True)
 class ExportRequest:
     """What to export, and how. `None` and `()` stand for defaults that the checkpoint or the target decides.
@@ -149,40 +159,17 @@ class ExportRequest:
     threads: int | None = option(None, "CPU threads; by default the runtime decides.", kind=int, lowest=1)
 
     def __post_init__(self) -> None:
-        if self.checkpoint is None or isinstance(self.checkpoint, Path | str):
-            path = None if self.checkpoint is None else Path(self.checkpoint)
-            object.__setattr__(self, "checkpoint", CheckpointSource(path))
+        checkpoint: Any = self.checkpoint
+        if isinstance(checkpoint, Mapping):
+            object.__setattr__(self, "checkpoint", CheckpointSource(**checkpoint))
+        elif checkpoint is None or isinstance(checkpoint, Path | str):
+            object.__setattr__(self, "checkpoint", CheckpointSource(Path(checkpoint) if checkpoint else None))
+        images: Any = self.images
+        if isinstance(images, Mapping):
+            object.__setattr__(self, "images", ImageSource(**images))
 
     @property
     def quantized(self) -> list[str]:
         """The quantized precisions that are asked for."""
         wanted = self.precisions or (target_named(self.target).default_precision,)
         return [p for p in wanted if p in QUANTIZED_PRECISIONS]
-
-
-# Fields that lay at the top level of a request in version 0.1.
-_MOVED_FIELDS = {
-    "heads": ("checkpoint", "heads"),
-    "rope_zero": ("checkpoint", "rope_zero"),
-    "head": ("checkpoint", "head"),
-    "labels": ("checkpoint", "labels"),
-    "calibration": ("images", "calibration"),
-    "calibration_count": ("images", "count"),
-    "evaluation": ("images", "evaluation"),
-    "seed": ("images", "seed"),
-}
-
-
-def request_of(output: Path, **fields: Any) -> ExportRequest:
-    """A request from the flat fields of version 0.1, with a `DeprecationWarning` that says where each lies now."""
-    groups: dict[str, dict[str, Any]] = {"checkpoint": {}, "images": {}}
-    if "target_options" in fields:
-        warnings.warn("ExportRequest's target_options is now options.", DeprecationWarning, stacklevel=2)
-        fields["options"] = fields.pop("target_options")
-    for old, (group, new) in _MOVED_FIELDS.items():
-        if old in fields:
-            warnings.warn(f"ExportRequest's {old} is now {group}.{new}.", DeprecationWarning, stacklevel=2)
-            groups[group][new] = fields.pop(old)
-    made = ExportRequest(output, **fields)
-    checkpoint = replace(made.checkpoint, **groups["checkpoint"])
-    return replace(made, checkpoint=checkpoint, images=replace(made.images, **groups["images"]))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from ..bundle.store import find_artifact, open_bundle
 from ..bundle.types import Artifact
 from ..images.preprocessing import Preprocessing, prepare
 from ..proof.evaluate import run_frames
-from ..runtime.classes import top_classes
+from ..runtime.classes import LikelyClass, top_classes
 from ..targets.table import open_artifact
 from .load import runnable_format
 
@@ -25,7 +26,7 @@ class Prediction:
 
     path: Path
     outputs: Mapping[str, np.ndarray]
-    classes: tuple[tuple[str, float], ...]
+    classes: tuple[LikelyClass, ...]
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,12 @@ class Predictions:
 
     artifact: Artifact
     images: tuple[Prediction, ...]
+
+    def __iter__(self) -> Iterator[Artifact | tuple[Prediction, ...]]:
+        """As it was in version 0.1, a pair."""
+        warnings.warn("What run returns has fields: artifact and images.", DeprecationWarning, stacklevel=2)
+        yield self.artifact
+        yield self.images
 
 
 def run(
@@ -55,8 +62,8 @@ def run(
         EdgeError: no bundle, no such artifact, several that fit, or an image that cannot be read.
     """
     bundle = open_bundle(path)
-    Preprocessing.from_json(bundle.preprocessing)
     kind = runnable_format(bundle, format)
+    Preprocessing.from_json(bundle.preprocessing)
     artifact = find_artifact(bundle, core_count, precision, image_size, kind.name)
     predictions = []
     with closing(open_artifact(bundle.directory, artifact, threads)) as runner:

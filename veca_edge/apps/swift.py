@@ -72,6 +72,8 @@ def package_swift(artifacts: Sequence[Artifact], chosen: Sequence[Artifact]) -> 
     return f"""// swift-tools-version: 5.9
 import PackageDescription
 
+let concurrency: [SwiftSetting] = [.enableExperimentalFeature("StrictConcurrency")]
+
 let package = Package(
     name: "Veca",
     platforms: [.iOS("{ios}.0"), .macOS("{macos}.0")],
@@ -86,7 +88,8 @@ let package = Package(
             sources: ["Sources"],
             resources: [
 {copied}
-            ]
+            ],
+            swiftSettings: concurrency
         ),
         .testTarget(
             name: "VecaTests",
@@ -94,7 +97,8 @@ let package = Package(
             path: "Tests/VecaTests",
             resources: [
                 .copy("Golden"),
-            ]
+            ],
+            swiftSettings: concurrency
         ),
     ]
 )

@@ -6,6 +6,8 @@ bug of ours and is reported as such.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 
 class EdgeError(Exception):
     """Something the user gave, or something that is missing, stops the work (exit code 2).
@@ -42,6 +44,6 @@ class MissingDependency(EdgeError):
         )
 
 
-def unknown_name(kind: str, name: object, known: object) -> EdgeError:
+def unknown_name(kind: str, name: object, known: Iterable[object]) -> EdgeError:
     """The error for a name that is not in a table: it lists the known ones."""
     return EdgeError(f"Unknown {kind} '{name}'.", f"Known: {', '.join(map(str, known))}.")

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping
+from functools import wraps
 from importlib import import_module
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 
 def named(path: str) -> Any:
@@ -29,3 +32,31 @@ def moved(module: str, names: Mapping[str, str]) -> Callable[[str], Any]:
         return named(names[name])
 
     return get
+
+
+def with_moved_fields(moves: Mapping[str, str]) -> Callable[[type[T]], type[T]]:
+    """A dataclass that still takes fields which have moved into another of its fields.
+
+    Args:
+        moves: each old field with `field.name` of the new place; the values of one field come to it as a mapping.
+    """
+
+    def decorated(kind: type[T]) -> type[T]:
+        made = kind.__init__
+
+        @wraps(made)
+        def init(self: T, *positional: Any, **fields: Any) -> None:
+            for old in [name for name in fields if name in moves]:
+                group, _, name = moves[old].partition(".")
+                warnings.warn(f"{kind.__name__}'s {old} is now {moves[old]}.", DeprecationWarning, stacklevel=2)
+                held = fields.get(group)
+                fields[group] = {
+                    **(held if isinstance(held, Mapping) else {"path": held} if held else {}),
+                    name: fields.pop(old),
+                }
+            made(self, *positional, **fields)
+
+        kind.__init__ = init  # type: ignore[method-assign]
+        return kind
+
+    return decorated

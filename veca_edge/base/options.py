@@ -116,5 +116,5 @@ def from_mapping(kind: type[T], values: Mapping[str, Any], whose: str) -> T:
 
     known = [f.name for f in fields(cast(Any, kind))]
     if unknown := [name for name in values if name not in known]:
-        raise EdgeError(f"{whose} has no option '{unknown[0]}'.", f"Known: {', '.join(known) or 'none'}.")
+        raise EdgeError(f"{whose} knows no option '{unknown[0]}'.", f"Known: {', '.join(known) or 'none'}.")
     return typed(dict(values), kind, f"What was chosen for {whose[:1].lower()}{whose[1:]}")

@@ -5,8 +5,10 @@ from __future__ import annotations
 import platform
 from importlib.metadata import PackageNotFoundError, version
 
+# Of this package. pyproject.toml reads it from here, so that a source tree that was never installed knows it too.
+VERSION = "0.1.0"
+
 PACKAGES = (
-    "veca-edge",
     "torch",
     "onnx",
     "onnx_ir",
@@ -21,9 +23,14 @@ PACKAGES = (
 )
 
 
+def own_version() -> str:
+    """veca-edge's own version, of the code that runs, installed or not."""
+    return VERSION
+
+
 def tool_versions() -> dict[str, str]:
-    """Installed versions by package name, and Python's; what is not installed is left out."""
-    found = {"python": platform.python_version()}
+    """Versions by package name: Python's, veca-edge's own, and those of what is installed beside it."""
+    found = {"python": platform.python_version(), "veca-edge": own_version()}
     for package in PACKAGES:
         try:
             found[package] = version(package)

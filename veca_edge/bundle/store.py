@@ -34,7 +34,7 @@ from ..base.spec import ImageSize
 from .types import SCHEMA_VERSION, Artifact, Bundle
 
 if TYPE_CHECKING:
-    from ..model.folding import Variant
+    from ..model.plan import Variant
 
 MANIFEST = "manifest.json"
 PROFILES = "profiles"

@@ -13,7 +13,7 @@ from ..base.versions import tool_versions
 from ..images.folder import ImageSet
 from ..model.folding import InferenceWeights, smoothed
 from .activations import collect_activations
-from .nncf import NncfOptions, solve_layer_with_nncf
+from .nncf import NncfOptions, imported_nncf, solve_layer_with_nncf
 from .recipe import CalibrationFacts, LinearRecipe, QuantizationRecipe, nearest_codes
 from .search import SearchOptions, Solution, solve_layer
 
@@ -33,10 +33,15 @@ def calibrate(
     Args:
         images: the same images at every size that the model will run at; what layers see of all of them counts.
         options: their type chooses the method: the search of our own (the default, which measures best on
-            trained weights; see `search`) or NNCF's post-training quantization (see `nncf_ptq`).
+            trained weights; see `search`) or NNCF's post-training quantization (see `nncf`).
         core_counts: one set of weights serves them all; activations get a scale for each.
+
+    Raises:
+        MissingDependency: NNCF is asked for and not installed; before anything slow.
     """
     options = options or SearchOptions()
+    if isinstance(options, NncfOptions):
+        imported_nncf()
     rows = options.rows
     if isinstance(options, SearchOptions):
         rows = max(rows, options.pooled_rows // len(core_counts))

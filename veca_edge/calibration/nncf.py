@@ -13,6 +13,8 @@ import io
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -98,18 +100,7 @@ def nncf_parameters(
         weight: float32 `[out, in]`; bias: `[out]`; x: float32 `[rows, in]`.
         alpha: SmoothQuant's strength, None without it.
     """
-    try:
-        import nncf
-    except ModuleNotFoundError as error:
-        raise MissingDependency("nncf", "export", "Calibration with NNCF") from error
-    from nncf.quantization.advanced_parameters import (
-        AdvancedQuantizationParameters,
-        AdvancedSmoothQuantParameters,
-        OverflowFix,
-    )
-    from nncf.torch.function_hook.wrapper import get_hook_storage
-    from nncf.torch.quantization.layers import SQMultiply, SymmetricQuantizer
-
+    nncf = imported_nncf()
     layer = nn.Linear(weight.shape[1], weight.shape[0])
     layer.weight = nn.Parameter(weight.clone(), requires_grad=False)
     layer.bias = nn.Parameter(bias.clone(), requires_grad=False)
@@ -121,20 +112,21 @@ def nncf_parameters(
             preset=nncf.QuantizationPreset.PERFORMANCE,
             model_type=nncf.ModelType.TRANSFORMER,
             subset_size=len(batches),
-            advanced_parameters=AdvancedQuantizationParameters(
-                overflow_fix=OverflowFix.DISABLE,
+            advanced_parameters=nncf.AdvancedQuantizationParameters(
+                overflow_fix=nncf.OverflowFix.DISABLE,
                 disable_bias_correction=not bias_correction,
-                smooth_quant_alphas=AdvancedSmoothQuantParameters(matmul=-1.0 if alpha is None else alpha),
+                smooth_quant_alphas=nncf.AdvancedSmoothQuantParameters(matmul=-1.0 if alpha is None else alpha),
             ),
         )
     smoothing, weight_scale, activation_scale = torch.ones(weight.shape[1]), None, None
-    for name, hook in get_hook_storage(made).named_hooks():
-        if isinstance(hook, SQMultiply):
-            smoothing = 1.0 / hook.scale.detach().reshape(-1).float()
-        elif isinstance(hook, SymmetricQuantizer):
+    for kind, config, tensors in inserted_modules(nncf, made):
+        if kind == "SQMultiply":
+            (factor,) = tensors.values()
+            smoothing = 1.0 / factor.reshape(-1).float()
+        elif kind == "SymmetricQuantizer":
             # A quantizer's `scale` is the magnitude that its largest code stands for.
-            scale = (hook.scale.detach() / CODE_MAX).clamp_min(SMALLEST)
-            if "__1." in name:  # the operator's second input
+            scale = (tensors["scale"] / CODE_MAX).clamp_min(SMALLEST)
+            if tuple(config["scale_shape"]) == (len(weight), 1):
                 weight_scale = scale.reshape(-1)
             else:
                 activation_scale = float(scale)
@@ -143,8 +135,31 @@ def nncf_parameters(
     return NncfParameters(smoothing, weight_scale, activation_scale, made.bias.detach() - bias)
 
 
+def imported_nncf() -> ModuleType:
+    """The package `nncf` with its PyTorch part. Raises `MissingDependency` where it is not installed."""
+    try:
+        import nncf
+        import nncf.torch
+    except ModuleNotFoundError as error:
+        raise MissingDependency("nncf", "nncf", "Calibration with NNCF") from error
+    return nncf
+
+
+def inserted_modules(nncf: ModuleType, model: nn.Module) -> Iterator[tuple[str, dict[str, Any], dict[str, Tensor]]]:
+    """What NNCF put into a model: class, configuration and tensors by name.
+
+    Read from what NNCF documents for saving a quantized model: `nncf.torch.get_config` and the state dict. Only the
+    classes of its modules and the names of their tensors are known here, which its checkpoints keep stable.
+    """
+    state = model.state_dict()
+    for module in nncf.torch.get_config(model)["compression_state"]:
+        place = f".{module['hook_names_in_model'][0]}."
+        tensors = {key.partition(place)[2]: value for key, value in state.items() if place in key}
+        yield module["module_cls_name"], module["module_config"], tensors
+
+
 @contextlib.contextmanager
-def quiet(nncf) -> Iterator[None]:
+def quiet(nncf: ModuleType) -> Iterator[None]:
     """NNCF reports to the terminal; a library does not."""
     level = logging.getLogger("nncf").level
     nncf.set_log_level(logging.ERROR)

@@ -261,7 +261,7 @@ def _linear(
     if correction is not None and not np.isfinite(correction).all():
         raise ValueError(f"'{name}/bias_correction' holds an infinity or a NaN")
     read = {int(count): float(_checked(scale, int, float)) for count, scale in scales.items()}
-    if set(read) != set(counts) or not all(0 < scale < np.finfo(np.float32).max for scale in read.values()):
+    if set(read) != set(counts) or not all(0 < scale < float(np.finfo(np.float32).max) for scale in read.values()):
         raise ValueError(f"'{name}' does not have one positive activation scale for every core count")
     rounding = None if packed is None else _unpacked(packed, (len(weight_scale), len(smoothing)))
     return LinearRecipe(smoothing, weight_scale, read, rounding, correction)

@@ -41,9 +41,9 @@ for command in (export, verify, build, profile, recommend, report, run, sensitiv
 
 def show_version(wanted: bool) -> None:
     if wanted:
-        from importlib.metadata import version
+        from ..base.versions import own_version
 
-        typer.echo(f"veca-edge {version('veca-edge')}")
+        typer.echo(f"veca-edge {own_version()}")
         raise typer.Exit
 
 

@@ -30,6 +30,7 @@ from rich.text import Text
 
 from ..base.errors import EdgeError, MissingDependency
 from ..base.progress import Progress
+from ..base.text import printable
 
 INTERRUPTED = 130
 CLOSED_PIPE = 141
@@ -40,7 +41,7 @@ EXTRAS = {
     "safetensors": "export",
     "onnx": "export",
     "onnx_ir": "export",
-    "nncf": "export",
+    "nncf": "nncf",
     "tensorrt_rtx": "jetson",
     "coremltools": "apple",
     "matplotlib": "report",
@@ -48,13 +49,6 @@ EXTRAS = {
     "cv2": "camera",
 }
 ISSUES = "the project's issue tracker"
-
-
-def printable(text: object) -> str:
-    """The text with everything but visible characters, blanks and line ends escaped: file names may hold anything."""
-    return "".join(
-        c if c.isprintable() or c == "\n" else c.encode("unicode_escape", "surrogatepass").decode() for c in str(text)
-    )
 
 
 def json_value(value: Any) -> Any:
@@ -67,8 +61,9 @@ def json_value(value: Any) -> Any:
         return str(value)
     if isinstance(value, list | tuple | set | frozenset):
         return [json_value(item) for item in value]
-    if hasattr(value, "tolist"):  # numpy
-        return json_value(value.tolist())
+    tolist = getattr(value, "tolist", None)  # of numpy
+    if tolist is not None:
+        return json_value(tolist())
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value

@@ -62,7 +62,7 @@ def sensitivity(
                 "Give the checkpoint itself as the argument.",
             )
         if plot is not None:
-            from ..report.sensitivity import check_plot
+            from ..reports.sensitivity import check_plot
 
             check_plot(plot)
         source = checkpoint if bundle is not None else path
@@ -82,7 +82,7 @@ def sensitivity(
             found = measure(request, bundle, count, progress)
         show(terminal, found)
         if plot is not None:
-            from ..report.sensitivity import plot_sensitivity
+            from ..reports.sensitivity import plot_sensitivity
 
             plot_sensitivity(found.layers, found.images, plot)
             terminal.say(f"Wrote {plot}", "green")

@@ -18,7 +18,8 @@ import onnx_ir as ir
 from ..base.progress import Progress, silent
 from ..bundle.store import artifact_for
 from ..bundle.types import Artifact
-from ..model.folding import Block, Linear, LinearQuantization, Variant
+from ..model.folding import Block, Linear, LinearQuantization
+from ..model.plan import Variant
 from .onnx.files import external_bytes, save_models
 from .onnx.graph import Dialect, gate_and_value, onnx_from_veca, short
 

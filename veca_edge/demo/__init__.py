@@ -26,4 +26,4 @@ def demo_evaluation() -> Path:
 
 
 def _path(name: str) -> Path:
-    return Path(str(files(__package__) / name))
+    return Path(str(files(__name__) / name))

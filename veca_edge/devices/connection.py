@@ -83,7 +83,7 @@ class LocalConnection:
         except OSError as error:
             raise EdgeError(
                 f"'{name}' could not be copied from {self.name}: {error.strerror or error}.",
-                "Run the same command again: what is not there is made anew.",
+                "Run the same command again: what is not there is made again.",
             ) from error
         if not stat.S_ISREG(facts.st_mode) or facts.st_size > most_bytes:
             raise EdgeError(

@@ -2,7 +2,7 @@
 
 A job is named by its content. Starting the same job again finds it running or finished and picks it up
 there, so that after a lost connection the same command simply continues. The exit code is written last
-and whole; a job without one that no process works on was cut short, and is started anew.
+and whole; a job without one that no process works on was cut short, and is started again.
 
 Several clients may share a job. What changes its state holds a lock on the board, so that one of them starts it,
 and each has a file below `users` that it touches with every look: the files of a job go with its last user.

@@ -141,7 +141,7 @@ class SshConnection:
                 if done.exit_code:
                     raise EdgeError(
                         f"'{name}' could not be copied from {self.name}: {done.error_text or 'it is not there'}.",
-                        "Run the same command again: what is not there is made anew.",
+                        "Run the same command again: what is not there is made again.",
                     )
                 arriving.check()
             part.replace(destination)
@@ -288,7 +288,7 @@ def ssh_error(device: Device, text: str) -> EdgeError:
     if found("REMOTE HOST IDENTIFICATION HAS CHANGED"):
         return EdgeError(
             f"The host key of {device} has changed since it was last seen.",
-            "If the board was flashed anew, remove the old key with ssh-keygen -R and connect once with: "
+            "If the board was flashed again, remove the old key with ssh-keygen -R and connect once with: "
             f"{command}. If not, find out who answers there.",
         )
     if found("Host key verification failed", "No .* host key is known"):

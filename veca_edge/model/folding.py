@@ -1,7 +1,8 @@
 """The inference form: VECA rewritten exactly, once, for every target.
 
-`inference_weights` turns a checkpoint into folded arrays; `InferenceModel` runs them in PyTorch for
-one static graph. The ONNX writers take the same arrays, so every target computes the same thing.
+`inference_weights` turns a checkpoint into folded arrays, independent of core count and image size; `plan`
+fixes those two, and `InferenceModel` runs the result in PyTorch. All writers take the same arrays, so every
+target computes the same thing.
 
 The rewrites, all exact (tests hold them to 1e-5 of the reference):
 
@@ -23,15 +24,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..base.errors import EdgeError
-from ..base.spec import GraphSpec
-from .config import IMAGE_MEAN, IMAGE_STD, NORM_EPS, ROPE_BASE, ModelConfig
+from .config import ModelConfig
+from .rotary import rotary_periods
 
 if TYPE_CHECKING:
     from .checkpoint import Checkpoint
-
-
-# --------------------------------------------------------------------------------------- arrays
 
 
 @dataclass(frozen=True)
@@ -136,29 +133,6 @@ class InferenceWeights:
 
         blocks = tuple(replace(b, qkv=new(b.qkv), out=new(b.out), fc1=new(b.fc1), fc2=new(b.fc2)) for b in self.blocks)
         return replace(self, blocks=blocks, output=self.output and new(self.output))
-
-
-def rotary_periods(config: ModelConfig) -> np.ndarray:
-    """Rotary periods `[d / 4]`, float64: 100 ** (2k / (d / 2)), some infinite."""
-    count = config.head_dim // 4
-    periods = ROPE_BASE ** (2.0 * np.arange(count) / (config.head_dim // 2))
-    zero = round(config.rope_zero_fraction * count)
-    if zero:
-        periods[slice(None, zero) if config.rope_zero_from == "high" else slice(count - zero, None)] = np.inf
-    return periods
-
-
-def patch_coordinates(rows: int, columns: int) -> np.ndarray:
-    """Centres of the patches in (-1, 1), float64 `[rows * columns, 2]` as (x, y), row by row."""
-    y = 2.0 * (np.arange(rows) + 0.5) / rows - 1.0
-    x = 2.0 * (np.arange(columns) + 0.5) / columns - 1.0
-    return np.stack(np.broadcast_arrays(x[None, :], y[:, None]), axis=-1).reshape(-1, 2)
-
-
-def rotary_tables(coordinates: np.ndarray, periods: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """cos and sin, float32 `[S, d / 2]`: the angles of x, then those of y."""
-    angles = (2.0 * np.pi * coordinates[:, :, None].astype(np.float64) / periods).reshape(len(coordinates), -1)
-    return np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
 
 
 def inference_weights(checkpoint: Checkpoint) -> InferenceWeights:
@@ -283,120 +257,3 @@ def smoothed(weights: InferenceWeights, factors: dict[str, np.ndarray]) -> Infer
         final_gain=gain(weights.final_gain, weights.output),
         final_shift=gain(weights.final_shift, weights.output),
     )
-
-
-# ------------------------------------------------------------------------------- one static graph
-
-
-@dataclass(frozen=True)
-class GraphConstants:
-    """What a fixed core count and image size turn into constants, float32.
-
-    Attributes:
-        patch_weight, patch_bias: the patch convolution with, for `image` input, /255, mean and std folded in.
-        cores: `[C, D]`; core_coordinates: raw `[C, 2]`.
-        patch_cos, patch_sin: `[N, d / 2]`; core_cos, core_sin: `[C, d / 2]` of layer 0.
-        core_qkv: `[C, 3D]`, layer 0's q (rotated), k (rotated) and v of the core tokens, which no image changes.
-    """
-
-    patch_weight: np.ndarray
-    patch_bias: np.ndarray
-    cores: np.ndarray
-    core_coordinates: np.ndarray
-    patch_cos: np.ndarray
-    patch_sin: np.ndarray
-    core_cos: np.ndarray
-    core_sin: np.ndarray
-    core_qkv: np.ndarray
-
-
-def rotate(x: np.ndarray, cos: np.ndarray, sin: np.ndarray, heads: int) -> np.ndarray:
-    """Half-split rotation of `[S, D]` by `[S, d / 2]` tables."""
-    a, b = np.split(x.reshape(len(x), heads, -1), 2, axis=-1)
-    cos, sin = cos[:, None], sin[:, None]
-    return np.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1).reshape(x.shape)
-
-
-def graph_constants(weights: InferenceWeights, spec: GraphSpec) -> GraphConstants:
-    """Bakes the tables of one static graph. Raises `EdgeError` for an impossible size or core count."""
-    config = weights.config
-    config.check_core_count(spec.core_count)
-    grid = config.grid(*spec.image_size)
-    weight, bias = weights.patch_weight, weights.patch_bias
-    if spec.input == "image":
-        mean, std = np.array(IMAGE_MEAN), np.array(IMAGE_STD)
-        bias = (bias - (weight.astype(np.float64) * (mean / std)[:, None, None]).sum((1, 2, 3))).astype(np.float32)
-        weight = (weight / (255.0 * std)[:, None, None]).astype(np.float32)
-    cores = weights.cores[: spec.core_count]
-    raw = weights.core_coordinates[: spec.core_count]
-    patch_cos, patch_sin = rotary_tables(patch_coordinates(*grid), weights.periods)
-    core_cos, core_sin = rotary_tables(np.tanh(raw.astype(np.float64)), weights.periods)
-    block = weights.blocks[0]
-    x = cores.astype(np.float64)
-    x = (x - x.mean(1, keepdims=True)) / np.sqrt(x.var(1, keepdims=True) + NORM_EPS) * block.attn_gain
-    q, k, v = np.split(x @ block.qkv.weight.T.astype(np.float64) + block.qkv.bias, 3, axis=1)
-    q, k = (rotate(t, core_cos, core_sin, config.heads) for t in (q, k))
-    return GraphConstants(
-        weight,
-        bias,
-        cores,
-        raw,
-        patch_cos,
-        patch_sin,
-        core_cos,
-        core_sin,
-        np.concatenate([q, k, v], axis=1).astype(np.float32),
-    )
-
-
-def check_outputs(weights: InferenceWeights, outputs: tuple[str, ...]) -> None:
-    if "logits" in outputs and weights.head is None:
-        raise EdgeError(
-            "The output 'logits' needs a classifier head, and this checkpoint has none.",
-            "Give one with --head FILE, or leave logits out of --outputs.",
-        )
-
-
-@dataclass(frozen=True)
-class BlockRows:
-    """Which token rows a block has to compute.
-
-    Attributes:
-        core_queries: how many core tokens ask (a prefix), and therefore leave the block.
-        patch_queries: whether the patches ask, and leave the block.
-        patch_keys: whether keys and values of the patches are needed (only core queries look at them).
-    """
-
-    core_queries: int
-    patch_queries: bool
-    patch_keys: bool
-
-    @property
-    def all_queries(self) -> bool:
-        """Whether the ONNX graphs compute q for every row, so that q, k and v share one input.
-
-        So they do in the last block too where both cores and patches leave it: to drop the few core tokens
-        that nobody reads costs more operators than their rows do.
-        """
-        return bool(self.core_queries and self.patch_queries)
-
-
-def block_rows(spec: GraphSpec, layers: int) -> tuple[BlockRows, ...]:
-    """The rows of every block: all of them, but in the last block only what the outputs need."""
-    cls, dense = "cls" in spec.outputs or "logits" in spec.outputs, "dense" in spec.outputs
-    every = BlockRows(spec.core_count, True, True)
-    return (every,) * (layers - 1) + (BlockRows(int(cls), dense, cls),)
-
-
-@dataclass(frozen=True)
-class Variant:
-    """One graph to write: what, in which precision, from which weights (quantized where INT8)."""
-
-    spec: GraphSpec
-    precision: str
-    weights: InferenceWeights
-
-    @property
-    def name(self) -> str:
-        """File stem and display name, unique within a bundle."""
-        return f"cores{self.spec.core_count}_{self.precision}_{self.spec.image_size}"

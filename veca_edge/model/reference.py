@@ -1,18 +1,19 @@
 """VECA as the paper writes it: the numerical reference that every artifact is compared with.
 
-arXiv 2605.12491. B images, C active cores, N patches, width D, h heads of width d, C + N tokens with
-the cores first.
+arXiv 2605.12491. It judges the inference form, and so shares no code with it, the rotary embedding included.
+B images, C active cores, N patches, width D, h heads of width d, C + N tokens with the cores first.
 """
 
 from __future__ import annotations
+
+import math
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .checkpoint import Checkpoint
-from .config import NORM_EPS, ModelConfig
-from .folding import patch_coordinates, rotary_periods
+from .config import NORM_EPS, ROPE_BASE, ModelConfig
 
 
 class CorePeripheryAttention(nn.Module):
@@ -40,7 +41,7 @@ class CorePeripheryAttention(nn.Module):
         return self.out_proj(torch.cat([cores, patches], dim=2).transpose(1, 2).flatten(2))
 
 
-class Block(nn.Module):
+class ReferenceBlock(nn.Module):
     """Pre-norm attention and a SwiGLU feed-forward."""
 
     def __init__(self, config: ModelConfig):
@@ -82,10 +83,10 @@ class Veca(nn.Module):
         self.pos_linears = nn.ModuleList(nn.Linear(config.hidden, 2) for _ in range(config.layers - 1))
         if config.layers > 1:
             self.pos_alpha = nn.Parameter(torch.zeros(config.layers - 1))
-        self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
+        self.blocks = nn.ModuleList(ReferenceBlock(config) for _ in range(config.layers))
         self.final_norm = nn.LayerNorm(config.hidden, eps=NORM_EPS)
         self.output_proj = nn.Linear(config.hidden, config.output_dim) if output_proj else nn.Identity()
-        self.register_buffer("periods", torch.from_numpy(rotary_periods(config)).float(), persistent=False)
+        self.register_buffer("periods", periods_of(config).float(), persistent=False)
 
     def forward(self, image: Tensor, core_count: int) -> tuple[Tensor, Tensor]:
         """Runs the model with the first `core_count` cores of the bank.
@@ -101,7 +102,7 @@ class Veca(nn.Module):
         batch = len(image)
         cores = torch.cat(list(self.query_token_chunks), dim=1)[:, :core_count].expand(batch, -1, -1)
         raw = torch.cat(list(self.qcoord_chunks), dim=1)[:, :core_count].expand(batch, -1, -1)
-        patches_at = torch.from_numpy(patch_coordinates(rows, columns)).to(raw.dtype).expand(batch, -1, -1)
+        patches_at = patch_centres(rows, columns).to(raw.dtype).expand(batch, -1, -1)
         x = torch.cat([cores, self.patch_embed(image)], dim=1)
         for i, block in enumerate(self.blocks):
             if i:
@@ -117,6 +118,26 @@ class Veca(nn.Module):
         return angles.cos(), angles.sin()
 
 
+def periods_of(config: ModelConfig) -> Tensor:
+    """Rotary periods, float64 `[d / 4]`: 100 ** (2k / (d / 2)), and infinite for the frequencies that are zero."""
+    count = config.head_dim // 4
+    zeros = round(config.rope_zero_fraction * count)
+    first_zero = 0 if config.rope_zero_from == "high" else count - zeros
+    periods = [ROPE_BASE ** (4.0 * k / config.head_dim) for k in range(count)]
+    periods[first_zero : first_zero + zeros] = [math.inf] * zeros
+    return torch.tensor(periods, dtype=torch.float64)
+
+
+def patch_centres(rows: int, columns: int) -> Tensor:
+    """Where the patches sit, float64 `[rows * columns, 2]` as (x, y) in (-1, 1), row by row."""
+    at = [
+        (2.0 * (column + 0.5) / columns - 1.0, 2.0 * (row + 0.5) / rows - 1.0)
+        for row in range(rows)
+        for column in range(columns)
+    ]
+    return torch.tensor(at, dtype=torch.float64)
+
+
 def rotate_pairs(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Rotates neighbouring channels (2k, 2k + 1) of `[B, h, S, d]` by angle k."""
     a, b = x[..., 0::2], x[..., 1::2]
@@ -129,7 +150,7 @@ def reference_model(checkpoint: Checkpoint) -> Veca:
     with torch.device("meta"):
         model = Veca(checkpoint.config, "patch_embed.norm.weight" in tensors, "output_proj.weight" in tensors)
     model.load_state_dict(dict(tensors), assign=True)
-    model.periods = torch.from_numpy(rotary_periods(checkpoint.config)).float()
+    model.periods = periods_of(checkpoint.config).float()
     return model.eval().requires_grad_(False)
 
 

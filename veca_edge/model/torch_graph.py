@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from ..base.spec import GraphSpec
 from .config import NORM_EPS
-from .folding import Block, BlockRows, InferenceWeights, Linear, block_rows, check_outputs, graph_constants
+from .folding import Block, InferenceWeights, Linear
+from .plan import BlockRows, block_rows, check_outputs, graph_constants
 
 
 class FloatLinear(nn.Linear):

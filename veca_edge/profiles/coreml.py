@@ -21,7 +21,7 @@ from ..base.progress import Progress, silent
 from ..bundle.types import Artifact, Bundle
 from ..formats.mlpackage import coremltools_for
 from ..proof.golden import read_golden
-from ..runtime.coreml import COMPUTE_UNITS, CoremlRunner, check_mac, compile_package
+from ..runtime.coreml import COMPUTE_UNITS, Compiled, CoremlRunner, check_mac, compile_package
 from .machine import Machine, this_machine
 from .measurement import Measurement, measurement_of, utc_now
 from .options import CoremlProfileOptions, ProfileOptions
@@ -74,19 +74,19 @@ def profile_packages(
         again=options.again,
     )
     with tempfile.TemporaryDirectory(prefix="veca-edge-profile-") as folder:
-        compiled: dict[str, tuple[str, float]] = {}
+        compiled: dict[str, Compiled] = {}
         paths = list(dict.fromkeys(a.path for a in artifacts))
         for i, path in enumerate(paths):
             compiled[path] = compile_package(bundle.directory / path, Path(folder))
             progress("compiling", i + 1, len(paths))
 
         def describe(item: Item, measured: Measurement, rounds: Sequence[Answer]) -> Measurement:
-            path, compile_ms = compiled[item.artifact.path]
-            plan = placements(path, item.artifact.function or "main", item.setting)
-            return described(measured, rounds, plan, compile_ms)
+            package = compiled[item.artifact.path]
+            plan = placements(package.path, item.artifact.function or "main", item.setting)
+            return described(measured, rounds, plan, package.ms)
 
         items = [
-            Item(artifact, unit, {"compiled": compiled[artifact.path][0], "unit": unit})
+            Item(artifact, unit, {"compiled": compiled[artifact.path].path, "unit": unit})
             for artifact in artifacts
             for unit in options.units
         ]

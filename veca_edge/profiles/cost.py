@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from ..base.errors import EdgeError
 from ..base.spec import GraphSpec
 from ..model.config import ModelConfig
-from ..model.folding import block_rows
+from ..model.plan import block_rows
 
 if TYPE_CHECKING:
     import onnx
@@ -101,7 +101,7 @@ def cost_of_onnx(path: Path) -> Cost:
     import onnx
 
     model = onnx.load(path, load_external_data=False)
-    shapes = tensor_shapes(model)
+    shapes = {name: shape for name, shape in tensor_shapes(model).items() if shape is not None}
     macs = interactions = 0
     for node in model.graph.node:
         count = _PRODUCTS.get(node.op_type)
@@ -109,8 +109,7 @@ def cost_of_onnx(path: Path) -> Cost:
             if node.op_type in _UNKNOWN_PRODUCTS:
                 raise EdgeError(f"{path}: the cost of '{node.name}' ({node.op_type}) is unknown.")
             continue
-        needed = [name for name in (*node.input[:3], node.output[0]) if name]
-        unknown = [name for name in needed if shapes.get(name) is None]
+        unknown = [name for name in (*node.input[:3], node.output[0]) if name and name not in shapes]
         if count is not None and unknown:
             raise EdgeError(
                 f"{path}: the shape of '{unknown[0]}' at '{node.name}' ({node.op_type}) is not static.",

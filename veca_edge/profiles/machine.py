@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from ..base.cpu_features import cpu_count, cpu_flags, int8_instructions, usable_cpu_count
+from ..base.versions import own_version
 from ..bundle.types import Count
 
 
@@ -57,8 +58,8 @@ def this_machine(packages: tuple[str, ...] = ()) -> Machine:
     """The machine this process runs on, with the versions of the named packages that are installed."""
     import psutil
 
-    versions = {"python": platform.python_version()}
-    for package in ("veca-edge", *packages):
+    versions = {"python": platform.python_version(), "veca-edge": own_version()}
+    for package in packages:
         try:
             versions[package] = metadata.version(package)
         except metadata.PackageNotFoundError:

@@ -325,6 +325,9 @@ def answer_of_worker(request: Request, timeout: float, note: Callable[[float], N
             text=True,
             encoding="utf-8",
         )
+        # Both are pipes.
+        assert process.stdin is not None
+        assert process.stdout is not None
         watch = Timer(timeout, process.kill)
         watch.start()
         last: dict[str, Any] = {}

@@ -41,19 +41,21 @@ class Golden:
     patches: np.ndarray
 
     def of(self, outputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Full outputs of a model reduced to what is stored here, ready to be compared.
+        """Full outputs of a model, for any of the frames, reduced to what is stored here, ready to be compared.
 
         Raises:
-            EdgeError: they have an output that is not stored here, or other shapes than what is.
+            EdgeError: an output is not stored here, or is not as wide, or has fewer patches.
         """
         kept = {}
         for name, value in outputs.items():
             if name == "dense" and self.patches.max(initial=-1) < value.shape[1]:
                 value = value[:, self.patches]
-            if name in self.outputs and value.shape[1:] != self.outputs[name].shape[1:]:
+            stored = self.outputs.get(name)
+            if stored is None or value.shape[1:] != stored.shape[1:]:
                 raise EdgeError(
                     f"The golden data of {self.core_count} cores at {self.image_size} is not this model's: its "
-                    f"'{name}' is {list(self.outputs[name].shape)}, the model's {list(value.shape)}.",
+                    f"'{name}' is {'missing' if stored is None else list(stored.shape)}, the model's "
+                    f"{list(value.shape)}.",
                     DAMAGED_HINT,
                 )
             kept[name] = value
@@ -79,7 +81,7 @@ def write_golden(
         raise ValueError(f"golden frames are {frames.dtype} {frames.shape}, not uint8 [n, {image_size}, 3]")
     (directory / FOLDER).mkdir(exist_ok=True)
     patches = golden_patches(outputs["dense"].shape[1]) if "dense" in outputs else np.zeros(0, np.int64)
-    kept = Golden(core_count, image_size, frames, {}, patches).of(outputs)
+    kept = {name: value[:, patches] if name == "dense" else value for name, value in outputs.items()}
     np.savez_compressed(_frames_path(directory, image_size), image=frames)
     np.savez(
         _outputs_path(directory, core_count, image_size),

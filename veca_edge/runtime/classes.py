@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 
-def top_classes(
-    logits: np.ndarray | None, labels: Sequence[str] | None, most: int = 5
-) -> tuple[tuple[str, float], ...]:
-    """The most likely classes with their softmax probabilities, best first; empty without logits.
+class LikelyClass(NamedTuple):
+    """A class and its softmax probability."""
+
+    name: str
+    share: float
+
+
+def top_classes(logits: np.ndarray | None, labels: Sequence[str] | None, most: int = 5) -> tuple[LikelyClass, ...]:
+    """The most likely classes, best first; none without logits.
 
     Args:
         logits: float32 `[K]`, or None.
@@ -20,4 +26,6 @@ def top_classes(
         return ()
     likely = np.exp(logits - logits.max())
     likely /= likely.sum()
-    return tuple((labels[i] if labels else str(i), float(likely[i])) for i in np.argsort(-likely)[:most])
+    return tuple(
+        LikelyClass(labels[i] if labels else str(i), float(likely[i])) for i in map(int, np.argsort(-likely)[:most])
+    )

@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -63,12 +63,19 @@ def compiled_package(path: Path) -> str:
     if key not in _compiled:
         folder = tempfile.mkdtemp(prefix="veca-edge-coreml-")
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
-        _compiled[key] = compile_package(path, Path(folder))[0]
+        _compiled[key] = compile_package(path, Path(folder)).path
     return _compiled[key]
 
 
-def compile_package(path: Path, folder: Path) -> tuple[str, float]:
-    """Compiles a package into `folder`; returns the `.mlmodelc` path and how many milliseconds it took."""
+class Compiled(NamedTuple):
+    """A compiled package: the path of its `.mlmodelc`, and how many milliseconds it took."""
+
+    path: str
+    ms: float
+
+
+def compile_package(path: Path, folder: Path) -> Compiled:
+    """Compiles a package into `folder`."""
     ct = coremltools_for("Compiling a Core ML package")
     destination = str(folder / f"{path.stem}.mlmodelc")
     start = time.perf_counter()
@@ -78,7 +85,7 @@ def compile_package(path: Path, folder: Path) -> tuple[str, float]:
         raise EdgeError(
             f"Core ML can't compile {path}: {error}", "Check it with: veca-edge lint PACKAGE --target apple"
         ) from error
-    return destination, 1000 * (time.perf_counter() - start)
+    return Compiled(destination, 1000 * (time.perf_counter() - start))
 
 
 class CoremlRunner:

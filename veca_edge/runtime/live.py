@@ -8,11 +8,12 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import numpy as np
 
 from ..images.preprocessing import normalised, prepare
-from .classes import top_classes
+from .classes import LikelyClass, top_classes
 from .governor import Decision
 from .model import Model
 from .sources import Frame, Source
@@ -31,7 +32,7 @@ class Step:
         prepare_ms: wall time of crop, resize and, for `tensor` input, normalisation.
         latency_ms: wall time of the model, which is what the budget is about.
         outputs: float32 arrays without the batch axis; the next step may overwrite them.
-        classes: the most likely classes with their shares, best first; empty without a head.
+        classes: the most likely ones, best first; empty without a head.
         decision: what the governor decided upon this frame (`at` as above), or None.
     """
 
@@ -41,7 +42,7 @@ class Step:
     prepare_ms: float
     latency_ms: float
     outputs: Mapping[str, np.ndarray]
-    classes: tuple[tuple[str, float], ...]
+    classes: tuple[LikelyClass, ...]
     decision: Decision | None
 
 
@@ -168,6 +169,13 @@ class Summary:
     core_counts: tuple[CoreCountSummary, ...]
 
 
+class Percentiles(NamedTuple):
+    """Of latencies, in milliseconds."""
+
+    p50: float
+    p95: float
+
+
 @dataclass
 class Tally:
     """Adds steps up while they come.
@@ -202,10 +210,10 @@ class Tally:
         return self._within / self.frames if self.budget_ms is not None and self.frames else None
 
     @property
-    def recent_percentiles_ms(self) -> tuple[float, float]:
-        """p50 and p95 of the recent frames."""
+    def recent_percentiles_ms(self) -> Percentiles:
+        """Of the recent frames."""
         p50, p95 = np.percentile([ms for _, ms in self.recent], (50, 95))
-        return float(p50), float(p95)
+        return Percentiles(float(p50), float(p95))
 
     @property
     def recent_fps(self) -> float | None:

@@ -43,7 +43,7 @@ class OnnxRunner:
         if self.session is None:
             raise closed(self.artifact)
         made = self.session.run(self._outputs, {INPUT: batch, **self._fixed})
-        return dict(zip(self._outputs, made, strict=True))
+        return {name: np.asarray(array) for name, array in zip(self._outputs, made, strict=True)}
 
     def close(self) -> None:
         """Lets go of the session; see `runtime.Runner`."""
@@ -162,7 +162,7 @@ def truncates_fp16_codes() -> bool:
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
     session = _onnxruntime().InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     (codes,) = session.run(["codes"], {"x": np.array([0.75], np.float16)})
-    return int(codes[0]) != 1
+    return int(np.asarray(codes)[0]) != 1
 
 
 def closed(artifact: Artifact) -> EdgeError:

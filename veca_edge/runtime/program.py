@@ -25,7 +25,7 @@ from ..base.progress import Progress, silent
 from ..base.spec import ImageSize
 from ..bundle.types import Artifact
 from ..formats.mlpackage import Constant, Feature, Function, Operation, TensorType, read_mlpackage
-from ..model.folding import Variant
+from ..model.plan import Variant
 
 # A value while the program runs: float tensors are float32 that hold values of their MIL type.
 Value = Tensor | str | list

@@ -195,7 +195,7 @@ def video_to(path: Path, rate: float, in_real_time: bool) -> Iterator[Write]:
             picture = captioned(step, size)
             if size is None:
                 size = picture.size
-                if not writer.open(str(aside), cv2.VideoWriter_fourcc(*"mp4v"), rate, size):
+                if not writer.open(str(aside), cv2.VideoWriter.fourcc(*"mp4v"), rate, size):
                     raise EdgeError(f"OpenCV can't write a video to {path}.", "Give --overlay a directory instead.")
             pixels = cv2.cvtColor(np.asarray(picture), cv2.COLOR_RGB2BGR)
             for _ in range(max(0, round(step.at * rate) + 1 - count) if in_real_time else 1):

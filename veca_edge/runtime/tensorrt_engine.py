@@ -12,6 +12,7 @@ import json
 import os
 import sys
 import time
+from typing import Any
 
 import numpy as np
 
@@ -109,7 +110,7 @@ def _p(address):
 def _array(address, shape, dtype):
     """A numpy view of host memory at an address."""
     size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
-    return np.frombuffer((ctypes.c_byte * size).from_address(address), dtype).reshape(shape)
+    return np.frombuffer(memoryview((ctypes.c_byte * size).from_address(address)), dtype).reshape(shape)
 
 
 # ------------------------------------------------------------------------------------------ engine
@@ -153,7 +154,7 @@ class Engine:
         self.logger = _logger(trt)
         self.runtime = trt.Runtime(self.logger)
         started = time.monotonic()
-        self.engine = self.runtime.deserialize_cuda_engine(plan)
+        self.engine: Any = self.runtime.deserialize_cuda_engine(plan)
         self.load_s = time.monotonic() - started
         if self.engine is None:
             raise EngineError(
@@ -161,7 +162,7 @@ class Engine:
                     trt.__version__, self.logger.last or "it gave no reason."
                 )
             )
-        self.context = self.engine.create_execution_context()
+        self.context: Any = self.engine.create_execution_context()
         if self.context is None:
             raise EngineError(
                 "TensorRT cannot run the engine: {}".format(self.logger.last or "not enough free memory.")

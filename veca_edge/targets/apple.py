@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from ..base.spec import ExportSpec, ImageSize
     from ..bundle.runner import Runner
     from ..bundle.types import Artifact, Bundle
-    from ..lint.finding import Finding
-    from ..model.folding import Variant
+    from ..model.plan import Variant
     from ..profiles.sweep import Profile
+    from ..rules.finding import Finding
     from ..runtime.model import Run
 
 NAME = "apple"
@@ -110,7 +110,7 @@ def next_steps(bundle: Bundle) -> Next:
 
 
 def lint(path: Path, options: NoOptions) -> Sequence[Finding]:
-    from ..lint.coreml import lint_mlpackage
+    from ..rules.coreml import lint_mlpackage
 
     return lint_mlpackage(path)
 

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from ..base.spec import ExportSpec, ImageSize
     from ..bundle.runner import Runner
     from ..bundle.types import Artifact, Bundle
-    from ..lint.finding import Finding
-    from ..model.folding import Variant
+    from ..model.plan import Variant
     from ..profiles.sweep import Profile
+    from ..rules.finding import Finding
     from ..runtime.model import Run
 
 Log = Callable[[str], None]

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ..base.spec import ExportSpec
     from ..bundle.runner import Runner
     from ..bundle.types import Artifact, Bundle
-    from ..model.folding import Variant
+    from ..model.plan import Variant
     from ..profiles.sweep import Profile
     from ..runtime.model import Run
 

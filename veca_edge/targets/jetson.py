@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 from ..base.checks import Check, installed, is_wheel, output_of, package
 from ..base.errors import EdgeError
 from ..converters.tensorrt.options import EngineOptions, TensorrtOptions
-from ..lint.options import TensorrtLintOptions
 from ..profiles.jetson.options import BoardOptions
+from ..rules.options import TensorrtLintOptions
 from .base import Builder, Built, Format, Linter, Log, Measuring, Next, Table, Target, Words, Written
 
 if TYPE_CHECKING:
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from ..base.spec import ExportSpec
     from ..bundle.runner import Runner
     from ..bundle.types import Artifact, Bundle
-    from ..lint.finding import Finding
-    from ..model.folding import Variant
+    from ..model.plan import Variant
     from ..profiles.measurement import Measurement
     from ..profiles.sweep import Profile
+    from ..rules.finding import Finding
     from ..runtime.model import Run
 
 NAME = "jetson"
@@ -212,7 +212,7 @@ def losses(lower: Measurement, higher: Measurement) -> Sequence[str] | None:
 
 
 def lint(path: Path, options: TensorrtLintOptions) -> Sequence[Finding]:
-    from ..lint.tensorrt import lint_onnx
+    from ..rules.tensorrt import lint_onnx
 
     return lint_onnx(path, options.tensorrt, allow_dynamic=options.dynamic)
 

@@ -19,7 +19,8 @@ from veca_edge.converters.coreml.program import identifier
 from veca_edge.demo import demo_checkpoint
 from veca_edge.formats.mlpackage import coremltools_for, read_mlpackage
 from veca_edge.model.checkpoint import Head, load_checkpoint
-from veca_edge.model.folding import Variant, inference_weights
+from veca_edge.model.folding import inference_weights
+from veca_edge.model.plan import Variant
 from veca_edge.model.torch_graph import InferenceModel
 from veca_edge.proof.fidelity import cosine
 from veca_edge.runtime.program import SimulationAgreement, check_simulation, open_mlpackage

@@ -11,7 +11,8 @@ from veca_edge.converters.coreml import text as mil_text
 from veca_edge.converters.coreml.options import CoremlOptions
 from veca_edge.converters.coreml.packages import mlpackages_from_variants
 from veca_edge.formats.mlpackage import read_mlpackage, read_specification, specification_path
-from veca_edge.model.folding import Variant, inference_weights
+from veca_edge.model.folding import inference_weights
+from veca_edge.model.plan import Variant
 from veca_edge.runtime.program import open_mlpackage
 
 SIZE = ImageSize(32, 32)

@@ -13,9 +13,10 @@ from veca_edge.base.spec import GraphSpec, ImageSize
 from veca_edge.converters.tensorrt.dialects import tensorrt_models_from_variants
 from veca_edge.converters.tensorrt.options import TensorrtOptions
 from veca_edge.converters.tensorrt.rtx import rtx_is_installed
-from veca_edge.lint.tensorrt import lint_onnx
-from veca_edge.model.folding import InferenceWeights, LinearQuantization, Variant, inference_weights
+from veca_edge.model.folding import InferenceWeights, LinearQuantization, inference_weights
+from veca_edge.model.plan import Variant
 from veca_edge.model.torch_graph import InferenceModel
+from veca_edge.rules.tensorrt import lint_onnx
 from veca_edge.targets.table import open_artifact
 
 SIZE = ImageSize(32, 32)

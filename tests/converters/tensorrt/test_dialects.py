@@ -16,11 +16,12 @@ from veca_edge.base.errors import EdgeError
 from veca_edge.base.spec import GraphSpec, ImageSize
 from veca_edge.converters.tensorrt.dialects import tensorrt_models_from_variants
 from veca_edge.converters.tensorrt.options import TensorrtOptions
-from veca_edge.lint.tensorrt import lint_onnx
 from veca_edge.model.checkpoint import random_checkpoint
 from veca_edge.model.config import ModelConfig
-from veca_edge.model.folding import InferenceWeights, LinearQuantization, Variant, inference_weights
+from veca_edge.model.folding import InferenceWeights, LinearQuantization, inference_weights
+from veca_edge.model.plan import Variant
 from veca_edge.model.torch_graph import InferenceModel
+from veca_edge.rules.tensorrt import lint_onnx
 from veca_edge.runtime.onnxruntime import truncates_fp16_codes
 
 SIZE = ImageSize(32, 32)

@@ -331,7 +331,8 @@ def written(square, tmp_path):
     from veca_edge.base.spec import GraphSpec, ImageSize
     from veca_edge.converters.tensorrt.dialects import tensorrt_models_from_variants
     from veca_edge.converters.tensorrt.options import TensorrtOptions
-    from veca_edge.model.folding import Variant, inference_weights
+    from veca_edge.model.folding import inference_weights
+    from veca_edge.model.plan import Variant
 
     weights = inference_weights(square)
     variants = [Variant(GraphSpec(count, ImageSize(32, 32)), "fp16", weights) for count in (8, 16)]

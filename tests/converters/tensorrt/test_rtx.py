@@ -15,7 +15,8 @@ from veca_edge.converters.tensorrt import rtx
 from veca_edge.converters.tensorrt.dialects import tensorrt_models_from_variants
 from veca_edge.converters.tensorrt.options import TensorrtOptions
 from veca_edge.converters.tensorrt.rtx import compile_with_rtx, rtx_is_installed
-from veca_edge.model.folding import LinearQuantization, Variant, inference_weights
+from veca_edge.model.folding import LinearQuantization, inference_weights
+from veca_edge.model.plan import Variant
 
 needs_rtx = pytest.mark.skipif(not rtx_is_installed(), reason="tensorrt-rtx is not installed")
 

@@ -13,7 +13,6 @@ from veca_edge.devices.jetson.probe import (
     power_mode,
     probe,
 )
-from veca_edge.devices.jetson.trtexec import banner_version
 
 
 @pytest.mark.parametrize("where", ["ssh", "local"])
@@ -81,21 +80,6 @@ def test_a_machine_that_is_no_jetson(standin, server):
 def test_locked_clocks(standin, local_board):
     standin.write("sys/class/devfreq/17000000.gpu/min_freq", "1020000000\n")
     assert probe(LocalConnection()).clocks.locked
-
-
-@pytest.mark.parametrize(
-    ("banner", "version"),
-    [
-        ("&&&& RUNNING TensorRT.trtexec [TensorRT v8502] # trtexec --help", "8.5.2"),
-        ("&&&& RUNNING TensorRT.trtexec [TensorRT v8602] # trtexec --help", "8.6.2"),
-        ("&&&& RUNNING TensorRT.trtexec [TensorRT v100300] # trtexec --help", "10.3.0"),
-        ("&&&& RUNNING TensorRT.trtexec [TensorRT v101303] [b9] # ./trtexec", "10.13.3"),
-        ("&&&& RUNNING TensorRT.trtexec [TensorRT v110100] [b9] # ./trtexec", "11.1.0"),
-        ("command not found", None),
-    ],
-)
-def test_banner(banner, version):
-    assert banner_version(banner) == version
 
 
 def test_files_of_a_jetson():

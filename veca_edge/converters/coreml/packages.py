@@ -33,7 +33,8 @@ from ...formats.mlpackage import (
     read_specification,
     specification_path,
 )
-from ...model.folding import Linear, Variant
+from ...model.folding import Linear
+from ...model.plan import Variant
 from .options import CoremlOptions
 from .program import balanced, half_scale, identifier, mil_from_veca
 from .text import shorten

@@ -28,7 +28,8 @@ import numpy as np
 from ...base.errors import EdgeError
 from ...base.spec import GraphSpec
 from ...model.config import IMAGE_MEAN, IMAGE_STD, NORM_EPS
-from ...model.folding import Block, BlockRows, InferenceWeights, Linear, block_rows, check_outputs, graph_constants
+from ...model.folding import Block, InferenceWeights, Linear
+from ...model.plan import BlockRows, block_rows, check_outputs, graph_constants
 
 if TYPE_CHECKING:
     from coremltools.converters.mil.mil import Program

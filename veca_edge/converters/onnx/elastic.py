@@ -13,7 +13,8 @@ import numpy as np
 import onnx_ir as ir
 
 from ...base.spec import GraphSpec
-from ...model.folding import BlockRows, InferenceWeights, block_rows, check_outputs, graph_constants
+from ...model.folding import InferenceWeights
+from ...model.plan import BlockRows, block_rows, check_outputs, graph_constants
 from .graph import Dialect, Graph, finish_block, finished_model, graph_input, later_queries, write_outputs
 
 TOKENS, COORDINATES = "core_tokens", "core_coordinates"

@@ -20,16 +20,8 @@ from onnx_ir.tape import Tape
 
 from ...base.spec import GraphSpec
 from ...model.config import NORM_EPS
-from ...model.folding import (
-    Block,
-    BlockRows,
-    GraphConstants,
-    InferenceWeights,
-    Linear,
-    block_rows,
-    check_outputs,
-    graph_constants,
-)
+from ...model.folding import Block, InferenceWeights, Linear
+from ...model.plan import BlockRows, GraphConstants, block_rows, check_outputs, graph_constants
 
 Dimension = int | str
 

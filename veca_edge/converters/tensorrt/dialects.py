@@ -28,10 +28,11 @@ from ...base.progress import Progress, silent
 from ...base.spec import GraphSpec
 from ...bundle.store import artifact_for
 from ...bundle.types import Artifact
-from ...lint.finding import Finding
-from ...lint.tensorrt import Version, lint_onnx, tensorrt_version
 from ...model.config import NORM_EPS
-from ...model.folding import InferenceWeights, Linear, LinearQuantization, Variant
+from ...model.folding import InferenceWeights, Linear, LinearQuantization
+from ...model.plan import Variant
+from ...rules.finding import Finding
+from ...rules.tensorrt import Version, lint_onnx, tensorrt_version
 from ..onnx.elastic import COORDINATES, TOKENS, elastic_from_veca, scales_for_all
 from ..onnx.files import external_bytes, save_models
 from ..onnx.graph import Dialect, onnx_from_veca, short
@@ -56,22 +57,22 @@ class TensorrtDialect(Dialect):
     name = ""  # of the dialect, for the manifest
 
     def linears(self, x: ir.Value, tokens: int, layers: Sequence[Linear]) -> list[ir.Value]:
-        quantized = [layer for layer in layers if layer.quantization is not None]
-        if not quantized:
+        first = next((layer for layer in layers if layer.quantization), None)
+        if first is None or first.quantization is None:
             return super().linears(x, tokens, layers)
         g, zero = self.g, self.g.constant("zero_point", np.array(0, np.int8))
-        with g.within(short(quantized[0].name)):
-            scale = self.scale("input_scale", quantized[0].quantization.activation_scale)
+        with g.within(short(first.name)):
+            scale = self.scale("input_scale", first.quantization.activation_scale)
             codes = g("QuantizeLinear", x, scale, zero, name="quantize")
             rounded = g("DequantizeLinear", codes, scale, zero, name="dequantize")
         return [
-            self.quantized_linear(rounded, layer) if layer.quantization else self.float_linear(x, layer)
+            self.quantized_linear(rounded, layer, q) if (q := layer.quantization) else self.float_linear(x, layer)
             for layer in layers
         ]
 
-    def quantized_linear(self, x: ir.Value, layer: Linear) -> ir.Value:
+    def quantized_linear(self, x: ir.Value, layer: Linear, q: LinearQuantization) -> ir.Value:
         with self.g.within(short(layer.name)):
-            product = self.g("MatMul", x, self.quantized_weight(layer.quantization))
+            product = self.g("MatMul", x, self.quantized_weight(q))
             return self.g("Add", product, self.array("bias", layer.bias))
 
     def scale(self, name: str, value: float | np.ndarray) -> ir.Value:
@@ -233,10 +234,10 @@ def tensorrt_models_from_variants(
         EdgeError: a variant is impossible for the model or for FP16, breaks a rule, or is refused by TensorRT-RTX.
     """
     options = options or TensorrtOptions()
-    version = tensorrt_version(options.version)
+    version = tensorrt_version(options.tensorrt)
     if options.elastic and not is_strongly_typed(version):
         raise EdgeError(
-            f"One engine for several core counts needs TensorRT 10; this export is for {options.version}.",
+            f"One engine for several core counts needs TensorRT 10; this export is for {options.tensorrt}.",
             "Leave out --elastic, or export for JetPack 6.1 or later.",
         )
     files = files_for(variants, options.elastic)
@@ -278,8 +279,8 @@ def write_file(
 ) -> dict[str, Any]:
     """Writes one file that breaks no rule; returns its artifacts' details."""
     first = variants[0]
-    dialect = dialect_for(tensorrt_version(options.version), first.precision)
-    facts = {**metadata, "precision": first.precision, "tensorrt": options.version}
+    dialect = dialect_for(tensorrt_version(options.tensorrt), first.precision)
+    facts = {**metadata, "precision": first.precision, "tensorrt": options.tensorrt}
     folder, about = directory / "models", {}
     if options.elastic:
         weights = scales_for_all([variant.weights for variant in variants])
@@ -287,7 +288,7 @@ def write_file(
         about = {"profiles": [point_profile(weights, variant.spec) for variant in variants]}
     else:
         model = onnx_from_veca(first.weights, first.spec, dialect, {**facts, "core_count": str(first.spec.core_count)})
-    refuse_findings(name, lint_onnx(model, options.version, allow_dynamic=options.elastic))
+    refuse_findings(name, lint_onnx(model, options.tensorrt, allow_dynamic=options.elastic))
     save_models({f"{name}.onnx": model}, folder, "")
     return described(model, dialect, first.precision, options) | about
 
@@ -296,13 +297,11 @@ def write_core_inputs(variant: Variant, directory: Path) -> str:
     """The inputs that make an elastic file one core count's, in a file beside it; returns its path in the bundle."""
     spec, weights = variant.spec, variant.weights
     path = f"models/{variant.name}.npz"
-    np.savez(
-        directory / path,
-        **{
-            name: np.repeat(array[None, : spec.core_count], spec.batch, axis=0)
-            for name, array in ((TOKENS, weights.cores), (COORDINATES, weights.core_coordinates))
-        },
-    )
+    inputs: dict[str, Any] = {
+        name: np.repeat(array[None, : spec.core_count], spec.batch, axis=0)
+        for name, array in ((TOKENS, weights.cores), (COORDINATES, weights.core_coordinates))
+    }
+    np.savez(directory / path, **inputs)
     return path
 
 
@@ -327,15 +326,16 @@ def described(
 ) -> dict[str, Any]:
     """What an artifact's details say of a file as it was written."""
     counts = Counter(node.op_type for node in model.graph)
+    version = tensorrt_version(options.tensorrt)
     return {
-        "tensorrt": options.version,
+        "tensorrt": options.tensorrt,
         "dialect": dialect.name,
         "opset": dialect.opset,
         "ir_version": dialect.ir_version,
         "nodes": sum(counts.values()),
         "casts": counts["Cast"],
-        "strongly_typed": is_strongly_typed(tensorrt_version(options.version)),
-        "build_flags": build_flags(model, tensorrt_version(options.version), precision),
+        "strongly_typed": is_strongly_typed(version),
+        "build_flags": build_flags(model, version, precision),
     }
 
 
@@ -352,7 +352,7 @@ def build_flags(model: ir.Model, version: Version, precision: str) -> list[str]:
         names = [
             node.name
             for node in model.graph
-            if node.op_type in FP32_OPERATORS and not set(FP32_SCOPES).isdisjoint(node.name.split("."))
+            if node.op_type in FP32_OPERATORS and not set(FP32_SCOPES).isdisjoint((node.name or "").split("."))
         ]
         types = ",".join(f"{name}:fp32" for name in names)
         flags += ["--precisionConstraints=obey", f"--layerPrecisions={types}", f"--layerOutputTypes={types}"]

@@ -352,9 +352,12 @@ class EngineKey:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> EngineKey:
-        return cls(
-            **{name: data.get(name) for name in ("module", "compute_capability", "l4t", "tensorrt", "power_mode")}
+        """The inverse of `to_json`; what is missing, or not text, is not known."""
+        module, *others = (
+            value if isinstance(value := data.get(name), str) else None
+            for name in ("module", "compute_capability", "l4t", "tensorrt", "power_mode")
         )
+        return cls(module or "", *others)
 
 
 _KEY_NAMES = {
@@ -387,10 +390,10 @@ def check_engine_key(details: Mapping[str, Any], board: Board, engine: str, rebu
     Args:
         details: the artifact's, with `engine_key`.
         engine: its name, for the message.
-        rebuild: the command that builds it anew for this board.
+        rebuild: the command that builds it again for this board.
     """
     if not isinstance(details.get("engine_key"), Mapping):
-        raise EdgeError(f"The engine '{engine}' does not say what board it was built for.", f"Build it anew: {rebuild}")
+        raise EdgeError(f"The engine '{engine}' does not say what board it was built for.", f"Build it: {rebuild}")
     built, here = EngineKey.from_json(details["engine_key"]).to_json(), engine_key(board).to_json()
     differing = [
         f"{_KEY_NAMES[name]} {built[name] or 'unknown'} (here {here[name] or 'unknown'})"

@@ -12,12 +12,12 @@ import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from ...base.errors import EdgeError
 from ...base.progress import Progress, silent
+from ...base.versions import own_version
 from ...bundle.types import Artifact, Bundle
 from ...devices import jobs
 from ...devices.answers import Reader
@@ -127,7 +127,7 @@ def machine_of(board: Board) -> Machine:
         "cuda": board.cuda,
         "l4t": board.l4t,
         "jetpack": board.jetpack,
-        "veca-edge": metadata.version("veca-edge"),
+        "veca-edge": own_version(),
     }
     return Machine(
         name=board.name,
@@ -299,7 +299,7 @@ def timing_error(name: str, place: str, log: str, code: int) -> EdgeError:
         )
     return MeasurementFailed(
         f"{name} could not be timed on {place} (exit code {code}): {said}",
-        "If it says that the engine does not fit this board, build it anew there.",
+        "If it says that the engine does not fit this board, build it there again.",
     )
 
 
@@ -484,15 +484,15 @@ def losing_layers(lower: Measurement, higher: Measurement) -> list[LayerLoss] | 
     TensorRT fuses each precision in its own way, so times are summed by the part of the model that a
     layer's name says it belongs to; parts that only one engine has as such are not compared.
     """
-    times = [m.details.get("layers") for m in (lower, higher)]
-    if not all(times):
+    low_layers, high_layers = (m.details.get("layers") for m in (lower, higher))
+    if not low_layers or not high_layers:
         return None
-    low, high = (_by_part(layers) for layers in times)
+    low, high = _by_part(low_layers), _by_part(high_layers)
     found = [LayerLoss(part, low[part], high[part]) for part in low if part in high and low[part] > high[part]]
     return sorted(found, key=lambda loss: loss.higher_ms - loss.lower_ms)
 
 
-def _by_part(layers: Sequence[Sequence]) -> Mapping[str, float]:
+def _by_part(layers: Sequence[tuple[str, float]]) -> Mapping[str, float]:
     total: dict[str, float] = {}
     for name, ms in layers:
         part = model_part(name).name

@@ -1,8 +1,26 @@
 import CoreImage
-import CoreML
-import CoreVideo
+@preconcurrency import CoreML
+@preconcurrency import CoreVideo
 import Foundation
 import os
+
+/// A pixel buffer that is handed to a `Veca`, which runs elsewhere.
+///
+/// Swift can't know that nobody writes to a camera's buffer after its delegate has returned, so code in Swift 6 mode
+/// may not send the buffer itself. Wrapping it is the promise: until the prediction has returned, nobody writes to it.
+///
+///     func captureOutput(_: AVCaptureOutput, didOutput sample: CMSampleBuffer, from _: AVCaptureConnection) {
+///         guard let buffer = CMSampleBufferGetImageBuffer(sample) else { return }
+///         let frame = Frame(buffer)
+///         Task { show(try await veca.predict(frame)) }
+///     }
+public struct Frame: @unchecked Sendable {
+    public let pixelBuffer: CVPixelBuffer
+
+    public init(_ pixelBuffer: CVPixelBuffer) {
+        self.pixelBuffer = pixelBuffer
+    }
+}
 
 /// What the model says of one frame. Outputs that were not exported are nil.
 public struct Prediction: Sendable {
@@ -40,7 +58,7 @@ public enum VecaError: Error {
 ///     let veca = try await Veca(coreCount: 32)
 ///     let prediction = try await veca.predict(pixelBuffer)
 ///
-/// One variant is in memory at a time.
+/// One variant is in memory at a time, and two while the core count changes.
 public actor Veca {
     /// The core counts in this package, fewest first.
     public static let coreCounts = Set(Variant.all.map(\.coreCount)).sorted()
@@ -53,6 +71,7 @@ public actor Veca {
     private var variant: Variant
     private var model: MLModel
     private var wanted: Int
+    private var changes = 0
 
     /// Loads a variant. The first load on a device takes longest: the system then prepares the model for it.
     public init(
@@ -69,15 +88,23 @@ public actor Veca {
 
     /// Runs the model on a camera frame of any size: its centre is cropped and scaled to the model's size.
     public func predict(_ frame: CVPixelBuffer) async throws -> Prediction {
-        let image = MLFeatureValue(pixelBuffer: try fitted(frame))
+        let image = MLFeatureValue(pixelBuffer: try variant.fitted(frame, context))
         let input = try MLDictionaryFeatureProvider(dictionary: ["image": image])
         return Prediction(try await model.prediction(from: input))
     }
 
+    /// Runs the model on a camera frame that another thread hands over.
+    public func predict(_ frame: Frame) async throws -> Prediction {
+        try await predict(frame.pixelBuffer)
+    }
+
     /// Changes the number of core tokens. Frames keep running on the old variant until the new one is loaded.
+    ///
+    /// Of calls that overlap the last one decides; the earlier ones then return without a change.
     public func use(coreCount: Int) async throws {
+        let next = try Variant.find(coreCount: coreCount, width: variant.width, height: variant.height)
         wanted = coreCount
-        try await change(to: coreCount)
+        try await change(to: next)
     }
 
     /// Runs fewer cores while the device is hot, and comes back when it has cooled down, until the task is cancelled.
@@ -104,38 +131,22 @@ public actor Veca {
 
     private func adapt(to state: ProcessInfo.ThermalState) async {
         do {
-            try await change(to: Self.coreCount(for: state, wanted: wanted))
+            let coreCount = Self.coreCount(for: state, wanted: wanted)
+            try await change(to: try Variant.find(coreCount: coreCount, width: variant.width, height: variant.height))
         } catch {
             let stay = "staying at \(variant.coreCount) cores: \(error)"
             Logger(subsystem: "Veca", category: "thermal").error("\(stay, privacy: .public)")
         }
     }
 
-    private func change(to coreCount: Int) async throws {
-        guard coreCount != variant.coreCount else { return }
-        let next = try Variant.find(coreCount: coreCount, width: variant.width, height: variant.height)
-        model = try await next.load(computeUnits)
-        variant = next
-    }
-
-    /// The same crop as in calibration; Core Image has Lanczos where calibration used antialiased bicubic.
-    private func fitted(_ frame: CVPixelBuffer) throws -> CVPixelBuffer {
-        let size = CGSize(width: variant.width, height: variant.height)
-        let image = CIImage(cvPixelBuffer: frame)
-        let asIs = CVPixelBufferGetPixelFormatType(frame) == kCVPixelFormatType_32BGRA && image.extent.size == size
-        guard !asIs else { return frame }
-        let scale = max(size.width / image.extent.width, size.height / image.extent.height)
-        let scaled = image.applyingFilter("CILanczosScaleTransform", parameters: [kCIInputScaleKey: scale])
-        let left = ((scaled.extent.width - size.width) / 2).rounded(.down)
-        let bottom = ((scaled.extent.height - size.height) / 2).rounded(.down)
-        let moved = scaled.transformed(by: CGAffineTransform(translationX: -left, y: -bottom))
-        var made: CVPixelBuffer?
-        let attributes = [kCVPixelBufferIOSurfacePropertiesKey: [String: Any]()] as CFDictionary
-        let status = CVPixelBufferCreate(
-            nil, variant.width, variant.height, kCVPixelFormatType_32BGRA, attributes, &made)
-        guard let buffer = made else { throw VecaError.pixelBuffer(status) }
-        context.render(moved, to: buffer, bounds: CGRect(origin: .zero, size: size), colorSpace: nil)
-        return buffer
+    private func change(to next: Variant) async throws {
+        changes += 1
+        let change = changes
+        guard next.coreCount != variant.coreCount else { return }
+        let loaded = try await next.load(computeUnits)
+        // A later change may have begun meanwhile, and even ended.
+        guard change == changes else { return }
+        (model, variant) = (loaded, next)
     }
 }
 
@@ -145,6 +156,30 @@ extension Variant {
             throw VecaError.unknownVariant(coreCount: coreCount, known: Veca.coreCounts)
         }
         return found
+    }
+
+    /// The frame at this variant's size, cropped as in calibration.
+    ///
+    /// Core Image has Lanczos where calibration used antialiased bicubic. Its window reaches over the frame's edges, so
+    /// the edge pixels are repeated there: they would mix with transparent black.
+    func fitted(_ frame: CVPixelBuffer, _ context: CIContext) throws -> CVPixelBuffer {
+        let size = CGSize(width: width, height: height)
+        let image = CIImage(cvPixelBuffer: frame)
+        let whole = image.extent.size
+        let asIs = CVPixelBufferGetPixelFormatType(frame) == kCVPixelFormatType_32BGRA && whole == size
+        guard !asIs else { return frame }
+        let scale = max(size.width / whole.width, size.height / whole.height)
+        let scaled = image.clampedToExtent()
+            .applyingFilter("CILanczosScaleTransform", parameters: [kCIInputScaleKey: scale])
+        let left = (((whole.width * scale).rounded() - size.width) / 2).rounded(.down)
+        let bottom = (((whole.height * scale).rounded() - size.height) / 2).rounded(.down)
+        let moved = scaled.transformed(by: CGAffineTransform(translationX: -left, y: -bottom))
+        var made: CVPixelBuffer?
+        let attributes = [kCVPixelBufferIOSurfacePropertiesKey: [String: Any]()] as CFDictionary
+        let status = CVPixelBufferCreate(nil, width, height, kCVPixelFormatType_32BGRA, attributes, &made)
+        guard let buffer = made else { throw VecaError.pixelBuffer(status) }
+        context.render(moved, to: buffer, bounds: CGRect(origin: .zero, size: size), colorSpace: nil)
+        return buffer
     }
 
     func load(_ computeUnits: MLComputeUnits) async throws -> MLModel {
@@ -167,6 +202,7 @@ extension Variant {
         let kept = caches.appendingPathComponent("\(package)-\(digest).mlmodelc")
         if files.fileExists(atPath: kept.path) { return kept }
         let fresh = try await MLModel.compileModel(at: source)
+        defer { try? files.removeItem(at: fresh) }  // there only where it was not moved
         do {
             try files.moveItem(at: fresh, to: kept)
         } catch where files.fileExists(atPath: kept.path) {

@@ -1,5 +1,5 @@
-import CoreML
-import CoreVideo
+@preconcurrency import CoreML
+@preconcurrency import CoreVideo
 import XCTest
 
 @testable import Veca
@@ -34,8 +34,8 @@ final class GoldenTests: XCTestCase {
             var cosines: [String: [Double]] = [:]
             for frame in 0..<golden.frameCount {
                 let start = frame * frameSize
-                let buffer = try pixelBuffer(Array(pixels[start..<start + frameSize]), golden.width, golden.height)
-                let prediction = try await veca.predict(buffer)
+                let buffer = try Self.pixelBuffer(Array(pixels[start..<start + frameSize]), golden.width, golden.height)
+                let prediction = try await veca.predict(Frame(buffer))
                 for (name, output) in golden.outputs {
                     let expected = try floats(output.file)
                     let rows = name == "dense" ? golden.patches : [0]
@@ -64,8 +64,8 @@ final class GoldenTests: XCTestCase {
 
     func testAFrameOfAnotherSizeIsFitted() async throws {
         let veca = try await Veca()
-        let frame = try pixelBuffer([UInt8](repeating: 128, count: 640 * 480 * 3), 640, 480)
-        let prediction = try await veca.predict(frame)
+        let frame = try Self.pixelBuffer([UInt8](repeating: 128, count: 640 * 480 * 3), 640, 480)
+        let prediction = try await veca.predict(Frame(frame))
         XCTAssertTrue((prediction.cls ?? prediction.dense ?? prediction.logits) != nil)
     }
 
@@ -92,7 +92,7 @@ final class GoldenTests: XCTestCase {
     }
 
     /// RGB bytes, row by row, as a BGRA pixel buffer.
-    private func pixelBuffer(_ rgb: [UInt8], _ width: Int, _ height: Int) throws -> CVPixelBuffer {
+    static func pixelBuffer(_ rgb: [UInt8], _ width: Int, _ height: Int) throws -> CVPixelBuffer {
         var made: CVPixelBuffer?
         CVPixelBufferCreate(nil, width, height, kCVPixelFormatType_32BGRA, nil, &made)
         let buffer = try XCTUnwrap(made)

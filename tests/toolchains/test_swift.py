@@ -1,0 +1,167 @@
+"""The Swift package compiled, and its tests run, on Linux with stand-ins for Apple's frameworks.
+
+The stand-ins (`swift/stubs`) state the public signatures that the package uses. The stand-in for `MLModel` hands every
+frame to veca-edge's own executor of saved packages, so this shows that package and tests are right, not what Core ML
+computes. docs/apple.md says what is proven by it.
+"""
+
+from __future__ import annotations
+
+import platform
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from veca_edge.apps.swift import write_swift_package
+from veca_edge.proof.golden import write_golden
+from veca_edge.runtime.program import open_mlpackage
+
+from . import roots
+
+SIZE = (32, 48)
+FRAMEWORKS = ("CoreVideo", "os", "CoreImage", "CoreML", "AVFoundation")
+MODES = {
+    "5": ["-swift-version", "5"],
+    "complete": ["-swift-version", "5", "-strict-concurrency=complete"],
+    "6": ["-swift-version", "6"],
+}
+SECONDS = 400
+
+
+@dataclass(frozen=True)
+class Swift:
+    """A Swift root, and the folder that is /work in it."""
+
+    root: Path
+    work: Path
+
+    def run(self, command: Sequence[str], folder: str = "/work") -> subprocess.CompletedProcess[str]:
+        # The executor's wrapper leaves the root through /host: the stand-in's predictions are made by this Python.
+        seen = [(Path("/"), "host"), (roots.HERE / "swift/stubs", "stubs")]
+        environment = ["env", "-C", folder, "VECA_STAND_IN_EXECUTOR=/work/executor"]
+        command = roots.entering(self.root, self.work, seen, [*environment, *command])
+        return subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=SECONDS)
+
+    def compiled(self, command: Sequence[str]) -> None:
+        """Runs a compiler: any warning is an error."""
+        ended = self.run(command)
+        assert ended.returncode == 0, ended.stdout
+        assert not re.search(r"(warning|error):", ended.stdout), ended.stdout
+
+
+@pytest.fixture(scope="module")
+def swift(swift_root, apple_packages, tmp_path_factory) -> Swift:
+    """The Swift package of `apple_packages` in FP16 as /work/package, and the compiled stand-ins."""
+    source, artifacts, _ = apple_packages
+    work = tmp_path_factory.mktemp("swift")
+    bundle = work / "bundle"
+    chosen = artifacts["fp16"]
+    for path in {a.path for a in chosen}:
+        shutil.copytree(source / path, bundle / path)
+    frames = np.random.default_rng(3).integers(0, 256, (2, *SIZE, 3), np.uint8)
+    for artifact in chosen:
+        run = open_mlpackage(source / artifact.path, artifact.function, artifact)
+        outputs = [run(frame[None]) for frame in frames]
+        golden = {name: np.concatenate([o[name] for o in outputs]) for name in artifact.outputs}
+        write_golden(bundle, artifact.core_count, artifact.image_size, frames, golden)
+    write_swift_package(bundle, chosen, {a.name: 1.0 for a in chosen})
+    (bundle / "apple").rename(work / "package")
+    shutil.copy(roots.HERE / "swift/tests/StandInTests.swift", work / "package/Tests/VecaTests")
+    # SwiftPM makes this accessor of a target's resources.
+    (work / "resources.swift").write_text("import Foundation\nextension Bundle { static let module = Bundle.main }\n")
+    executor = work / "executor"
+    executor.write_text(
+        f"#!/bin/bash\nmodel=${{1/#\\/work/{work}}} model=${{model/#\\/tmp/{work}/tmp}}\nshift\n"
+        f"exec chroot /host /usr/bin/env PYTHONPATH={roots.PROJECT} {sys.executable} "
+        f'{roots.HERE}/swift/executor.py "$model" "$@"\n'
+    )
+    executor.chmod(0o755)
+    made = Swift(swift_root, work)
+    (work / "frameworks").mkdir()
+    for name in FRAMEWORKS:
+        libraries = [] if name in ("CoreVideo", "os") else ["-lCoreVideo"]
+        made.compiled(
+            [
+                *("swiftc", "-swift-version", "5", "-parse-as-library", "-emit-library", "-emit-module"),
+                *("-module-name", name, "-I", "frameworks", "-L", "frameworks", *libraries),
+                *("-o", f"frameworks/lib{name}.so", f"/stubs/{name}/{name}.swift"),
+            ]
+        )
+    return made
+
+
+def module(name: str, mode: str, sources: Sequence[str]) -> list[str]:
+    """The command that compiles a module whole, down to object code: data races are found behind the type checker."""
+    return [
+        *("swiftc", "-c", "-wmo", "-parse-as-library", "-enable-testing", "-module-name", name, *MODES[mode]),
+        *("-emit-module", "-emit-module-path", f"modules/{name}.swiftmodule", "-o", f"modules/{name}.o"),
+        *(
+            "-I",
+            "frameworks",
+            "-I",
+            "modules",
+            "-I",
+            f"/usr/libexec/swift/lib/swift/linux/{platform.machine()}",
+            *sources,
+        ),
+    ]
+
+
+def sources(swift: Swift, folder: str) -> list[str]:
+    return ["resources.swift", *(str(p.relative_to(swift.work)) for p in (swift.work / folder).rglob("*.swift"))]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_package_and_tests_compile_without_a_warning(swift, mode):
+    (swift.work / "modules").mkdir(exist_ok=True)
+    swift.compiled(module("Veca", mode, sources(swift, "package/Sources")))
+    swift.compiled(module("VecaTests", mode, sources(swift, "package/Tests")))
+
+
+def test_an_app_in_swift_6_mode_hands_over_camera_frames(swift):
+    (swift.work / "modules").mkdir(exist_ok=True)
+    shutil.copytree(roots.HERE / "swift/app", swift.work / "app", dirs_exist_ok=True)
+    swift.compiled(module("Veca", "5", sources(swift, "package/Sources")))
+    swift.compiled(module("App", "6", ["app/CameraReader.swift"]))
+    refused = swift.run(module("App", "6", ["app/BareBuffer.swift"]))
+    assert refused.returncode != 0
+    assert "sending 'buffer' risks causing data races" in refused.stdout
+
+
+def swift_test(swift: Swift) -> subprocess.CompletedProcess[str]:
+    options = ["-Xswiftc", "-I/work/frameworks", "-Xlinker", "-L/work/frameworks"]
+    options += ["-Xlinker", "-rpath", "-Xlinker", "/work/frameworks"]
+    for name in FRAMEWORKS:
+        options += ["-Xlinker", f"-l{name}"]
+    return swift.run(["/usr/libexec/swift/bin/swift-test", "--disable-sandbox", *options], "/work/package")
+
+
+def test_golden_frames_replay_and_faults_are_caught(swift):
+    """One build after the other, because SwiftPM then compiles what changed only."""
+    ended = swift_test(swift)
+    assert ended.returncode == 0, ended.stdout
+    assert "warning:" not in ended.stdout
+    for name in ("testEveryVariantAnswersAsTheModelDid", "testOfOverlappingUsesTheLastDecides"):
+        assert re.search(rf"{name}' passed", ended.stdout), ended.stdout
+    assert "Executed 6 tests, with 0 failures" in ended.stdout
+
+    faults = {
+        "Sources/Veca/Veca.swift": ("configuration.functionName = function", "_ = function"),
+        "Tests/VecaTests/GoldenTests.swift": ("base[target] = rgb[source + 2]", "base[target] = rgb[source]"),
+    }
+    for file, (right, wrong) in faults.items():
+        path = swift.work / "package" / file
+        text = path.read_text()
+        assert right in text
+        path.write_text(text.replace(right, wrong))
+        broken = swift_test(swift)
+        path.write_text(text)
+        assert broken.returncode != 0
+        assert re.search("testEveryVariantAnswersAsTheModelDid' failed", broken.stdout), broken.stdout

@@ -1,0 +1,1 @@
+"""Measurements and fidelity of one or several bundles, as HTML and Markdown."""
