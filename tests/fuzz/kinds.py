@@ -302,7 +302,8 @@ def mlpackage_weights(root: Path) -> Kind:
 def _bundle(root: Path) -> Path:
     """A bundle with one FP32 model for the CPU, golden data and a measurement."""
     from veca_edge.base.spec import ExportSpec, ImageSize
-    from veca_edge.bundle.store import Bundle, CheckpointFacts, new_bundle, write_manifest
+    from veca_edge.bundle.store import new_bundle, write_manifest
+    from veca_edge.bundle.types import Bundle, CheckpointFacts
     from veca_edge.converters.cpu import onnx_models_from_variants
     from veca_edge.images.preprocessing import Preprocessing
     from veca_edge.model.folding import Variant, inference_weights

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..base.errors import EdgeError
 from ..base.moved import with_moved_fields
-from ..base.options import check_kind, made_of_fields
+from ..base.options import check_kind, from_mapping
 from ..base.progress import Progress, silent
 from ..bundle.store import open_bundle
 from ..bundle.types import Artifact, Bundle
@@ -71,7 +71,7 @@ def profile(request: ProfileRequest, progress: Progress = silent, on_log: Log = 
     target = target_named(bundle.spec.target)
     given = request.options
     if isinstance(given, Mapping):
-        given = made_of_fields(target.profile_options, given, f"Measuring for '{target.name}'")
+        given = from_mapping(target.profile_options, given, f"Measuring for '{target.name}'")
     options = check_kind(given, target.profile_options, f"Measuring for '{target.name}'")
     if request.device is not None and not target.devices:
         those = " or ".join(f"'{t.name}'" for t in TARGETS.values() if t.devices)

@@ -85,15 +85,6 @@ def made_of(kind: type[T], typed: Mapping[str, Any], **fixed: Any) -> T:
     return kind(**values)
 
 
-def made_of_fields(kind: type[T], given: Mapping[str, Any], whose: str) -> T:
-    """An options dataclass of some of its fields, by name. Raises `EdgeError` for a field that it does not have."""
-    known = [f.name for f in fields(cast(Any, kind))]
-    for name in given:
-        if name not in known:
-            raise EdgeError(f"{whose} knows no option '{name}'.", f"Known: {', '.join(known) or 'none'}.")
-    return kind(**given)
-
-
 def check_kind(options: object | None, kind: type[T], whose: str) -> T:
     """The options of a request: of the right dataclass, or its defaults where none were given.
 
@@ -125,5 +116,5 @@ def from_mapping(kind: type[T], values: Mapping[str, Any], whose: str) -> T:
 
     known = [f.name for f in fields(cast(Any, kind))]
     if unknown := [name for name in values if name not in known]:
-        raise EdgeError(f"{whose} has no option '{unknown[0]}'.", f"Known: {', '.join(known) or 'none'}.")
+        raise EdgeError(f"{whose} knows no option '{unknown[0]}'.", f"Known: {', '.join(known) or 'none'}.")
     return typed(dict(values), kind, f"What was chosen for {whose[:1].lower()}{whose[1:]}")
