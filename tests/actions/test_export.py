@@ -78,7 +78,7 @@ def test_layers_go_back_to_float_until_the_gate_holds(tmp_path):
 def test_auto_ships_what_is_left_when_int8_misses_the_gate(tmp_path, monkeypatch):
     import veca_edge.actions.export as action
 
-    monkeypatch.setattr(action, "with_float_layers", lambda made, *_: made)
+    monkeypatch.setattr(action, "with_float_layers", lambda sources, made, *_: made)
     made = export(ExportRequest(tmp_path / "b", core_counts=(8,), precisions=("auto",), min_cosine=0.99999))
     assert made.bundle.precisions == ("fp32",)
     assert "auto chose fp32" in made.notes[0]

@@ -168,7 +168,7 @@ def test_measurements_of_replaced_files_are_left_out(square_bundle):
 def test_a_damaged_measurement_is_named(square_bundle):
     path = save_measurement(square_bundle.directory, stored(square_bundle, "one"))
     path.write_text("{}")
-    with pytest.raises(EdgeError, match=f"{path.name} is no measurement"):
+    with pytest.raises(EdgeError, match=f"{path.name} is not a measurement"):
         load_measurement(Path(path))
 
 

@@ -267,7 +267,7 @@ def find_artifact(
 
 
 def read_bundle(path: str | Path) -> Bundle:
-    """Reads the manifest of a bundle. Raises `EdgeError` for what is no bundle, is damaged, or is too new.
+    """Reads the manifest of a bundle. Raises `EdgeError` for what is not a bundle, is damaged, or is too new.
 
     A device needs no more than this; `open_bundle` also checks the manifest against its schema.
     """
@@ -333,7 +333,7 @@ def _no_bundle(directory: Path) -> tuple[str, str]:
                 f"The previous one is intact: mv -- {quote(str(kept[0]))} {quote(str(directory))}",
             )
         return f"There is no bundle at {directory}.", "Make one with: veca-edge export"
-    return f"{directory} is no bundle: it has no {MANIFEST}.", "Give the directory that export wrote."
+    return f"{directory} is not a bundle: it has no {MANIFEST}.", "Give the directory that export wrote."
 
 
 def verify_files(bundle: Bundle, progress: Progress = silent) -> int:

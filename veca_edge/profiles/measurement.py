@@ -204,7 +204,7 @@ class Measurement:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Measurement:
-        """The inverse of `to_json`. Raises `KeyError`, `TypeError` or `ValueError` for what is no measurement."""
+        """The inverse of `to_json`. Raises `KeyError`, `TypeError` or `ValueError` for what is not a measurement."""
         known = {f.name for f in fields(cls)}
         values = {key: value for key, value in data.items() if key in known}
         values["image_size"] = ImageSize(*data["image_size"])

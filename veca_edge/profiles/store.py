@@ -40,12 +40,12 @@ def save_measurement(directory: Path, measurement: Measurement) -> Path:
 
 
 def load_measurement(path: Path) -> Measurement:
-    """Raises `EdgeError` when the file is no measurement."""
+    """Raises `EdgeError` when the file is not a measurement."""
     try:
         return Measurement.from_json(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise EdgeError(
-            f"{path} is no measurement: {type(error).__name__}: {error}.",
+            f"{path} is not a measurement: {type(error).__name__}: {error}.",
             f"Remove it and measure again: veca-edge profile '{path.parents[2]}'",
         ) from error
 
