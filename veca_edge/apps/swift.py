@@ -18,7 +18,6 @@ from ..base.errors import EdgeError
 from ..base.files import disk_errors
 from ..base.spec import ImageSize
 from ..bundle.types import Artifact
-from ..converters.coreml.packages import FOLDER
 from ..proof.golden import read_golden
 
 TEMPLATES = Path(__file__).with_name("templates") / "swift"
@@ -50,7 +49,8 @@ def write_swift_package(
         raise EdgeError(
             "The Swift package takes camera frames, but these models take tensors.", "Export with --input image."
         )
-    folder, chosen = directory / FOLDER, [a for a in artifacts if a.precision == artifacts[0].precision]
+    folder = directory / Path(artifacts[0].path).parent
+    chosen = [a for a in artifacts if a.precision == artifacts[0].precision]
     with disk_errors(folder):
         before = set(directory.rglob("*"))
         shutil.copytree(TEMPLATES, folder, dirs_exist_ok=True)

@@ -121,7 +121,7 @@ def read_subjects(paths: Sequence[Path], machine: str | None) -> tuple[ReportedB
     """Every bundle with its measurements, under names that tell them apart.
 
     Raises:
-        EdgeError: one is no bundle, is given twice, has no measurements, or mixes those of several machines.
+        EdgeError: one is not a bundle, is given twice, has no measurements, or mixes those of several machines.
     """
     if not paths:
         raise EdgeError("No bundle was given.", "Give the directories that export wrote.")
