@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ..base.errors import EdgeError
+from ..bundle.details import TensorrtDetails, details_as
 from ..bundle.types import Artifact
 from ..devices.connection import LocalConnection
 from ..devices.jetson.probe import Board, check_engine_key, probe
@@ -59,7 +60,8 @@ def open_engine(path: Path, artifact: Artifact, rebuild: str = "veca-edge build 
         raise EdgeError(f"The engine {path} is missing.", f"Copy the whole bundle again, or build it: {rebuild}")
     check_engine_key(artifact.details, this_board(), artifact.name, rebuild)
     try:
-        engine = Engine(path, constants=core_inputs(path, artifact), profile=artifact.details.get("profile", 0))
+        own = details_as(artifact.details, TensorrtDetails, artifact.name).profile
+        engine = Engine(path, constants=core_inputs(path, artifact), profile=own)
     except ImportError as error:
         raise EdgeError(
             "Running an engine needs TensorRT's Python package, which is not there for this Python.",

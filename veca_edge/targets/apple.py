@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from ..base.checks import Check, installed, package
 from ..base.errors import EdgeError
+from ..base.spec import Precision
 from ..converters.coreml.options import CoremlOptions
 from ..profiles.options import CoremlProfileOptions
 from .base import Format, Linter, Log, Measuring, Next, NoOptions, Target, Words, Written
@@ -155,7 +156,7 @@ APPLE = Target(
     runtime="Core ML",
     summary="iPhone, iPad and Mac, through Core ML",
     extra="apple",
-    precisions=("int8", "w8", "fp16"),
+    precisions=(Precision.INT8, Precision.W8, Precision.FP16),
     formats=(MLPACKAGE,),
     options=CoremlOptions,
     profile_options=CoremlProfileOptions,

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ...base.errors import EdgeError
 from ...base.files import disk_errors, write_atomically
+from ...bundle.details import TensorrtDetails, details_as
 from ...bundle.types import Artifact
 from ...devices.jetson.trtexec import profile_arguments, profile_selection
 from .engine import WORKSPACE, oldest_tensorrt
@@ -155,9 +156,9 @@ def write_build_script(directory: Path, artifacts: Sequence[Artifact]) -> Path:
             "There is no ONNX file for a Jetson to write a build script for.", "Export with --target jetson."
         )
     oldest = max(oldest_tensorrt(a.details) for a in models)
-    strongly_typed = all(a.details.get("strongly_typed") for a in models)
+    strongly_typed = all(details_as(a.details, TensorrtDetails).strongly_typed for a in models)
     values = {
-        "FOR": str(models[0].details.get("tensorrt", oldest)),
+        "FOR": details_as(models[0].details, TensorrtDetails).tensorrt or str(oldest),
         "OLDEST": str(oldest.major * 100 + oldest.minor),
         "OLDEST_TEXT": str(oldest),
         "ENDS": "99999" if strongly_typed else "1100",
@@ -173,7 +174,8 @@ def write_build_script(directory: Path, artifacts: Sequence[Artifact]) -> Path:
 
 
 def _build_line(artifact: Artifact) -> str:
-    flags = [*artifact.details.get("build_flags", ()), *profile_arguments(artifact.details.get("profiles", ()))]
+    facts = details_as(artifact.details, TensorrtDetails)
+    flags = (*facts.build_flags, *profile_arguments(facts.profiles))
     return shlex.join(["build", Path(artifact.path).stem, artifact.path, *flags])
 
 

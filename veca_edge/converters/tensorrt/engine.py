@@ -21,6 +21,7 @@ from ...base.errors import EdgeError
 from ...base.files import bytes_of, disk_errors, sha256_of, write_atomically
 from ...base.progress import Progress, silent
 from ...base.version_numbers import major_minor
+from ...bundle.details import TensorrtDetails, details_as
 from ...bundle.types import Artifact
 from ...devices import jobs
 from ...devices.answers import Reader
@@ -196,11 +197,7 @@ def _most_bytes(artifact: Artifact) -> int:
 def _inputs(directory: Path, artifact: Artifact, command: str) -> dict[str, Path]:
     """What the board needs, by the name it has there: regular files of the bundle. Raises `EdgeError` for others."""
     inputs = {"model.onnx": bundle_file(directory, artifact.path)}
-    external = artifact.details.get("external_data", ())
-    if not isinstance(external, (list, tuple)) or not all(isinstance(name, str) for name in external):
-        raise EdgeError(
-            f"The external data of '{artifact.path}' is not a list of file names.", "Export the bundle again."
-        )
+    external = details_as(artifact.details, TensorrtDetails, f"'{artifact.path}'").external_data
     folder = artifact.path.rpartition("/")[0]
     for name in external:
         if name in inputs or name == _BUILDER.name:
@@ -257,9 +254,10 @@ def _uses_python(command: str) -> bool:
 
 def oldest_tensorrt(details: Mapping[str, Any]) -> Version:
     """The oldest TensorRT that reads a file of this dialect."""
-    if details.get("strongly_typed"):
+    facts = details_as(details, TensorrtDetails)
+    if facts.strongly_typed:
         return Version("10.0")
-    return Version("8.6") if details.get("opset", 17) >= 17 else Version("8.5")
+    return Version("8.6") if facts.opset >= 17 else Version("8.5")
 
 
 def check_dialect(artifact: Artifact, board: Board) -> None:
@@ -284,7 +282,7 @@ def check_dialect(artifact: Artifact, board: Board) -> None:
             f"'{artifact.path}' needs TensorRT {oldest} or later, and {board.name} has {board.tensorrt}{jetpack}.",
             again,
         )
-    if here >= Version("11") and not details.get("strongly_typed"):
+    if here >= Version("11") and not details_as(details, TensorrtDetails).strongly_typed:
         raise EdgeError(
             f"'{artifact.path}' leaves its types to the builder, which TensorRT 11 no longer does; "
             f"{board.name} has {board.tensorrt}{jetpack}.",
@@ -294,12 +292,12 @@ def check_dialect(artifact: Artifact, board: Board) -> None:
 
 def build_arguments(details: Mapping[str, Any], version: str, level: int | None = None) -> list[str]:
     """trtexec's options for a file of this dialect, for a TensorRT version; without names of files and workspace."""
-    has_levels = Version(version) >= Version("8.6")
+    has_levels, facts = Version(version) >= Version("8.6"), details_as(details, TensorrtDetails)
     return [
-        *details.get("build_flags", ()),
+        *facts.build_flags,
         *([f"--builderOptimizationLevel={level}"] if level is not None and has_levels else []),
         "--profilingVerbosity=detailed",
-        *profile_arguments(details.get("profiles", ())),
+        *profile_arguments(facts.profiles),
         "--skipInference" if has_levels else "--buildOnly",
     ]
 

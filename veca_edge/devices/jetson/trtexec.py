@@ -6,6 +6,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ...bundle.details import TensorrtDetails, details_as
+
 # Of a log the end is searched for the reason of a failure.
 _SEARCHED_CHARACTERS = 1 << 18
 _SHOWN_CHARACTERS = 400
@@ -25,12 +27,11 @@ def profile_arguments(profiles: Sequence[Mapping[str, Sequence[Sequence[int]]]])
 
 def profile_selection(details: Mapping[str, Any]) -> list[str]:
     """trtexec's options to run an artifact's own optimization profile; none for a file of static shapes."""
-    profiles = details.get("profiles", ())
-    if not profiles:
+    facts = details_as(details, TensorrtDetails)
+    if facts.own_shapes is None:
         return []
-    index = details.get("profile", 0)
-    listed = ",".join(f"{name}:{'x'.join(map(str, triple[1]))}" for name, triple in profiles[index].items())
-    return [f"--useProfile={index}", f"--shapes={listed}"]
+    listed = ",".join(f"{name}:{'x'.join(map(str, triple[1]))}" for name, triple in facts.own_shapes.items())
+    return [f"--useProfile={facts.profile}", f"--shapes={listed}"]
 
 
 def banner_version(text: str) -> str | None:
