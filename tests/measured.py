@@ -72,7 +72,7 @@ def made_up_bundle(
     name: str = "tiny",
     **fields: object,
 ) -> Bundle:
-    """Six variants whose models are no models, with fidelity and measurements (none where `machine` is None)."""
+    """Six variants with files that hold their own names, fidelity and measurements (none where `machine` is None)."""
     with new_bundle(path) as directory:
         artifacts = []
         for size in sizes:

@@ -73,6 +73,16 @@ def test_an_untested_pair_is_named(monkeypatch):
     assert not any("released for torch 2.7" in c.found for c in apple.doctor())
 
 
+def test_core_ml_tools_have_no_wheels_for_arm_linux(monkeypatch):
+    monkeypatch.setattr(apple, "package", lambda *_, **__: checks.Check("apple", "coremltools", False, "not installed"))
+    monkeypatch.setattr(apple.platform, "system", lambda: "Linux")
+    monkeypatch.setattr(apple.platform, "machine", lambda: "aarch64")
+    coremltools = next(c for c in apple.doctor() if c.name == "coremltools")
+    assert coremltools.ok is False
+    assert "no wheels" in coremltools.found
+    assert "pip install" not in coremltools.advice
+
+
 def test_limits_of_control_groups(tmp_path):
     assert doctor.cgroup_limits(tmp_path) == (None, None)
     (tmp_path / "cpu.max").write_text("150000 100000\n")

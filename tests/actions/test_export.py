@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from measured import MACHINE
 from PIL import Image
 
 from veca_edge.actions.export import export
@@ -78,10 +79,48 @@ def test_layers_go_back_to_float_until_the_gate_holds(tmp_path):
 def test_auto_ships_what_is_left_when_int8_misses_the_gate(tmp_path, monkeypatch):
     import veca_edge.actions.export as action
 
-    monkeypatch.setattr(action, "with_float_layers", lambda made, *_: made)
+    monkeypatch.setattr(action, "with_float_layers", lambda sources, made, *_: made)
     made = export(ExportRequest(tmp_path / "b", core_counts=(8,), precisions=("auto",), min_cosine=0.99999))
     assert made.bundle.precisions == ("fp32",)
     assert "auto chose fp32" in made.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("int8_ms", "load", "chosen", "note"),
+    [
+        (5.0, 0.01, "int8", "auto chose int8."),
+        (20.0, 0.01, "fp32", "auto chose fp32. int8 is 2.00x SLOWER"),
+        (10.0, 0.01, "fp32", "auto chose fp32. There is no measurable difference"),
+        (
+            20.0,
+            0.93,
+            "int8",
+            "auto chose int8: it holds the gate. Its speed against fp32 is not measurable here: other",
+        ),
+    ],
+)
+def test_auto_decides_by_what_could_be_measured(int8_ms, load, chosen, note, result, tmp_path, monkeypatch):
+    import veca_edge.actions.export as action
+    from veca_edge.profiles.measurement import measurement_of
+    from veca_edge.profiles.verdict import Verdict
+
+    low, high = (next(a for a in result.bundle.artifacts if a.precision == p) for p in ("int8", "fp32"))
+
+    def timed(artifact, ms):
+        samples = [ms * (1 + i / 1000) for i in range(40)]
+        made = measurement_of(artifact, MACHINE, samples, "2026-01-02T03:04:05+00:00")
+        return replace(made, details={"rounds": [{"other_load": load}]})
+
+    def exported(request, *_):
+        verdict = Verdict(timed(low, int8_ms), timed(high, 10.0)) if request.precisions == ("int8",) else None
+        asked.append(request.precisions)
+        return replace(result, verdict=verdict, notes=())
+
+    asked = []
+    monkeypatch.setattr(action, "export", exported)
+    made = action.export_fastest(ExportRequest(tmp_path / "b", precisions=("auto",)), lambda *_: None, lambda _: None)
+    assert asked[-1] == (chosen,)
+    assert made.notes[0].startswith(note)
 
 
 @pytest.mark.parametrize(

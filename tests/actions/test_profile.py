@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from standin.fixtures import write_bundle, write_model
 
 import veca_edge
 from veca_edge.actions.profile import ProfileRequest, profile
@@ -28,3 +29,10 @@ def test_what_was_asked_for_is_measured(square_bundle):
     profiled = profile(request)
     assert [m.core_count for m in profiled.profile.measurements] == [8]
     assert len(profile(request).profile.kept) == 1
+
+
+def test_a_number_that_would_mean_nothing_is_refused(tmp_path):
+    write_bundle(tmp_path, [write_model(tmp_path, "cores16_fp16_32x32")])
+    with pytest.raises(EdgeError, match="holds no engine to measure, and the latency of its other files") as refused:
+        profile(ProfileRequest(tmp_path))
+    assert "veca-edge build" in refused.value.hint

@@ -42,10 +42,10 @@ def test_the_best_within_the_limits(bundle, by, limits, best):
 def test_says_what_was_beaten_and_why_others_fell_out(bundle):
     found = recommend(bundle.directory, Limits.parse("22ms", 0.96, "400MB"), "cosine")
     assert found.best.name == "32 cores, int8, 32x32, 2 threads"
-    assert [(b.candidate.artifact.core_count, b.reason) for b in found.beaten] == [
+    assert [(b.candidate.artifact.core_count, b.reason) for b in found.outranked] == [
         (16, "cosine 0.97900 against 0.99800")
     ]
-    reasons = {f.candidate.artifact.name: f.reason for f in found.fallen}
+    reasons = {f.candidate.artifact.name: f.reason for f in found.rejected}
     assert reasons["cores8_int8_32x32"] == "cosine 0.9490 is 0.0110 too low"
     assert reasons["cores32_fp32_32x32"] == "p95 latency 33.6 ms is 11.6 ms too high (53%)"
     assert reasons["cores8_fp32_32x32"] == "cosine 0.9500 is 0.0100 too low"
@@ -55,7 +55,22 @@ def test_says_what_was_beaten_and_why_others_fell_out(bundle):
 
 def test_equals_are_told_apart_by_p95(bundle):
     found = recommend(bundle.directory, Limits(), "top1")
-    assert found.beaten[0].reason == "the same top-1, p95 33.6 ms against 16.8 ms"
+    assert found.outranked[0].reason == "the same top-1, p95 33.6 ms against 16.8 ms"
+
+
+def test_what_was_measured_beside_other_work_is_not_told_apart(bundle):
+    """Nor is a difference that the samples cannot carry."""
+    for artifact in bundle.artifacts:
+        if artifact.core_count == 16:
+            busy = {"rounds": [{"other_load": 0.93}]}
+            save_measurement(bundle.directory, measurement(artifact, details=busy))
+        elif artifact.core_count == 32:
+            save_measurement(bundle.directory, measurement(artifact, scale=10 / 16 * 1.001))
+    found = recommend(bundle.directory, Limits(), "latency")
+    reasons = {b.candidate.artifact.name: b.reason for b in found.outranked}
+    assert reasons["cores16_int8_32x32"].endswith("(not measurable here: other processes used 93% of the CPU)")
+    assert reasons["cores32_int8_32x32"].endswith("ms (no measurable difference)")
+    assert reasons["cores8_fp32_32x32"] == "p95 21 ms against 10.5 ms"
 
 
 def test_a_narrow_fit_is_said(bundle):
@@ -79,7 +94,7 @@ def test_nothing_fits_and_one_limit_binds(bundle):
         "low" in said
     )
     assert caught.value.hint == "Allow --p95 12.6ms or --min-cosine 0.949."
-    assert len(caught.value.fallen) == 6
+    assert len(caught.value.rejected) == 6
 
 
 def test_what_the_hint_allows_is_enough(bundle):
@@ -122,7 +137,7 @@ def test_machines_are_mixed_only_on_purpose(bundle):
     here = recommend(bundle.directory, Limits(), "latency", machine=MACHINE.machine_id)
     every = recommend(bundle.directory, Limits(), "latency", machine="all")
     assert here.best.p95_ms == pytest.approx(2 * every.best.p95_ms)
-    assert len(every.beaten) == 11
+    assert len(every.outranked) == 11
     with pytest.raises(EdgeError, match="no measurements of the machine abc"):
         recommend(bundle.directory, Limits(), "latency", machine="abc")
 
@@ -160,7 +175,7 @@ def test_energy_is_a_limit_where_it_was_measured(bundle):
             save_measurement(bundle.directory, measurement(artifact, details={"energy_mj": 5.0 * artifact.core_count}))
     found = recommend(bundle.directory, Limits.parse(max_energy="50mJ"), "cosine")
     assert (found.best.artifact.core_count, found.best.energy_mj) == (8, 40.0)
-    reasons = {f.candidate.artifact.core_count: f.reason for f in found.fallen}
+    reasons = {f.candidate.artifact.core_count: f.reason for f in found.rejected}
     assert reasons == {16: "energy 80 mJ is 30 mJ too high (60%)", 32: "energy was not measured"}
 
 

@@ -59,6 +59,7 @@ import veca_edge.bundle.store as store  # noqa: E402
 from veca_edge.base import files  # noqa: E402
 from veca_edge.base.errors import EdgeError  # noqa: E402
 from veca_edge.base.spec import ExportSpec, ImageSize  # noqa: E402
+from veca_edge.bundle import types  # noqa: E402
 from veca_edge.model.config import FAMILIES  # noqa: E402
 
 SIZE = ImageSize(32, 32)
@@ -70,15 +71,15 @@ def export(output: Path, label: str) -> None:
         (directory / "models").mkdir()
         for file in ("models/a.onnx", "models/b.onnx", "README.md"):
             (directory / file).write_text(f"{file} of {label}")
-        artifact = store.Artifact(
+        artifact = types.Artifact(
             "models/a.onnx", "onnx", "cpu", 8, "int8", SIZE, 1, "image", ("cls",),
             files.sha256_of(directory / "models/a.onnx"), 10,
         )  # fmt: skip
         store.write_manifest(
-            store.Bundle(
+            types.Bundle(
                 directory,
                 ExportSpec("cpu", (8,), ("int8",), (SIZE,)),
-                store.CheckpointFacts(label, "ab" * 32, FAMILIES["small"].config()),
+                types.CheckpointFacts(label, "ab" * 32, FAMILIES["small"].config()),
                 {},
                 {},
                 (artifact,),

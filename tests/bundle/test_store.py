@@ -152,7 +152,7 @@ def test_says_what_is_no_bundle(bundle, tmp_path):
     with pytest.raises(EdgeError, match="no bundle at"):
         open_bundle(tmp_path / "nowhere")
     (tmp_path / "other").mkdir()
-    with pytest.raises(EdgeError, match="is no bundle"):
+    with pytest.raises(EdgeError, match="is not a bundle"):
         open_bundle(tmp_path / "other")
     path = bundle.directory / "manifest.json"
     path.write_text(path.read_text()[:100])

@@ -1,4 +1,4 @@
-"""The target apple from the command line, on a machine that is no Mac."""
+"""The target apple from the command line, on a machine that is not a Mac."""
 
 from __future__ import annotations
 

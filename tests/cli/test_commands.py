@@ -90,7 +90,7 @@ def test_export_in_json(veca_edge, checkpoint, tmp_path):
         (["--precision", "int4,fp32"], ["no precision 'int4'"]),
         (["--precision", "auto,fp32"], ["auto"]),
         (["--image-size", "100"], ["100x100", "patches of 8", "96x96"]),
-        (["--image-size", "big"], ["'big' is no image size", "256x384"]),
+        (["--image-size", "big"], ["'big' is not an image size", "256x384"]),
         (["--image-size", "16,,24"], ["empty name"]),
         (["--outputs", "logits"], ["needs a classifier head", "--head"]),
         (["--outputs", "class"], ["Unknown output 'class'", "cls, dense, logits"]),
@@ -127,7 +127,7 @@ def test_export_refuses(veca_edge, checkpoint, tmp_path, options, parts):
 def test_export_refuses_what_is_no_checkpoint(veca_edge, tmp_path):
     file = tmp_path / "model [bold].pt"
     file.write_bytes(b"hello")
-    refused(veca_edge("export", file, "--precision", "fp32"), "model [bold].pt is no checkpoint")
+    refused(veca_edge("export", file, "--precision", "fp32"), "model [bold].pt is not a checkpoint")
     refused(veca_edge("export", tmp_path / "absent.pt", "--precision", "fp32"), "There is no file")
     assert [p.name for p in tmp_path.iterdir()] == [file.name]
 
@@ -175,7 +175,7 @@ def test_hostile_names(veca_edge, checkpoint, tmp_path):
 
 
 def test_names_that_are_no_text(veca_edge, bundle, checkpoint, tmp_path):
-    """Bytes that are no UTF-8: nobody can map such a file, and nothing is lost by saying so."""
+    """Bytes that are not UTF-8: nobody can map such a file, and nothing is lost by saying so."""
     for suffix in (".pt", ".safetensors"):
         model = tmp_path / os.fsdecode(b"m\xe9del" + suffix.encode())
         shutil.copy(checkpoint, model)
@@ -217,7 +217,7 @@ def test_verify_tells_a_machine_that_computes_otherwise(veca_edge, bundle, monke
 @pytest.mark.parametrize("name", ["verify", "profile", "recommend", "run"])
 def test_what_is_no_bundle(veca_edge, tmp_path, name):
     words = [tmp_path, "image.jpg"] if name == "run" else [tmp_path]
-    refused(veca_edge(name, *words), "is no bundle")
+    refused(veca_edge(name, *words), "is not a bundle")
     words[0] = tmp_path / "absent"
     refused(veca_edge(name, *words), "no bundle at")
 
@@ -341,7 +341,7 @@ def test_lint(veca_edge, bundle, tmp_path):
     assert {"rule", "node", "message", "why", "source"} == set(found.json["findings"][0])
     refused(veca_edge("lint", model, "--target", "cpu"), "jetson, apple")
     refused(veca_edge("lint", model, "--target", "apple", "--tensorrt", "10.3"), "--tensorrt")
-    refused(veca_edge("lint", model, "--target", "jetson", "--tensorrt", "x"), "'x' is no TensorRT version")
+    refused(veca_edge("lint", model, "--target", "jetson", "--tensorrt", "x"), "'x' is not a TensorRT version")
     (tmp_path / "model.onnx").write_text("no model")
     refused(veca_edge("lint", tmp_path / "model.onnx", "--target", "jetson"), "model.onnx")
 
@@ -471,4 +471,4 @@ def test_report(veca_edge, bundle, tmp_path):
     assert veca_edge("report", bundle, "--output", page, "--no-pictures", "--force", "--json").json["html"] == str(page)
     refused(veca_edge("report", bundle, "--output", tmp_path / "r.pdf"), ".html")
     refused(veca_edge("report", bundle, "--output", tmp_path / "s.html", "--layers", "1,x"), "'x' is not a layer")
-    refused(veca_edge("report", tmp_path), "is no bundle")
+    refused(veca_edge("report", tmp_path), "is not a bundle")

@@ -123,14 +123,6 @@ def test_two_sweeps_do_not_disturb_each_other(square_bundle):
         profile_bundle(square_bundle, QUICK)
 
 
-def test_refuses_numbers_that_would_mean_nothing(square_bundle):
-    for_board = replace(square_bundle.artifacts[0], target="jetson")
-    with pytest.raises(EdgeError, match="written for TensorRT"):
-        profile_bundle(square_bundle, QUICK, [for_board])
-    with pytest.raises(EdgeError, match="not a Mac"):
-        profile_bundle(square_bundle, QUICK, [replace(square_bundle.artifacts[0], format="mlpackage")])
-
-
 # ------------------------------------------------------------------------------------ the parts
 
 

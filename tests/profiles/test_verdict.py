@@ -1,10 +1,15 @@
+import re
+from dataclasses import replace
+
+import numpy as np
 import pytest
 
 from veca_edge.base.spec import ImageSize
 from veca_edge.profiles.machine import Machine
 from veca_edge.profiles.measurement import Measurement
-from veca_edge.profiles.verdict import verdicts
+from veca_edge.profiles.verdict import Verdict, other_load, speedup, verdicts
 
+SLOWER = " For latency, fp32 is the better choice on this machine."
 MACHINE = Machine("Some CPU", "x86_64", 4, 4, 8 << 30, "Linux 6")
 
 
@@ -31,9 +36,9 @@ def measurement(precision, ms, core_count=16, machine=MACHINE, target="cpu", siz
 @pytest.mark.parametrize(
     ("int8", "said"),
     [
-        (4.0, "int8 is 2.50x faster than fp32 at 16 cores, 256x256; 0.25x the size and 0.25x the memory."),
-        (20.0, "int8 is 2.00x SLOWER than fp32"),
-        (9.99, "int8 is no faster than fp32"),
+        (4.0, "int8 is 2.50x faster than fp32 (2.4"),
+        (20.0, "int8 is 2.00x SLOWER than fp32 (1.9"),
+        (9.99, "There is no measurable difference in speed between int8 and fp32 at 16 cores, 256x256: "),
     ],
 )
 def test_says_plainly_what_int8_brings(int8, said):
@@ -41,6 +46,7 @@ def test_says_plainly_what_int8_brings(int8, said):
     assert verdict.sentence.startswith(said)
     assert verdict.speedup == pytest.approx(10 / int8)
     assert verdict.size_ratio == 0.25
+    assert verdict.sentence.endswith("0.25x the size and 0.25x the memory." + SLOWER * verdict.is_slower)
 
 
 def test_compares_with_the_next_precision_of_the_same_variant_only():
@@ -58,3 +64,99 @@ def test_compares_with_the_next_precision_of_the_same_variant_only():
         ("int8", "fp16", 16),
         ("fp16", "fp32", 16),
     ]
+
+
+# ---------------------------------------------------------------------------- what samples carry
+
+RATIO = re.compile(r"\d(\.\d+)?x (faster|SLOWER)")
+
+
+def noisy(precision, ms, rounds=6, samples=40, noise=0.02, drift=0.0, busy=None, seed=0) -> Measurement:
+    """`rounds` of `samples` with `noise` around a median that differs from round to round by about `drift`."""
+    rng = np.random.default_rng(seed)
+    centres = ms * np.exp(drift * rng.standard_normal(rounds))
+    times = np.concatenate([c * np.exp(noise * rng.standard_normal(samples)) for c in centres])
+    details = {} if busy is None else {"rounds": [{"other_load": 0.01}, {"other_load": busy}]}
+    return replace(
+        measurement(precision, ms),
+        samples_ms=tuple(map(float, times)),
+        round_sizes=(samples,) * rounds,
+        details=details,
+    )
+
+
+def test_a_quiet_machine_gives_a_narrow_interval_around_the_ratio():
+    verdict = Verdict(noisy("int8", 4.0, seed=1), noisy("fp32", 10.8, seed=2))
+    low, high = verdict.interval
+    assert low < 2.7 < high
+    assert high - low < 0.06
+    assert f"int8 is {verdict.speedup:.2f}x faster than fp32 ({low:.2f}x to {high:.2f}x)" in verdict.sentence
+
+
+def test_a_difference_that_the_samples_cannot_carry_is_not_a_ratio():
+    """The medians of the rounds differ more than the two precisions do."""
+    verdict = Verdict(noisy("int8", 9.7, drift=0.1, seed=1), noisy("fp32", 10.0, drift=0.1, seed=2))
+    low, high = verdict.interval
+    assert low < 1 < high
+    assert verdict.is_close
+    assert not verdict.is_slower
+    assert "no measurable difference" in verdict.sentence
+    assert not RATIO.search(verdict.sentence)
+
+
+def test_a_difference_below_two_decimals_is_not_a_ratio():
+    verdict = Verdict(noisy("int8", 9.98, noise=1e-6), noisy("fp32", 10.0, noise=1e-6))
+    assert verdict.interval[0] > 1
+    assert verdict.is_close
+
+
+@pytest.mark.parametrize("busy_is", ["int8", "fp32"])
+def test_a_busy_machine_gives_no_ratio_at_all(busy_is):
+    loads = {"int8": 0.02, "fp32": 0.02, busy_is: 0.93}
+    verdict = Verdict(noisy("int8", 1.0, busy=loads["int8"]), noisy("fp32", 15.65, busy=loads["fp32"]))
+    assert not verdict.is_measurable
+    assert not verdict.is_close
+    assert not verdict.is_slower
+    assert "not measurable here: other processes used 93% of the CPU" in verdict.sentence
+    assert not RATIO.search(verdict.sentence)
+
+
+def test_the_load_is_the_largest_of_the_rounds_and_may_be_unknown():
+    assert other_load(noisy("int8", 1.0, busy=0.4)) == 0.4
+    assert other_load(noisy("int8", 1.0)) is None
+    for rounds in (None, "x", [], [None], [{}], [{"other_load": None}]):
+        assert other_load(replace(noisy("int8", 1.0), details={"rounds": rounds})) is None
+
+
+def test_rounds_that_disagree_widen_the_interval():
+    """The same samples: in one round they hide how rounds differ, in their own they show it."""
+    int8, fp32 = noisy("int8", 4.0, drift=0.1, seed=3), noisy("fp32", 10.0, drift=0.1, seed=4)
+    low, high = speedup(int8, fp32).interval
+    one_low, one_high = speedup(replace(int8, round_sizes=()), replace(fp32, round_sizes=())).interval
+    assert high - low > 1.5 * (one_high - one_low)
+
+
+@pytest.mark.parametrize("rounds", [1, 2, 3])
+@pytest.mark.parametrize("samples", [1, 2, 5])
+def test_few_samples_have_an_interval_too(rounds, samples):
+    found = speedup(noisy("int8", 5, rounds, samples, seed=5), noisy("fp32", 10, rounds, samples, seed=6))
+    assert found.interval[0] <= found.ratio <= found.interval[1]
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("percent", [50, 95])
+def test_the_interval_holds_the_estimate_and_narrows_with_more_samples(seed, percent):
+    widths = []
+    for samples in (8, 128):
+        int8 = noisy("int8", 5, 4, samples, noise=0.1, seed=seed)
+        found = speedup(int8, noisy("fp32", 10, 4, samples, noise=0.1, seed=seed + 100), percent)
+        assert found.interval[0] <= found.ratio <= found.interval[1]
+        widths.append(found.interval[1] - found.interval[0])
+    assert widths[1] < widths[0]
+
+
+def test_the_same_samples_give_the_same_interval_and_the_inverse_comparison_the_inverse():
+    int8, fp32 = noisy("int8", 5, seed=7), noisy("fp32", 10, seed=8)
+    assert speedup(int8, fp32) == speedup(int8, fp32)
+    there, back = speedup(int8, fp32).interval, speedup(fp32, int8).interval
+    assert there == pytest.approx((1 / back[1], 1 / back[0]), rel=0.01)

@@ -9,7 +9,7 @@ import pytest
 
 from veca_edge.base.errors import EdgeError
 from veca_edge.rules.finding import Finding
-from veca_edge.rules.tensorrt import RULES, Subject, lint_onnx, read_onnx, tensorrt_version
+from veca_edge.rules.tensorrt import RULES, CheckedModel, lint_onnx, read_onnx, tensorrt_version
 
 onnx = pytest.importorskip("onnx")
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
@@ -394,4 +394,4 @@ def test_the_model_given_is_left_alone():
     before = given.SerializeToString()
     lint_onnx(given, "10.3")
     assert given.SerializeToString() == before
-    assert Subject(read_onnx(given), (10, 3), False).opset == 20
+    assert CheckedModel(read_onnx(given), (10, 3), False).opset == 20

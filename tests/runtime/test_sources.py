@@ -140,7 +140,7 @@ def test_what_does_not_decode(tmp_path, video, folder, capfd):
     broken.write_bytes(b"no video at all" * 100)
     cut.write_bytes(video.read_bytes()[:200])
     for path in (broken, cut):
-        with pytest.raises(EdgeError, match=f"{path.name} is no video"):
+        with pytest.raises(EdgeError, match=f"{path.name} is not a video"):
             next(frames_of(find_source(str(path))))
     (folder / "b" / "x.png").write_bytes(b"no image")
     frames = frames_of(find_source(str(folder)))

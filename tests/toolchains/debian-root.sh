@@ -14,6 +14,7 @@ state=$root/.apt
 mkdir -p "$state"/{lists,cache/archives}/partial
 : >"$state/status"
 # The machine's own mirror where it runs Debian: a firewall may let nothing else through.
+# shellcheck disable=SC2016  # apt's own variable
 mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Origin: Debian' 2>/dev/null |
   grep -v security | head -n 1) || true
 echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] ${mirror:-http://deb.debian.org/debian} $suite main" \

@@ -133,8 +133,8 @@ def make_within_gate(sources: Sources, directory: Path, progress: Progress) -> M
         return write_and_compare(sources, kept_float, directory, progress)
 
     made = make(())
-    if sources.recipe is not None and misses_gate(made, sources.spec):
-        made = with_float_layers(made, make, sources, progress)
+    if worst_miss(made, sources.spec) is not None:
+        made = with_float_layers(sources, made, make, progress)
     check_gate(made.fidelity, sources.spec.min_cosine)
     return made
 
@@ -164,8 +164,11 @@ def export_fastest(request: ExportRequest, progress: Progress, on_log: Log) -> E
         why = error.message
     else:
         if result.verdict is None:
-            said = f"auto chose {low}: it holds the gate. Its speed against {high} takes the device to measure."
-            return replace(result, notes=(said, *result.notes))
+            note = f"auto chose {low}: it holds the gate. Its speed against {high} takes the device to measure."
+            return replace(result, notes=(note, *result.notes))
+        if not result.verdict.is_measurable:
+            note = f"auto chose {low}: it holds the gate. Its speed against {high} is {result.verdict.speed.text}."
+            return replace(result, notes=(note, *result.notes))
         if not (result.verdict.is_slower or result.verdict.is_close):
             return replace(result, notes=(f"auto chose {low}.", *result.notes))
         why = result.verdict.sentence
@@ -222,9 +225,25 @@ def make_variants(sources: Sources, spec: ExportSpec, kept_float: tuple[str, ...
     ]
 
 
-def misses_gate(made: Made, spec: ExportSpec) -> list[Fidelity]:
-    """The quantized variants below the gate."""
-    return below_gate(made.fidelity, spec.min_cosine, QUANTIZED_PRECISIONS)
+def with_float_layers(
+    sources: Sources, made: Made, make: Callable[[tuple[str, ...]], Made], progress: Progress
+) -> Made:
+    """Leaves the fewest layers float with which the gate holds, ranked on calibration images of the first size."""
+    from ..calibration.float_layers import FloatLayerSearch, fewest_float_layers
+
+    spec = sources.spec
+    calibration = sources.images[spec.image_sizes[0]].calibration
+    assert calibration is not None
+    assert sources.recipe is not None
+    frames = calibration.frames[:RANKING_IMAGES]
+    ranking = FloatLayerSearch(sources.weights, sources.recipe, frames, spec.core_counts, progress)
+    return fewest_float_layers(ranking, made, make, lambda it: worst_miss(it, spec), spec.min_cosine)
+
+
+def worst_miss(made: Made, spec: ExportSpec) -> float | None:
+    """The lowest mean cosine of the quantized variants below the gate; None where there are none."""
+    missed = below_gate(made.fidelity, spec.min_cosine, QUANTIZED_PRECISIONS)
+    return min((f.reference.lowest_mean for f in missed), default=None)
 
 
 def file_metadata(sources: Sources) -> dict[str, str]:
@@ -323,43 +342,7 @@ def notes_of(sources: Sources, made: Made) -> tuple[str, ...]:
     notes = [note for split in sources.images.values() for note in split.notes]
     notes += sources.target.notes(made.artifacts)
     if sources.recipe is not None and made.kept_float:
-        from ..calibration.sensitivity import described
+        from ..calibration.float_layers import describe_float_layers
 
-        notes.append(described(made.kept_float, sources.recipe, sources.checkpoint.config))
+        notes.append(describe_float_layers(made.kept_float, sources.recipe, sources.checkpoint.config))
     return tuple(dict.fromkeys(notes))
-
-
-def with_float_layers(
-    made: Made, make: Callable[[tuple[str, ...]], Made], sources: Sources, progress: Progress
-) -> Made:
-    """Leaves the fewest layers float with which the gate holds, those first that INT8 harms most for their cost.
-
-    Calibration images rank them, and say how many it may take. They agree better than those that judge, so their
-    error has to be smaller than what the gate allows by the factor that a miss shows between the two. Once the gate
-    holds, fewer are tried.
-    """
-    from ..calibration.sensitivity import FloatLayerSearch
-
-    spec = sources.spec
-    calibration = sources.images[spec.image_sizes[0]].calibration
-    assert calibration is not None
-    assert sources.recipe is not None
-    frames = calibration.frames[:RANKING_IMAGES]
-    search = FloatLayerSearch(sources.weights, sources.recipe, frames, spec.core_counts, progress)
-    too_few = 0
-    while missed := misses_gate(made, spec):
-        too_few = len(made.kept_float)
-        if too_few == len(search.ranked):
-            return made
-        judged = 1.0 - min(f.reference.lowest_mean for f in missed)
-        allowed = (1.0 - search.lowest_cosine(too_few)) / judged * (1.0 - spec.min_cosine)
-        made = make(search.ranked[: search.fewest(1.0 - allowed, at_least=too_few + 1 + too_few // 2)])
-    enough = len(made.kept_float)
-    while enough - too_few > 1:
-        middle = (too_few + enough) // 2
-        made = make(search.ranked[:middle])
-        if misses_gate(made, spec):
-            too_few = middle
-        else:
-            enough = middle
-    return made if len(made.kept_float) == enough else make(search.ranked[:enough])

@@ -16,6 +16,7 @@ from ..bundle.types import Artifact, Bundle
 from ..profiles.machine import this_machine
 from ..profiles.measurement import Measurement
 from ..profiles.store import of_one_machine, read_measurements
+from ..profiles.verdict import speedup
 from ..proof.fidelity import Fidelity
 
 CRITERIA = ("top1", "cosine", "latency")
@@ -30,7 +31,7 @@ ROUNDING = 1e-9
 
 @dataclass(frozen=True)
 class Limits:
-    """What a variant must keep within; None is no limit.
+    """What a variant must keep within; None sets no limit.
 
     Attributes:
         p95_ms: of one call, whatever its batch.
@@ -228,7 +229,7 @@ class Shortfall:
 
 
 @dataclass(frozen=True)
-class Fallen:
+class Rejected:
     """A variant that misses limits."""
 
     candidate: Candidate
@@ -243,7 +244,7 @@ class Fallen:
 
 
 @dataclass(frozen=True)
-class Beaten:
+class Outranked:
     """A variant within the limits that is not the best, and why."""
 
     candidate: Candidate
@@ -255,13 +256,13 @@ class Beaten:
 
 @dataclass(frozen=True)
 class Recommendation:
-    """The best variant, those it beat (the next best first), those that fell out, and what to know about it."""
+    """The best variant, those it beat (the next best first), those it rejected, and what to know about it."""
 
     by: str
     limits: Limits
     best: Candidate
-    beaten: tuple[Beaten, ...]
-    fallen: tuple[Fallen, ...]
+    outranked: tuple[Outranked, ...]
+    rejected: tuple[Rejected, ...]
     notes: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
@@ -269,18 +270,18 @@ class Recommendation:
             "by": self.by,
             "limits": vars(self.limits),
             "best": self.best.to_json(),
-            "beaten": [b.to_json() for b in self.beaten],
-            "fallen": [f.to_json() for f in self.fallen],
+            "beaten": [b.to_json() for b in self.outranked],
+            "fallen": [f.to_json() for f in self.rejected],
             "notes": list(self.notes),
         }
 
 
 class NothingFits(GateError):
-    """No variant keeps within all limits; `fallen` has every one of them with its reasons."""
+    """No variant keeps within all limits; `rejected` has every one of them with its reasons."""
 
-    def __init__(self, message: str, hint: str, fallen: tuple[Fallen, ...]):
+    def __init__(self, message: str, hint: str, rejected: tuple[Rejected, ...]):
         super().__init__(message, hint)
-        self.fallen = fallen
+        self.rejected = rejected
 
 
 # ------------------------------------------------------------------------------------- choosing
@@ -307,18 +308,18 @@ def recommend(
     opened = open_bundle(bundle)
     every = of_image_size(candidates(opened, machine), image_size, by)
     check_known(every, limits, by)
-    judged = [Fallen(c, shortfalls(c, limits)) for c in every]
-    fallen = tuple(f for f in judged if f.shortfalls)
+    judged = [Rejected(c, shortfalls(c, limits)) for c in every]
+    rejected = tuple(f for f in judged if f.shortfalls)
     fitting = sorted((f.candidate for f in judged if not f.shortfalls), key=lambda c: _rank(c, by))
     if not fitting:
-        raise nothing_fits(limits, fallen)
+        raise nothing_fits(limits, rejected)
     best, *others = fitting
     return Recommendation(
         by,
         limits,
         best,
-        tuple(Beaten(c, _why_beaten(c, best, by)) for c in others),
-        fallen,
+        tuple(Outranked(c, _why_outranked(c, best, by)) for c in others),
+        rejected,
         tuple(_notes(opened, best, limits, every)),
     )
 
@@ -393,15 +394,15 @@ def shortfalls(candidate: Candidate, limits: Limits) -> tuple[Shortfall, ...]:
     return tuple(missed)
 
 
-def nothing_fits(limits: Limits, fallen: tuple[Fallen, ...]) -> NothingFits:
+def nothing_fits(limits: Limits, rejected: tuple[Rejected, ...]) -> NothingFits:
     """Says which limit binds: the one that alone keeps a variant out; and by how much."""
     asked = ", ".join(
         f"{q.name} {'at most' if q.sign > 0 else 'at least'} {q.text(q.limit(limits))}"
         for q in QUANTITIES
         if q.limit(limits) is not None
     )
-    message = f"None of the {len(fallen)} measured variants keeps within the limits ({asked})."
-    nearest = [f for f in (_nearest(fallen, quantity) for quantity in QUANTITIES) if f is not None]
+    message = f"None of the {len(rejected)} measured variants keeps within the limits ({asked})."
+    nearest = [f for f in (_nearest(rejected, quantity) for quantity in QUANTITIES) if f is not None]
     if nearest:
         lines = [
             f"{f.shortfalls[0].quantity.name} binds: {f.candidate.name} misses nothing else, but its "
@@ -410,17 +411,17 @@ def nothing_fits(limits: Limits, fallen: tuple[Fallen, ...]) -> NothingFits:
         ]
         hint = f"Allow {' or '.join(f.shortfalls[0].allow for f in nearest)}."
     else:
-        near = min(fallen, key=lambda f: max(s.relative for s in f.shortfalls))
+        near = min(rejected, key=lambda f: max(s.relative for s in f.shortfalls))
         lines = [f"No single limit binds. The nearest is {near.candidate.name}: {near.reason}."]
         hint = f"Allow {' and '.join(s.allow for s in near.shortfalls)}."
-    return NothingFits(" ".join([message, *lines]), hint, fallen)
+    return NothingFits(" ".join([message, *lines]), hint, rejected)
 
 
-def _nearest(fallen: Sequence[Fallen], quantity: Quantity) -> Fallen | None:
+def _nearest(rejected: Sequence[Rejected], quantity: Quantity) -> Rejected | None:
     """Of those that miss this limit and no other, the one that misses it least."""
     alone = [
         f
-        for f in fallen
+        for f in rejected
         if len(f.shortfalls) == 1 and f.shortfalls[0].quantity is quantity and f.shortfalls[0].value is not None
     ]
     return min(alone, key=lambda f: f.shortfalls[0].excess, default=None)
@@ -433,9 +434,11 @@ def _rank(candidate: Candidate, by: str) -> tuple[float, float, float]:
     return (math.inf if value is None else -value, candidate.p95_ms, -cosine)
 
 
-def _why_beaten(loser: Candidate, best: Candidate, by: str) -> str:
+def _why_outranked(loser: Candidate, best: Candidate, by: str) -> str:
     latency = QUANTITIES[0].text
-    slower = f"p95 {latency(loser.p95_ms)} against {latency(best.p95_ms)}"
+    speed = speedup(best.measurement, loser.measurement, 95)
+    doubt = "" if speed.is_known else f" ({speed.text})"
+    slower = f"p95 {latency(loser.p95_ms)} against {latency(best.p95_ms)}{doubt}"
     if by == "latency":
         return slower
     value, best_value = (loser.top1, best.top1) if by == "top1" else (loser.cosine, best.cosine)

@@ -1,8 +1,8 @@
 """The Swift package of an Apple bundle: the models as resources, a small wrapper, and a test on golden frames.
 
 The folder `apple` of the bundle is the package, so that the models are stored once: `Package.swift`,
-the `.mlpackage` directories, `Sources/Veca` and `Tests/VecaTests`. It was not compiled here: there is no
-Swift compiler and no Core ML outside of Apple's systems. Tests check its syntax with a Swift parser.
+the `.mlpackage` directories, `Sources/Veca` and `Tests/VecaTests`. veca-edge's own tests compile it on Linux against
+stand-ins for Apple's frameworks, and run its test there (`tests/toolchains/test_swift.py`).
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from ..base.errors import EdgeError
 from ..base.files import disk_errors
 from ..base.spec import ImageSize
 from ..bundle.types import Artifact
-from ..converters.coreml.packages import FOLDER
 from ..proof.golden import read_golden
 
 TEMPLATES = Path(__file__).with_name("templates") / "swift"
@@ -50,7 +49,8 @@ def write_swift_package(
         raise EdgeError(
             "The Swift package takes camera frames, but these models take tensors.", "Export with --input image."
         )
-    folder, chosen = directory / FOLDER, [a for a in artifacts if a.precision == artifacts[0].precision]
+    folder = directory / Path(artifacts[0].path).parent
+    chosen = [a for a in artifacts if a.precision == artifacts[0].precision]
     with disk_errors(folder):
         before = set(directory.rglob("*"))
         shutil.copytree(TEMPLATES, folder, dirs_exist_ok=True)
@@ -184,9 +184,20 @@ Add this folder to an Xcode project as a local package (File > Add Package Depen
 import Veca
 
 let veca = try await Veca(coreCount: {default_cores(chosen)})
-let prediction = try await veca.predict(pixelBuffer)  // a camera frame, any size
+let prediction = try await veca.predict(Frame(pixelBuffer))  // a camera frame, any size
 try await veca.use(coreCount: {max(a.core_count for a in chosen)})  // more cores: closer to the full model
 let cooling = veca.followThermalState()  // fewer cores while the device is hot
+```
+
+A camera's delegate runs on a queue of its own, and Swift 6 mode refuses to send its pixel buffer to the model. `Frame`
+says that nobody writes to the buffer meanwhile. This runs the newest frame and gives the camera the older ones back:
+
+```swift
+let (frames, arrived) = AsyncStream.makeStream(of: Frame.self, bufferingPolicy: .bufferingNewest(1))
+// in captureOutput(_:didOutput:from:)
+if let buffer = CMSampleBufferGetImageBuffer(sampleBuffer) {{ arrived.yield(Frame(buffer)) }}
+// in a task
+for await frame in frames {{ show(try await veca.predict(frame)) }}
 ```
 
 `prediction.cls` is the feature of the whole image, `prediction.dense` one feature per patch; `logits` and `label` are
@@ -198,6 +209,6 @@ the `.mlpackage` into an app target and load it with `MLModelConfiguration.funct
 frames through every variant and compares with what the float32 model answered. Run it on a real device: the simulator
 has no Neural Engine.
 
-This package was generated without a Swift compiler: its syntax was checked with a parser, it was not compiled, and it
-has not yet run on hardware.
+This package was not compiled on the machine that generated it. Its sources are compiled by veca-edge's tests on Linux,
+with stand-ins for Apple's frameworks, in Swift 5 and Swift 6 modes. It has not yet run on hardware.
 """

@@ -29,7 +29,7 @@ class ImageSize(NamedTuple):
         """Reads `256` (square) or `HxW`."""
         if read := re.fullmatch(r"\s*([1-9][0-9]{0,4})(?:[xX]([1-9][0-9]{0,4}))?\s*", text):
             return cls(int(read[1]), int(read[2] or read[1]))
-        raise EdgeError(f"'{text}' is no image size.", "Give one number (256) or HEIGHTxWIDTH (256x384).")
+        raise EdgeError(f"'{text}' is not an image size.", "Give one number (256) or HEIGHTxWIDTH (256x384).")
 
 
 def variant_name(core_count: int, precision: str, image_size: ImageSize) -> str:

@@ -49,13 +49,13 @@ def _parse(text: str, what: str, units: Mapping[str, float]) -> float:
     example = f"Give a number and a unit, for example 20{next(iter(units))}; known units: {', '.join(units)}."
     read = re.fullmatch(rf"\s*({_NUMBER})\s*([^\s\d.]*)\s*", text)
     if not read:
-        raise EdgeError(f"'{text}' is no {what}.", example)
+        raise EdgeError(f"'{text}' is not a {what}.", example)
     number, unit = float(read[1]), read[2]
     if not unit:
-        raise EdgeError(f"'{text}' is no {what}: it has no unit.", example)
+        raise EdgeError(f"'{text}' is not a {what}: it has no unit.", example)
     if unit not in units:
         raise unknown_name(f"unit of {what}", unit, units)
     value = number * units[unit]
     if not 0 < value < math.inf:
-        raise EdgeError(f"'{text}' is no {what} that anything could meet.", example)
+        raise EdgeError(f"'{text}' is not a {what} that anything could meet.", example)
     return value

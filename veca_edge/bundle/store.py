@@ -163,7 +163,7 @@ def _no_bundle(directory: Path) -> tuple[str, str]:
                 f"The previous one is intact: mv -- {quote(str(kept[0]))} {quote(str(directory))}",
             )
         return f"There is no bundle at {directory}.", "Make one with: veca-edge export"
-    return f"{directory} is no bundle: it has no {MANIFEST}.", "Give the directory that export wrote."
+    return f"{directory} is not a bundle: it has no {MANIFEST}.", "Give the directory that export wrote."
 
 
 def verify_files(bundle: Bundle, progress: Progress = silent) -> int:

@@ -20,7 +20,7 @@ BATCH = 8
 Activations = dict[str, dict[int, Tensor]]
 
 
-class Sample:
+class SampledRows:
     """Rows collected one call at a time, into memory that is taken once: lists of parts would need it twice."""
 
     def __init__(self, most: int, width: int):
@@ -59,7 +59,7 @@ def collect_activations(
     calls = sum(map(len, batches))
     per_call = -(-rows // calls)
     found = {
-        name: {c: Sample(calls * per_call, layer.weight.shape[1]) for c in core_counts}
+        name: {c: SampledRows(calls * per_call, layer.weight.shape[1]) for c in core_counts}
         for name, layer in weights.linears.items()
     }
     done, total = 0, len(core_counts) * calls

@@ -1,4 +1,4 @@
-"""What quantizing each layer does to the outputs, and which layers to leave float to keep a gate.
+"""What quantizing each layer does to the outputs.
 
 Measured in the PyTorch simulation of the quantized model, which computes the integers that every target
 computes.
@@ -6,7 +6,7 @@ computes.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -81,42 +81,6 @@ def most_harmful_first(sensitivities: Sequence[LayerSensitivity]) -> tuple[str, 
     return tuple(s.name for s in sorted(sensitivities, key=lambda s: -s.loss_per_share))
 
 
-class FloatLayerSearch:
-    """How many of the most harmful layers have to stay float, judged on calibration images.
-
-    Attributes:
-        ranked: all quantized layers, those that INT8 harms most for their cost first.
-    """
-
-    def __init__(
-        self,
-        weights: InferenceWeights,
-        recipe: QuantizationRecipe,
-        frames: np.ndarray,
-        core_counts: Sequence[int],
-        progress: Progress = silent,
-    ):
-        self.ranked = most_harmful_first(measure_sensitivity(weights, recipe, frames, core_counts, progress=progress))
-        self._weights, self._recipe, self._frames = weights, recipe, frames
-        self._expected = {count: outputs_of(weights, frames, count) for count in core_counts}
-
-    def lowest_cosine(self, kept: int) -> float:
-        """The lowest mean cosine (`cls` or `dense`) over the core counts with the first `kept` layers left float."""
-        mixed = quantized_variants(self._weights, self._recipe, tuple(self._expected), self.ranked[:kept])
-        return min(
-            agreement_of(mixed[count], self._frames, count, expected).lowest_mean
-            for count, expected in self._expected.items()
-        )
-
-    def fewest(self, min_cosine: float, at_least: int = 0) -> int:
-        """The fewest layers that reach `min_cosine`, and no fewer than `at_least`; all where nothing less is enough."""
-        low, high = min(at_least, len(self.ranked)), len(self.ranked)  # what is looked for lies in low..high
-        while low < high:
-            middle = (low + high) // 2
-            low, high = (low, middle) if self.lowest_cosine(middle) >= min_cosine else (middle + 1, high)
-        return high
-
-
 def shares_of(config: ModelConfig, recipe: QuantizationRecipe) -> dict[str, float]:
     """Each layer's share of the weights, which is its share of the multiply-accumulates: all tokens pass each."""
     sizes = {name: len(layer.weight_scale) * len(layer.smoothing) for name, layer in recipe.linears.items()}
@@ -147,13 +111,3 @@ def agreement_of(
     comparison = Comparison()
     comparison.add(outputs_of(weights, frames, core_count), expected)
     return comparison.agreement(labels)
-
-
-def described(kept: Collection[str], recipe: QuantizationRecipe, config: ModelConfig) -> str:
-    """One sentence for tables and manifests."""
-    shares = shares_of(config, recipe)
-    share = sum(shares[name] for name in kept)
-    return (
-        f"{len(kept)} of {len(recipe.linears)} layers stay float to reach the gate "
-        f"({share:.0%} of the weights): {', '.join(kept)}"
-    )

@@ -318,7 +318,7 @@ def command(json: bool = False, debug: bool = False) -> Iterator[Terminal]:
 
 
 def _unexpected(error: Exception) -> tuple[int, str, str]:
-    """Exit code, message and hint for what is no `EdgeError`: the machine's limits, or a bug of ours."""
+    """Exit code, message and hint for what is not an `EdgeError`: the machine's limits, or a bug of ours."""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
         return 2, f"Writing failed: {error.strerror} ({error.filename or 'no file named'}).", "Free some space."
     if isinstance(error, MemoryError) or "can't allocate memory" in str(error):

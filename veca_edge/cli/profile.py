@@ -184,11 +184,18 @@ def precision_of(measurement: Measurement) -> str:
 
 
 def against_highest(measurement: Measurement, measurements: Sequence[Measurement]) -> str:
+    """How fast it is against the highest precision measured beside it, as the interval that its samples carry."""
+    from ..profiles.verdict import speedup
+
     beside = [m for m in measurements if (m.core_count, m.setting) == (measurement.core_count, measurement.setting)]
     highest = max(beside, key=lambda m: PRECISIONS.index(m.precision), default=measurement)
     if highest.precision == measurement.precision:
         return ""
-    return f"{highest.p50_ms / measurement.p50_ms:.2f}x {highest.precision}"
+    found = speedup(measurement, highest)
+    if not found.is_measurable:
+        return "not measurable"
+    low, high = found.interval
+    return f"same as {highest.precision}" if found.is_close else f"{low:.2f}-{high:.2f}x {highest.precision}"
 
 
 def optional(value: float | None, form: str) -> str:

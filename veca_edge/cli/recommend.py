@@ -47,17 +47,19 @@ def recommend(
         try:
             found = recommend_variant(bundle, limits, by, size, machine)
         except NothingFits as nothing:
-            show_candidates(terminal, [(f.candidate, f.reason) for f in nothing.fallen], "What fell out")
+            show_candidates(terminal, [(f.candidate, f.reason) for f in nothing.rejected], "What was rejected")
             terminal.error(
-                nothing.message, nothing.hint, nothing.exit_code, fallen=[f.to_json() for f in nothing.fallen]
+                nothing.message, nothing.hint, nothing.exit_code, fallen=[f.to_json() for f in nothing.rejected]
             )
             raise typer.Exit(nothing.exit_code) from None
         best = found.best
         terminal.say(f"Best by {found.by}: {best.name}", "bold green")
         terminal.say(f"  {bundle / best.artifact.path}")
         terminal.say()
-        show_candidates(terminal, [(best, "the best"), *((b.candidate, b.reason) for b in found.beaten)], "What fits")
-        show_candidates(terminal, [(f.candidate, f.reason) for f in found.fallen], "What fell out")
+        show_candidates(
+            terminal, [(best, "the best"), *((b.candidate, b.reason) for b in found.outranked)], "What fits"
+        )
+        show_candidates(terminal, [(f.candidate, f.reason) for f in found.rejected], "What was rejected")
         for note in found.notes:
             terminal.note(note)
         terminal.next(

@@ -277,7 +277,7 @@ def read_specification(path: str | Path) -> Any:
     kind = model.WhichOneof("Type")
     if kind != "mlProgram":
         raise EdgeError(
-            f"{path} is no ML Program but a Core ML model of type '{kind}'.",
+            f"{path} is not an ML Program but a Core ML model of type '{kind}'.",
             "Only ML Programs (.mlpackage, iOS 15 and later) are understood.",
         )
     return model
@@ -290,7 +290,7 @@ def specification_path(path: Path) -> Path:
         raise EdgeError(f"{path} {what}.", "Give a .mlpackage directory.")
     manifest = inside(path, "Manifest.json", DAMAGED_HINT)
     if not manifest.exists():
-        raise EdgeError(f"{path} is no Core ML package: it has no Manifest.json.", "Give a .mlpackage directory.")
+        raise EdgeError(f"{path} is not a Core ML package: it has no Manifest.json.", "Give a .mlpackage directory.")
     content = read_json(manifest, DAMAGED_HINT)
     try:
         item = content["itemInfoEntries"][content["rootModelIdentifier"]]["path"]
@@ -339,7 +339,7 @@ class _Weights:
                 raise EdgeError(f"The weights file {path} can't be read: {error}", DAMAGED_HINT) from error
             version = int(data[4:8].view("<u4")[0]) if len(data) >= RECORD_BYTES else None
             if version != 2:
-                raise EdgeError(f"{path} is no weights file of storage version 2.", DAMAGED_HINT)
+                raise EdgeError(f"{path} is not a weights file of storage version 2.", DAMAGED_HINT)
             self.files[key] = data
         return self.files[key]
 

@@ -149,7 +149,7 @@ def load_checkpoint(
         labels: a file of class names, one a line, or a JSON list.
 
     Raises:
-        EdgeError: the file is no checkpoint, holds code, is truncated, lacks keys, or has wrong
+        EdgeError: the file is not a checkpoint, holds code, is truncated, lacks keys, or has wrong
             shapes or values; the message names what is wrong.
     """
     path = Path(path)
@@ -269,11 +269,11 @@ def _read_torch(path: Path, start: bytes) -> Any:
                 STATE_DICT_HINT,
             ) from error
         raise EdgeError(
-            f"{path} is no checkpoint: torch.save did not write it, or it is damaged.", NO_CHECKPOINT_HINT
+            f"{path} is not a checkpoint: torch.save did not write it, or it is damaged.", NO_CHECKPOINT_HINT
         ) from error
     except Exception as error:  # a damaged file makes the reader fail in every way there is
         raise EdgeError(
-            f"{path} is no checkpoint, or is truncated or damaged: torch can't read it.", NO_CHECKPOINT_HINT
+            f"{path} is not a checkpoint, or is truncated or damaged: torch can't read it.", NO_CHECKPOINT_HINT
         ) from error
 
 
@@ -287,7 +287,7 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
             content: dict[str, Any] = {"student": {key: file.get_tensor(key) for key in file.keys()}}  # noqa: SIM118
     except Exception as error:  # as for torch files
         raise EdgeError(
-            f"{path} is no safetensors file, or is truncated or damaged: {_first_line(error)[:120]}.", DAMAGED_HINT
+            f"{path} is not a safetensors file, or is truncated or damaged: {_first_line(error)[:120]}.", DAMAGED_HINT
         ) from error
     for key in ("config", "classes"):
         if key in metadata:
@@ -343,7 +343,7 @@ def _state_dict(path: Path, content: Mapping[str, Any]) -> dict[str, Any]:
         stripped[name] = value
     if not stripped:
         held = _listed([f"'{key}'" for key in content]) or "nothing"
-        raise EdgeError(f"{path} is no VECA checkpoint: it holds {held}, but no weights.", CHECKPOINT_HINT)
+        raise EdgeError(f"{path} is not a VECA checkpoint: it holds {held}, but no weights.", CHECKPOINT_HINT)
     _check_plain(path, stripped)
     return stripped
 
@@ -356,7 +356,7 @@ def _model_config(
 ) -> ModelConfig:
     def shape(key: str, rank: int) -> tuple[int, ...]:
         if key not in state:
-            raise EdgeError(f"{path} is no VECA checkpoint: it lacks '{key}'.", CHECKPOINT_HINT)
+            raise EdgeError(f"{path} is not a VECA checkpoint: it lacks '{key}'.", CHECKPOINT_HINT)
         if state[key].dim() != rank:
             raise EdgeError(f"{path}: '{key}' should have {rank} dimensions, but is {list(state[key].shape)}.")
         return tuple(state[key].shape)
@@ -401,7 +401,7 @@ def _model_config(
             "Give it with --heads N.",
         )
     if head_count % 1:
-        raise EdgeError(f"{path}: {head_count} is no number of attention heads.", "Give it with --heads N.")
+        raise EdgeError(f"{path}: {head_count} is not a number of attention heads.", "Give it with --heads N.")
     zero = rope_zero if rope_zero is not None else number("rope_p_zero_freqs", FAMILY_ROPE_ZERO if family else None)
     if zero is None:
         raise EdgeError(

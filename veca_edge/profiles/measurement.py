@@ -22,6 +22,7 @@ MAX_SPREAD = 0.10
 MAX_TAIL = 2.0
 MAX_DRIFT = 1.10
 MAX_SLOWDOWN = 1.10
+MAX_OTHER_LOAD = 0.10
 FEW_SAMPLES = 20
 # No call takes longer than a week.
 LONGEST_MS = 7 * 24 * 3600 * 1000.0

@@ -30,12 +30,11 @@ from ..base.progress import Progress, silent
 from ..bundle.types import Artifact, Bundle
 from .cost import cost_of_model, cost_of_onnx
 from .machine import Machine, this_machine
-from .measurement import Measurement, Sustained, measurement_of, utc_now
+from .measurement import MAX_OTHER_LOAD, Measurement, Sustained, measurement_of, utc_now
 from .options import ProfileOptions
 from .sampling import Answer, Request
 from .store import load_measurement, measurement_stem, measurements_folder, save_measurement
 
-MAX_OTHER_LOAD = 0.10
 WORKER_TIMEOUT = 1800.0
 
 # Folders beside the measurements.

@@ -1,14 +1,105 @@
-"""Whether a lower precision is worth it: measured against the next higher one."""
+"""Whether a lower precision is worth it: measured against the next higher one, and no more said than was measured."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 
+import numpy as np
+
 from ..base.spec import PRECISIONS
-from .measurement import Measurement
+from .measurement import MAX_OTHER_LOAD, Measurement
+
+RESAMPLES = 1000
+CONFIDENCE = 0.95
+# Ratios are shown with two decimals: what lies nearer to 1 would read "1.00x faster".
+SMALLEST_DIFFERENCE = 0.005
+
+
+@dataclass(frozen=True)
+class Speedup:
+    """How many times faster one measurement is than another.
+
+    Attributes:
+        ratio: of a percentile of the times, the other's over this one's; above 1 this one is faster.
+        interval: where the ratio lies with 95% confidence, as far as the samples can tell; it holds `ratio`.
+        other_load: share of the machine's CPUs that other processes used during either, 0 to 1; 0 where unknown.
+    """
+
+    ratio: float
+    interval: tuple[float, float]
+    other_load: float
+
+    @property
+    def is_measurable(self) -> bool:
+        """Whether the machine was quiet enough for the ratio to mean something."""
+        return self.other_load <= MAX_OTHER_LOAD
+
+    @property
+    def is_close(self) -> bool:
+        """Whether no difference can be told: the interval holds 1, or comes so near that two decimals show none."""
+        low, high = self.interval
+        return low < 1 + SMALLEST_DIFFERENCE and high > 1 - SMALLEST_DIFFERENCE
+
+    @property
+    def is_known(self) -> bool:
+        """Whether there is a ratio to state."""
+        return self.is_measurable and not self.is_close
+
+    @property
+    def is_slower(self) -> bool:
+        return self.is_known and self.ratio < 1
+
+    @property
+    def text(self) -> str:
+        """`2.70x faster (2.61x to 2.79x)` of what is known, else why it is not."""
+        if not self.is_measurable:
+            return f"not measurable here: other processes used {self.other_load:.0%} of the CPU"
+        if self.is_close:
+            return "no measurable difference"
+        low, high = self.interval
+        if self.ratio < 1:
+            return f"{1 / self.ratio:.2f}x SLOWER ({1 / high:.2f}x to {1 / low:.2f}x)"
+        return f"{self.ratio:.2f}x faster ({low:.2f}x to {high:.2f}x)"
+
+
+def speedup(this: Measurement, other: Measurement, percent: float = 50.0) -> Speedup:
+    """Compares a percentile (by default the median) of two measurements' samples."""
+    ratio = other.percentile_ms(percent) / this.percentile_ms(percent)
+    rng = np.random.default_rng(0)
+    ratios = resampled_percentiles(other, percent, rng) / resampled_percentiles(this, percent, rng)
+    low, high = np.quantile(ratios, ((1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2))
+    busy = max(other_load(this) or 0.0, other_load(other) or 0.0)
+    # An interval of percentiles may lie beside the estimate itself where samples are few or skewed.
+    return Speedup(ratio, (min(float(low), ratio), max(float(high), ratio)), busy)
+
+
+def resampled_percentiles(measurement: Measurement, percent: float, rng: np.random.Generator) -> np.ndarray:
+    """A percentile of the samples as other runs would have found it, `[RESAMPLES]`.
+
+    Bootstrap in two stages: rounds with replacement, then samples with replacement within each of them, because
+    samples of one round share what the machine was doing then. A single round hides how rounds differ.
+    """
+    samples = np.asarray(measurement.samples_ms)
+    rounds = np.split(samples, np.cumsum(measurement.round_sizes)[:-1]) if measurement.round_sizes else [samples]
+    rounds = [r for r in rounds if len(r)]
+    found = np.empty(RESAMPLES)
+    for i in range(RESAMPLES):
+        chosen = (rounds[j] for j in rng.integers(len(rounds), size=len(rounds)))
+        found[i] = np.percentile(np.concatenate([r[rng.integers(len(r), size=len(r))] for r in chosen]), percent)
+    return found
+
+
+def other_load(measurement: Measurement) -> float | None:
+    """The largest share of the CPUs that other processes used during a round, 0 to 1; None where it is not known."""
+    rounds = measurement.details.get("rounds")
+    if not isinstance(rounds, (list, tuple)):
+        return None
+    loads = [r.get("other_load") for r in rounds if isinstance(r, dict)]
+    return max((float(load) for load in loads if isinstance(load, (int, float))), default=None)
 
 
 @dataclass(frozen=True)
@@ -18,10 +109,33 @@ class Verdict:
     lower: Measurement
     higher: Measurement
 
+    @cached_property
+    def speed(self) -> Speedup:
+        """Of the medians; above 1 the lower precision is faster."""
+        return speedup(self.lower, self.higher)
+
     @property
     def speedup(self) -> float:
-        """Above 1 the lower precision is faster (medians)."""
-        return self.higher.p50_ms / self.lower.p50_ms
+        """The ratio of the medians alone: to be stated only with `interval`, and only where `is_measurable`."""
+        return self.speed.ratio
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        return self.speed.interval
+
+    @property
+    def is_measurable(self) -> bool:
+        """False where other processes used the machine: then there is no ratio to state."""
+        return self.speed.is_measurable
+
+    @property
+    def is_close(self) -> bool:
+        """No difference can be told from the samples."""
+        return self.is_measurable and self.speed.is_close
+
+    @property
+    def is_slower(self) -> bool:
+        return self.speed.is_slower
 
     @property
     def size_ratio(self) -> float:
@@ -34,15 +148,6 @@ class Verdict:
         return self.lower.peak_memory_bytes / self.higher.peak_memory_bytes
 
     @property
-    def is_slower(self) -> bool:
-        return self.speedup < 1
-
-    @property
-    def is_close(self) -> bool:
-        """The medians differ by less than the samples of either are spread."""
-        return abs(self.speedup - 1) <= max(self.lower.spread, self.higher.spread)
-
-    @property
     def is_doubtful(self) -> bool:
         """Something disturbed the measurement of either."""
         return bool(self.lower.warnings or self.higher.warnings)
@@ -50,23 +155,28 @@ class Verdict:
     @property
     def sentence(self) -> str:
         """The plain result."""
-        low, high = self.lower.precision, self.higher.precision
+        low, high, speed = self.lower.precision, self.higher.precision, self.speed
         where = f"at {self.lower.core_count} cores, {self.lower.image_size}"
         memory = "" if self.memory_ratio is None else f" and {self.memory_ratio:.2f}x the memory"
         rest = f"{self.size_ratio:.2f}x the size{memory}"
-        doubt = " Measure again on a quiet machine before you rely on the times." if self.is_doubtful else ""
-        if self.is_close:
+        if not speed.is_measurable:
             return (
-                f"{low} is no faster than {high} {where}: {self.lower.p50_ms:.2f} against "
-                f"{self.higher.p50_ms:.2f} ms, within the spread of the samples; {rest}.{doubt}"
+                f"The speed of {low} against {high} {where} is {speed.text}; {rest}. Measure again on a quiet machine."
             )
-        if self.is_slower:
+        doubt = " Measure again on a quiet machine before you rely on the times." if self.is_doubtful else ""
+        if speed.is_close:
             return (
-                f"{low} is {1 / self.speedup:.2f}x SLOWER than {high} {where}: {self.lower.p50_ms:.2f} against "
+                f"There is no measurable difference in speed between {low} and {high} {where}: "
+                f"{self.lower.p50_ms:.2f} against {self.higher.p50_ms:.2f} ms; {rest}.{doubt}"
+            )
+        kind, _, between = speed.text.partition(" (")
+        if speed.is_slower:
+            return (
+                f"{low} is {kind} than {high} ({between} {where}: {self.lower.p50_ms:.2f} against "
                 f"{self.higher.p50_ms:.2f} ms; {rest}. For latency, {high} is the better choice on this machine."
                 f"{doubt}"
             )
-        return f"{low} is {self.speedup:.2f}x faster than {high} {where}; {rest}.{doubt}"
+        return f"{low} is {kind} than {high} ({between} {where}; {rest}.{doubt}"
 
 
 def verdicts(measurements: Iterable[Measurement]) -> list[Verdict]:

@@ -79,17 +79,22 @@ class VerdictSummary:
         """`int8 is 1.9x to 2.3x faster than fp32 at all 8 core counts, ...`."""
         first = self.rows[0].verdict
         low, high = first.lower.precision, first.higher.precision
-        clear = [v for v, _, _ in self.rows if not v.is_close]
+        measured = [v for v, _, _ in self.rows if v.is_measurable]
+        clear = [v for v in measured if not v.is_close]
         faster, slower = [v for v in clear if not v.is_slower], [v for v in clear if v.is_slower]
         parts = []
         if faster:
             parts.append(f"{_span([v.speedup for v in faster])} faster than {high} at {self._counts(len(faster))}")
         if slower:
             parts.append(f"{_span([1 / v.speedup for v in slower])} SLOWER than {high} at {self._counts(len(slower))}")
-        close = len(self.rows) - len(clear)
+        close, unknown = len(measured) - len(clear), len(self.rows) - len(measured)
         if close:
             parts.append(
                 f"no different in speed from {high}, within the spread of the samples, at {self._counts(close)}"
+            )
+        if unknown:
+            parts.append(
+                f"not measurable against {high} at {self._counts(unknown)}, because other processes used the CPU"
             )
         text = f"{low} is {'; '.join(parts)}. Its files take {_span([v.size_ratio for v, _, _ in self.rows])} the space"
         memory = [v.memory_ratio for v, _, _ in self.rows if v.memory_ratio is not None]
@@ -116,7 +121,7 @@ def read_subjects(paths: Sequence[Path], machine: str | None) -> tuple[ReportedB
     """Every bundle with its measurements, under names that tell them apart.
 
     Raises:
-        EdgeError: one is no bundle, is given twice, has no measurements, or mixes those of several machines.
+        EdgeError: one is not a bundle, is given twice, has no measurements, or mixes those of several machines.
     """
     if not paths:
         raise EdgeError("No bundle was given.", "Give the directories that export wrote.")

@@ -222,7 +222,7 @@ def write_report(
 def check_output(output: Path, force: bool) -> Path:
     """The Markdown file's path. Raises `EdgeError` when one of the two is in the way."""
     if output.suffix.lower() not in (".html", ".htm"):
-        raise EdgeError(f"{output} is no name for an HTML file.", "Give one that ends in .html, with --output.")
+        raise EdgeError(f"{output} is not a name for an HTML file.", "Give one that ends in .html, with --output.")
     markdown = output.with_suffix(".md")
     for path in (output, markdown):
         if path.is_dir():
@@ -316,7 +316,7 @@ def _size_section(subjects: Sequence[ReportedBundle], size: ImageSize) -> SizeSe
     sustained = sustained_figure(
         f"sustained-{name}",
         "Under sustained load",
-        "Median of every second, relative to the beginning of the run (1 is no slowdown).",
+        "Median of every second, relative to the beginning of the run (1: not slowed down).",
         series,
     )
     return SizeSection(

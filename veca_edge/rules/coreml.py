@@ -85,7 +85,7 @@ def lint_mlpackage(path: str | Path) -> list[Finding]:
     """Checks a package; an empty list means that no rule is broken.
 
     Raises:
-        EdgeError: it is no ML Program, or is damaged.
+        EdgeError: it is not an ML Program, or is damaged.
     """
     package = read_mlpackage(path)
     findings = [*_deployment_target(package), *_shared_weights(package)]

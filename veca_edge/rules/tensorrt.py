@@ -98,10 +98,10 @@ BINARY16 = "IEEE 754 binary16: normal numbers lie between 6.1e-5 and 65504"
 
 
 def tensorrt_version(text: str) -> Version:
-    """`10.3` or `10.3.0.30` as (10, 3). Raises `EdgeError` when it is no version or older than 8.5."""
+    """`10.3` or `10.3.0.30` as (10, 3). Raises `EdgeError` when it is not a version or older than 8.5."""
     match = re.fullmatch(r"(\d{1,3})\.(\d{1,3})(\.\d+)*", text.strip())
     if not match:
-        raise EdgeError(f"'{text}' is no TensorRT version.", "Give it as major.minor, for example 10.3.")
+        raise EdgeError(f"'{text}' is not a TensorRT version.", "Give it as major.minor, for example 10.3.")
     version = int(match[1]), int(match[2])
     if version < OLDEST:
         raise EdgeError(
@@ -120,7 +120,7 @@ def known_for(table: dict, version: Version):
 
 
 @dataclass(frozen=True)
-class Subject:
+class CheckedModel:
     """The file under examination, with the questions that several rules ask."""
 
     model: ir.Model
@@ -218,7 +218,7 @@ Broken = Iterator[tuple[str, str]]  # (node, message)
 # --------------------------------------------------------------------------------- the whole file
 
 
-def valid_nodes(subject: Subject) -> Broken:
+def valid_nodes(subject: CheckedModel) -> Broken:
     import onnx
 
     yield from in_order(subject.model.graph)
@@ -275,13 +275,13 @@ def in_order(graph: ir.Graph) -> Broken:
                 todo += map(iter, [attribute.value] if attribute.type.name == "GRAPH" else attribute.value)
 
 
-def opset(subject: Subject) -> Broken:
+def opset(subject: CheckedModel) -> Broken:
     highest = known_for(OPSETS, subject.version)
     if not OLDEST_OPSET <= subject.opset <= highest:
         yield "", f"the file uses operator set {subject.opset}; this release reads {OLDEST_OPSET} to {highest}"
 
 
-def ir_version(subject: Subject) -> Broken:
+def ir_version(subject: CheckedModel) -> Broken:
     highest = known_for(IR_VERSIONS, subject.version)
     if subject.model.ir_version > highest:
         yield (
@@ -293,20 +293,20 @@ def ir_version(subject: Subject) -> Broken:
         )
 
 
-def operators(subject: Subject) -> Broken:
+def operators(subject: CheckedModel) -> Broken:
     unsupported = known_for(UNSUPPORTED, subject.version)
     for node in subject.of_type(*unsupported):
         yield name_of(node), f"{node.op_type} is listed as unsupported"
 
 
-def custom_domain(subject: Subject) -> Broken:
+def custom_domain(subject: CheckedModel) -> Broken:
     functions = {(domain, name) for domain, name, _ in subject.model.functions}
     for node in subject.nodes:
         if node.domain not in ("", "ai.onnx") and (node.domain, node.op_type) not in functions:
             yield name_of(node), f"{node.domain}.{node.op_type} is not a standard ONNX operator"
 
 
-def static_shapes(subject: Subject) -> Broken:
+def static_shapes(subject: CheckedModel) -> Broken:
     for value in () if subject.allow_dynamic else subject.model.graph.inputs:
         dims = None if value.shape is None else [d if isinstance(d, int) else str(d) for d in value.shape]
         if dims is None or not all(isinstance(d, int) and d > 0 for d in dims):
@@ -316,7 +316,7 @@ def static_shapes(subject: Subject) -> Broken:
 # -------------------------------------------------------------------------------------- quantization
 
 
-def signed_int8(subject: Subject) -> Broken:
+def signed_int8(subject: CheckedModel) -> Broken:
     for node in subject.of_type("QuantizeLinear", "DequantizeLinear"):
         zero = node.inputs[2] if len(node.inputs) > 2 else None
         if zero is not None:
@@ -329,14 +329,14 @@ def signed_int8(subject: Subject) -> Broken:
             yield name_of(node), f"{node.op_type} works in {kind}"
 
 
-def zero_points_zero(subject: Subject) -> Broken:
+def zero_points_zero(subject: CheckedModel) -> Broken:
     for node in subject.of_type("QuantizeLinear", "DequantizeLinear"):
         zero = constant(node.inputs[2]) if len(node.inputs) > 2 else None
         if zero is not None and np.any(zero):
             yield name_of(node), f"the zero point is {zero.reshape(-1)[np.argmax(zero.reshape(-1) != 0)]}"
 
 
-def zero_points_given(subject: Subject) -> Broken:
+def zero_points_given(subject: CheckedModel) -> Broken:
     if subject.version >= (9, 0):
         return
     for node in subject.of_type("QuantizeLinear", "DequantizeLinear"):
@@ -347,7 +347,7 @@ def zero_points_given(subject: Subject) -> Broken:
             yield name_of(node), f"{scale.size} scales and {zero.size} zero points"
 
 
-def constant_scales(subject: Subject) -> Broken:
+def constant_scales(subject: CheckedModel) -> Broken:
     for node in subject.of_type("QuantizeLinear", "DequantizeLinear"):
         scale = constant(node.inputs[1])
         if scale is None:
@@ -356,14 +356,14 @@ def constant_scales(subject: Subject) -> Broken:
             yield name_of(node), "a scale is zero, negative or not finite"
 
 
-def normal_fp16_scales(subject: Subject) -> Broken:
+def normal_fp16_scales(subject: CheckedModel) -> Broken:
     for node in subject.of_type("QuantizeLinear", "DequantizeLinear"):
         scale = constant(node.inputs[1])
         if scale is not None and scale.dtype == np.float16 and np.any(scale < SMALLEST_NORMAL_FP16):
             yield name_of(node), f"the smallest scale is {scale.min():.1e}, below {SMALLEST_NORMAL_FP16:.1e}"
 
 
-def scale_type(subject: Subject) -> Broken:
+def scale_type(subject: CheckedModel) -> Broken:
     for node in subject.of_type("QuantizeLinear", "DequantizeLinear"):
         if dtype(node.inputs[1]) not in ("FLOAT16", "BFLOAT16"):
             continue
@@ -373,7 +373,7 @@ def scale_type(subject: Subject) -> Broken:
             yield name_of(node), f"the scale is {dtype(node.inputs[1])}"
 
 
-def weight_form(subject: Subject) -> Broken:
+def weight_form(subject: CheckedModel) -> Broken:
     if subject.version >= (10, 0):
         return
     for node in subject.of_type("DequantizeLinear"):
@@ -381,7 +381,7 @@ def weight_form(subject: Subject) -> Broken:
             yield name_of(node), "the weight is stored as INT8 and dequantized"
 
 
-def activations_of_linears_only(subject: Subject) -> Broken:
+def activations_of_linears_only(subject: CheckedModel) -> Broken:
     inputs = {(id(node), node.inputs.index(x)) for node, x, _ in subject.linears}
     for node in subject.quantizers:
         others = {reader.op_type for reader, index in after_dequantizing(node) if (id(reader), index) not in inputs}
@@ -399,7 +399,7 @@ def after_dequantizing(quantizer: ir.Node) -> Iterator[tuple[ir.Node, int]]:
             yield node, index
 
 
-def one_pair_per_input(subject: Subject) -> Broken:
+def one_pair_per_input(subject: CheckedModel) -> Broken:
     seen: dict[int, str] = {}
     for node in subject.quantizers:
         first = seen.setdefault(id(node.inputs[0]), name_of(node))
@@ -410,7 +410,7 @@ def one_pair_per_input(subject: Subject) -> Broken:
             yield name_of(node), f"{dequantizers} DequantizeLinear nodes read it"
 
 
-def both_inputs_quantized(subject: Subject) -> Broken:
+def both_inputs_quantized(subject: CheckedModel) -> Broken:
     for node, x, weight in subject.linears:
         left, right = (is_a(back(value).producer(), "DequantizeLinear") for value in (x, weight))
         if left != right:
@@ -421,7 +421,7 @@ def back(value: ir.Value) -> ir.Value:
     return back_through(value, *MOVES_DATA, "Cast")
 
 
-def weights_per_channel(subject: Subject) -> Broken:
+def weights_per_channel(subject: CheckedModel) -> Broken:
     for node, _, weight in subject.linears:
         flipped = is_a(weight.producer(), "Transpose")
         dequantizer = back_through(weight, "Transpose").producer()
@@ -454,7 +454,7 @@ def output_axis(node: ir.Node, weight: ir.Value, rank: int) -> int:
     return rank - 1 if bool(transposed) != (position == 1) else rank - 2
 
 
-def no_code_of_minus_128(subject: Subject) -> Broken:
+def no_code_of_minus_128(subject: CheckedModel) -> Broken:
     for value in subject.model.graph.initializers.values():
         if dtype(value) == "INT8":
             codes = constant(value)
@@ -462,14 +462,14 @@ def no_code_of_minus_128(subject: Subject) -> Broken:
                 yield value.name or "", f"{count} of {codes.size} codes of '{value.name}' are -128"
 
 
-def activations_per_tensor(subject: Subject) -> Broken:
+def activations_per_tensor(subject: CheckedModel) -> Broken:
     for node in subject.quantizers:
         scale = constant(node.inputs[1])
         if scale is not None and scale.size != 1:
             yield name_of(node), f"{scale.size} scales on an activation"
 
 
-def large_enough(subject: Subject) -> Broken:
+def large_enough(subject: CheckedModel) -> Broken:
     for node, x, weight in subject.linears:
         array = constant_source(weight)
         if not is_a(back(x).producer(), "DequantizeLinear") or array.ndim < 2:
@@ -479,7 +479,7 @@ def large_enough(subject: Subject) -> Broken:
             yield name_of(node), f"a quantized {node.op_type} with {channels[0]} and {channels[1]} channels"
 
 
-def smoothing_folded(subject: Subject) -> Broken:
+def smoothing_folded(subject: CheckedModel) -> Broken:
     for node in subject.quantizers:
         before = node.inputs[0].producer()
         if is_a(before, "Mul", "Div"):
@@ -491,7 +491,7 @@ def smoothing_folded(subject: Subject) -> Broken:
 # -------------------------------------------------------------------------------------------- types
 
 
-def no_wide_types(subject: Subject) -> Broken:
+def no_wide_types(subject: CheckedModel) -> Broken:
     shape_like: dict[int, bool] = {}
     for node in subject.nodes:
         for value in node.outputs:
@@ -523,7 +523,7 @@ def is_shape(value: ir.Value, known: dict[int, bool]) -> bool:
     return known[id(value)]
 
 
-def uint8_at_the_edge(subject: Subject) -> Broken:
+def uint8_at_the_edge(subject: CheckedModel) -> Broken:
     for value in subject.model.graph.inputs:
         for node, _ in value.uses() if dtype(value) == "UINT8" else ():
             if not is_a(node, "Cast") or node.attributes.get_int("to", 0) not in (1, 10):
@@ -534,7 +534,7 @@ def uint8_at_the_edge(subject: Subject) -> Broken:
                 yield name_of(node), f"{node.op_type} makes a UINT8 tensor inside the graph"
 
 
-def types_agree(subject: Subject) -> Broken:
+def types_agree(subject: CheckedModel) -> Broken:
     for node in subject.of_type(*SAME_TYPES):
         kinds = {dtype(value) for value in node.inputs} - {""}
         if len(kinds) > 1:
@@ -545,7 +545,7 @@ def types_agree(subject: Subject) -> Broken:
             yield name_of(node), f"the activation and its scale mix {' and '.join(sorted(kinds))}"
 
 
-def casts_needed(subject: Subject) -> Broken:
+def casts_needed(subject: CheckedModel) -> Broken:
     seen: dict[tuple[int, int], str] = {}
     for node in subject.of_type("Cast"):
         source, to = node.inputs[0], node.attributes.get_int("to", 0)
@@ -558,7 +558,7 @@ def casts_needed(subject: Subject) -> Broken:
             yield name_of(node), f"'{source.name}' is already cast by '{first}'"
 
 
-def finite_constants(subject: Subject) -> Broken:
+def finite_constants(subject: CheckedModel) -> Broken:
     for value in subject.model.graph.initializers.values():
         if dtype(value) in ("FLOAT", "FLOAT16", "DOUBLE"):
             array = constant(value)
@@ -569,7 +569,7 @@ def finite_constants(subject: Subject) -> Broken:
 # ---------------------------------------------------------------------------------------- operators
 
 
-def layer_norm_whole(subject: Subject) -> Broken:
+def layer_norm_whole(subject: CheckedModel) -> Broken:
     if subject.version < (8, 6):
         return
     for node in subject.of_type("Sqrt"):
@@ -578,7 +578,7 @@ def layer_norm_whole(subject: Subject) -> Broken:
             yield name_of(node), "a normalisation written out as ReduceMean, Add, Sqrt"
 
 
-def layer_norm_in_fp32(subject: Subject) -> Broken:
+def layer_norm_in_fp32(subject: CheckedModel) -> Broken:
     for node in subject.of_type("LayerNormalization"):
         if node.attributes.get_int("stash_type", 1) != 1:
             yield name_of(node), f"stash_type is {node.attributes.get_int('stash_type', 1)}, not float32"
@@ -586,7 +586,7 @@ def layer_norm_in_fp32(subject: Subject) -> Broken:
             yield name_of(node), "its mean or deviation is read; only the first output is supported"
 
 
-def constant_axes(subject: Subject) -> Broken:
+def constant_axes(subject: CheckedModel) -> Broken:
     reductions = {n.op_type for n in subject.nodes if n.op_type.startswith("Reduce")}
     positions = {**dict.fromkeys((*reductions, "Squeeze", "Unsqueeze"), 1)}
     if subject.version < (10, 3):
@@ -605,7 +605,7 @@ class Rule:
     """A named check, why it matters and where it is written down."""
 
     name: str
-    check: Callable[[Subject], Broken]
+    check: Callable[[CheckedModel], Broken]
     source: str
     why: str
 
@@ -763,9 +763,9 @@ def lint_onnx(
         allow_dynamic: accept inputs of dynamic length (elastic files with optimization profiles).
 
     Raises:
-        EdgeError: the file cannot be read as ONNX, or `version` is no version of 8.5 or newer.
+        EdgeError: the file cannot be read as ONNX, or `version` is not a version of 8.5 or newer.
     """
-    subject = Subject(read_onnx(model), tensorrt_version(version), allow_dynamic)
+    subject = CheckedModel(read_onnx(model), tensorrt_version(version), allow_dynamic)
     # The rules take nodes that have their inputs for granted.
     rules = (VALID,) if any(VALID.check(subject)) else RULES
     return [

@@ -125,7 +125,7 @@ class Governor:
         """Whether the budget is being missed."""
         missed, frames, load = self._burst()
         if not missed:
-            missed, frames, load = self._drizzle()
+            missed, frames, load = self._scattered()
         if not missed:
             return False
         why = f"{missed} of the last {frames} frames took longer than {self.budget_ms:g} ms"
@@ -148,9 +148,9 @@ class Governor:
             return 0, 0, 0.0
         return len(missed), len(recent), _quantile(missed, 0.5)
 
-    def _drizzle(self) -> tuple[int, int, float]:
+    def _scattered(self) -> tuple[int, int, float]:
         """The same of more frames, with the load of the slowest but a few. A frame that is late at every core
-        count is no reason to move, and does not count."""
+        count is not a reason to move, and does not count."""
         recent, fastest = self._own(self.rules.window), min(self.expected_ms.values())
         missed = [
             load for load in recent if load * fastest <= self.budget_ms < load * self.expected_ms[self.core_count]

@@ -76,7 +76,7 @@ class Live:
 
 @dataclass(frozen=True)
 class Pace:
-    """How fast frames are taken, and until when; None is no limit.
+    """How fast frames are taken, and until when; None sets no limit.
 
     Attributes:
         fps: at most so many frames a second, as a camera would give them; none is left out.

@@ -67,7 +67,7 @@ def check_record(record: Record) -> None:
             continue
         if path.suffix.lower() not in suffixes:
             kinds = " or ".join(f"a name that ends in {s}" if s else "a directory" for s in suffixes)
-            raise EdgeError(f"{option} {path} is no {suffixes[0]} file.", f"Give {kinds}.")
+            raise EdgeError(f"{option} {path} is not a {suffixes[0]} file.", f"Give {kinds}.")
         if not path.absolute().parent.is_dir():
             raise EdgeError(f"{option} {path}: there is no directory {path.parent}.", "Make it first.")
         if path.is_dir():

@@ -147,7 +147,7 @@ def _captured(source: Source) -> Iterator[tuple[cv2, cv2.VideoCapture]]:
                     f"The camera {source.name} could not be opened.",
                     f"Cameras here: {there}." if there else "This machine shows no camera (/dev/video*).",
                 )
-            raise EdgeError(f"{source.name} is no video that OpenCV can decode.", _VIDEO_HINT)
+            raise EdgeError(f"{source.name} is not a video that OpenCV can decode.", _VIDEO_HINT)
         if is_camera:
             # The newest frame is worth more than every frame; backends that keep a queue all the same ignore it.
             capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)

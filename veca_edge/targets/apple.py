@@ -119,6 +119,9 @@ def doctor() -> Iterable[Check]:
     from packaging.version import Version
 
     coremltools = package(NAME, "coremltools", "apple")
+    if not coremltools.ok and (platform.system(), platform.machine()) == ("Linux", "aarch64"):
+        advice = "Export Core ML packages on x86-64 Linux or on a Mac."
+        coremltools = Check(NAME, "coremltools", False, "has no wheels for ARM Linux", advice)
     yield coremltools
     torch = installed("torch")
     if coremltools.ok:

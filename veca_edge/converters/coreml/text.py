@@ -1,4 +1,4 @@
-"""The text of a saved Core ML program, said briefly.
+"""The text of a saved Core ML program, without what repeats itself.
 
 Functions of a package share their weights but not their text, so for a small model the text decides what another
 core count costs. Two things are said twice in what coremltools writes, and are said once here:

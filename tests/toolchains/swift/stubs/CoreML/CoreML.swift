@@ -126,13 +126,13 @@ public class MLModel: NSObject {
     }
 }
 
-/// One Python process per loaded model: a line of JSON describes what follows, in both directions.
+/// One Python process per loaded model, from its first frame on: a line of JSON describes what follows, both ways.
 final class Executor {
     private struct Hello: Decodable { let width: Int, height: Int }
     private struct Output: Decodable { let name: String, shape: [Int]?, text: String? }
     private let process = Process(), requests = Pipe(), replies = Pipe()
-    private let width: Int, height: Int
     private let lock = NSLock()
+    private var size: Hello?
 
     init(_ url: URL, _ function: String?) throws {
         guard let executor = ProcessInfo.processInfo.environment["VECA_STAND_IN_EXECUTOR"] else {
@@ -142,19 +142,25 @@ final class Executor {
         process.arguments = [url.path] + (function.map { [$0] } ?? [])
         process.standardInput = requests
         process.standardOutput = replies
+    }
+
+    private func started() throws -> Hello {
+        if let size { return size }
         try process.run()
-        let hello = try Self.line(replies, Hello.self)
-        (width, height) = (hello.width, hello.height)
+        let made = try Self.line(replies, Hello.self)
+        size = made
+        return made
     }
 
     deinit { try? requests.fileHandleForWriting.close() }
 
     func predict(_ frame: CVPixelBuffer) throws -> [String: MLFeatureValue] {
+        lock.lock()
+        defer { lock.unlock() }
+        let (width, height) = (try started().width, try started().height)
         guard (CVPixelBufferGetWidth(frame), CVPixelBufferGetHeight(frame)) == (width, height) else {
             throw MLStandInError(description: "the model takes \(width)x\(height)")
         }
-        lock.lock()
-        defer { lock.unlock() }
         let stride = CVPixelBufferGetBytesPerRow(frame)
         var rgb = [UInt8]()
         rgb.reserveCapacity(width * height * 3)
