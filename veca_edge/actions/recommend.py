@@ -478,5 +478,4 @@ def _notes(bundle: Bundle, best: Candidate, limits: Limits, every: Sequence[Cand
 
 def energy_mj(measurement: Measurement) -> float | None:
     """Energy of one call in millijoules, idle power included, or None where it was not measured."""
-    value = measurement.details.get("energy_mj")
-    return None if value is None else float(value)
+    return measurement.facts.energy_mj

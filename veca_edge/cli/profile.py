@@ -147,16 +147,15 @@ def size_table(terminal: Terminal, measurements: Sequence[Measurement]) -> None:
     rows = []
     for m in measurements:
         memory = None if m.peak_memory_bytes is None else m.peak_memory_bytes / 1e6
-        cost = m.details.get("cost", {})
-        macs, pairs = cost.get("macs"), cost.get("attention_interactions")
+        cost = m.facts.cost
         rows.append(
             [
                 m.core_count,
                 precision_of(m),
                 optional(memory, "{:.1f}"),
                 megabytes(m.file_bytes),
-                optional(macs and macs / 1e6, "{:,.1f}"),
-                optional(pairs and pairs / 1e3, "{:,.1f}"),
+                optional(cost and cost.macs / 1e6, "{:,.1f}"),
+                optional(cost and cost.attention_interactions / 1e3, "{:,.1f}"),
                 optional(energy_mj(m), "{:.1f}"),
                 against_highest(m, measurements),
             ]

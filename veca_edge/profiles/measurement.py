@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from functools import cached_property
 from typing import Annotated, Any, NamedTuple
 
 import msgspec
@@ -77,6 +78,45 @@ class Sustained:
 
 
 @dataclass(frozen=True)
+class CostFacts:
+    """What one image costs; `counted_from` says what was counted: the `graph`, or the model's `sizes`."""
+
+    macs: Count
+    attention_interactions: Count
+    counted_from: str
+
+
+@dataclass(frozen=True)
+class PowerFacts:
+    """A stretch of time on a board: mean power, the hottest sensor, and the lowest, median and highest GPU clock."""
+
+    total_mw: float | None = None
+    hottest_c: float | None = None
+    gpu_mhz: tuple[float, float, float] | None = None
+
+
+@dataclass(frozen=True)
+class MeasurementFacts:
+    """Those of a measurement's details that anybody reads; what a target did not measure is None.
+
+    Attributes:
+        energy_mj: of one call, idle power included; `energy_above_idle_mj` without it.
+        steady, idle: while it was timed, and before.
+        layers: name and milliseconds of every layer.
+        cost_share: of the estimated cost, by compute unit; `operations` is how many each unit gets.
+    """
+
+    cost: CostFacts | None = None
+    energy_mj: float | None = None
+    energy_above_idle_mj: float | None = None
+    steady: PowerFacts | None = None
+    idle: PowerFacts | None = None
+    layers: tuple[tuple[str, float], ...] | None = None
+    cost_share: Mapping[str, float] | None = None
+    operations: Mapping[str, int] | None = None
+
+
+@dataclass(frozen=True)
 class Measurement:
     """One artifact, measured on one machine with one setting.
 
@@ -128,6 +168,11 @@ class Measurement:
             raise ValueError(f"the rounds of {self.artifact} do not add up to its samples")
         if self.round_sizes and min(self.round_sizes) < 1:
             raise ValueError(f"a round of {self.artifact} has no samples")
+
+    @cached_property
+    def facts(self) -> MeasurementFacts:
+        """The details that are read, with their types. Raises `EdgeError` where they have others."""
+        return typed(dict(self.details), MeasurementFacts, f"The measurement of {self.artifact}")
 
     # ------------------------------------------------------------------------------ statistics
 
@@ -218,7 +263,9 @@ def measurement_from(data: object, whose: str, hint: str | None = None) -> Measu
     """The inverse of `Measurement.to_json`. Raises `EdgeError` that names `whose` and says what is wrong."""
     if isinstance(data, dict) and isinstance(data.get("sustained"), list):
         data = {**data, "sustained": {"windows": data["sustained"]}}
-    return typed(data, Measurement, whose, hint)
+    made = typed(data, Measurement, whose, hint)
+    typed(dict(made.details), MeasurementFacts, f"{whose}, in its details,", hint)
+    return made
 
 
 def measurement_of(artifact: Artifact, machine: Machine, samples_ms: Sequence[float], started_at: str) -> Measurement:

@@ -41,7 +41,7 @@ def methods(candidates: Sequence[Candidate]) -> list[Method]:
                 "number of calls; idle power is included.",
             )
         )
-    if any("cost" in m.details for m in measurements):
+    if any(m.facts.cost for m in measurements):
         said.append(
             Method(
                 "GMAC, attention pairs",
@@ -103,7 +103,7 @@ def by_target(measurements: Sequence[Measurement], field: str) -> str:
 
 def _sources(measurements: Sequence[Measurement]) -> str:
     words = {"graph": "the model file's graph", "sizes": "the model's sizes"}
-    found: set[str] = {m.details["cost"]["counted_from"] for m in measurements if "cost" in m.details}
+    found: set[str] = {m.facts.cost.counted_from for m in measurements if m.facts.cost}
     return " and ".join(words.get(source, source) for source in sorted(found))
 
 

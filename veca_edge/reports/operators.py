@@ -71,7 +71,7 @@ def operator_times(
 
 def measured_layers(candidate: Candidate) -> OperatorTimes | None:
     """The layer times that a measurement holds (trtexec's, from the board), or None."""
-    layers = candidate.measurement.details.get("layers")
+    layers = candidate.measurement.facts.layers
     if not layers:
         return None
     by_layer: dict[str, float] = defaultdict(float)

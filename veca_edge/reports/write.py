@@ -166,18 +166,16 @@ class Report:
     @property
     def watched(self) -> list[Labelled]:
         """Those whose power, heat and clocks were watched while they were measured."""
-        return [Labelled(s.label, c) for s in self.subjects for c in s.measured if c.measurement.details.get("steady")]
+        return [Labelled(s.label, c) for s in self.subjects for c in s.measured if c.measurement.facts.steady]
 
     @property
     def placed(self) -> list[Labelled]:
         """Those of which it is known what unit runs which operations (Core ML's plan)."""
-        return [
-            Labelled(s.label, c) for s in self.subjects for c in s.measured if c.measurement.details.get("cost_share")
-        ]
+        return [Labelled(s.label, c) for s in self.subjects for c in s.measured if c.measurement.facts.cost_share]
 
     @property
     def units(self) -> list[str]:
-        return sorted({unit for _, c in self.placed for unit in c.measurement.details["cost_share"]})
+        return sorted({unit for _, c in self.placed for unit in c.measurement.facts.cost_share or ()})
 
     @property
     def has_energy(self) -> bool:

@@ -484,7 +484,7 @@ def losing_layers(lower: Measurement, higher: Measurement) -> list[LayerLoss] | 
     TensorRT fuses each precision in its own way, so times are summed by the part of the model that a
     layer's name says it belongs to; parts that only one engine has as such are not compared.
     """
-    low_layers, high_layers = (m.details.get("layers") for m in (lower, higher))
+    low_layers, high_layers = (m.facts.layers for m in (lower, higher))
     if not low_layers or not high_layers:
         return None
     low, high = _by_part(low_layers), _by_part(high_layers)
