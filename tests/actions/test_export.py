@@ -70,7 +70,7 @@ def test_layers_go_back_to_float_until_the_gate_holds(tmp_path):
         tmp_path / "b", core_counts=(16,), min_cosine=0.9999, outputs=("cls", "dense"), measure=False
     )
     made = export(request)
-    kept = made.bundle.details["kept_float"]
+    kept = made.bundle.details.kept_float
     assert 1 < len(kept) < 24
     assert not below_gate(made.fidelity, 0.9999, ("int8",))
     assert any(name in note for name in kept for note in made.notes)

@@ -306,7 +306,8 @@ def _bundle(root: Path) -> Path:
     from veca_edge.bundle.types import Bundle, CheckpointFacts
     from veca_edge.converters.cpu import onnx_models_from_variants
     from veca_edge.images.preprocessing import Preprocessing
-    from veca_edge.model.folding import Variant, inference_weights
+    from veca_edge.model.folding import inference_weights
+    from veca_edge.model.plan import Variant
 
     small, size = _small(), ImageSize(8, 8)
     spec = ExportSpec("cpu", (2,), ("fp32",), (size,))

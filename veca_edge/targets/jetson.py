@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 from ..base.checks import Check, installed, is_wheel, output_of, package
 from ..base.errors import EdgeError
 from ..base.spec import QUANTIZED_PRECISIONS, Precision
-from ..bundle.details import TensorrtDetails, details_as
 from ..converters.tensorrt.options import EngineOptions, TensorrtOptions
 from ..profiles.jetson.options import BoardOptions
 from ..rules.options import TensorrtLintOptions
@@ -112,6 +111,7 @@ def finish(written: Written, golden_cosine: Mapping[str, float]) -> None:
 
 
 def notes(artifacts: Sequence[Artifact]) -> Sequence[str]:
+    from ..bundle.details import TensorrtDetails, details_as
     from ..runtime.onnxruntime import truncates_fp16_codes
 
     fp16_codes = any(details_as(a.details, TensorrtDetails, a.name).strongly_typed for a in artifacts)
