@@ -232,7 +232,8 @@ def _made_package() -> Path:
     """A Core ML package of the small model in INT8, with two functions; it takes seconds to make."""
     from veca_edge.base.spec import GraphSpec, ImageSize
     from veca_edge.converters.coreml.packages import mlpackages_from_variants
-    from veca_edge.model.folding import LinearQuantization, Variant, inference_weights
+    from veca_edge.model.folding import LinearQuantization, inference_weights
+    from veca_edge.model.plan import Variant
 
     weights = inference_weights(_small(layers=1))
     quantized = {}
