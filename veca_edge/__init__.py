@@ -49,6 +49,8 @@ if TYPE_CHECKING:
     from .runtime.model import Model, Output
     from .targets.base import Built, Target
 
+    __version__: str
+
 # Each name of the public API with the module that defines it, and the name there where it differs.
 _HOMES = {
     "Agreement": "bundle.types",

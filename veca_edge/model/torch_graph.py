@@ -236,10 +236,11 @@ class InferenceModel(nn.Module):
         for name in self.spec.outputs:
             if name == "dense":
                 made.append(x[:, first_patch:])
-            elif name == "logits" and self.head is not None:
-                made.append(self.head(x[:, 0]))
-            else:
+            elif name == "cls":
                 made.append(x[:, 0])
+            else:
+                assert self.head is not None
+                made.append(self.head(x[:, 0]))
         return tuple(made)
 
 

@@ -340,7 +340,9 @@ def _split(
 ) -> tuple[Tensor, ...]:
     if split_sizes is not None:
         return x.split(_ints(split_sizes), int(axis))
-    return x.split(x.shape[int(axis)] // (1 if num_splits is None else int(num_splits)), int(axis))
+    if num_splits is None:
+        raise TypeError("a split without a number or sizes of its parts")
+    return x.split(x.shape[int(axis)] // int(num_splits), int(axis))
 
 
 def _layer_norm(

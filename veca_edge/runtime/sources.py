@@ -11,16 +11,13 @@ from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from ..base.errors import EdgeError, MissingDependency
 from ..images.folder import SUFFIXES, find_images
 from ..images.preprocessing import load_pixels
-
-if TYPE_CHECKING:
-    pass
 
 KINDS = "a folder of images, a video file, or a camera: its number (0) or its device (/dev/video0)"
 

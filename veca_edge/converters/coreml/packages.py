@@ -322,13 +322,13 @@ def quantized_layers(function: Function) -> dict[str, WrittenLayer]:
         if weight is None or weight.type != "constexpr_blockwise_shift_scale":
             continue
         source = _maker(op, "x", made_by)
-        scale = None
+        scale: Any = None
         if source is not None and source.type == "dequantize":
             makers = [q for q in (_maker(source, "input", made_by), source) if q is not None]
-            scales = [float(_value(q.inputs["scale"][0], constants)[()]) for q in makers]
-            if len(set(scales)) != 1 or len(scales) != 2:
+            scales = [_value(q.inputs["scale"][0], constants)[()] for q in makers]
+            if len(scales) != 2 or scales[0] != scales[1]:
                 raise AssertionError(f"'{op.name}' quantizes and dequantizes with {scales}")
-            scale = np.float16(scales[0])
+            scale = scales[0]
         codes = _value(weight.inputs["data"][0], constants)
         layers[op.name] = WrittenLayer(
             codes.reshape(codes.shape[:2]), _value(weight.inputs["scale"][0], constants).reshape(-1), scale

@@ -450,7 +450,9 @@ class Writer:
         if has_cls:
             width = x.shape[self.layout.channel_axis]
             made["cls"] = mb.reshape(x=self.rows(x, 0, 1, axis), shape=[self.batch, width])
-            if "logits" in wanted and (head := weights.head) is not None:
+            if "logits" in wanted:
+                head = weights.head
+                assert head is not None
                 made["logits"] = mb.linear(
                     x=made["cls"], weight=half(head.weight, head.name), bias=half(head.bias, head.name), name="logits"
                 )

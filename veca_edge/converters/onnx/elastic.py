@@ -74,7 +74,9 @@ def scales_for_all(weights: Sequence[InferenceWeights]) -> InferenceWeights:
     layers = {}
     for name, layer in first.linears.items():
         if layer.quantization is not None:
-            every = [q for w in weights if (q := w.linears[name].quantization) is not None]
-            largest = max(q.activation_scale for q in every)
+            every = [w.linears[name].quantization for w in weights]
+            largest = max(q.activation_scale for q in every if q is not None)
+            if None in every:
+                raise ValueError(f"'{name}' is quantized at some core counts only")
             layers[name] = replace(layer, quantization=replace(layer.quantization, activation_scale=largest))
     return first.with_linears(layers)

@@ -427,7 +427,8 @@ def write_outputs(d: Dialect, x: ir.Value) -> list[ir.Value]:
         if has_cls:
             cls = g("Squeeze", parts[0], g.ints([1]))
             outputs["cls"] = d.output(cls)
-            if "logits" in wanted and weights.head is not None:
+            if "logits" in wanted:
+                assert weights.head is not None
                 outputs["logits"] = d.output(d.float_linear(cls, weights.head))
         if has_dense:
             outputs["dense"] = d.output(parts[-1])
