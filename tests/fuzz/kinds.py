@@ -232,7 +232,8 @@ def _made_package() -> Path:
     """A Core ML package of the small model in INT8, with two functions; it takes seconds to make."""
     from veca_edge.base.spec import GraphSpec, ImageSize
     from veca_edge.converters.coreml.packages import mlpackages_from_variants
-    from veca_edge.model.folding import LinearQuantization, Variant, inference_weights
+    from veca_edge.model.folding import LinearQuantization, inference_weights
+    from veca_edge.model.plan import Variant
 
     weights = inference_weights(_small(layers=1))
     quantized = {}
@@ -306,7 +307,8 @@ def _bundle(root: Path) -> Path:
     from veca_edge.bundle.types import Bundle, CheckpointFacts
     from veca_edge.converters.cpu import onnx_models_from_variants
     from veca_edge.images.preprocessing import Preprocessing
-    from veca_edge.model.folding import Variant, inference_weights
+    from veca_edge.model.folding import inference_weights
+    from veca_edge.model.plan import Variant
 
     small, size = _small(), ImageSize(8, 8)
     spec = ExportSpec("cpu", (2,), ("fp32",), (size,))

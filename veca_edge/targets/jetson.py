@@ -110,9 +110,11 @@ def finish(written: Written, golden_cosine: Mapping[str, float]) -> None:
 
 
 def notes(artifacts: Sequence[Artifact]) -> Sequence[str]:
+    from ..bundle.types import details_as
+    from ..devices.jetson.trtexec import TensorrtDetails
     from ..runtime.onnxruntime import truncates_fp16_codes
 
-    fp16_codes = any("--stronglyTyped" in a.details.get("build_flags", ()) for a in artifacts)
+    fp16_codes = any(details_as(a, TensorrtDetails).strongly_typed for a in artifacts)
     quantized = any(a.precision == "int8" for a in artifacts)
     if not (fp16_codes and quantized and truncates_fp16_codes()):
         return ()

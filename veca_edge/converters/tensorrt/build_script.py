@@ -9,8 +9,8 @@ from pathlib import Path
 
 from ...base.errors import EdgeError
 from ...base.files import disk_errors, write_atomically
-from ...bundle.types import Artifact
-from ...devices.jetson.trtexec import profile_arguments, profile_selection
+from ...bundle.types import Artifact, details_as
+from ...devices.jetson.trtexec import TensorrtDetails, profile_arguments, profile_selection
 from .engine import WORKSPACE, oldest_tensorrt
 
 NAME = "build.sh"
@@ -154,10 +154,11 @@ def write_build_script(directory: Path, artifacts: Sequence[Artifact]) -> Path:
         raise EdgeError(
             "There is no ONNX file for a Jetson to write a build script for.", "Export with --target jetson."
         )
-    oldest = max(oldest_tensorrt(a.details) for a in models)
-    strongly_typed = all(a.details.get("strongly_typed") for a in models)
+    details = [details_as(a, TensorrtDetails) for a in models]
+    oldest = max(oldest_tensorrt(d) for d in details)
+    strongly_typed = all(d.strongly_typed for d in details)
     values = {
-        "FOR": str(models[0].details.get("tensorrt", oldest)),
+        "FOR": details[0].tensorrt or str(oldest),
         "OLDEST": str(oldest.major * 100 + oldest.minor),
         "OLDEST_TEXT": str(oldest),
         "ENDS": "99999" if strongly_typed else "1100",
@@ -173,9 +174,11 @@ def write_build_script(directory: Path, artifacts: Sequence[Artifact]) -> Path:
 
 
 def _build_line(artifact: Artifact) -> str:
-    flags = [*artifact.details.get("build_flags", ()), *profile_arguments(artifact.details.get("profiles", ()))]
+    details = details_as(artifact, TensorrtDetails)
+    flags = [*details.build_flags, *profile_arguments(details.profiles)]
     return shlex.join(["build", Path(artifact.path).stem, artifact.path, *flags])
 
 
 def _measure_line(artifact: Artifact) -> str:
-    return shlex.join(["measure", artifact.name, Path(artifact.path).stem, *profile_selection(artifact.details)])
+    selection = profile_selection(details_as(artifact, TensorrtDetails))
+    return shlex.join(["measure", artifact.name, Path(artifact.path).stem, *selection])

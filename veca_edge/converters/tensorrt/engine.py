@@ -21,13 +21,13 @@ from ...base.errors import EdgeError
 from ...base.files import bytes_of, disk_errors, sha256_of, write_atomically
 from ...base.progress import Progress, silent
 from ...base.version_numbers import major_minor
-from ...bundle.types import Artifact
+from ...bundle.types import Artifact, details_as
 from ...devices import jobs
 from ...devices.answers import Reader
 from ...devices.connection import Connection, LocalConnection
 from ...devices.jetson.modules import JETPACKS
 from ...devices.jetson.probe import Board, EngineKey, engine_key, no_tensorrt, probe
-from ...devices.jetson.trtexec import end_of, last_words, profile_arguments
+from ...devices.jetson.trtexec import TensorrtDetails, end_of, last_words, profile_arguments
 from ...devices.jobs import Job, Log, ignore, run_job
 from ...devices.outgoing import bundle_file
 from ...devices.shell import BOARD_DIRECTORY
@@ -128,7 +128,7 @@ def _build(
     made = _made_before(directory, artifact, stem, asked)
     if made is not None:
         return made
-    arguments = build_arguments(artifact.details, board.tensorrt or _OLDEST, options.level)
+    arguments = build_arguments(details_as(artifact, TensorrtDetails), board.tensorrt or _OLDEST, options.level)
     job = Job(
         "build",
         build_job_script(command, arguments, key, options.workspace_mib),
@@ -196,13 +196,8 @@ def _most_bytes(artifact: Artifact) -> int:
 def _inputs(directory: Path, artifact: Artifact, command: str) -> dict[str, Path]:
     """What the board needs, by the name it has there: regular files of the bundle. Raises `EdgeError` for others."""
     inputs = {"model.onnx": bundle_file(directory, artifact.path)}
-    external = artifact.details.get("external_data", ())
-    if not isinstance(external, (list, tuple)) or not all(isinstance(name, str) for name in external):
-        raise EdgeError(
-            f"The external data of '{artifact.path}' is not a list of file names.", "Export the bundle again."
-        )
     folder = artifact.path.rpartition("/")[0]
-    for name in external:
+    for name in details_as(artifact, TensorrtDetails).external_data:
         if name in inputs or name == _BUILDER.name:
             raise EdgeError(f"'{artifact.path}' has external data called '{name}'.", "Export the bundle again.")
         inputs[name] = bundle_file(directory, f"{folder}/{name}" if folder else name)
@@ -255,11 +250,11 @@ def _uses_python(command: str) -> bool:
     return command.endswith(_BUILDER.name)
 
 
-def oldest_tensorrt(details: Mapping[str, Any]) -> Version:
+def oldest_tensorrt(details: TensorrtDetails) -> Version:
     """The oldest TensorRT that reads a file of this dialect."""
-    if details.get("strongly_typed"):
+    if details.strongly_typed:
         return Version("10.0")
-    return Version("8.6") if details.get("opset", 17) >= 17 else Version("8.5")
+    return Version("8.6") if details.opset >= 17 else Version("8.5")
 
 
 def check_dialect(artifact: Artifact, board: Board) -> None:
@@ -271,7 +266,7 @@ def check_dialect(artifact: Artifact, board: Board) -> None:
         )
     if board.tensorrt is None:
         return
-    here, details = Version(board.tensorrt), artifact.details
+    here, details = Version(board.tensorrt), details_as(artifact, TensorrtDetails)
     oldest = oldest_tensorrt(details)
     jetpack = f" (JetPack {board.jetpack})" if board.jetpack else ""
     again = (
@@ -284,7 +279,7 @@ def check_dialect(artifact: Artifact, board: Board) -> None:
             f"'{artifact.path}' needs TensorRT {oldest} or later, and {board.name} has {board.tensorrt}{jetpack}.",
             again,
         )
-    if here >= Version("11") and not details.get("strongly_typed"):
+    if here >= Version("11") and not details.strongly_typed:
         raise EdgeError(
             f"'{artifact.path}' leaves its types to the builder, which TensorRT 11 no longer does; "
             f"{board.name} has {board.tensorrt}{jetpack}.",
@@ -292,14 +287,14 @@ def check_dialect(artifact: Artifact, board: Board) -> None:
         )
 
 
-def build_arguments(details: Mapping[str, Any], version: str, level: int | None = None) -> list[str]:
+def build_arguments(details: TensorrtDetails, version: str, level: int | None = None) -> list[str]:
     """trtexec's options for a file of this dialect, for a TensorRT version; without names of files and workspace."""
     has_levels = Version(version) >= Version("8.6")
     return [
-        *details.get("build_flags", ()),
+        *details.build_flags,
         *([f"--builderOptimizationLevel={level}"] if level is not None and has_levels else []),
         "--profilingVerbosity=detailed",
-        *profile_arguments(details.get("profiles", ())),
+        *profile_arguments(details.profiles),
         "--skipInference" if has_levels else "--buildOnly",
     ]
 
