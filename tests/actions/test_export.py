@@ -70,7 +70,7 @@ def test_layers_go_back_to_float_until_the_gate_holds(tmp_path):
         tmp_path / "b", core_counts=(16,), min_cosine=0.9999, outputs=("cls", "dense"), measure=False
     )
     made = export(request)
-    kept = made.bundle.details["kept_float"]
+    kept = made.bundle.details.kept_float
     assert 1 < len(kept) < 24
     assert not below_gate(made.fidelity, 0.9999, ("int8",))
     assert any(name in note for name in kept for note in made.notes)
@@ -124,16 +124,15 @@ def test_auto_decides_by_what_could_be_measured(int8_ms, load, chosen, note, res
 
 
 @pytest.mark.parametrize(
-    ("truncates", "flags", "notes"),
-    [(True, ["--stronglyTyped"], 1), (True, ["--int8"], 0), (False, ["--stronglyTyped"], 0)],
+    ("truncates", "strongly_typed", "notes"), [(True, True, 1), (True, False, 0), (False, True, 0)]
 )
-def test_a_runtime_that_does_not_round_is_told_of(truncates, flags, notes, result, monkeypatch):
+def test_a_runtime_that_does_not_round_is_told_of(truncates, strongly_typed, notes, result, monkeypatch):
     from veca_edge.runtime import onnxruntime as runner
     from veca_edge.targets.jetson import JETSON
 
     monkeypatch.setattr(runner, "truncates_fp16_codes", lambda: truncates)
     artifact = next(a for a in result.bundle.artifacts if a.precision == "int8")
-    artifact = replace(artifact, details={"build_flags": flags})
+    artifact = replace(artifact, details={"strongly_typed": strongly_typed})
     assert len(JETSON.notes([artifact])) == notes
     assert JETSON.notes([replace(artifact, precision="fp16")]) == ()
 

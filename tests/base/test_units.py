@@ -33,12 +33,12 @@ def test_reads_a_number_and_a_unit(parse, text, value):
         (parse_milliseconds, "20m", "'m'"),
         (parse_bytes, "400Mb", "'Mb'"),
         (parse_millijoules, "50MJ", "'MJ'"),
-        (parse_milliseconds, "", "no latency"),
-        (parse_milliseconds, "fast", "no latency"),
-        (parse_milliseconds, "-3ms", "no latency"),
+        (parse_milliseconds, "", "not a latency"),
+        (parse_milliseconds, "fast", "not a latency"),
+        (parse_milliseconds, "-3ms", "not a latency"),
         (parse_milliseconds, "0ms", "anything could meet"),
         (parse_milliseconds, "1e999s", "anything could meet"),
-        (parse_bytes, "nanMB", "no amount"),
+        (parse_bytes, "nanMB", "not an amount"),
     ],
 )
 def test_refuses_the_rest_and_lists_the_units(parse, text, said):

@@ -123,7 +123,7 @@ def test_what_is_refused(veca_edge, bundle, video, tmp_path):
     refused(veca_edge(*live, "97"), "The camera 97 could not be opened")
     refused(veca_edge(*live, "97", "--repeat"), "is a camera")
     refused(veca_edge(*live, tmp_path / "empty"), "no images in")
-    refused(veca_edge(*live, tmp_path / "broken.mp4"), "no video that OpenCV can decode")
+    refused(veca_edge(*live, tmp_path / "broken.mp4"), "not a video that OpenCV can decode")
     refused(veca_edge(*live, tmp_path / "absent"), "There is no source", "/dev/video0")
     refused(veca_edge(*live, image), "is an image")
     refused(veca_edge(*live, video, "--overlay", tmp_path / "x.avi"), ".mp4", "a directory")

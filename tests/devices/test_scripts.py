@@ -10,7 +10,6 @@ from veca_edge.converters.tensorrt.engine import build_job_script
 from veca_edge.devices import jobs
 from veca_edge.devices.jetson import probe
 from veca_edge.devices.jetson.probe import EngineKey
-from veca_edge.devices.jetson.trtexec import TensorrtDetails
 from veca_edge.profiles.jetson.measure import BoardOptions, profile_job_script
 
 KEY = EngineKey("Orin Nano 8GB", "8.7", "36.4.3", "10.3.0", "15W")
@@ -28,10 +27,10 @@ SCRIPTS = {
     "build": build_job_script("'/usr/src/tensor rt/trtexec'", ["--a=b c"], KEY, None),
     "build_with": build_job_script("/usr/bin/python3 ./engine_builder.py", ["--a"], KEY, 256),
     "profile": profile_job_script(
-        BOARD, "/usr/src/tensorrt/bin/trtexec", BoardOptions(layers=True, lock_clocks=True), TensorrtDetails()
+        BOARD, "/usr/src/tensorrt/bin/trtexec", BoardOptions(layers=True, lock_clocks=True), {}
     ),
     "profile_simple": profile_job_script(
-        SimpleNamespace(tensorrt="11.1.0", tegrastats=None), "trtexec", BoardOptions(), TensorrtDetails()
+        SimpleNamespace(tensorrt="11.1.0", tegrastats=None), "trtexec", BoardOptions(), {}
     ),
 }
 

@@ -360,7 +360,7 @@ def test_truncated(tmp_path, small, kind, share):
     else:
         torch.save(content_of(small), path, _use_new_zipfile_serialization=kind == "zip")
     os.truncate(path, int(path.stat().st_size * share))
-    refused(path, "truncated" if kind != "legacy" else "no checkpoint")
+    refused(path, "truncated" if kind != "legacy" else "not a checkpoint")
 
 
 class Code:

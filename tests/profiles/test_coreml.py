@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from dataclasses import asdict, replace
 from inspect import signature
 from types import SimpleNamespace
 from unittest.mock import AsyncMock, create_autospec
@@ -19,8 +20,9 @@ from veca_edge.bundle.store import new_bundle, open_bundle, write_manifest
 from veca_edge.bundle.types import Bundle, CheckpointFacts
 from veca_edge.formats.mlpackage import coremltools_for
 from veca_edge.images.preprocessing import Preprocessing
-from veca_edge.profiles import coreml
+from veca_edge.profiles import coreml, sampling, sweep
 from veca_edge.profiles.measurement import measurement_from
+from veca_edge.profiles.options import CoremlProfileOptions
 from veca_edge.profiles.store import read_measurements
 from veca_edge.proof.golden import write_golden
 from veca_edge.runtime import coreml as runtime
@@ -135,7 +137,7 @@ def test_elsewhere_it_says_what_is_needed(bundle):
         coreml.profile_packages(bundle)
     assert "Copy the bundle to a Mac" in raised.value.hint
     with pytest.raises(EdgeError, match="needs macOS 15"):
-        coreml.profile_on_device(bundle, coreml.RemoteOptions())
+        coreml.profile_on_device(bundle, "iphone", CoremlProfileOptions())
     with pytest.raises(EdgeError, match="needs macOS 15"):
         runtime.open_mlpackage(bundle.directory / bundle.artifacts[0].path)
 
@@ -143,23 +145,32 @@ def test_elsewhere_it_says_what_is_needed(bundle):
 @pytest.mark.parametrize("options", [{"units": ("ane", "npu")}, {"rounds": 1}])
 def test_options_that_make_no_sense(options):
     with pytest.raises(EdgeError):
-        coreml.CoremlProfileOptions(**options)
+        CoremlProfileOptions(**options)
 
 
-def test_a_profile_per_function_and_unit(bundle, mac, monkeypatch):
+@pytest.fixture
+def in_this_process(monkeypatch):
+    """Measures where the test's stand-in is, instead of in a process of its own. Returns what was asked for."""
     requests = []
 
-    def in_this_process(request):
+    def answer(request, timeout, note):
         requests.append(request)
-        return json.loads(json.dumps(coreml.measure(request)))
+        return json.loads(json.dumps(asdict(sampling.measure(request, lambda line: None))))
 
-    monkeypatch.setattr(coreml, "ask_worker", in_this_process)
-    monkeypatch.setattr("veca_edge.profiles.sampling.end_with", lambda parent: None)
-    options = coreml.CoremlProfileOptions(units=("ane", "cpu"), rounds=2, seconds=0.0, samples=5, warmup_seconds=0.0)
-    measured = coreml.profile_packages(bundle, options, bundle.artifacts[:2])
+    monkeypatch.setattr(sweep, "answer_of_worker", answer)
+    monkeypatch.setattr(sampling, "end_with", lambda parent: None)
+    return requests
+
+
+QUICK = CoremlProfileOptions(units=("ane", "cpu"), rounds=2, seconds=0.01, samples=5, warmup_seconds=0.0)
+
+
+def test_a_profile_per_function_and_unit(bundle, mac, in_this_process):
+    profile = coreml.profile_packages(bundle, QUICK, bundle.artifacts[:2])
+    measured = profile.measurements
     assert [(m.core_count, m.setting) for m in measured] == [(8, "ane"), (8, "cpu"), (16, "ane"), (16, "cpu")]
     assert len(mac.compiled) == 1
-    assert [(r.unit, r.artifact["function"]) for r in requests] == [
+    assert [(r.arguments["unit"], r.artifact.function) for r in in_this_process] == [
         ("ane", "cores_8"),
         ("cpu", "cores_8"),
         ("ane", "cores_16"),
@@ -174,7 +185,8 @@ def test_a_profile_per_function_and_unit(bundle, mac, monkeypatch):
     assert mac.loaded[0]["function_name"] == "cores_8"
     assert mac.predicted[0]["image"].size == (48, 32)
     first = measured[0]
-    assert first.round_sizes == (5, 5)
+    assert len(first.round_sizes) == 2
+    assert min(first.round_sizes) >= 5
     assert len(first.details["cached_load_ms"]) == 1
     assert first.details["cost_share"] == pytest.approx({"ane": 0.9, "cpu": 0.1, "unknown": 0.0})
     assert first.details["operations"] == {"ane": 2, "cpu": 1, "unknown": 1}
@@ -182,6 +194,25 @@ def test_a_profile_per_function_and_unit(bundle, mac, monkeypatch):
     stored = read_measurements(bundle)
     assert len(stored) == 4
     assert measurement_from(json.loads(json.dumps(first.to_json())), "It") == first
+    # What was measured is kept; --again measures it once more.
+    assert len(coreml.profile_packages(bundle, QUICK, bundle.artifacts[:2]).kept) == 4
+    assert len(in_this_process) == 8
+    assert coreml.profile_packages(bundle, replace(QUICK, again=True), bundle.artifacts[:1]).kept == ()
+    assert len(in_this_process) == 12
+
+
+def test_one_that_fails_does_not_end_the_others(bundle, mac, in_this_process, monkeypatch):
+    answer = sweep.answer_of_worker
+
+    def fails(request, timeout, note):
+        if request.artifact.core_count == 16 and request.arguments["unit"] == "ane":
+            raise EdgeError("The Neural Engine is busy.", "Try again.")
+        return answer(request, timeout, note)
+
+    monkeypatch.setattr(sweep, "answer_of_worker", fails)
+    profile = coreml.profile_packages(bundle, replace(QUICK, again=True), bundle.artifacts[:2])
+    assert [(m.core_count, m.setting) for m in profile.measurements] == [(8, "ane"), (8, "cpu"), (16, "cpu")]
+    assert [(f.artifact.core_count, f.message) for f in profile.failures] == [(16, "The Neural Engine is busy.")]
 
 
 def test_the_runner_hands_frames_to_core_ml(bundle, mac):
@@ -206,13 +237,6 @@ def test_what_core_ml_refuses_is_an_error_of_the_users(bundle, mac, monkeypatch)
     ct.models.utils.compile_model.side_effect = Exception("no Xcode")
     with pytest.raises(EdgeError, match=r"can't compile(.|\n)*no Xcode"):
         open_artifact(bundle.directory, bundle.artifacts[0])
-
-
-def test_a_worker_that_dies_is_named(bundle):
-    artifact = bundle.artifacts[0]
-    request = coreml.Request(str(bundle.directory), artifact, "nowhere.mlmodelc", "ane", 0, 0, 1, 0)
-    with pytest.raises(EdgeError, match="for ane failed"):
-        coreml.ask_worker(request)
 
 
 # --------------------------------------------------------------------------------- connected devices
@@ -248,9 +272,11 @@ def test_a_connected_phone(bundle, monkeypatch):
         fake = create_autospec(getattr(perf_utils.MLModelBenchmarker, method))
         fake.side_effect = AsyncMock(return_value=measurement(samples))
         monkeypatch.setattr(perf_utils.MLModelBenchmarker, method, fake)
-    options = coreml.RemoteOptions(development_team="TEAM", units=("ane",))
+    options = CoremlProfileOptions(development_team="TEAM", units=("ane",))
+    remote = coreml.Remote(bundle, "iphone", None, options, lambda *_: None)
     # MLModel itself is the real class: it reads the package, and loads nothing.
-    (measured,) = asyncio.run(coreml._profile_on_device(bundle, options, bundle.artifacts[:1], lambda *_: None))
+    (measured,) = asyncio.run(remote.profile(bundle.artifacts[:1])).measurements
+    assert len(asyncio.run(remote.profile(bundle.artifacts[:1])).kept) == 1
     assert measured.samples_ms == (1.0, 1.1, 1.2)
     assert (measured.setting, measured.load_ms) == ("iphone-ane", 80.0)
     assert measured.machine.name == "Phone"
@@ -260,24 +286,24 @@ def test_a_connected_phone(bundle, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("devices", "options", "message"),
-    [
-        ([], {}, "0 connected devices"),
-        (["A", "B"], {}, "2 connected devices"),
-        (["A"], {"name": "B"}, "named 'B'"),
-        (["A"], {"device": "watch"}, "Unknown kind"),
-    ],
+    ("devices", "name", "message"),
+    [([], None, "0 connected devices"), (["A", "B"], None, "2 connected devices"), (["A"], "B", "named 'B'")],
 )
-def test_devices_that_cannot_be_told(monkeypatch, devices, options, message):
+def test_devices_that_cannot_be_told(monkeypatch, devices, name, message):
     from coremltools.models.ml_program.experimental import remote_device
 
     monkeypatch.setattr(
         remote_device.Device, "get_connected_devices", staticmethod(lambda kind: [phone(name) for name in devices])
     )
     with pytest.raises(EdgeError, match=message):
-        coreml.connected_device(coreml.RemoteOptions(**options))
+        coreml.connected_device("iphone", name)
+
+
+def test_an_unknown_kind_of_device(bundle):
+    with pytest.raises(EdgeError, match="Unknown kind"):
+        coreml.profile_on_device(bundle, "watch", CoremlProfileOptions())
 
 
 def test_without_xcode_it_says_so():
     with pytest.raises(EdgeError, match=r"can't be listed(.|\n)*xcode-select"):
-        coreml.connected_device(coreml.RemoteOptions())
+        coreml.connected_device("iphone", None)

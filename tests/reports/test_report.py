@@ -301,7 +301,7 @@ def test_markdown_cells(value, shown):
 def test_bad_outputs(tmp_path):
     made_up_bundle(tmp_path / "out")
     bare = ReportOptions(pictures=False)
-    with pytest.raises(EdgeError, match=r"no name for an HTML file") as caught:
+    with pytest.raises(EdgeError, match=r"not a name for an HTML file") as caught:
         write_report([tmp_path / "out"], tmp_path / "report.pdf", bare)
     assert ".html" in caught.value.hint
     files = write_report([tmp_path / "out"], tmp_path / "r.html", bare)

@@ -8,6 +8,8 @@ from PIL import Image
 from veca_edge.actions.live import LiveRequest, open_live
 from veca_edge.actions.run import run
 from veca_edge.base.errors import EdgeError
+from veca_edge.base.spec import ImageSize
+from veca_edge.bundle.types import Agreement, CosineStatistics, Fidelity
 from veca_edge.runtime.governor import Decision
 from veca_edge.runtime.live import Step, Tally
 from veca_edge.runtime.sources import Frame
@@ -69,15 +71,7 @@ def test_a_budget_keeps_to_the_floor_of_fidelity(square_bundle, photos):
     from veca_edge.bundle.store import write_manifest
 
     rows = [
-        {
-            "core_count": count,
-            "precision": "fp32",
-            "image_size": [32, 32],
-            "images": 2,
-            "reference": agreement(0.99),
-            "elastic": agreement(cosine),
-            "reference_top1": None,
-        }
+        Fidelity(count, "fp32", ImageSize(32, 32), agreement(0.99), agreement(cosine))
         for count, cosine in ((8, 0.9), (16, 0.95), (32, 0.99))
     ]
     bundle = write_manifest(replace(square_bundle, fidelity=tuple(rows)))
@@ -87,9 +81,9 @@ def test_a_budget_keeps_to_the_floor_of_fidelity(square_bundle, photos):
         open_live(request(bundle, photos, budget_ms=1.0, min_cosine=0.999))
 
 
-def agreement(cosine: float) -> dict:
-    statistics = {"mean": cosine, "low": cosine, "worst": cosine}
-    return {"images": 2, "cls": statistics, "dense": statistics, "agreement": None, "top1": None}
+def agreement(cosine: float) -> Agreement:
+    stats = CosineStatistics(cosine, cosine, cosine)
+    return Agreement(2, stats, stats)
 
 
 def test_ends_when_asked(exported_square, photos):

@@ -10,6 +10,7 @@ import pytest
 from veca_edge.actions.load import expected_latencies, load_bundle
 from veca_edge.base.errors import EdgeError
 from veca_edge.base.spec import ImageSize
+from veca_edge.bundle.types import Agreement, CosineStatistics, Fidelity
 from veca_edge.proof.golden import read_golden
 
 COSINES = {8: 0.96, 16: 0.985, 32: 0.999}
@@ -18,13 +19,13 @@ COSINES = {8: 0.96, 16: 0.985, 32: 0.999}
 @pytest.fixture(scope="module")
 def bundle(exported_square):
     """With fidelity, as an export writes it."""
+
+    def agreement(cosine: float) -> Agreement:
+        cls, dense = (CosineStatistics(mean, mean, mean) for mean in (cosine, cosine + 0.0005))
+        return Agreement(2, cls, dense)
+
     rows = [
-        {
-            "core_count": count,
-            "precision": "fp32",
-            "image_size": [32, 32],
-            "elastic": {"cls": {"mean": cosine}, "dense": {"mean": cosine + 0.0005}},
-        }
+        Fidelity(count, "fp32", ImageSize(32, 32), agreement(0.999), agreement(cosine))
         for count, cosine in COSINES.items()
     ]
     return replace(exported_square, fidelity=tuple(rows))

@@ -234,11 +234,11 @@ def neural_network(package):
     [
         (truncate, "is cut off|outside of the file"),
         (break_record, "no valid record"),
-        (break_header, "no weights file"),
+        (break_header, "not a weights file"),
         (point_elsewhere, "no valid record|bytes, but"),
         (lambda p: weights_of(p).unlink(), "can't be read"),
         (lambda p: weights_of(p).write_bytes(b""), "can't be read"),
-        (neural_network, "no ML Program but a Core ML model of type 'neuralNetwork'"),
+        (neural_network, "not an ML Program but a Core ML model of type 'neuralNetwork'"),
         (lambda p: specification_path(p).write_bytes(b"\xff\xff\xff"), "can't be read"),
         (lambda p: specification_path(p).unlink(), "can't be read"),
         (lambda p: (p / "Manifest.json").write_text("{"), "Manifest"),
@@ -246,7 +246,7 @@ def neural_network(package):
             lambda p: (p / "Manifest.json").write_text(json.dumps({"rootModelIdentifier": "x", "itemInfoEntries": {}})),
             "Manifest",
         ),
-        (lambda p: (p / "Manifest.json").unlink(), "no Core ML package"),
+        (lambda p: (p / "Manifest.json").unlink(), "not a Core ML package"),
     ],
 )
 def test_damaged_packages_give_one_clear_message(package, damage, message):

@@ -109,9 +109,9 @@ def test_nothing_is_left_of_a_run_that_failed(request_, tmp_path):
 def test_refuses_before_the_run_what_could_not_be_written(tmp_path, request_, photos):
     (tmp_path / "there").mkdir()
     for record, said in (
-        (Record(outputs=Path("x.txt")), r"no \.npz file"),
-        (Record(table=Path("x.txt")), r"no \.csv"),
-        (Record(overlay=Path("x.avi")), r"no \.mp4 file"),
+        (Record(outputs=Path("x.txt")), r"not a \.npz file"),
+        (Record(table=Path("x.txt")), r"not a \.csv"),
+        (Record(overlay=Path("x.avi")), r"not a \.mp4 file"),
         (Record(overlay=tmp_path / "there"), "exists already"),
         (Record(table=tmp_path / "absent" / "x.csv"), "no directory"),
         (Record(output_names=("cls",)), "Give --save"),

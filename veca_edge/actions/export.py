@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from ..base.errors import EdgeError, GateError
 from ..base.files import empty
 from ..base.progress import Progress, silent
-from ..base.spec import ExportSpec
+from ..base.spec import QUANTIZED_PRECISIONS, ExportSpec
 from ..base.versions import own_version, tool_versions
 from ..bundle.readme import write_readme
 from ..bundle.store import new_bundle, open_bundle, write_manifest
@@ -31,7 +31,7 @@ from ..proof.golden import write_golden
 from ..targets.base import Built, Log, Target, Written
 from ..targets.table import format_of, open_artifact
 from .images import Images, choose_images, few_frames
-from .request import AUTO, QUANTIZED_PRECISIONS, ExportRequest
+from .request import AUTO, ExportRequest
 from .resolve import check_request, checkpoint_of, spec_of
 
 if TYPE_CHECKING:

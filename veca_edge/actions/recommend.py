@@ -60,10 +60,10 @@ class Limits:
     ) -> Limits:
         """From text with units (`20ms`, `400MB`, `50mJ`). Raises `EdgeError` that lists the units."""
         return cls(
-            p95 and parse_milliseconds(p95),
+            None if p95 is None else parse_milliseconds(p95),
             min_cosine,
-            max_memory and parse_bytes(max_memory),
-            max_energy and parse_millijoules(max_energy),
+            None if max_memory is None else parse_bytes(max_memory),
+            None if max_energy is None else parse_millijoules(max_energy),
         )
 
 
@@ -397,9 +397,9 @@ def shortfalls(candidate: Candidate, limits: Limits) -> tuple[Shortfall, ...]:
 def nothing_fits(limits: Limits, rejected: tuple[Rejected, ...]) -> NothingFits:
     """Says which limit binds: the one that alone keeps a variant out; and by how much."""
     asked = ", ".join(
-        f"{q.name} {'at most' if q.sign > 0 else 'at least'} {q.text(q.limit(limits))}"
+        f"{q.name} {'at most' if q.sign > 0 else 'at least'} {q.text(limit)}"
         for q in QUANTITIES
-        if q.limit(limits) is not None
+        if (limit := q.limit(limits)) is not None
     )
     message = f"None of the {len(rejected)} measured variants keeps within the limits ({asked})."
     nearest = [f for f in (_nearest(rejected, quantity) for quantity in QUANTITIES) if f is not None]

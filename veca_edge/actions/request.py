@@ -10,11 +10,10 @@ from typing import Any
 from ..base import lists
 from ..base.moved import with_moved_fields
 from ..base.options import option
-from ..base.spec import INPUTS, OUTPUTS, ImageSize
+from ..base.spec import INPUTS, OUTPUTS, QUANTIZED_PRECISIONS, ImageSize
 from ..targets.table import TARGETS, target_named
 
 DEFAULT_CORE_COUNT = 16
-QUANTIZED_PRECISIONS = ("int8", "w8")
 AUTO = "auto"
 CALIBRATION_METHODS = ("search", "nncf")
 _PRECISIONS = "; ".join(f"{name}: {','.join(target.precisions)}" for name, target in TARGETS.items())

@@ -17,6 +17,7 @@ import numpy as np
 from ..base.errors import EdgeError
 from ..base.files import disk_errors
 from ..base.spec import ImageSize
+from ..bundle.details import CoremlDetails, details_as
 from ..bundle.types import Artifact
 from ..proof.golden import read_golden
 
@@ -63,7 +64,7 @@ def write_swift_package(
 
 def package_swift(artifacts: Sequence[Artifact], chosen: Sequence[Artifact]) -> str:
     """The package's manifest. Packages of other precisions are beside the sources and are left out."""
-    ios = int(chosen[0].details["ios"])
+    ios = details_as(chosen[0].details, CoremlDetails, chosen[0].name).ios
     macos = {17: 14, 18: 15, 26: 26}[ios]
     resources = list(dict.fromkeys(Path(a.path).name for a in chosen))
     others = [name for name in dict.fromkeys(Path(a.path).name for a in artifacts) if name not in resources]
@@ -134,10 +135,11 @@ public struct Variant: Sendable {{
 
 def default_cores(chosen: Sequence[Artifact]) -> int:
     """The core count of the packages' default function, or the smallest of separate packages."""
-    return next(
-        (a.core_count for a in chosen if a.function and a.function == a.details["default_function"]),
-        min(a.core_count for a in chosen),
-    )
+    for artifact in chosen:
+        default = details_as(artifact.details, CoremlDetails, artifact.name).default_function
+        if artifact.function and artifact.function == default:
+            return artifact.core_count
+    return min(a.core_count for a in chosen)
 
 
 def write_golden_frames(

@@ -14,7 +14,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path, PureWindowsPath
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from .errors import EdgeError
 
@@ -188,7 +188,7 @@ def exchange(one: Path, other: Path) -> bool:
     import ctypes  # takes time, and only an export needs it
 
     a, b = os.fsencode(one), os.fsencode(other)
-    library = None if os.name == "nt" else ctypes.CDLL(None, use_errno=True)
+    library: Any = None if os.name == "nt" else ctypes.CDLL(None, use_errno=True)
     if sys.platform.startswith("linux") and hasattr(library, "renameat2"):
         failed = library.renameat2(_AT_FDCWD, a, _AT_FDCWD, b, _EXCHANGE)
     elif sys.platform == "darwin" and hasattr(library, "renamex_np"):

@@ -5,14 +5,37 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Any, NamedTuple
 
 from .errors import EdgeError, unknown_name
 
 OUTPUTS = ("cls", "dense", "logits")
 INPUTS = ("image", "tensor")
-# Of all targets, the lowest first.
-PRECISIONS = ("int8", "w8", "fp16", "fp32")
+
+
+class Precision(str, Enum):
+    """The precisions of all targets, the lowest first. Each is the string that manifests hold.
+
+    `int8` has INT8 weights and activations, `w8` INT8 weights alone.
+    """
+
+    INT8 = "int8"
+    W8 = "w8"
+    FP16 = "fp16"
+    FP32 = "fp32"
+
+    __str__ = str.__str__
+    __format__ = str.__format__
+    __hash__ = str.__hash__
+
+    @property
+    def is_quantized(self) -> bool:
+        return self in (Precision.INT8, Precision.W8)
+
+
+PRECISIONS: tuple[str, ...] = tuple(Precision)
+QUANTIZED_PRECISIONS: tuple[str, ...] = tuple(p for p in Precision if p.is_quantized)
 
 
 class ImageSize(NamedTuple):

@@ -27,35 +27,35 @@ _NUMBER = r"[0-9]+(?:\.[0-9]*)?(?:[eE][+-]?[0-9]+)?|\.[0-9]+(?:[eE][+-]?[0-9]+)?
 
 def parse_milliseconds(text: str) -> float:
     """A latency: `20ms`, `0.02s`, `800us`. Raises `EdgeError` that lists the units."""
-    return _parse(text, "latency", MILLISECONDS)
+    return _parse(text, "a latency", MILLISECONDS)
 
 
 def parse_seconds(text: str) -> float:
     """A duration: `30s`, `5m`, `1h`. Raises `EdgeError` that lists the units."""
-    return _parse(text, "duration", SECONDS)
+    return _parse(text, "a duration", SECONDS)
 
 
 def parse_bytes(text: str) -> int:
     """An amount of memory: `400MB` (10^6 bytes), `0.4GB`, `380MiB` (2^20). Raises `EdgeError` that lists the units."""
-    return round(_parse(text, "amount of memory", BYTES))
+    return round(_parse(text, "an amount of memory", BYTES))
 
 
 def parse_millijoules(text: str) -> float:
     """An energy: `50mJ`, `0.05J`. Raises `EdgeError` that lists the units."""
-    return _parse(text, "energy", MILLIJOULES)
+    return _parse(text, "an energy", MILLIJOULES)
 
 
 def _parse(text: str, what: str, units: Mapping[str, float]) -> float:
     example = f"Give a number and a unit, for example 20{next(iter(units))}; known units: {', '.join(units)}."
     read = re.fullmatch(rf"\s*({_NUMBER})\s*([^\s\d.]*)\s*", text)
     if not read:
-        raise EdgeError(f"'{text}' is not a {what}.", example)
+        raise EdgeError(f"'{text}' is not {what}.", example)
     number, unit = float(read[1]), read[2]
     if not unit:
-        raise EdgeError(f"'{text}' is not a {what}: it has no unit.", example)
+        raise EdgeError(f"'{text}' is not {what}: it has no unit.", example)
     if unit not in units:
         raise unknown_name(f"unit of {what}", unit, units)
     value = number * units[unit]
     if not 0 < value < math.inf:
-        raise EdgeError(f"'{text}' is not a {what} that anything could meet.", example)
+        raise EdgeError(f"'{text}' is not {what} that anything could meet.", example)
     return value

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 class Runner(Protocol):
     """An opened artifact. Close it to let its memory go; used afterwards, it fails."""
 
-    artifact: Artifact
-
     def __call__(self, batch: np.ndarray) -> dict[str, np.ndarray]:
         """Runs one whole batch.
 

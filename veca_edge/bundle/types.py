@@ -9,16 +9,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
 
-from ..base.json_files import typed
 from ..base.spec import ExportSpec, GraphSpec, ImageSize, variant_name
 from ..model.config import ModelConfig
-
-T = TypeVar("T")
 
 SCHEMA_VERSION = 1
 
@@ -74,17 +71,6 @@ class Artifact:
 
     def to_json(self) -> dict[str, Any]:
         return msgspec.to_builtins(self)
-
-
-def details_as(artifact: Artifact, kind: type[T]) -> T:
-    """What only its target knows of an artifact, as that target's own type; further details are left out.
-
-    Raises:
-        EdgeError: a detail has another type than it should; it says which.
-    """
-    return typed(
-        dict(artifact.details), kind, f"What the manifest notes of {artifact.name}", "Export the bundle again."
-    )
 
 
 @dataclass(frozen=True)

@@ -74,7 +74,7 @@ def collect_activations(
 
             return hook
 
-        for i, block in enumerate(model.blocks):
+        for i, block in enumerate(model.each_block()):
             # k stands for qkv: it sees every row, q of the last block does not.
             for module, name in ((block.k, "qkv"), (block.out, "out"), (block.fc1, "fc1"), (block.fc2, "fc2")):
                 module.register_forward_pre_hook(keep(f"blocks.{i}.{name}"))

@@ -284,7 +284,8 @@ def _facts(value: Mapping[str, Any]) -> CalibrationFacts:
     texts = [*value["image_digests"], *value["image_sizes"], *value["tools"].values()]
     for text in texts:
         _checked(text, str)
-    return CalibrationFacts(**{key: tuple(v) if isinstance(v, list) else v for key, v in value.items()})
+    facts: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in value.items()}
+    return CalibrationFacts(**facts)
 
 
 def _checked(value: Any, *kinds: type) -> Any:

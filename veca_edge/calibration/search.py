@@ -79,7 +79,7 @@ def solve_layer(weight: Tensor, inputs: Mapping[int, Tensor], options: SearchOpt
     pooled = torch.cat(list(inputs.values()))
     largest = pooled.abs().amax(0).clamp_min(SMALLEST)
     heaviest = weight.abs().amax(0).clamp_min(SMALLEST)
-    best = None
+    best: tuple[float, float | None, Tensor, dict[int, float]] | None = None
     for strength in options.strengths or (None,):
         factors = torch.ones_like(largest)
         if strength is not None:
@@ -89,6 +89,7 @@ def solve_layer(weight: Tensor, inputs: Mapping[int, Tensor], options: SearchOpt
         error += rounding_error(weight * factors, pooled / factors)
         if best is None or error < best[0]:
             best = error, strength, factors, scales
+    assert best is not None
     _, strength, factors, scales = best
     smooth = (weight * factors).double()
     seen = torch.cat([quantized(x / factors, scales[c]) for c, x in inputs.items()]).double()
@@ -130,13 +131,15 @@ def activation_scales(
     scales, total = {}, 0.0
     for count, x in inputs.items():
         largest = float(x.abs().max().clamp_min(SMALLEST)) / CODE_MAX
-        best, judged = None, x[: options.search_rows]
+        judged = x[: options.search_rows]
+        best: tuple[float, float] | None = None
         for clip in options.clips:
             off = quantized(judged, largest * clip) - judged
             error = float(((off @ gram) * off).sum() if gram is not None else (off @ weight.T).square().sum())
             error /= len(judged)
             if best is None or error < best[0]:
                 best = error, largest * clip
+        assert best is not None
         total += best[0]
         scales[count] = best[1]
     return scales, total / len(inputs)

@@ -123,6 +123,8 @@ def show(terminal: Terminal, result: ExportResult, device: str | None) -> None:
 
 def show_board(terminal: Terminal, built: Built) -> None:
     """What the engines were built on, and the engines."""
+    from ..bundle.details import TensorrtDetails, details_as
+
     terminal.facts(f"Engines built on {built.place}", built.facts)
     terminal.table(
         [
@@ -139,7 +141,7 @@ def show_board(terminal: Terminal, built: Built) -> None:
                 e.precision,
                 e.image_size,
                 megabytes(e.bytes),
-                f"{e.details.get('build_seconds') or 0:.0f}",
+                f"{details_as(e.details, TensorrtDetails, e.name).build_seconds or 0:.0f}",
                 e.path,
             ]
             for e in built.artifacts

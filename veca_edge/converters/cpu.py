@@ -79,6 +79,7 @@ class CpuDialect(Dialect):
 
     def integer_linear(self, codes: ir.Value, tokens: int, layer: Linear) -> ir.Value:
         g, q = self.g, layer.quantization
+        assert q is not None
         scale, zero = self.activation(q)
         with g.within(short(layer.name)):
             constants = (
@@ -134,10 +135,10 @@ class CpuDialect(Dialect):
         """In groups of hidden channels whose activations stay in the cache; their codes are joined again."""
         if block.fc1.quantization is None or block.fc2.quantization is None:
             return super().feed_forward(y, tokens, block)
-        groups = channel_groups(self.config.mlp_hidden, self.batch * self.patches)
+        groups, quantization = channel_groups(self.config.mlp_hidden, self.batch * self.patches), block.fc2.quantization
         halves = self.linears(y, tokens, [half for group in groups for half in gate_and_value(block, *group)])
         codes = [
-            self.codes(self.silu_gate(gate, value), [self.batch, tokens, stop - start], block.fc2.quantization)
+            self.codes(self.silu_gate(gate, value), [self.batch, tokens, stop - start], quantization)
             for gate, value, (start, stop) in zip(halves[::2], halves[1::2], groups, strict=True)
         ]
         return self.integer_linear(self.concat(codes, 2), tokens, block.fc2)

@@ -17,6 +17,7 @@ import logging
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -118,7 +119,8 @@ class Function:
     @property
     def constants(self) -> dict[str, Constant]:
         """Constants with a name of their own."""
-        return {name: op.inputs["val"][0] for op in self.operations if op.type == "const" for name in op.outputs}
+        values = ((name, op.inputs["val"][0]) for op in self.operations if op.type == "const" for name in op.outputs)
+        return {name: value for name, value in values if isinstance(value, Constant)}
 
 
 @dataclass(frozen=True)
@@ -168,7 +170,8 @@ def coremltools_for(purpose: str) -> ModuleType:
             "Install one that works: pip install 'veca-edge[apple]'",
         )
     try:
-        from coremltools import libmilstoragepython, libmodelpackage  # noqa: F401
+        import_module("coremltools.libmilstoragepython")
+        import_module("coremltools.libmodelpackage")
     except ImportError as error:
         raise EdgeError(
             f"coremltools {coremltools.__version__} was installed without its native libraries, so it can't write "
@@ -269,7 +272,7 @@ def read_specification(path: str | Path) -> Any:
     from google.protobuf.message import DecodeError
 
     path = Path(path)
-    model = Model_pb2.Model()
+    model: Any = Model_pb2.Model()
     try:
         model.ParseFromString(read_limited(specification_path(path), MAX_SPECIFICATION_BYTES))
     except (DecodeError, OSError) as error:

@@ -129,7 +129,7 @@ def cropped(pixels: np.ndarray, size: ImageSize) -> np.ndarray:
 
 def normalised(frames: np.ndarray) -> np.ndarray:
     """Frames uint8 `[n, H, W, 3]` to float32 `[n, 3, H, W]`: (x / 255 - mean) / std."""
-    mean, std = np.float32(IMAGE_MEAN), np.float32(IMAGE_STD)
+    mean, std = np.array(IMAGE_MEAN, np.float32), np.array(IMAGE_STD, np.float32)
     return np.ascontiguousarray(((frames.astype(np.float32) / 255.0 - mean) / std).transpose(0, 3, 1, 2))
 
 

@@ -175,8 +175,9 @@ def load_checkpoint(
             "Give the head with --head FILE.",
         )
     found = content.get("classes") if labels is None else _load_labels(Path(labels))
-    nothing_to_name = found is None or classifier is None
-    names = None if nothing_to_name else _checked_labels(labels or path, found, classifier)
+    names = None
+    if found is not None and classifier is not None:
+        names = _checked_labels(labels or path, found, classifier)
     return Checkpoint(model, tensors, _sha256(path, progress), path.stem, classifier, names)
 
 

@@ -189,7 +189,8 @@ def inference_weights(checkpoint: Checkpoint) -> InferenceWeights:
         final_gain, final_shift = ones, np.zeros_like(ones)
     norm = None
     if "patch_embed.norm.weight" in tensors:
-        norm = tuple(a.astype(np.float32) for a in linear("patch_embed.norm"))
+        gain, shift = linear("patch_embed.norm")
+        norm = gain.astype(np.float32), shift.astype(np.float32)
     head = checkpoint.head
     chunks = range(config.core_bank // config.chunk_size)
     return InferenceWeights(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..base.errors import EdgeError
-from ..base.spec import GraphSpec
+from ..base.spec import GraphSpec, variant_name
 from .config import IMAGE_MEAN, IMAGE_STD, NORM_EPS
 from .folding import InferenceWeights
 from .rotary import patch_coordinates, rotary_tables, rotate
@@ -117,4 +117,4 @@ class Variant:
     @property
     def name(self) -> str:
         """File stem and display name, unique within a bundle."""
-        return f"cores{self.spec.core_count}_{self.precision}_{self.spec.image_size}"
+        return variant_name(self.spec.core_count, self.precision, self.spec.image_size)

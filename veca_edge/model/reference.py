@@ -71,6 +71,8 @@ class PatchEmbed(nn.Module):
 class Veca(nn.Module):
     """The whole model. Its parameters carry the names of the checkpoint format."""
 
+    periods: Tensor
+
     def __init__(self, config: ModelConfig, patch_norm: bool = False, output_proj: bool = False):
         super().__init__()
         self.config = config

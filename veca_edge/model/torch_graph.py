@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 import torch.nn.functional as F
@@ -27,6 +27,9 @@ class QuantizedLinear(nn.Module):
     """A linear layer as INT8 hardware computes it, simulated in float32 (the products are exact integers
     times scales; only the order of summation differs)."""
 
+    weight: Tensor
+    bias: Tensor
+
     def __init__(self, layer: Linear):
         super().__init__()
         q = layer.quantization
@@ -46,6 +49,10 @@ def simulated_linear(layer: Linear) -> nn.Module:
 
 class InferenceBlock(nn.Module):
     """One block on the rows it has to compute. No tensor has more than four dimensions."""
+
+    attn_gain: Tensor
+    ffn_gain: Tensor
+    core_qkv: Tensor | None
 
     def __init__(
         self,
@@ -77,7 +84,10 @@ class InferenceBlock(nn.Module):
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         """x `[B, C + N, D]`; cos, sin `[B, 1, C + N, d / 2]`; returns the rows that leave the block."""
-        q, k, v = self.first_qkv(x, cos, sin) if self.core_qkv is not None else self.qkv(x, cos, sin)
+        if self.core_qkv is not None:
+            q, k, v = self.first_qkv(x, cos, sin, self.core_qkv)
+        else:
+            q, k, v = self.qkv(x, cos, sin)
         asking = self.rows.core_queries
         parts = []
         if asking:
@@ -110,12 +120,12 @@ class InferenceBlock(nn.Module):
         k = rotate_halves(self.split_heads(self.k(y)), cos, sin)
         return q, k, self.split_heads(self.v(y))
 
-    def first_qkv(self, x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def first_qkv(self, x: Tensor, cos: Tensor, sin: Tensor, core_qkv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Layer 0: the core tokens' rows are constants."""
         count, width = self.core_count, self.width
         y = self.norm(x[:, count:], self.attn_gain)
         cos, sin = cos[:, :, count:], sin[:, :, count:]
-        constant = self.core_qkv.expand(x.shape[0], -1, -1)
+        constant = core_qkv.expand(x.shape[0], -1, -1)
         q, k, v = (self.split_heads(constant[..., i * width : (i + 1) * width]) for i in range(3))
         q = q[:, :, : self.rows.core_queries]
         if self.rows.patch_queries:
@@ -133,6 +143,20 @@ class InferenceModel(nn.Module):
         make_linear: makes the module of a quantizable layer; by default float32, or simulated INT8 where
             the layer carries a quantization. A converter gives its own.
     """
+
+    patch_weight: Tensor
+    patch_bias: Tensor
+    patch_gain: Tensor | None
+    patch_shift: Tensor | None
+    patch_cos: Tensor
+    patch_sin: Tensor
+    cores: Tensor
+    core_coordinates: Tensor
+    core_cos: Tensor
+    core_sin: Tensor
+    frequencies: Tensor
+    final_gain: Tensor
+    final_shift: Tensor
 
     def __init__(
         self, weights: InferenceWeights, spec: GraphSpec, make_linear: Callable[[Linear], nn.Module] = simulated_linear
@@ -153,14 +177,21 @@ class InferenceModel(nn.Module):
         self.register_buffer("patch_gain", torch.from_numpy(norm[0]) if norm else None)
         self.register_buffer("patch_shift", torch.from_numpy(norm[1]) if norm else None)
         core_qkv = torch.from_numpy(constants.core_qkv)
-        self.blocks = nn.ModuleList(
+        blocks = [
             InferenceBlock(block, rows, config.heads, spec.core_count, None if i else core_qkv, make_linear)
             for i, (block, rows) in enumerate(zip(weights.blocks, block_rows(spec, config.layers), strict=True))
-        )
+        ]
+        self.blocks = nn.ModuleList(blocks)
         self.register_buffer("final_gain", torch.from_numpy(weights.final_gain))
         self.register_buffer("final_shift", torch.from_numpy(weights.final_shift))
         self.output = make_linear(weights.output) if weights.output else None
         self.head = FloatLinear(weights.head) if weights.head and "logits" in spec.outputs else None
+
+    def each_block(self) -> Iterator[InferenceBlock]:
+        """The blocks in order of execution."""
+        for block in self.blocks:
+            assert isinstance(block, InferenceBlock)
+            yield block
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         batch, count = image.shape[0], self.spec.core_count
@@ -171,7 +202,7 @@ class InferenceModel(nn.Module):
         raw = self.core_coordinates[None].expand(batch, -1, -1)
         patch_cos = self.patch_cos.expand(batch, -1, -1, -1)
         patch_sin = self.patch_sin.expand(batch, -1, -1, -1)
-        for block in self.blocks:
+        for block in self.each_block():
             if block.position is None:
                 cos = self.core_cos[None, None].expand(batch, -1, -1, -1)
                 sin = self.core_sin[None, None].expand(batch, -1, -1, -1)
@@ -199,13 +230,16 @@ class InferenceModel(nn.Module):
         return angles.cos(), angles.sin()
 
     def outputs(self, x: Tensor) -> tuple[Tensor, ...]:
-        first_patch = 1 if self.blocks[-1].rows.core_queries else 0
+        (*_, last) = self.each_block()
+        first_patch = 1 if last.rows.core_queries else 0
         made = []
         for name in self.spec.outputs:
             if name == "dense":
                 made.append(x[:, first_patch:])
+            elif name == "logits" and self.head is not None:
+                made.append(self.head(x[:, 0]))
             else:
-                made.append(x[:, 0] if name == "cls" else self.head(x[:, 0]))
+                made.append(x[:, 0])
         return tuple(made)
 
 

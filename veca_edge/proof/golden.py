@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -83,11 +84,8 @@ def write_golden(
     patches = golden_patches(outputs["dense"].shape[1]) if "dense" in outputs else np.zeros(0, np.int64)
     kept = {name: value[:, patches] if name == "dense" else value for name, value in outputs.items()}
     np.savez_compressed(_frames_path(directory, image_size), image=frames)
-    np.savez(
-        _outputs_path(directory, core_count, image_size),
-        patches=patches,
-        **{name: value.astype(np.float32) for name, value in kept.items()},
-    )
+    arrays: dict[str, Any] = {name: value.astype(np.float32) for name, value in kept.items()}
+    np.savez(_outputs_path(directory, core_count, image_size), patches=patches, **arrays)
 
 
 def read_golden(directory: Path, core_count: int, image_size: ImageSize) -> Golden:
@@ -101,6 +99,7 @@ def read_golden(directory: Path, core_count: int, image_size: ImageSize) -> Gold
                 f"{path.relative_to(directory).as_posix()} is missing.",
                 "Export it again.",
             )
+    frames, arrays = None, {}
     try:
         frames, arrays = read_npz(frames_path).get("image"), read_npz(outputs_path)
         wrong = _wrong(frames, arrays, image_size)
@@ -108,7 +107,7 @@ def read_golden(directory: Path, core_count: int, image_size: ImageSize) -> Gold
         wrong = str(error)
     except EdgeError as error:
         wrong = error.message.rstrip(".")
-    if wrong:
+    if wrong or frames is None:
         raise EdgeError(f"The golden data of {directory} can't be read: {wrong}.", DAMAGED_HINT)
     patches = arrays.pop("patches")
     return Golden(core_count, image_size, frames, arrays, patches.astype(np.int64))

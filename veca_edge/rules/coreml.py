@@ -238,7 +238,7 @@ def _shared_weights(package: MlPackage) -> Iterator[Finding]:
             digest = digests[place] = digests.get(place) or hashlib.sha256(constant.value.tobytes()).hexdigest()
             places.setdefault((constant.dtype, constant.value.shape, digest), {})[constant.offset] = name
         for name, constant in _layer_weights(function):
-            layers.setdefault(name, {}).setdefault(constant.offset, function.name)
+            layers.setdefault(name, {}).setdefault(constant.offset or 0, function.name)
     source = f"{GUIDE}/multifunction-models.html"
     for (dtype, shape, _), found in places.items():
         if len(found) > 1:

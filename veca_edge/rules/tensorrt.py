@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard
 
 import numpy as np
 
@@ -156,7 +156,7 @@ class CheckedModel:
         return tuple(found)
 
 
-def is_a(node: ir.Node | None, *kinds: str) -> bool:
+def is_a(node: ir.Node | None, *kinds: str) -> TypeGuard[ir.Node]:
     return node is not None and node.op_type in kinds and node.domain in ("", "ai.onnx")
 
 
@@ -196,8 +196,11 @@ def name_of(node: ir.Node) -> str:
 
 def back_through(value: ir.Value | None, *kinds: str) -> ir.Value | None:
     """The value before the nodes of these kinds that lead to it."""
-    while value is not None and is_a(value.producer(), *kinds):
-        value = value.producer().inputs[0]
+    while value is not None:
+        node = value.producer()
+        if not is_a(node, *kinds):
+            break
+        value = node.inputs[0]
     return value
 
 
@@ -252,7 +255,7 @@ def keeps_schema(node: ir.Node, schema: onnx.defs.OpSchema, newest: onnx.defs.Op
             yield name_of(node), f"{node.op_type} does not take {kind} as {formal.name}"
     for name, attribute in node.attributes.items():
         known = schema.attributes.get(name)
-        if known is None or attribute.type.name != known.type.name:
+        if known is None or attribute.type.name != getattr(known.type, "name", ""):
             yield name_of(node), f"{node.op_type} has no attribute {name} of the type {attribute.type.name}"
 
 
@@ -267,7 +270,7 @@ def in_order(graph: ir.Graph) -> Broken:
             continue
         for value in node.inputs:
             producer = None if value is None else value.producer()
-            if producer is not None and id(producer) not in made:
+            if value is not None and producer is not None and id(producer) not in made:
                 yield name_of(node), f"'{value.name}' is used before it is made"
         made.add(id(node))
         for attribute in node.attributes.values():
@@ -402,9 +405,10 @@ def after_dequantizing(quantizer: ir.Node) -> Iterator[tuple[ir.Node, int]]:
 def one_pair_per_input(subject: CheckedModel) -> Broken:
     seen: dict[int, str] = {}
     for node in subject.quantizers:
-        first = seen.setdefault(id(node.inputs[0]), name_of(node))
-        if first != name_of(node):
-            yield name_of(node), f"'{node.inputs[0].name}' is already quantized by '{first}'"
+        source = node.inputs[0]
+        first = seen.setdefault(id(source), name_of(node))
+        if source is not None and first != name_of(node):
+            yield name_of(node), f"'{source.name}' is already quantized by '{first}'"
         dequantizers = sum(is_a(reader, "DequantizeLinear") for reader, _ in node.outputs[0].uses())
         if dequantizers > 1:
             yield name_of(node), f"{dequantizers} DequantizeLinear nodes read it"
@@ -412,23 +416,28 @@ def one_pair_per_input(subject: CheckedModel) -> Broken:
 
 def both_inputs_quantized(subject: CheckedModel) -> Broken:
     for node, x, weight in subject.linears:
-        left, right = (is_a(back(value).producer(), "DequantizeLinear") for value in (x, weight))
+        left, right = (is_a(back(value), "DequantizeLinear") for value in (x, weight))
         if left != right:
             yield name_of(node), f"only the {'activation' if left else 'weight'} of this {node.op_type} is quantized"
 
 
-def back(value: ir.Value) -> ir.Value:
-    return back_through(value, *MOVES_DATA, "Cast")
+def back(value: ir.Value) -> ir.Node | None:
+    """What made a value, seen through moved data and casts."""
+    return producer_of(back_through(value, *MOVES_DATA, "Cast"))
+
+
+def producer_of(value: ir.Value | None) -> ir.Node | None:
+    return None if value is None else value.producer()
 
 
 def weights_per_channel(subject: CheckedModel) -> Broken:
     for node, _, weight in subject.linears:
         flipped = is_a(weight.producer(), "Transpose")
-        dequantizer = back_through(weight, "Transpose").producer()
+        dequantizer = producer_of(back_through(weight, "Transpose"))
         if not is_a(dequantizer, "DequantizeLinear"):
             continue
         scale, array = constant(dequantizer.inputs[1]), constant_source(weight)
-        if scale is None or array.ndim < 2 or (flipped and array.ndim != 2):
+        if scale is None or array is None or array.ndim < 2 or (flipped and array.ndim != 2):
             continue
         axis = dequantizer.attributes.get_int("axis", 1) % array.ndim
         wanted = output_axis(node, weight, array.ndim) ^ flipped
@@ -472,7 +481,7 @@ def activations_per_tensor(subject: CheckedModel) -> Broken:
 def large_enough(subject: CheckedModel) -> Broken:
     for node, x, weight in subject.linears:
         array = constant_source(weight)
-        if not is_a(back(x).producer(), "DequantizeLinear") or array.ndim < 2:
+        if not is_a(back(x), "DequantizeLinear") or array is None or array.ndim < 2:
             continue
         channels = (array.shape[0], array.shape[1]) if node.op_type.startswith("Conv") else array.shape[-2:]
         if min(channels) < SMALLEST_INT8:
@@ -481,7 +490,7 @@ def large_enough(subject: CheckedModel) -> Broken:
 
 def smoothing_folded(subject: CheckedModel) -> Broken:
     for node in subject.quantizers:
-        before = node.inputs[0].producer()
+        before = producer_of(node.inputs[0])
         if is_a(before, "Mul", "Div"):
             arrays = [a for a in map(constant, before.inputs) if a is not None]
             if any(a.size > 1 and a.size == a.shape[-1] for a in arrays):
@@ -549,12 +558,13 @@ def casts_needed(subject: CheckedModel) -> Broken:
     seen: dict[tuple[int, int], str] = {}
     for node in subject.of_type("Cast"):
         source, to = node.inputs[0], node.attributes.get_int("to", 0)
+        before = producer_of(source)
         if dtype(source) and dtype(source) == dtype(node.outputs[0]):
             yield name_of(node), f"a Cast of {dtype(source)} to itself"
-        elif is_a(source.producer(), "Cast") and dtype(source.producer().inputs[0]) == dtype(node.outputs[0]) != "":
+        elif is_a(before, "Cast") and dtype(before.inputs[0]) == dtype(node.outputs[0]) != "":
             yield name_of(node), f"a Cast back to {dtype(node.outputs[0])} with no work between"
         first = seen.setdefault((id(source), to), name_of(node))
-        if first != name_of(node):
+        if source is not None and first != name_of(node):
             yield name_of(node), f"'{source.name}' is already cast by '{first}'"
 
 
@@ -573,7 +583,7 @@ def layer_norm_whole(subject: CheckedModel) -> Broken:
     if subject.version < (8, 6):
         return
     for node in subject.of_type("Sqrt"):
-        added = node.inputs[0].producer() if node.inputs[0] is not None else None
+        added = producer_of(node.inputs[0])
         if is_a(added, "Add") and any(is_a(v.producer(), "ReduceMean") for v in added.inputs if v is not None):
             yield name_of(node), "a normalisation written out as ReduceMean, Add, Sqrt"
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from ..base.errors import EdgeError
 from ..base.files import inside
+from ..bundle.details import TensorrtDetails, details_as
 from ..bundle.types import Artifact
 from ..formats.npz import read_npz
 
@@ -21,7 +22,7 @@ def core_inputs(file: Path, artifact: Artifact) -> dict[str, np.ndarray]:
     Raises:
         EdgeError: the file with the core tokens is missing, damaged or not this artifact's.
     """
-    name = artifact.details.get("constants")
+    name = details_as(artifact.details, TensorrtDetails, artifact.name).constants
     if name is None:
         return {}
     hint = "Copy the whole bundle again, or export it again."

@@ -340,7 +340,7 @@ def _split(
 ) -> tuple[Tensor, ...]:
     if split_sizes is not None:
         return x.split(_ints(split_sizes), int(axis))
-    return x.split(x.shape[int(axis)] // int(num_splits), int(axis))
+    return x.split(x.shape[int(axis)] // (1 if num_splits is None else int(num_splits)), int(axis))
 
 
 def _layer_norm(
@@ -396,7 +396,7 @@ def _classify(probabilities: Tensor, classes: list[str]) -> tuple[str, dict[str,
     return max(by_class, key=by_class.__getitem__), by_class
 
 
-OPERATORS: dict[str, Callable[..., Value | tuple[Tensor, ...]]] = {
+OPERATORS: dict[str, Callable[..., Any]] = {
     "add": lambda x, y: x + y,
     "cast": _cast,
     "classify": _classify,

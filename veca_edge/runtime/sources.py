@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from ..images.folder import SUFFIXES, find_images
 from ..images.preprocessing import load_pixels
 
 if TYPE_CHECKING:
-    import cv2
+    pass
 
 KINDS = "a folder of images, a video file, or a camera: its number (0) or its device (/dev/video0)"
 
@@ -77,7 +77,7 @@ def find_source(text: str) -> Source:
     return Source("video", text)
 
 
-def frames_of(source: Source, repeat: bool = False) -> Iterator[Frame]:
+def frames_of(source: Source, repeat: bool = False) -> Generator[Frame, None, None]:
     """The frames of a source, as fast as they are asked for; close the iterator to let a camera go.
 
     Args:
@@ -107,7 +107,7 @@ def frame_rate(source: Source) -> float | None:
     return rate if 0 < rate < 1000 else None
 
 
-def _pictures(source: Source) -> Iterator[tuple[str, np.ndarray]]:
+def _pictures(source: Source) -> Generator[tuple[str, np.ndarray], None, None]:
     """Names and pixels, once through."""
     if source.kind == "folder":
         for path in source.images:
@@ -134,7 +134,7 @@ _VIDEO_HINT = "Check that it plays, or convert it: ffmpeg -i FILE -c:v libx264 v
 
 
 @contextmanager
-def _captured(source: Source) -> Iterator[tuple[cv2, cv2.VideoCapture]]:
+def _captured(source: Source) -> Iterator[tuple[Any, Any]]:
     """OpenCV, and a camera or a video that it opened."""
     cv2 = import_cv2("Reading a video or a camera")
     is_camera = source.kind == "camera"

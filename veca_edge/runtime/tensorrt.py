@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from ..base.errors import EdgeError
-from ..bundle.types import Artifact, details_as
+from ..bundle.details import TensorrtDetails, details_as
+from ..bundle.types import Artifact
 from ..devices.connection import LocalConnection
 from ..devices.jetson.probe import Board, check_engine_key, probe
-from ..devices.jetson.trtexec import TensorrtDetails
 from .core_inputs import core_inputs
 from .onnxruntime import INPUT, check_batch, input_type_and_shape
 from .tensorrt_engine import Engine, EngineError
@@ -60,9 +60,8 @@ def open_engine(path: Path, artifact: Artifact, rebuild: str = "veca-edge build 
         raise EdgeError(f"The engine {path} is missing.", f"Copy the whole bundle again, or build it: {rebuild}")
     check_engine_key(artifact.details, this_board(), artifact.name, rebuild)
     try:
-        engine = Engine(
-            path, constants=core_inputs(path, artifact), profile=details_as(artifact, TensorrtDetails).profile
-        )
+        own = details_as(artifact.details, TensorrtDetails, artifact.name).profile
+        engine = Engine(path, constants=core_inputs(path, artifact), profile=own)
     except ImportError as error:
         raise EdgeError(
             "Running an engine needs TensorRT's Python package, which is not there for this Python.",

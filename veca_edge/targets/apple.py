@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from ..base.checks import Check, installed, package
 from ..base.errors import EdgeError
+from ..base.spec import Precision
 from ..converters.coreml.options import CoremlOptions
 from ..profiles.options import CoremlProfileOptions
 from .base import Format, Linter, Log, Measuring, Next, NoOptions, Target, Words, Written
@@ -28,13 +29,16 @@ if TYPE_CHECKING:
     from ..runtime.model import Run
 
 NAME = "apple"
-ON_A_MAC = sys.platform == "darwin"
+
+
+def on_a_mac() -> bool:
+    return sys.platform == "darwin"
 
 
 def open_mlpackage(directory: Path, artifact: Artifact, threads: int | None) -> Runner:
     """With Core ML on a Mac; elsewhere with our executor of the saved program."""
     path = directory / artifact.path
-    if ON_A_MAC:
+    if on_a_mac():
         from ..runtime.coreml import open_mlpackage
     else:
         from ..runtime.program import open_mlpackage
@@ -102,7 +106,7 @@ def measure(asked: Measuring, progress: Progress, on_log: Log) -> Profile:
 
 
 def next_steps(bundle: Bundle) -> Next:
-    if ON_A_MAC:
+    if on_a_mac():
         return Next(("profile", str(bundle.directory)))
     return Next(
         ("verify", str(bundle.directory)), "Profiling it takes a Mac; what it computes can be checked anywhere."
@@ -143,7 +147,7 @@ def doctor() -> Iterable[Check]:
 
 MLPACKAGE = Format(
     "mlpackage",
-    "Core ML" if ON_A_MAC else "an interpreter of the saved program",
+    "Core ML" if on_a_mac() else "an interpreter of the saved program",
     "coremltools",
     open_mlpackage,
     open_model,
@@ -155,7 +159,7 @@ APPLE = Target(
     runtime="Core ML",
     summary="iPhone, iPad and Mac, through Core ML",
     extra="apple",
-    precisions=("int8", "w8", "fp16"),
+    precisions=(Precision.INT8, Precision.W8, Precision.FP16),
     formats=(MLPACKAGE,),
     options=CoremlOptions,
     profile_options=CoremlProfileOptions,

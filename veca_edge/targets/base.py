@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..base.errors import EdgeError
 from ..base.options import from_mapping
+from ..base.spec import Precision
 
 if TYPE_CHECKING:
     import numpy as np
@@ -201,7 +202,7 @@ class Target:
     runtime: str
     summary: str
     extra: str
-    precisions: tuple[str, ...]
+    precisions: tuple[Precision, ...]
     formats: tuple[Format, ...]
     options: type
     profile_options: type
@@ -223,7 +224,7 @@ class Target:
     is_local: bool = False
 
     @property
-    def default_precision(self) -> str:
+    def default_precision(self) -> Precision:
         return self.precisions[0]
 
     @property
@@ -248,9 +249,9 @@ class Target:
                 f"The target '{self.name}' has no precision '{precision}'.", f"Known: {', '.join(self.precisions)}."
             )
 
-    def above(self, precision: str) -> str:
+    def above(self, precision: str) -> Precision:
         """The next higher precision."""
-        return self.precisions[self.precisions.index(precision) + 1]
+        return self.precisions[self.precisions.index(Precision(precision)) + 1]
 
     def options_of(self, spec: ExportSpec) -> Any:
         """The typed options of a spec, which holds them as JSON values. Raises `EdgeError` for what they cannot be."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from ..base.checks import Check, installed, package
 from ..base.cpu_features import cpu_flags, int8_instructions
+from ..base.spec import Precision
 from ..profiles.options import ProfileOptions
 from .base import Format, Log, Measuring, Next, NoOptions, Target, Words
 
@@ -128,7 +129,7 @@ CPU = Target(
     runtime="ONNX Runtime",
     summary="any x86-64 or Arm CPU, through ONNX Runtime",
     extra="export",
-    precisions=("int8", "fp32"),
+    precisions=(Precision.INT8, Precision.FP32),
     formats=(ONNX,),
     options=NoOptions,
     profile_options=ProfileOptions,

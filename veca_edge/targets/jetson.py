@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from ..base.checks import Check, installed, is_wheel, output_of, package
 from ..base.errors import EdgeError
+from ..base.spec import QUANTIZED_PRECISIONS, Precision
 from ..converters.tensorrt.options import EngineOptions, TensorrtOptions
 from ..profiles.jetson.options import BoardOptions
 from ..rules.options import TensorrtLintOptions
@@ -110,12 +111,11 @@ def finish(written: Written, golden_cosine: Mapping[str, float]) -> None:
 
 
 def notes(artifacts: Sequence[Artifact]) -> Sequence[str]:
-    from ..bundle.types import details_as
-    from ..devices.jetson.trtexec import TensorrtDetails
+    from ..bundle.details import TensorrtDetails, details_as
     from ..runtime.onnxruntime import truncates_fp16_codes
 
-    fp16_codes = any(details_as(a, TensorrtDetails).strongly_typed for a in artifacts)
-    quantized = any(a.precision == "int8" for a in artifacts)
+    fp16_codes = any(details_as(a.details, TensorrtDetails, a.name).strongly_typed for a in artifacts)
+    quantized = any(a.precision in QUANTIZED_PRECISIONS for a in artifacts)
     if not (fp16_codes and quantized and truncates_fp16_codes()):
         return ()
     return (
@@ -251,7 +251,7 @@ JETSON = Target(
     runtime="TensorRT",
     summary="NVIDIA Jetson, through TensorRT",
     extra="jetson",
-    precisions=("int8", "fp16", "fp32"),
+    precisions=(Precision.INT8, Precision.FP16, Precision.FP32),
     formats=(ENGINE, ONNX),
     options=TensorrtOptions,
     profile_options=BoardOptions,

@@ -17,7 +17,6 @@ from standin.fixtures import write_model
 
 from veca_edge.base.errors import EdgeError
 from veca_edge.base.files import sha256_of
-from veca_edge.bundle.types import details_as
 from veca_edge.converters.tensorrt import engine_builder
 from veca_edge.converters.tensorrt.engine import (
     EngineOptions,
@@ -30,7 +29,7 @@ from veca_edge.converters.tensorrt.engine import (
 )
 from veca_edge.devices.connection import LocalConnection, connect, parse_device
 from veca_edge.devices.jetson.probe import EngineKey, engine_key, probe
-from veca_edge.devices.jetson.trtexec import TensorrtDetails, profile_selection
+from veca_edge.devices.jetson.trtexec import profile_selection
 
 pytest.importorskip("tensorrt_rtx")
 
@@ -311,10 +310,10 @@ def test_a_jetpack_that_does_not_fit(local_board, tmp_path):
 
 def test_profiles_become_options():
     shapes = {"cores": ((1, 8, 64), (1, 8, 64), (1, 8, 64)), "coordinates": ((1, 8, 2),) * 3}
-    one = build_arguments(TensorrtDetails(profiles=(shapes,)), "10.3.0")
+    one = build_arguments({"profiles": [shapes]}, "10.3.0")
     assert "--optShapes=cores:1x8x64,coordinates:1x8x2" in one
     assert "--profile=0" not in one
-    two = build_arguments(TensorrtDetails(profiles=(shapes, shapes)), "10.3.0")
+    two = build_arguments({"profiles": [shapes, shapes]}, "10.3.0")
     assert [a for a in two if a.startswith("--profile=")] == ["--profile=0", "--profile=1"]
     options, profiles = engine_builder.parse([*two, "--onnx=m"])
     assert len(profiles) == 2
@@ -374,7 +373,7 @@ def test_an_elastic_file_is_built_once(local_board, tmp_path, written, builder):
     assert len(list((tmp_path / "engines").rglob("*.engine"))) == 1
     if builder == "trtexec":
         assert "2 optimization profiles" in (tmp_path / engines[0].details["log"]).read_text()
-        assert profile_selection(details_as(engines[1], TensorrtDetails)) == [
+        assert profile_selection(engines[1].details) == [
             "--useProfile=1",
             "--shapes=core_tokens:1x16x64,core_coordinates:1x16x2",
         ]

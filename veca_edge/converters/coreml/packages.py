@@ -27,6 +27,7 @@ from ...formats.mlpackage import (
     Constant,
     Function,
     MlPackage,
+    Operation,
     coremltools_for,
     quiet,
     read_mlpackage,
@@ -315,24 +316,30 @@ def quantized_layers(function: Function) -> dict[str, WrittenLayer]:
     made_by = {name: op for op in function.operations for name in op.outputs}
     layers = {}
     for op in function.operations:
-        if op.type not in ("linear", "conv") or not isinstance(op.inputs["weight"][0], str):
+        if op.type not in ("linear", "conv"):
             continue
-        weight = made_by.get(op.inputs["weight"][0])
+        weight = _maker(op, "weight", made_by)
         if weight is None or weight.type != "constexpr_blockwise_shift_scale":
             continue
-        source = made_by.get(op.inputs["x"][0])
+        source = _maker(op, "x", made_by)
         scale = None
         if source is not None and source.type == "dequantize":
-            quantize = made_by[source.inputs["input"][0]]
-            scales = [_value(q.inputs["scale"][0], constants) for q in (quantize, source)]
-            if scales[0] != scales[1]:
-                raise AssertionError(f"'{op.name}' quantizes with {scales[0]} and dequantizes with {scales[1]}")
-            scale = scales[0][()]
+            makers = [q for q in (_maker(source, "input", made_by), source) if q is not None]
+            scales = [float(_value(q.inputs["scale"][0], constants)[()]) for q in makers]
+            if len(set(scales)) != 1 or len(scales) != 2:
+                raise AssertionError(f"'{op.name}' quantizes and dequantizes with {scales}")
+            scale = np.float16(scales[0])
         codes = _value(weight.inputs["data"][0], constants)
         layers[op.name] = WrittenLayer(
             codes.reshape(codes.shape[:2]), _value(weight.inputs["scale"][0], constants).reshape(-1), scale
         )
     return layers
+
+
+def _maker(op: Operation, parameter: str, made_by: Mapping[str, Operation]) -> Operation | None:
+    """The operation that made an input, or None where it is a constant or an input of the function."""
+    bound = op.inputs[parameter][0]
+    return made_by.get(bound) if isinstance(bound, str) else None
 
 
 def _value(bound: str | Constant, constants: Mapping[str, Constant]) -> np.ndarray:
@@ -341,6 +348,7 @@ def _value(bound: str | Constant, constants: Mapping[str, Constant]) -> np.ndarr
 
 def _check_layer(function: str, layer: Linear, written: Mapping[str, WrittenLayer], precision: str) -> None:
     q = layer.quantization
+    assert q is not None
     name = identifier(layer.name)
     # The last block asks for queries and for keys and values of different rows: two operations, one layer.
     parts = [written[n] for n in (name, f"{name}_queries", f"{name}_keys_values") if n in written]

@@ -72,7 +72,7 @@ def balanced(weights: InferenceWeights) -> InferenceWeights:
     Exact, INT8 codes included, and it keeps the small weights and scales of q out of FP16's subnormal numbers.
     """
     width, factor = weights.config.hidden, 2.0 ** (int(np.log2(weights.config.head_dim)) // 4)
-    rows = np.repeat(np.float32([factor, 1 / factor, 1]), width)
+    rows = np.repeat(np.array([factor, 1 / factor, 1], np.float32), width)
 
     def scaled(layer: Linear) -> Linear:
         q = layer.quantization
@@ -450,8 +450,7 @@ class Writer:
         if has_cls:
             width = x.shape[self.layout.channel_axis]
             made["cls"] = mb.reshape(x=self.rows(x, 0, 1, axis), shape=[self.batch, width])
-            if "logits" in wanted:
-                head = weights.head
+            if "logits" in wanted and (head := weights.head) is not None:
                 made["logits"] = mb.linear(
                     x=made["cls"], weight=half(head.weight, head.name), bias=half(head.bias, head.name), name="logits"
                 )

@@ -74,6 +74,7 @@ def scales_for_all(weights: Sequence[InferenceWeights]) -> InferenceWeights:
     layers = {}
     for name, layer in first.linears.items():
         if layer.quantization is not None:
-            largest = max(w.linears[name].quantization.activation_scale for w in weights)
+            every = [q for w in weights if (q := w.linears[name].quantization) is not None]
+            largest = max(q.activation_scale for q in every)
             layers[name] = replace(layer, quantization=replace(layer.quantization, activation_scale=largest))
     return first.with_linears(layers)

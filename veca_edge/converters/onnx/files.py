@@ -28,9 +28,10 @@ def save_models(models: Mapping[str, ir.Model], directory: Path, weights_name: s
             store = _WeightsFile(file, weights_name)
             # The largest constants first, so that the smaller ones find what they are a prefix of.
             initializers = [v for model in models.values() for v in model.graph.initializers.values()]
-            for value in sorted(initializers, key=lambda v: -v.const_value.nbytes):
-                if value.const_value.nbytes >= SHARE_FROM_BYTES:
-                    value.const_value = store.add(value.const_value, directory)
+            held = [(value, tensor) for value in initializers if (tensor := value.const_value) is not None]
+            for value, tensor in sorted(held, key=lambda pair: -pair[1].nbytes):
+                if tensor.nbytes >= SHARE_FROM_BYTES:
+                    value.const_value = store.add(tensor, directory)
         for name, model in models.items():
             ir.save(model, directory / name)
     for name in models:
@@ -52,8 +53,9 @@ class _WeightsFile:
             offset = self.file.seek(0, 2)
             self.file.write(content + b"\0" * (-len(content) % ALIGNMENT))
             same_start.append((content, offset))
+        shape, name = ir.Shape(tensor.shape.numpy()), tensor.name or ""
         return ir.ExternalTensor(
-            self.name, offset, len(content), tensor.dtype, shape=tensor.shape, name=tensor.name, base_dir=str(directory)
+            self.name, offset, len(content), tensor.dtype, shape=shape, name=name, base_dir=str(directory)
         )
 
 

@@ -23,7 +23,7 @@ from ...model.config import NORM_EPS
 from ...model.folding import Block, InferenceWeights, Linear
 from ...model.plan import BlockRows, GraphConstants, block_rows, check_outputs, graph_constants
 
-Dimension = int | str
+Dimension = int | str | None
 
 
 class Graph:
@@ -229,6 +229,10 @@ class Dialect:
         """A rotary table `[S, d / 2]` as a constant in the form of `rotary_tables`."""
         return self.array(name, self.per_batch(table)[:, None])
 
+    def entering(self, x: ir.Value) -> ir.Value:
+        """The first touch on a float32 graph input other than the image."""
+        return x
+
     def output(self, x: ir.Value) -> ir.Value:
         """The last touch on a graph output: float32."""
         return x
@@ -313,7 +317,8 @@ def graph_input(spec: GraphSpec) -> ir.Value:
 
 def qkv_layers(block: Block) -> tuple[Linear, Linear, Linear]:
     width, name = len(block.attn_gain), block.qkv.name.removesuffix("qkv")
-    return tuple(block.qkv.rows(i * width, (i + 1) * width, name + "qkv"[i]) for i in range(3))
+    q, k, v = (block.qkv.rows(i * width, (i + 1) * width, name + "qkv"[i]) for i in range(3))
+    return q, k, v
 
 
 def gate_and_value(block: Block, start: int, stop: int) -> tuple[Linear, Linear]:
@@ -415,17 +420,17 @@ def write_outputs(d: Dialect, x: ir.Value) -> list[ir.Value]:
         if weights.output is not None:
             tokens = d.leaving(block_rows(d.spec, d.config.layers)[-1])
             (x,) = d.linears(norm(x), tokens, [weights.output])
-            parts = first(x) if has_cls else None, rest(x) if has_dense else None
+            parts = [part(x) for part, wanted_part in ((first, has_cls), (rest, has_dense)) if wanted_part]
         else:
             # Split before the norm: ONNX Runtime would fuse add and norm into an operator that is slower than both.
-            parts = norm(first(x)) if has_cls else None, norm(rest(x)) if has_dense else None
+            parts = [norm(part(x)) for part, wanted_part in ((first, has_cls), (rest, has_dense)) if wanted_part]
         if has_cls:
             cls = g("Squeeze", parts[0], g.ints([1]))
             outputs["cls"] = d.output(cls)
-            if "logits" in wanted:
+            if "logits" in wanted and weights.head is not None:
                 outputs["logits"] = d.output(d.float_linear(cls, weights.head))
         if has_dense:
-            outputs["dense"] = d.output(parts[1])
+            outputs["dense"] = d.output(parts[-1])
     for name in wanted:
         outputs[name].name = name
     return [outputs[name] for name in wanted]
@@ -444,7 +449,7 @@ def finished_model(
         "logits": [spec.batch, len(d.weights.head.bias) if d.weights.head else 0],
     }
     for value in outputs:
-        value.shape, value.type = ir.Shape(shapes[value.name]), ir.TensorType(ir.DataType.FLOAT)
+        value.shape, value.type = ir.Shape(shapes[value.name or ""]), ir.TensorType(ir.DataType.FLOAT)
     graph = ir.Graph(
         inputs,
         outputs,

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from ...base.errors import EdgeError
 from ...base.files import disk_errors, write_atomically
-from ...bundle.types import Artifact, details_as
-from ...devices.jetson.trtexec import TensorrtDetails, profile_arguments, profile_selection
+from ...bundle.details import TensorrtDetails, details_as
+from ...bundle.types import Artifact
+from ...devices.jetson.trtexec import profile_arguments, profile_selection
 from .engine import WORKSPACE, oldest_tensorrt
 
 NAME = "build.sh"
@@ -154,11 +155,10 @@ def write_build_script(directory: Path, artifacts: Sequence[Artifact]) -> Path:
         raise EdgeError(
             "There is no ONNX file for a Jetson to write a build script for.", "Export with --target jetson."
         )
-    details = [details_as(a, TensorrtDetails) for a in models]
-    oldest = max(oldest_tensorrt(d) for d in details)
-    strongly_typed = all(d.strongly_typed for d in details)
+    oldest = max(oldest_tensorrt(a.details) for a in models)
+    strongly_typed = all(details_as(a.details, TensorrtDetails).strongly_typed for a in models)
     values = {
-        "FOR": details[0].tensorrt or str(oldest),
+        "FOR": details_as(models[0].details, TensorrtDetails).tensorrt or str(oldest),
         "OLDEST": str(oldest.major * 100 + oldest.minor),
         "OLDEST_TEXT": str(oldest),
         "ENDS": "99999" if strongly_typed else "1100",
@@ -174,11 +174,10 @@ def write_build_script(directory: Path, artifacts: Sequence[Artifact]) -> Path:
 
 
 def _build_line(artifact: Artifact) -> str:
-    details = details_as(artifact, TensorrtDetails)
-    flags = [*details.build_flags, *profile_arguments(details.profiles)]
+    facts = details_as(artifact.details, TensorrtDetails)
+    flags = (*facts.build_flags, *profile_arguments(facts.profiles))
     return shlex.join(["build", Path(artifact.path).stem, artifact.path, *flags])
 
 
 def _measure_line(artifact: Artifact) -> str:
-    selection = profile_selection(details_as(artifact, TensorrtDetails))
-    return shlex.join(["measure", artifact.name, Path(artifact.path).stem, *selection])
+    return shlex.join(["measure", artifact.name, Path(artifact.path).stem, *profile_selection(artifact.details)])

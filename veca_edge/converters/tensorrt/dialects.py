@@ -82,10 +82,6 @@ class TensorrtDialect(Dialect):
         """The dequantized weight `[in, out]`."""
         raise NotImplementedError
 
-    def entering(self, x: ir.Value) -> ir.Value:
-        """The first touch on a float32 graph input other than the image."""
-        return x
-
     def move_cores(self, raw: ir.Value, cores: ir.Value, position: Linear) -> ir.Value:
         with self.g.within("coordinates"):
             return super().move_cores(raw, cores, position)

@@ -21,13 +21,14 @@ from ...base.errors import EdgeError
 from ...base.files import bytes_of, disk_errors, sha256_of, write_atomically
 from ...base.progress import Progress, silent
 from ...base.version_numbers import major_minor
-from ...bundle.types import Artifact, details_as
+from ...bundle.details import TensorrtDetails, details_as
+from ...bundle.types import Artifact
 from ...devices import jobs
 from ...devices.answers import Reader
 from ...devices.connection import Connection, LocalConnection
 from ...devices.jetson.modules import JETPACKS
 from ...devices.jetson.probe import Board, EngineKey, engine_key, no_tensorrt, probe
-from ...devices.jetson.trtexec import TensorrtDetails, end_of, last_words, profile_arguments
+from ...devices.jetson.trtexec import end_of, last_words, profile_arguments
 from ...devices.jobs import Job, Log, ignore, run_job
 from ...devices.outgoing import bundle_file
 from ...devices.shell import BOARD_DIRECTORY
@@ -128,7 +129,7 @@ def _build(
     made = _made_before(directory, artifact, stem, asked)
     if made is not None:
         return made
-    arguments = build_arguments(details_as(artifact, TensorrtDetails), board.tensorrt or _OLDEST, options.level)
+    arguments = build_arguments(artifact.details, board.tensorrt or _OLDEST, options.level)
     job = Job(
         "build",
         build_job_script(command, arguments, key, options.workspace_mib),
@@ -196,8 +197,9 @@ def _most_bytes(artifact: Artifact) -> int:
 def _inputs(directory: Path, artifact: Artifact, command: str) -> dict[str, Path]:
     """What the board needs, by the name it has there: regular files of the bundle. Raises `EdgeError` for others."""
     inputs = {"model.onnx": bundle_file(directory, artifact.path)}
+    external = details_as(artifact.details, TensorrtDetails, f"'{artifact.path}'").external_data
     folder = artifact.path.rpartition("/")[0]
-    for name in details_as(artifact, TensorrtDetails).external_data:
+    for name in external:
         if name in inputs or name == _BUILDER.name:
             raise EdgeError(f"'{artifact.path}' has external data called '{name}'.", "Export the bundle again.")
         inputs[name] = bundle_file(directory, f"{folder}/{name}" if folder else name)
@@ -250,11 +252,12 @@ def _uses_python(command: str) -> bool:
     return command.endswith(_BUILDER.name)
 
 
-def oldest_tensorrt(details: TensorrtDetails) -> Version:
+def oldest_tensorrt(details: Mapping[str, Any]) -> Version:
     """The oldest TensorRT that reads a file of this dialect."""
-    if details.strongly_typed:
+    facts = details_as(details, TensorrtDetails)
+    if facts.strongly_typed:
         return Version("10.0")
-    return Version("8.6") if details.opset >= 17 else Version("8.5")
+    return Version("8.6") if facts.opset >= 17 else Version("8.5")
 
 
 def check_dialect(artifact: Artifact, board: Board) -> None:
@@ -266,7 +269,7 @@ def check_dialect(artifact: Artifact, board: Board) -> None:
         )
     if board.tensorrt is None:
         return
-    here, details = Version(board.tensorrt), details_as(artifact, TensorrtDetails)
+    here, details = Version(board.tensorrt), artifact.details
     oldest = oldest_tensorrt(details)
     jetpack = f" (JetPack {board.jetpack})" if board.jetpack else ""
     again = (
@@ -279,7 +282,7 @@ def check_dialect(artifact: Artifact, board: Board) -> None:
             f"'{artifact.path}' needs TensorRT {oldest} or later, and {board.name} has {board.tensorrt}{jetpack}.",
             again,
         )
-    if here >= Version("11") and not details.strongly_typed:
+    if here >= Version("11") and not details_as(details, TensorrtDetails).strongly_typed:
         raise EdgeError(
             f"'{artifact.path}' leaves its types to the builder, which TensorRT 11 no longer does; "
             f"{board.name} has {board.tensorrt}{jetpack}.",
@@ -287,14 +290,14 @@ def check_dialect(artifact: Artifact, board: Board) -> None:
         )
 
 
-def build_arguments(details: TensorrtDetails, version: str, level: int | None = None) -> list[str]:
+def build_arguments(details: Mapping[str, Any], version: str, level: int | None = None) -> list[str]:
     """trtexec's options for a file of this dialect, for a TensorRT version; without names of files and workspace."""
-    has_levels = Version(version) >= Version("8.6")
+    has_levels, facts = Version(version) >= Version("8.6"), details_as(details, TensorrtDetails)
     return [
-        *details.build_flags,
+        *facts.build_flags,
         *([f"--builderOptimizationLevel={level}"] if level is not None and has_levels else []),
         "--profilingVerbosity=detailed",
-        *profile_arguments(details.profiles),
+        *profile_arguments(facts.profiles),
         "--skipInference" if has_levels else "--buildOnly",
     ]
 

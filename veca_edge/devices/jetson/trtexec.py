@@ -4,53 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Annotated
+from typing import Any
 
-from msgspec import Meta
-
-from ...bundle.types import Count
+from ...bundle.details import TensorrtDetails, details_as
 
 # Of a log the end is searched for the reason of a failure.
 _SEARCHED_CHARACTERS = 1 << 18
 _SHOWN_CHARACTERS = 400
 
 
-# Those that an export chooses: no manifest names files to a builder.
-Flag = Annotated[
-    str, Meta(pattern="^--(int8|fp16|stronglyTyped|noTF32|(precisionConstraints|layerPrecisions|layerOutputTypes)=.*)$")
-]
-# Smallest, likely and largest shape of every input with a dynamic one, by name.
-Shape = tuple[Count, ...]
-Shapes = Mapping[str, tuple[Shape, Shape, Shape]]
-
-
-@dataclass(frozen=True)
-class TensorrtDetails:
-    """What an export for TensorRT notes of a file.
-
-    Attributes:
-        tensorrt: the version it was written for.
-        strongly_typed: its types are the file's, not the builder's to choose.
-        build_flags: trtexec's options for its dialect.
-        profiles: the optimization profiles of a file with dynamic shapes; `profile` is the artifact's own.
-        external_data: files beside it that hold weights.
-    """
-
-    tensorrt: str | None = None
-    opset: int = 17
-    strongly_typed: bool = False
-    build_flags: tuple[Flag, ...] = ()
-    profiles: tuple[Shapes, ...] = ()
-    profile: Count = 0
-    external_data: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        if self.profiles and self.profile >= len(self.profiles):
-            raise ValueError(f"there is no optimization profile {self.profile}")
-
-
-def profile_arguments(profiles: Sequence[Shapes]) -> list[str]:
+def profile_arguments(profiles: Sequence[Mapping[str, Sequence[Sequence[int]]]]) -> list[str]:
     """Options for optimization profiles: each gives smallest, likely and largest shape by input name."""
     arguments = []
     for i, shapes in enumerate(profiles):
@@ -62,13 +25,13 @@ def profile_arguments(profiles: Sequence[Shapes]) -> list[str]:
     return arguments
 
 
-def profile_selection(details: TensorrtDetails) -> list[str]:
+def profile_selection(details: Mapping[str, Any]) -> list[str]:
     """trtexec's options to run an artifact's own optimization profile; none for a file of static shapes."""
-    if not details.profiles:
+    facts = details_as(details, TensorrtDetails)
+    if facts.own_shapes is None:
         return []
-    shapes = details.profiles[details.profile]
-    listed = ",".join(f"{name}:{'x'.join(map(str, triple[1]))}" for name, triple in shapes.items())
-    return [f"--useProfile={details.profile}", f"--shapes={listed}"]
+    listed = ",".join(f"{name}:{'x'.join(map(str, triple[1]))}" for name, triple in facts.own_shapes.items())
+    return [f"--useProfile={facts.profile}", f"--shapes={listed}"]
 
 
 def banner_version(text: str) -> str | None:

@@ -18,12 +18,12 @@ from typing import Any
 from ...base.errors import EdgeError
 from ...base.progress import Progress, silent
 from ...base.versions import own_version
-from ...bundle.types import Artifact, Bundle, details_as
+from ...bundle.types import Artifact, Bundle
 from ...devices import jobs
 from ...devices.answers import Reader
 from ...devices.connection import Connection
 from ...devices.jetson.probe import BOARD_ROOT, GPU_CLOCKS, Board, check_engine_key, engines_for
-from ...devices.jetson.trtexec import TensorrtDetails, last_words, profile_selection
+from ...devices.jetson.trtexec import last_words, profile_selection
 from ...devices.jobs import Job, Log, ignore, run_job
 from ...devices.outgoing import bundle_file
 from ..machine import Machine
@@ -220,7 +220,7 @@ exit "$code"
 """
 
 
-def profile_job_script(board: Board, command: str, options: BoardOptions, details: TensorrtDetails) -> str:
+def profile_job_script(board: Board, command: str, options: BoardOptions, details: Mapping[str, Any]) -> str:
     version, selection = board.tensorrt or _OLDEST_TENSORRT, profile_selection(details)
     values = {
         "ROOT": BOARD_ROOT,
@@ -255,7 +255,7 @@ def _measure(
         inputs[_RUNNER.name] = _RUNNER
     job = Job(
         "profile",
-        profile_job_script(board, command, options, details_as(artifact, TensorrtDetails)),
+        profile_job_script(board, command, options, artifact.details),
         inputs,
         needed_bytes=64 << 20,
         longest_s=_LONGEST_S + 2 * (options.seconds + options.warmup_s + options.idle_s),
