@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 
 from veca_edge.base.files import write_atomically
 from veca_edge.base.spec import ImageSize
@@ -163,28 +162,6 @@ def interleaved(
 
 def median(samples: Sequence[float]) -> float:
     return float(np.median(samples))
-
-
-class Bystanders:
-    """How much of the machine other processes used while the block ran: `share`, 0 to 1 of all its cores."""
-
-    share = 0.0
-
-    def __enter__(self) -> Bystanders:
-        self._start = self._now()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        wall, busy, own = (b - a for a, b in zip(self._start, self._now(), strict=True))
-        self.share = max(0.0, (busy - own) / (wall * (psutil.cpu_count() or 1)))
-
-    @staticmethod
-    def _now() -> tuple[float, float, float]:
-        system, process = psutil.cpu_times(), psutil.Process().cpu_times()
-        busy = sum(system) - system.idle - getattr(system, "iowait", 0.0)
-        # Guests' time is already counted as user time.
-        busy -= getattr(system, "guest", 0.0) + getattr(system, "guest_nice", 0.0)
-        return time.perf_counter(), busy, process.user + process.system
 
 
 # ---------------------------------------------------------------------------------------- results

@@ -22,9 +22,10 @@ from veca_edge.base.files import bytes_of
 from veca_edge.base.spec import ImageSize
 from veca_edge.model.config import FAMILIES, Family
 from veca_edge.profiles.measurement import utc_now
+from veca_edge.profiles.sampling import OtherLoad
 from veca_edge.runtime.model import Model
 
-from .common import Bystanders, add_output_option, median, megabytes, numbers, say, table, write_result
+from .common import add_output_option, median, megabytes, numbers, say, table, write_result
 from .governor import made_bundle
 from .worker import ask
 
@@ -49,7 +50,7 @@ def measure(
                 ("one_of_them", every, [max(core_counts)]),
             )
         }
-        with Bystanders() as others:
+        with OtherLoad() as others:
             first, steady, setting = switched(load_bundle(every, threads=threads), rounds)
         return {
             "benchmark": "elastic",
@@ -58,7 +59,7 @@ def measure(
             "core_counts": core_counts,
             "threads": threads,
             "started_at": started,
-            "others_share": others.share,
+            "others_share": others.share(),
             "bundle_bytes": {"every": bytes_of(every), "one": bytes_of(one)},
             "memory_bytes": memory,
             "first_ms": first,

@@ -31,8 +31,9 @@ from veca_edge.images.folder import find_images
 from veca_edge.images.preprocessing import prepare
 from veca_edge.model.config import FAMILIES, Family
 from veca_edge.profiles.measurement import utc_now
+from veca_edge.profiles.sampling import OtherLoad
 
-from .common import Bystanders, add_output_option, interleaved, median, numbers, say, table, write_result
+from .common import add_output_option, interleaved, median, numbers, say, table, write_result
 
 # The budget over the 95th percentile of the smallest core count beside the competitor.
 MARGIN = 1.05
@@ -197,12 +198,12 @@ def measure(
 ) -> dict[str, Any]:
     """Latencies, budget and the three phases; a result file's content."""
     started, image = utc_now(), find_images(images)[0]
-    with Bystanders() as others:
+    with OtherLoad() as others:
         idle = latencies(bundle, threads, rounds, image)
     with competitors(processes):
         loaded = latencies(bundle, threads, rounds, image)
     budget = chosen_budget(idle, loaded)
-    say(f"  budget {budget:.1f} ms; others use {others.share:.0%} of the machine")
+    say(f"  budget {budget:.1f} ms; others use {others.share():.0%} of the machine")
     frames, decisions, changes = governed(bundle, threads, processes, seconds, budget, images)
     moves = [d.at for d in decisions if d.before != d.after]
     ends = (*changes, frames[-1].at + 1e-9)
@@ -219,7 +220,7 @@ def measure(
         "processes": processes,
         "settle_s": settle_s,
         "started_at": started,
-        "others_share": others.share,
+        "others_share": others.share(),
         "budget_ms": budget,
         "idle_ms": idle,
         "loaded_ms": loaded,

@@ -21,9 +21,10 @@ from typing import Any
 import numpy as np
 import psutil
 
+from veca_edge.profiles.sampling import OtherLoad
 from veca_edge.proof.fidelity import cosine
 
-from .common import Bystanders, interleaved, limit_threads, median, random_images
+from .common import interleaved, limit_threads, median, random_images
 from .toolchains import OURS, Candidate, Outputs, one_line, opened
 
 WARMUP = 2
@@ -96,9 +97,9 @@ def time_together(
     for one in calls.values():
         for _ in range(WARMUP):
             one()
-    with Bystanders() as bystanders:
+    with OtherLoad() as bystanders:
         samples = interleaved(calls, rounds, per_round)
-    return {"samples_ms": samples, "agreement": compared, "failed": failed, "others_share": bystanders.share}
+    return {"samples_ms": samples, "agreement": compared, "failed": failed, "others_share": bystanders.share()}
 
 
 def agreement(made: Outputs, expected: Outputs) -> dict[str, float]:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 
 import pytest
+from standin.fixtures import write_bundle, write_model
 
 from veca_edge.actions.verify import verify
 from veca_edge.base.errors import EdgeError
+from veca_edge.base.files import sha256_of
 
 
 def test_verify_accepts_the_bundle_and_refuses_a_changed_one(result, tmp_path):
@@ -20,3 +23,21 @@ def test_verify_accepts_the_bundle_and_refuses_a_changed_one(result, tmp_path):
     weights.write_bytes(content)
     with pytest.raises(EdgeError, match=r"weights\.bin"):
         verify(copy)
+
+
+def test_an_engine_that_does_not_run_here_gets_its_digest_checked(tmp_path):
+    """Whether TensorRT is missing or the engine is another board's: the others are checked all the same."""
+    (tmp_path / "engines").mkdir()
+    (tmp_path / "engines" / "a.engine").write_bytes(b"an engine")
+    model = write_model(tmp_path, "cores16_fp16_32x32")
+    engine = replace(
+        model, path="engines/a.engine", format="engine", sha256=sha256_of(tmp_path / "engines" / "a.engine"), bytes=9
+    )
+    write_bundle(tmp_path, [engine])
+    (check,) = verify(tmp_path)
+    assert check.ok
+    assert check.cosine is None
+    assert check.obstacle is not None
+    (tmp_path / "engines" / "a.engine").write_bytes(b"another")
+    with pytest.raises(EdgeError, match=r"changed: engines/a\.engine"):
+        verify(tmp_path)

@@ -69,6 +69,7 @@ def test_options_of_other_targets(veca_edge, bundle, jetson_bundle):
         (bundle, ["--team", "T"]),
         (jetson_bundle, ["--sustained", "5m"]),
         (jetson_bundle, ["--threads", "2"]),
+        (jetson_bundle, ["--rounds", "2"]),
     ):
         ended = veca_edge("profile", where, *words)
         assert ended.code == 2

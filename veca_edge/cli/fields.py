@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
 import typer
@@ -51,9 +51,14 @@ def owners_of(groups: Iterable[Group]) -> dict[str, tuple[Option, tuple[str, ...
     found: dict[str, tuple[Option, tuple[str, ...]]] = {}
     for group in groups:
         for o in group.options:
-            before = found.get(o.flag)
             owners = (group.owner,) if group.owner else ()
-            found[o.flag] = (o, owners) if before is None else (before[0], (*before[1], *owners))
+            if o.flag not in found:
+                found[o.flag] = o, owners
+                continue
+            first, others = found[o.flag]
+            if o.shown != first.shown:
+                first = replace(first, shown=f"{first.shown}; {group.owner}: {o.shown}")
+            found[o.flag] = first, (*others, *owners)
     return found
 
 
@@ -90,7 +95,7 @@ def parameter_of(o: Option, owners: tuple[str, ...]) -> inspect.Parameter:
     bounds = {name: value for name, value in (("min", o.lowest), ("max", o.highest)) if value is not None}
     stated = typer.Option(
         declared,
-        help=o.help[0].upper() + o.help[1:],
+        help=o.help,
         metavar=o.metavar,
         show_default=o.shown or False,
         rich_help_panel=panel_of(owners),

@@ -181,14 +181,21 @@ def end_with(parent: int) -> None:
 
 
 class OtherLoad:
-    """How much of the machine other processes use from now on."""
+    """How much of the machine other processes use from now on, or while a `with` block runs."""
 
     def __init__(self) -> None:
         self.start = self._now()
+        self.end: tuple[float, float, float] | None = None
+
+    def __enter__(self) -> OtherLoad:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end = self._now()
 
     def share(self) -> float:
         """0 to 1; the clock behind it ticks a hundred times a second."""
-        wall, busy, own = (b - a for a, b in zip(self.start, self._now(), strict=True))
+        wall, busy, own = (b - a for a, b in zip(self.start, self.end or self._now(), strict=True))
         return min(1.0, max(0.0, (busy - own) / (wall * (os.cpu_count() or 1))))
 
     @staticmethod

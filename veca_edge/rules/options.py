@@ -16,5 +16,5 @@ class TensorrtLintOptions:
         dynamic: inputs of dynamic length are meant, as in an elastic export.
     """
 
-    tensorrt: str = option("10.3", "the board's TensorRT.", metavar="X.Y", shown="10.3")
-    dynamic: bool = option(False, "inputs of dynamic length are meant, as in an --elastic export.", kind=bool)
+    tensorrt: str = option("10.3", "The board's TensorRT.", metavar="X.Y", shown="10.3")
+    dynamic: bool = option(False, "Inputs of dynamic length are meant, as in an --elastic export.", kind=bool)

@@ -27,19 +27,19 @@ class CoremlOptions:
         classifier: adds the outputs `label` and `label_probs`; needs class names and the output `logits`.
     """
 
-    ios: int = option(18, "the oldest iOS that loads the package: 17, 18 or 26.", kind=int, metavar="N", shown="18")
+    ios: int = option(18, "The oldest iOS that loads the package: 17, 18 or 26.", kind=int, metavar="N", shown="18")
     default_cores: int | None = option(
-        None, "core count of the function an app gets when it names none.", kind=int, shown="the smallest"
+        None, "Core count of the function an app gets when it names none.", kind=int, shown="the smallest"
     )
-    separate: bool = option(False, "one package per core count instead of one for all.", kind=bool)
+    separate: bool = option(False, "One package per core count instead of one for all.", kind=bool)
     layout: str = option("tokens", "tokens, or ane: 1x1 convolutions.", metavar="NAME", shown="tokens")
     coordinates: str = option(
         "fp16",
-        "the core tokens' positions in fp16, or fp32, which the Neural Engine lacks.",
+        "The core tokens' positions in fp16, or fp32, which the Neural Engine lacks.",
         metavar="NAME",
         shown="fp16",
     )
-    classifier: bool = option(False, "add the outputs label and label_probs.", kind=bool)
+    classifier: bool = option(False, "Add the outputs label and label_probs.", kind=bool)
 
     def __post_init__(self) -> None:
         if self.ios not in IOS_VERSIONS:

@@ -23,11 +23,11 @@ class TensorrtOptions:
         compile: build every strongly typed file with TensorRT-RTX where that is installed.
     """
 
-    version: str | None = option(None, "the board's TensorRT, instead of --jetpack.", flag="--tensorrt", metavar="X.Y")
-    elastic: bool = option(False, "one file and one engine for all core counts, which share its weights.", kind=bool)
+    version: str | None = option(None, "The board's TensorRT, instead of --jetpack.", flag="--tensorrt", metavar="X.Y")
+    elastic: bool = option(False, "One file and one engine for all core counts, which share its weights.", kind=bool)
     compile: bool = True
     jetpack: str | None = option(
-        None, f"the board's JetPack, {', '.join(JETPACKS)}.", metavar="X.Y", shown=DEFAULT_JETPACK
+        None, f"The board's JetPack, {', '.join(JETPACKS)}.", metavar="X.Y", shown=DEFAULT_JETPACK
     )
 
     def __post_init__(self) -> None:
@@ -61,7 +61,7 @@ class EngineOptions:
 
     workspace_mib: int | None = option(
         None,
-        "memory the builder may take for scratch.",
+        "Memory the builder may take for scratch.",
         flag="--workspace",
         kind=int,
         metavar="MIB",
@@ -70,7 +70,7 @@ class EngineOptions:
     )
     level: int | None = option(
         None,
-        "builder optimization level; lower needs less memory.",
+        "Builder optimization level; lower needs less memory.",
         flag="--builder-level",
         kind=int,
         shown="TensorRT's own",
