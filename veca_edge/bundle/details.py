@@ -8,14 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
+from msgspec import Meta
 
 from ..base.errors import EdgeError
 
 T = TypeVar("T")
 
+# Only what an export writes: a manifest names no file that a builder on a board reads, writes or loads.
+BuildFlag = Annotated[
+    str, Meta(pattern="^--(int8|fp16|stronglyTyped|noTF32|(precisionConstraints|layerPrecisions|layerOutputTypes)=.*)$")
+]
 # Smallest, likely and largest shape of each dynamic input, by name.
 Shapes = Mapping[str, tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]]
 
@@ -39,7 +44,7 @@ class TensorrtDetails:
     tensorrt: str | None = None
     opset: int = 17
     strongly_typed: bool = False
-    build_flags: tuple[str, ...] = ()
+    build_flags: tuple[BuildFlag, ...] = ()
     external_data: tuple[str, ...] = ()
     constants: str | None = None
     profiles: tuple[Shapes, ...] = ()
