@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from packaging.version import InvalidVersion, Version
+from typing import TYPE_CHECKING
 
 from .errors import EdgeError
+
+if TYPE_CHECKING:
+    from packaging.version import Version
 
 
 def parse_version(text: str) -> Version:
     """A version, also as Debian writes it (`10.3.0.30-1+cuda12.5`). Raises `EdgeError` for anything else."""
+    from packaging.version import InvalidVersion, Version  # takes time, and the help needs none
+
     try:
         return Version(text)
     except InvalidVersion as error:

@@ -10,10 +10,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from packaging.version import InvalidVersion, Version
-
 from ...base.errors import EdgeError, unknown_name
-from ...base.version_numbers import major_minor
+from ...base.version_numbers import major_minor, parse_version
 
 INT8_OPS_PER_SM_CLOCK = 4096
 
@@ -139,8 +137,8 @@ MODULES: dict[str, Module] = {
 def jetpack_named(version: str) -> JetPack:
     """`6.2`, or a patch release of it (`6.2.1`). Raises `EdgeError` listing the known ones."""
     try:
-        release = Version(version).release
-    except InvalidVersion as error:
+        release = parse_version(version).release
+    except EdgeError as error:
         raise unknown_name("JetPack", version, JETPACKS) from error
     jetpack = JETPACKS.get(".".join(map(str, release[:2])))
     if jetpack is None:
