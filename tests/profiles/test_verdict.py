@@ -7,7 +7,15 @@ import pytest
 from veca_edge.base.spec import ImageSize
 from veca_edge.profiles.machine import Machine
 from veca_edge.profiles.measurement import Measurement
-from veca_edge.profiles.verdict import Verdict, other_load, speedup, verdicts
+from veca_edge.profiles.verdict import (
+    Verdict,
+    few_rounds_factor,
+    other_load,
+    samples_needed,
+    speedup,
+    student_quantile,
+    verdicts,
+)
 
 SLOWER = " For latency, fp32 is the better choice on this machine."
 MACHINE = Machine("Some CPU", "x86_64", 4, 4, 8 << 30, "Linux 6")
@@ -160,3 +168,50 @@ def test_the_same_samples_give_the_same_interval_and_the_inverse_comparison_the_
     assert speedup(int8, fp32) == speedup(int8, fp32)
     there, back = speedup(int8, fp32).interval, speedup(fp32, int8).interval
     assert there == pytest.approx((1 / back[1], 1 / back[0]), rel=0.01)
+
+
+@pytest.mark.parametrize(("samples", "measurable"), [(1, False), (5, False), (6, True)])
+def test_too_few_samples_give_no_ratio_at_all(samples, measurable):
+    """One sample against one has an interval without width, and its ratio is noise."""
+    verdict = Verdict(noisy("int8", 5, 1, samples, seed=1), noisy("fp32", 10, 1, 40, seed=2))
+    assert verdict.is_measurable is measurable
+    if not measurable:
+        assert f"not measurable here: {samples} samples are too few, 6 are needed" in verdict.sentence
+        assert not RATIO.search(verdict.sentence)
+
+
+@pytest.mark.parametrize(("percent", "needed"), [(50, 6), (95, 59), (5, 59), (99, 299)])
+def test_so_many_samples_bound_a_percentile(percent, needed):
+    """The extremes of n samples miss a percentile only where all lie on one side of it."""
+    assert samples_needed(percent / 100) == needed
+    with pytest.raises(ValueError, match="no number of samples"):
+        samples_needed(1.0)
+
+
+@pytest.mark.parametrize(
+    ("freedom", "table"), [(2, 4.303), (3, 3.182), (4, 2.776), (6, 2.447), (10, 2.228), (60, 2.000)]
+)
+def test_the_quantile_is_that_of_the_tables(freedom, table):
+    assert student_quantile(freedom) == pytest.approx(table, rel=0.035 if freedom < 4 else 0.003)
+
+
+def test_fewer_rounds_tell_less():
+    factors = [few_rounds_factor(rounds, rounds) for rounds in (2, 3, 6, 30)]
+    assert factors == sorted(factors, reverse=True)
+    assert factors[-1] == pytest.approx(1.04, abs=0.01)
+    assert few_rounds_factor(1, 30) == 1.0
+
+
+@pytest.mark.parametrize("rounds", [2, 3])
+def test_the_interval_of_few_rounds_holds_the_truth(rounds, monkeypatch):
+    """Rounds differ by 3%; `export` measures two, `profile` three. Without Student's factor 72% and 87% hold it."""
+    monkeypatch.setattr("veca_edge.profiles.verdict.RESAMPLES", 100)
+    pairs = [
+        (
+            noisy("int8", 5, rounds, 20, drift=0.03, seed=2 * s),
+            noisy("fp32", 10, rounds, 20, drift=0.03, seed=2 * s + 1),
+        )
+        for s in range(100)
+    ]
+    found = [speedup(*pair).interval for pair in pairs]
+    assert sum(low <= 2 <= high for low, high in found) >= 93

@@ -15,6 +15,7 @@ from .measurement import MAX_OTHER_LOAD, Measurement
 
 RESAMPLES = 1000
 CONFIDENCE = 0.95
+NORMAL_QUANTILE = 1.959964  # of CONFIDENCE, two-sided
 # Ratios are shown with two decimals: what lies nearer to 1 would read "1.00x faster".
 SMALLEST_DIFFERENCE = 0.005
 
@@ -27,16 +28,29 @@ class Speedup:
         ratio: of a percentile of the times, the other's over this one's; above 1 this one is faster.
         interval: where the ratio lies with 95% confidence, as far as the samples can tell; it holds `ratio`.
         other_load: share of the machine's CPUs that other processes used during either, 0 to 1; 0 where unknown.
+        samples: of the measurement that has fewer.
+        needed_samples: so many a 95% interval of the percentile takes, whatever the times' distribution.
     """
 
     ratio: float
     interval: tuple[float, float]
     other_load: float
+    samples: int
+    needed_samples: int
 
     @property
     def is_measurable(self) -> bool:
-        """Whether the machine was quiet enough for the ratio to mean something."""
-        return self.other_load <= MAX_OTHER_LOAD
+        """Whether the machine was quiet enough, and the samples are enough, for the ratio to mean something."""
+        return self.why_not is None
+
+    @property
+    def why_not(self) -> str | None:
+        """Why there is no ratio to state, or None where there is one."""
+        if self.other_load > MAX_OTHER_LOAD:
+            return f"other processes used {self.other_load:.0%} of the CPU"
+        if self.samples < self.needed_samples:
+            return f"{self.samples} samples are too few, {self.needed_samples} are needed"
+        return None
 
     @property
     def is_close(self) -> bool:
@@ -56,8 +70,8 @@ class Speedup:
     @property
     def text(self) -> str:
         """`2.70x faster (2.61x to 2.79x)` of what is known, else why it is not."""
-        if not self.is_measurable:
-            return f"not measurable here: other processes used {self.other_load:.0%} of the CPU"
+        if self.why_not is not None:
+            return f"not measurable here: {self.why_not}"
         if self.is_close:
             return "no measurable difference"
         low, high = self.interval
@@ -72,9 +86,53 @@ def speedup(this: Measurement, other: Measurement, percent: float = 50.0) -> Spe
     rng = np.random.default_rng(0)
     ratios = resampled_percentiles(other, percent, rng) / resampled_percentiles(this, percent, rng)
     low, high = np.quantile(ratios, ((1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2))
-    busy = max(other_load(this) or 0.0, other_load(other) or 0.0)
+    wider = few_rounds_factor(len(rounds_of(this)), len(rounds_of(other)))
     # An interval of percentiles may lie beside the estimate itself where samples are few or skewed.
-    return Speedup(ratio, (min(float(low), ratio), max(float(high), ratio)), busy)
+    low, high = (ratio * (bound / ratio) ** wider for bound in (min(float(low), ratio), max(float(high), ratio)))
+    busy = max(other_load(this) or 0.0, other_load(other) or 0.0)
+    samples = min(len(this.samples_ms), len(other.samples_ms))
+    return Speedup(ratio, (low, high), busy, samples, samples_needed(percent / 100))
+
+
+def few_rounds_factor(*rounds: int) -> float:
+    """How many times wider, as a factor of log times, the interval is than resampling this few rounds makes it.
+
+    Resampling R rounds finds a variance that is too small by (R - 1) / R, and takes it for the true one, which
+    Student's quantile does not. 1 where a measurement has one round: how rounds differ cannot be told from it.
+    """
+    if min(rounds) < 2:
+        return 1.0
+    freedom = sum(rounds) - len(rounds)
+    fewest = min(rounds)
+    return float(np.sqrt(fewest / (fewest - 1)) * student_quantile(freedom) / NORMAL_QUANTILE)
+
+
+def student_quantile(freedom: int) -> float:
+    """Student's two-sided 95% quantile, by its expansion in 1 / freedom: within 3.5% for 2 degrees, 0.3% from 4 on."""
+    z = NORMAL_QUANTILE
+    return (
+        z
+        + (z**3 + z) / (4 * freedom)
+        + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)
+        + (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * freedom**3)
+    )
+
+
+def samples_needed(share: float) -> int:
+    """The fewest samples whose extremes hold a percentile (`share` 0 to 1) with 95%: 6 for the median, 59 for p95."""
+    if not 0.0 < share < 1.0:
+        raise ValueError(f"no number of samples bounds the percentile {100 * share:g}")
+    needed = 1
+    while 1.0 - share**needed - (1.0 - share) ** needed < CONFIDENCE:
+        needed += 1
+    return needed
+
+
+def rounds_of(measurement: Measurement) -> list[np.ndarray]:
+    """The samples by round, milliseconds; all in one where it is not known how they were taken."""
+    samples = np.asarray(measurement.samples_ms)
+    rounds = np.split(samples, np.cumsum(measurement.round_sizes)[:-1]) if measurement.round_sizes else [samples]
+    return [r for r in rounds if len(r)]
 
 
 def resampled_percentiles(measurement: Measurement, percent: float, rng: np.random.Generator) -> np.ndarray:
@@ -83,9 +141,7 @@ def resampled_percentiles(measurement: Measurement, percent: float, rng: np.rand
     Bootstrap in two stages: rounds with replacement, then samples with replacement within each of them, because
     samples of one round share what the machine was doing then. A single round hides how rounds differ.
     """
-    samples = np.asarray(measurement.samples_ms)
-    rounds = np.split(samples, np.cumsum(measurement.round_sizes)[:-1]) if measurement.round_sizes else [samples]
-    rounds = [r for r in rounds if len(r)]
+    rounds = rounds_of(measurement)
     found = np.empty(RESAMPLES)
     for i in range(RESAMPLES):
         chosen = (rounds[j] for j in rng.integers(len(rounds), size=len(rounds)))
@@ -125,7 +181,7 @@ class Verdict:
 
     @property
     def is_measurable(self) -> bool:
-        """False where other processes used the machine: then there is no ratio to state."""
+        """False where other processes used the machine or samples are too few: then there is no ratio to state."""
         return self.speed.is_measurable
 
     @property
@@ -160,9 +216,8 @@ class Verdict:
         memory = "" if self.memory_ratio is None else f" and {self.memory_ratio:.2f}x the memory"
         rest = f"{self.size_ratio:.2f}x the size{memory}"
         if not speed.is_measurable:
-            return (
-                f"The speed of {low} against {high} {where} is {speed.text}; {rest}. Measure again on a quiet machine."
-            )
+            how = "on a quiet machine" if speed.other_load > MAX_OTHER_LOAD else "for longer"
+            return f"The speed of {low} against {high} {where} is {speed.text}; {rest}. Measure again {how}."
         doubt = " Measure again on a quiet machine before you rely on the times." if self.is_doubtful else ""
         if speed.is_close:
             return (

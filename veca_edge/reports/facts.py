@@ -94,7 +94,8 @@ class VerdictSummary:
             )
         if unknown:
             parts.append(
-                f"not measurable against {high} at {self._counts(unknown)}, because other processes used the CPU"
+                f"not measurable against {high} at {self._counts(unknown)}, because other processes used the CPU "
+                "or there were too few samples"
             )
         text = f"{low} is {'; '.join(parts)}. Its files take {_span([v.size_ratio for v, _, _ in self.rows])} the space"
         memory = [v.memory_ratio for v, _, _ in self.rows if v.memory_ratio is not None]
