@@ -6,61 +6,21 @@ Prints how many operations there were.
 
 from __future__ import annotations
 
-import builtins
-import io
 import os
 import sys
 
-# Operations left until the process dies; None outside of an export.
-left: int | None = None
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
+import killing  # noqa: I001
 
-class Counted:
-    """A function of the system that the process dies at, instead of calling it, when its turn has come."""
+from pathlib import Path
 
-    def __init__(self, function) -> None:
-        self.function = function
-
-    def __call__(self, *args, **kwargs):
-        global left
-        if left is not None and not self._only_reads(args, kwargs):
-            left -= 1
-            if left < 0:
-                os._exit(9)
-        return self.function(*args, **kwargs)
-
-    def _only_reads(self, args, kwargs) -> bool:
-        if self.function in (OPEN, IO_OPEN):
-            mode = args[1] if len(args) > 1 else kwargs.get("mode", "r")
-            return not set(mode) & set("wax+")
-        if self.function is OS_OPEN:
-            return not (args[1] if len(args) > 1 else kwargs["flags"]) & (os.O_WRONLY | os.O_RDWR)
-        return False
-
-
-OPEN, IO_OPEN, OS_OPEN = builtins.open, io.open, os.open
-NAMES = ("mkdir", "rename", "replace", "unlink", "remove", "rmdir", "fsync", "link", "symlink", "truncate", "open")
-
-# Before anything takes a reference of its own; `shutil` asks whether `os.open` and others can take a directory.
-for name in NAMES:
-    original = getattr(os, name)
-    setattr(os, name, Counted(original))
-    for supporting in (os.supports_dir_fd, os.supports_fd, os.supports_follow_symlinks):
-        if original in supporting:
-            supporting.add(getattr(os, name))
-# A process that is killed loses nothing that it wrote; flushing for real would only take long.
-os.fsync = Counted(lambda handle: None)
-builtins.open = Counted(builtins.open)
-io.open = Counted(io.open)
-
-from pathlib import Path  # noqa: E402
-
-import veca_edge.bundle.store as store  # noqa: E402
-from veca_edge.base import files  # noqa: E402
-from veca_edge.base.errors import EdgeError  # noqa: E402
-from veca_edge.base.spec import ExportSpec, ImageSize  # noqa: E402
-from veca_edge.bundle import types  # noqa: E402
-from veca_edge.model.config import FAMILIES  # noqa: E402
+import veca_edge.bundle.store as store
+from veca_edge.base import files
+from veca_edge.base.errors import EdgeError
+from veca_edge.base.spec import ExportSpec, ImageSize
+from veca_edge.bundle import types
+from veca_edge.model.config import FAMILIES
 
 SIZE = ImageSize(32, 32)
 
@@ -105,23 +65,18 @@ def hint_at(output: Path) -> str:
 
 
 def main() -> None:
-    global left
     root, first, exchanged = Path(sys.argv[1]), sys.argv[2] == "first", sys.argv[3] == "exchange"
-    exchange = Counted(files.exchange) if exchanged else lambda one, other: False
-    store.exchange = exchange
-    steps = 0
-    while True:
-        output = root / str(steps) / "out"
+    store.exchange = killing.Counted(files.exchange) if exchanged else lambda one, other: False
+    output = root
+
+    def prepare(step: int) -> None:
+        nonlocal output
+        output = root / str(step) / "out"
         output.parent.mkdir()
         if not first:
             export(output, "old")
-        child = os.fork()
-        if child == 0:
-            left = steps
-            export(output, "new")
-            os._exit(0)
-        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        assert status in (0, 9), status
+
+    def check(ended: bool) -> None:
         found = there(output)
         if found is None and not first:
             # Only where names can't be exchanged: the message says how to put the old one back.
@@ -133,11 +88,10 @@ def main() -> None:
         export(output, "next")
         assert there(output) == "next"
         assert os.listdir(output.parent) == ["out"], os.listdir(output.parent)
-        if status == 0:
+        if ended:
             assert found == "new"
-            print(steps)
-            return
-        steps += 1
+
+    print(killing.killed_at_each(prepare, lambda: export(output, "new"), check))
 
 
 main()

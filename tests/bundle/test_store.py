@@ -23,6 +23,7 @@ from veca_edge.bundle.store import (
     new_bundle,
     open_bundle,
     verify_files,
+    withdraw_artifacts,
     write_manifest,
 )
 from veca_edge.bundle.types import (
@@ -213,6 +214,52 @@ def test_adding_does_not_hide_a_change(bundle):
     (bundle.directory / "recipe.safetensors").write_bytes(b"changed")
     with pytest.raises(EdgeError, match=r"changed: recipe.safetensors"):
         verify_files(add_artifacts(bundle, []))
+
+
+def engine_in(bundle, folder, content=b"engine"):
+    """An engine and its log, just written."""
+    path = bundle.directory / "engines" / folder / "m.engine"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    path.with_suffix(".log").write_bytes(b"log of " + content)
+    return artifact(f"engines/{folder}/m.engine", format="engine", sha256=sha256_of(path))
+
+
+def test_what_is_built_again_is_verified_as_it_is_then(bundle):
+    first = add_artifacts(bundle, [engine_in(bundle, "orin")])
+    assert verify_files(first) == 9
+    withdraw_artifacts(first, "engines/orin/m")
+    # Killed now, or in the middle of writing, it is whole without the engine.
+    assert verify_files(open_bundle(bundle.directory)) == 7
+    assert open_bundle(bundle.directory) == bundle
+    again = add_artifacts(first, [engine_in(bundle, "orin", b"another")])
+    assert verify_files(again) == 9
+    assert open_bundle(bundle.directory) == again
+
+
+def test_two_builds_lose_nothing_of_each_other(bundle):
+    add_artifacts(bundle, [engine_in(bundle, "orin")])
+    both = add_artifacts(bundle, [engine_in(bundle, "xavier")])
+    assert {a.path for a in both.artifacts} >= {"engines/orin/m.engine", "engines/xavier/m.engine"}
+    assert verify_files(both) == 11
+
+
+def test_nothing_is_added_to_a_bundle_that_took_the_place(bundle):
+    with new_bundle(bundle.directory, force=True) as directory:
+        fill(directory)
+        write_manifest(replace(open_bundle(directory), created_at="2000-01-01T00:00:00+00:00"))
+    engine = engine_in(bundle, "orin")
+    before = open_bundle(bundle.directory)
+    for change in (lambda: add_artifacts(bundle, [engine]), lambda: withdraw_artifacts(bundle, "models/cores8")):
+        with pytest.raises(EdgeError, match="was replaced by another bundle meanwhile"):
+            change()
+    assert open_bundle(bundle.directory) == before
+
+
+@pytest.mark.parametrize("name", [".manifest.json.0123abcd", ".a.mp4.0123abcd.mp4", "m.engine.0123abcd.part"])
+def test_what_was_half_written_is_not_of_the_bundle(bundle, name):
+    (bundle.directory / name).write_bytes(b"half")
+    assert add_artifacts(bundle, []).files == bundle.files
 
 
 def test_finds_one_artifact_or_lists_them(bundle):

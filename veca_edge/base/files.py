@@ -6,6 +6,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import re
 import shutil
 import stat
 import sys
@@ -168,6 +169,15 @@ def written_aside(path: Path, suffix: str = "") -> Iterator[Path]:
             shutil.rmtree(aside) if aside.is_dir() else aside.unlink()
         raise
     sync(path.parent)
+
+
+# As `written_aside` calls it, and what is fetched from a board.
+_ASIDE = re.compile(r"\..+\.[0-9a-f]{8}(\.[a-z0-9]+)?|.+\.[0-9a-f]{8}\.part")
+
+
+def is_aside(path: Path) -> bool:
+    """Whether a file has the name of one that is being written, or that a killed process left half-written."""
+    return _ASIDE.fullmatch(path.name) is not None
 
 
 _AT_FDCWD = -100

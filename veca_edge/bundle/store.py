@@ -23,6 +23,7 @@ from ..base.files import (
     files_below,
     held,
     inside,
+    is_aside,
     sha256_of,
     sync,
     sync_tree,
@@ -207,14 +208,61 @@ def add_artifacts(bundle: Bundle, artifacts: Iterable[Artifact]) -> Bundle:
     """Adds artifacts made later (an engine fetched from a board), and files beside them, to the manifest.
 
     An artifact with the same path and function as an old one takes its place. What was there keeps its
-    digest, so that a change to it does not go unnoticed.
+    digest, so that a change to it does not go unnoticed. What others added since `bundle` was read stays.
+
+    Raises:
+        EdgeError: another bundle took this one's place.
     """
     new = tuple(artifacts)
-    replaced = {(a.path, a.function) for a in new}
-    every = tuple(a for a in bundle.artifacts if (a.path, a.function) not in replaced) + new
-    bundle = replace(bundle, artifacts=every, files=_digests(bundle.directory, every, known=bundle.files))
-    _write(bundle)
-    return bundle
+    with _alone_in(bundle) as current:
+        replaced = {(a.path, a.function) for a in new}
+        every = tuple(a for a in current.artifacts if (a.path, a.function) not in replaced) + new
+        # Digests are of what is on disk: after the power fails too.
+        for artifact in new:
+            _sync_all(bundle.directory / artifact.path)
+        files = _digests(bundle.directory, every, known=current.files)
+        for relative in files.keys() - current.files.keys():
+            sync(bundle.directory / relative)
+        current = replace(current, artifacts=every, files=files)
+        _write(current)
+    return current
+
+
+def withdraw_artifacts(bundle: Bundle, stem: str) -> None:
+    """Takes the artifacts `STEM.*` and the files beside them out of the manifest, before they are written anew.
+
+    Killed while they are, a bundle is whole without them. `add_artifacts` brings them back.
+
+    Args:
+        stem: a path relative to the bundle, without its suffix.
+
+    Raises:
+        EdgeError: another bundle took this one's place.
+    """
+    with _alone_in(bundle) as current:
+        artifacts = tuple(a for a in current.artifacts if not a.path.startswith(f"{stem}."))
+        files = {path: digest for path, digest in current.files.items() if not path.startswith(f"{stem}.")}
+        if (len(artifacts), len(files)) != (len(current.artifacts), len(current.files)):
+            _write(replace(current, artifacts=artifacts, files=files))
+
+
+@contextmanager
+def _alone_in(bundle: Bundle) -> Iterator[Bundle]:
+    """The bundle as it is now, while no other process changes its manifest or puts another in its place."""
+    with disk_errors(bundle.directory), _alone_beside(bundle.directory.resolve()):
+        current = open_bundle(bundle.directory)
+        if (current.created_at, current.checkpoint) != (bundle.created_at, bundle.checkpoint):
+            raise EdgeError(
+                f"{bundle.directory} was replaced by another bundle meanwhile.", "Run the same command again."
+            )
+        yield current
+
+
+def _sync_all(path: Path) -> None:
+    if path.is_dir():
+        sync_tree(path)
+    elif path.exists():
+        sync(path)
 
 
 def _write(bundle: Bundle) -> None:
@@ -229,7 +277,7 @@ def _digests(directory: Path, artifacts: Sequence[Artifact], known: Mapping[str,
         part_of_artifact = relative in paths or any(relative.startswith(f"{p}/") for p in paths)
         return not (relative == MANIFEST or relative.startswith(f"{PROFILES}/") or part_of_artifact)
 
-    found = {file.relative_to(directory).as_posix(): file for file in files_below(directory)}
+    found = {file.relative_to(directory).as_posix(): file for file in files_below(directory) if not is_aside(file)}
     every = {**found, **dict.fromkeys(known)}
     return {
         relative: known.get(relative) or sha256_of(found[relative]) for relative in sorted(every) if counted(relative)

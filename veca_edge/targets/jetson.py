@@ -133,13 +133,22 @@ def options_for(options: TensorrtOptions, device: str) -> TensorrtOptions:
 
 
 def build(bundle: Bundle, device: str, options: EngineOptions | None, progress: Progress, on_log: Log) -> Built:
-    from ..bundle.store import add_artifacts
+    from ..bundle.store import add_artifacts, withdraw_artifacts
     from ..converters.tensorrt.engine import build_engines
     from ..devices.jetson.probe import open_board
 
     files = [a for a in bundle.artifacts if a.format == ONNX.name]
     with open_board(device) as (connection, board):
-        engines = build_engines(connection, board, bundle.directory, files, options, progress, on_log)
+        engines = build_engines(
+            connection,
+            board,
+            bundle.directory,
+            files,
+            options,
+            progress,
+            on_log,
+            before_writing=lambda stem: withdraw_artifacts(bundle, stem),
+        )
     facts = {
         "module": board.name,
         "L4T": board.l4t,

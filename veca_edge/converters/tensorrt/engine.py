@@ -48,6 +48,7 @@ def build_engines(
     progress: Progress = silent,
     on_log: Log = ignore,
     interval_s: float = 1.0,
+    before_writing: Callable[[str], None] = lambda stem: None,
 ) -> list[Artifact]:
     """Builds an engine from every ONNX artifact, on the board, and fetches it into `directory/engines`.
 
@@ -58,6 +59,8 @@ def build_engines(
         directory: the bundle's.
         artifacts: ONNX, of the target `jetson`.
         on_log: gets the builder's lines.
+        before_writing: is called with each engine's path without its suffix, relative to the bundle, when it has
+            been built and its files are about to be written.
 
     Returns:
         One artifact of format `engine` per ONNX file, in order. Its details hold `engine_key`, `onnx` and
@@ -87,6 +90,7 @@ def build_engines(
                 lambda stage=stage, i=i: progress(stage, i, len(artifacts)),
                 on_log,
                 interval_s,
+                before_writing,
             )
         )
         progress(stage, i + 1, len(artifacts))
@@ -115,6 +119,7 @@ def _build(
     on_wait: Callable[[], None],
     on_log: Log,
     interval_s: float,
+    before_writing: Callable[[str], None],
 ) -> Artifact:
     key = engine_key(board)
     # Artifacts of an elastic file share it, and its engine.
@@ -156,6 +161,7 @@ def _build(
         target.parent.mkdir(parents=True, exist_ok=True)
     # The engine comes last: while it does, another client may take the files away.
     layers = jobs.read(connection, job, "layers.json")
+    before_writing(stem)
     jobs.fetch(connection, job, "model.engine", directory / f"{stem}.engine", most_bytes=_most_bytes(artifact))
     if layers is not None:
         write_atomically(directory / f"{stem}.layers.json", layers)
