@@ -170,6 +170,8 @@ class Sweep:
         return measurements_folder(self.bundle.directory, self.machine.machine_id)
 
     def run(self, items: Sequence[Item]) -> Profile:
+        for item in items:
+            self.forget_stored(item)
         measured = {} if self.options.again else self.finished(items)
         kept = tuple(measured)
         left = [item for item in items if self.stem(item) not in measured]
@@ -249,15 +251,31 @@ class Sweep:
         return Unfinished(key)
 
     def finish(self, item: Item) -> Measurement:
-        """Turns the rounds into the measurement, stores it and forgets the rounds, and how it failed before."""
+        """Turns the rounds into the measurement, stores it and forgets the rounds."""
         measurement = self.measurement(item, self.unfinished(item))
         save_measurement(self.bundle.directory, measurement)
-        for kind in (UNFINISHED, FAILED):
+        self.forget(item)
+        return measurement
+
+    def forget(self, item: Item) -> None:
+        """Removes the rounds of a variant that has been measured, and how it failed before."""
+        for kind in (FAILED, UNFINISHED):
             with suppress(OSError):  # there may be none; the folder goes with the last one
                 path = self.path(kind, item)
                 path.unlink(missing_ok=True)
                 path.parent.rmdir()
-        return measurement
+
+    def forget_stored(self, item: Item) -> None:
+        """Removes the rounds that a sweep left which was killed when it had just stored their measurement.
+
+        With `again` they would be taken for new ones. A damaged measurement is left to others to tell of.
+        """
+        if not self.path(UNFINISHED, item).is_file():
+            return
+        with suppress(EdgeError):
+            stored = self.finished([item]).get(self.stem(item))
+            if stored is not None and stored.started_at == self.unfinished(item).started_at:
+                self.forget(item)
 
     def measurement(self, item: Item, state: Unfinished) -> Measurement:
         rounds, artifact = state.rounds, item.artifact
