@@ -370,7 +370,13 @@ def test_weight_codes():
     assert lint_onnx(damaged, "10.3") == []
 
 
-@pytest.mark.parametrize("text", ["ten", "10", "10.x", "", "-8.6", "8.4", "7.2.1"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("ten", "10", "10.x", "", "-8.6", "8.4", "7.2.1"),
+        *("v10.3", "10.3rc1", "1!10.3", "10.3+cuda12", "10.3-1", "1000.3", "9" * 5000 + ".3"),
+    ],
+)
 def test_versions_that_are_none(text):
     with pytest.raises(EdgeError):
         tensorrt_version(text)

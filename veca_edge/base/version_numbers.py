@@ -12,11 +12,11 @@ if TYPE_CHECKING:
 
 def parse_version(text: str) -> Version:
     """A version, also as Debian writes it (`10.3.0.30-1+cuda12.5`). Raises `EdgeError` for anything else."""
-    from packaging.version import InvalidVersion, Version  # takes time, and the help needs none
+    from packaging.version import Version  # takes time, and the help needs none
 
     try:
         return Version(text)
-    except InvalidVersion as error:
+    except ValueError as error:  # `InvalidVersion` is one; a number of thousands of digits is refused by `int`
         raise EdgeError(f"'{text[:60]}' is not a version.", "Give numbers with dots, for example 10.3.") from error
 
 

@@ -9,7 +9,6 @@ where it is written down. They hold for any ONNX file, ours or another tool's:
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,6 +19,7 @@ import numpy as np
 
 from ..base.errors import EdgeError, MissingDependency
 from ..base.files import inside, open_regular
+from ..base.version_numbers import parse_version
 from .finding import Finding
 
 if TYPE_CHECKING:
@@ -99,10 +99,14 @@ BINARY16 = "IEEE 754 binary16: normal numbers lie between 6.1e-5 and 65504"
 
 def tensorrt_version(text: str) -> Version:
     """`10.3` or `10.3.0.30` as (10, 3). Raises `EdgeError` when it is not a version or older than 8.5."""
-    match = re.fullmatch(r"(\d{1,3})\.(\d{1,3})(\.\d+)*", text.strip())
-    if not match:
-        raise EdgeError(f"'{text}' is not a TensorRT version.", "Give it as major.minor, for example 10.3.")
-    version = int(match[1]), int(match[2])
+    try:
+        release = parse_version(text).release
+    except EdgeError:
+        release = ()
+    # Numbers alone: packages are versioned with more (v10.3, 10.3rc1, 1!10.3, 10.3+cuda), releases are not.
+    if len(release) < 2 or max(release[:2]) > 999 or ".".join(map(str, release)) != text.strip():
+        raise EdgeError(f"'{text[:60]}' is not a TensorRT version.", "Give it as major.minor, for example 10.3.")
+    version = release[0], release[1]
     if version < OLDEST:
         raise EdgeError(
             f"TensorRT {text} is older than 8.5, the oldest release that veca-edge writes for.",
