@@ -18,7 +18,7 @@ from veca_edge.profiles.options import ProfileOptions
 from veca_edge.profiles.sweep import profile_bundle
 from veca_edge.rules.finding import Finding
 from veca_edge.targets.base import Format, Linter, Next, NoOptions, Target, Words
-from veca_edge.targets.cpu import CPU, loading, open_model, open_onnx
+from veca_edge.targets.cpu import CPU, loading, open_onnx, open_together
 from veca_edge.targets.table import TARGETS
 
 
@@ -51,7 +51,7 @@ TOY = Target(
     summary="a toy",
     extra="export",
     precisions=("fp32",),
-    formats=(Format("toyx", "ONNX Runtime", "onnxruntime", open_onnx, open_model, loading),),
+    formats=(Format("toyx", "ONNX Runtime", "onnxruntime", open_onnx, loading, open_together),),
     options=ToyOptions,
     profile_options=ProfileOptions,
     words=Words("the toy's clock", "the toy's memory"),

@@ -101,7 +101,7 @@ def export(request: ExportRequest, progress: Progress = silent, on_log: Log = la
     if request.device is not None and target.builder is not None:
         options = target.builder.options_for(request.options or target.options(), request.device)
         request = replace(request, options=options)
-    sources = read_sources(request, progress)
+    sources = read_sources(request, target, progress)
     with new_bundle(request.output, request.force) as directory:
         made = make_within_gate(sources, directory, progress)
         write_golden_data(sources, directory)
@@ -114,10 +114,10 @@ def export(request: ExportRequest, progress: Progress = silent, on_log: Log = la
     return ExportResult(bundle, made.fidelity, verdict, notes_of(sources, made), built)
 
 
-def read_sources(request: ExportRequest, progress: Progress = silent) -> Sources:
+def read_sources(request: ExportRequest, target: Target, progress: Progress) -> Sources:
     """Reads the checkpoint and the images, and calibrates where something is quantized."""
     checkpoint = checkpoint_of(request.checkpoint, progress)
-    target, spec = check_request(request), spec_of(request, checkpoint)
+    spec = spec_of(request, checkpoint)
     target.check(spec, checkpoint.labels)
     weights = inference_weights(checkpoint)
     images = choose_images(request, checkpoint, spec.image_sizes, progress)

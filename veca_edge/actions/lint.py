@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..base.errors import unknown_name
 from ..base.options import check_kind
-from ..targets.table import TARGETS
+from ..targets.table import linters
 
 if TYPE_CHECKING:
     from ..rules.finding import Finding
@@ -24,8 +24,8 @@ def lint(file: Path, target: str, options: Any = None) -> Sequence[Finding]:
     Raises:
         EdgeError: no such target, or it has no rules; the file can't be read.
     """
-    linters = {name: row.linter for name, row in TARGETS.items() if row.linter is not None}
-    if target not in linters:
-        raise unknown_name("target with rules", target, linters)
-    linter = linters[target]
+    known = linters()
+    if target not in known:
+        raise unknown_name("target with rules", target, known)
+    linter = known[target]
     return linter.lint(file, check_kind(options, linter.options, f"Checking for '{target}'"))

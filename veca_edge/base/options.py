@@ -6,7 +6,7 @@ A field declared with `option` is offered on the command line; a plain field is 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, TypeVar, cast
 
 from .errors import EdgeError
@@ -64,7 +64,7 @@ def options_of(kind: type) -> tuple[Option, ...]:
         if _KEY in f.metadata:
             stated = cast(Option, f.metadata[_KEY])
             flag = stated.flag or f"--{f.name.replace('_', '-')}"
-            found.append(Option(f.name, flag, *(getattr(stated, a.name) for a in fields(Option)[2:])))
+            found.append(replace(stated, name=f.name, flag=flag))
     return tuple(found)
 
 

@@ -10,10 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
 
-import msgspec
 from msgspec import Meta
 
-from ..base.errors import EdgeError
+from ..base.json_files import typed
 
 T = TypeVar("T")
 
@@ -71,12 +70,7 @@ class CoremlDetails:
     default_function: str | None = None
 
 
-def details_as(details: Mapping[str, Any], kind: type[T], whose: str = "The artifact") -> T:
+def details_as(details: Mapping[str, Any], kind: type[T], whose: str = "the artifact") -> T:
     """A view of some details. Raises `EdgeError` that says what has another type than it should."""
-    try:
-        return msgspec.convert(dict(details), kind)
-    except msgspec.ValidationError as error:
-        raise EdgeError(
-            f"{whose} does not say what it should of itself: {error}.",
-            "The manifest was changed by hand or by another tool; export the bundle again.",
-        ) from error
+    hint = "The manifest was changed by hand or by another tool; export the bundle again."
+    return typed(dict(details), kind, f"What {whose} says of itself", hint)

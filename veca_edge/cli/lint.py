@@ -8,12 +8,12 @@ from typing import Annotated
 import typer
 
 from ..base.options import made_of
-from ..targets.table import TARGETS
+from ..targets.table import linters
 from . import options
 from .console import command
 from .fields import Typed, of_targets, refuse_foreign, with_fields
 
-LINTERS = {name: target.linter for name, target in TARGETS.items() if target.linter is not None}
+LINTERS = linters()
 LINT_OPTIONS = of_targets(lambda target: target.linter and target.linter.options)
 FILES = ", or ".join(linter.files for linter in LINTERS.values())
 

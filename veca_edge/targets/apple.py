@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from ..model.plan import Variant
     from ..profiles.sweep import Profile
     from ..rules.finding import Finding
-    from ..runtime.model import Run
 
 NAME = "apple"
 
@@ -43,10 +42,6 @@ def open_mlpackage(directory: Path, artifact: Artifact, threads: int | None) -> 
     else:
         from ..runtime.program import open_mlpackage
     return open_mlpackage(path, artifact.function, artifact, threads)
-
-
-def open_model(directory: Path, artifacts: Mapping[int, Artifact], threads: int | None) -> Mapping[int, Run]:
-    return {count: open_mlpackage(directory, artifact, threads) for count, artifact in artifacts.items()}
 
 
 def loading(artifact: Artifact) -> str:
@@ -150,7 +145,6 @@ MLPACKAGE = Format(
     "Core ML" if on_a_mac() else "an interpreter of the saved program",
     "coremltools",
     open_mlpackage,
-    open_model,
     loading,
 )
 

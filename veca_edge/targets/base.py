@@ -40,7 +40,7 @@ class Format:
         runner: what runs it on this machine, in words.
         package: the Python package that runs it; a process that measures memory loads it first.
         open: opens one artifact.
-        open_model: opens the core counts of one model, ready to be switched between.
+        open_together: opens the core counts of one model so that they share what they can; None opens each alone.
         loading: a section of the bundle's README: how to load such a file, for one artifact.
         obstacle: why this machine cannot run an artifact, or None where it can.
         is_portable: whether a file of this kind is tied to no board.
@@ -50,10 +50,16 @@ class Format:
     runner: str
     package: str
     open: Callable[[Path, Artifact, int | None], Runner]
-    open_model: Callable[[Path, Mapping[int, Artifact], int | None], Mapping[int, Run]]
     loading: Callable[[Artifact], str]
+    open_together: Callable[[Path, Mapping[int, Artifact], int | None], Mapping[int, Run]] | None = None
     obstacle: Callable[[Artifact], str | None] = lambda artifact: None
     is_portable: bool = True
+
+    def open_model(self, directory: Path, artifacts: Mapping[int, Artifact], threads: int | None) -> Mapping[int, Run]:
+        """Opens the core counts of one model, ready to be switched between. Raises `EdgeError` as `open` does."""
+        if self.open_together is not None:
+            return self.open_together(directory, artifacts, threads)
+        return {count: self.open(directory, artifact, threads) for count, artifact in artifacts.items()}
 
 
 @dataclass(frozen=True)

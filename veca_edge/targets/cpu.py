@@ -33,7 +33,7 @@ def open_onnx(directory: Path, artifact: Artifact, threads: int | None) -> Runne
     return open_exact_onnx(directory, artifact, threads)
 
 
-def open_model(directory: Path, artifacts: Mapping[int, Artifact], threads: int | None) -> Mapping[int, Run]:
+def open_together(directory: Path, artifacts: Mapping[int, Artifact], threads: int | None) -> Mapping[int, Run]:
     from ..runtime.bound import open_bound_onnx
 
     return open_bound_onnx(directory, artifacts, threads)
@@ -122,7 +122,7 @@ def int8_products(instructions: str) -> Check:
     return Check(NAME, "INT8 products", True, f"{instructions}: INT8 is fast", "")
 
 
-ONNX = Format("onnx", "ONNX Runtime", PACKAGE, open_onnx, open_model, loading)
+ONNX = Format("onnx", "ONNX Runtime", PACKAGE, open_onnx, loading, open_together)
 
 CPU = Target(
     name=NAME,

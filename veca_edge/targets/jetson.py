@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from ..profiles.measurement import Measurement
     from ..profiles.sweep import Profile
     from ..rules.finding import Finding
-    from ..runtime.model import Run
 
 NAME = "jetson"
 ESTIMATED_MODULES = ("Orin Nano 8GB", "Orin NX 16GB", "AGX Orin 64GB")
@@ -44,10 +43,6 @@ def open_onnx(directory: Path, artifact: Artifact, threads: int | None) -> Runne
     return open_onnx(directory / artifact.path, artifact, threads)
 
 
-def open_onnx_model(directory: Path, artifacts: Mapping[int, Artifact], threads: int | None) -> Mapping[int, Run]:
-    return {count: open_onnx(directory, artifact, threads) for count, artifact in artifacts.items()}
-
-
 def onnx_loading(artifact: Artifact) -> str:
     from .cpu import loading
 
@@ -58,10 +53,6 @@ def open_engine(directory: Path, artifact: Artifact, threads: int | None) -> Run
     from ..runtime.tensorrt import open_engine
 
     return open_engine(directory / artifact.path, artifact)
-
-
-def open_engines(directory: Path, artifacts: Mapping[int, Artifact], threads: int | None) -> Mapping[int, Run]:
-    return {count: open_engine(directory, artifact, threads) for count, artifact in artifacts.items()}
 
 
 def engine_loading(artifact: Artifact) -> str:
@@ -89,9 +80,9 @@ def engine_obstacle(artifact: Artifact) -> str | None:
 
 
 ENGINE = Format(
-    "engine", "TensorRT", "tensorrt", open_engine, open_engines, engine_loading, engine_obstacle, is_portable=False
+    "engine", "TensorRT", "tensorrt", open_engine, engine_loading, obstacle=engine_obstacle, is_portable=False
 )
-ONNX = Format("onnx", "ONNX Runtime", "onnxruntime", open_onnx, open_onnx_model, onnx_loading)
+ONNX = Format("onnx", "ONNX Runtime", "onnxruntime", open_onnx, onnx_loading)
 
 # ------------------------------------------------------------------------------- export and build
 

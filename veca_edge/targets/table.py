@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ..base.errors import unknown_name
 from .apple import APPLE
-from .base import Format, Target
+from .base import Format, Linter, Target
 from .cpu import CPU
 from .jetson import JETSON
 
@@ -23,6 +23,11 @@ def target_named(name: str) -> Target:
     if name not in TARGETS:
         raise unknown_name("target", name, TARGETS)
     return TARGETS[name]
+
+
+def linters() -> dict[str, Linter]:
+    """The rules of every target that has some, by its name."""
+    return {name: target.linter for name, target in TARGETS.items() if target.linter is not None}
 
 
 def format_of(artifact: Artifact) -> Format:
