@@ -48,39 +48,31 @@ def exported_square(square, tmp_path_factory):
     """A bundle of `square` for the CPU: float32, 32 x 32 pixels, 8, 16 and 32 cores. Read only."""
     import numpy as np
     import torch
+    from bundles import bundle_around
 
-    from veca_edge.base.spec import ExportSpec, ImageSize
+    from veca_edge.base.spec import GraphSpec, ImageSize
     from veca_edge.bundle.store import new_bundle, open_bundle, write_manifest
-    from veca_edge.bundle.types import Bundle, CheckpointFacts
+    from veca_edge.bundle.types import CheckpointFacts
     from veca_edge.converters.cpu import onnx_models_from_variants
-    from veca_edge.images.preprocessing import Preprocessing
     from veca_edge.model.folding import inference_weights
     from veca_edge.model.plan import Variant
     from veca_edge.model.torch_graph import InferenceModel
     from veca_edge.proof.golden import write_golden
 
     size, counts = ImageSize(32, 32), (8, 16, 32)
-    spec, weights = ExportSpec("cpu", counts, ("fp32",), (size,)), inference_weights(square)
+    weights = inference_weights(square)
     frames = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
     output = tmp_path_factory.mktemp("exported") / "square"
     with new_bundle(output) as directory:
-        variants = [Variant(spec.graph(count, size), "fp32", weights) for count in counts]
+        variants = [Variant(GraphSpec(count, size), "fp32", weights) for count in counts]
         artifacts = onnx_models_from_variants(variants, directory, {})
         for variant in variants:
             model = InferenceModel(weights, variant.spec)
             with torch.no_grad():
                 cls, dense = (value.numpy() for value in model(torch.from_numpy(frames)))
             write_golden(directory, variant.spec.core_count, size, frames, {"cls": cls, "dense": dense})
-        write_manifest(
-            Bundle(
-                directory,
-                spec,
-                CheckpointFacts("square", square.digest, square.config),
-                Preprocessing().to_json(),
-                {"veca-edge": "test"},
-                tuple(artifacts),
-            )
-        )
+        facts = CheckpointFacts("square", square.digest, square.config)
+        write_manifest(bundle_around(directory, artifacts, facts))
     return open_bundle(output)
 
 

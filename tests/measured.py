@@ -7,12 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from bundles import bundle_around
 
 from veca_edge.base.files import sha256_of
-from veca_edge.base.spec import ExportSpec, ImageSize
+from veca_edge.base.spec import ImageSize
 from veca_edge.bundle.store import new_bundle, open_bundle, write_manifest
 from veca_edge.bundle.types import Artifact, Bundle, CheckpointFacts
-from veca_edge.images.preprocessing import Preprocessing
 from veca_edge.model.config import FAMILIES
 from veca_edge.profiles.machine import Machine
 from veca_edge.profiles.measurement import Measurement, measurement_of
@@ -96,7 +96,7 @@ def made_up_bundle(
                         )
                     )
         write_manifest(
-            bundle_of(directory, tuple(artifacts), CheckpointFacts(name, "ab" * 32, FAMILIES["small"].config()), sizes)
+            bundle_of(directory, tuple(artifacts), CheckpointFacts(name, "ab" * 32, FAMILIES["small"].config()))
         )
     bundle = open_bundle(path)
     if machine is not None:
@@ -104,21 +104,9 @@ def made_up_bundle(
     return bundle
 
 
-def bundle_of(
-    directory: Path,
-    artifacts: tuple[Artifact, ...],
-    checkpoint: CheckpointFacts,
-    sizes: tuple[ImageSize, ...] = (SIZE,),
-) -> Bundle:
-    return Bundle(
-        directory,
-        ExportSpec("cpu", tuple(TABLE), ("int8", "fp32"), sizes),
-        checkpoint,
-        Preprocessing().to_json(),
-        {"veca-edge": "0"},
-        artifacts,
-        fidelity=tuple(fidelity(a.core_count, a.precision, a.image_size) for a in artifacts),
-    )
+def bundle_of(directory: Path, artifacts: tuple[Artifact, ...], checkpoint: CheckpointFacts) -> Bundle:
+    found = tuple(fidelity(a.core_count, a.precision, a.image_size) for a in artifacts)
+    return bundle_around(directory, artifacts, checkpoint, versions={"veca-edge": "0"}, fidelity=found)
 
 
 def measure(bundle: Bundle, machine: Machine = MACHINE, scale: float = 1.0, **fields: Mapping | object) -> None:

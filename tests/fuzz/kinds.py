@@ -302,32 +302,23 @@ def mlpackage_weights(root: Path) -> Kind:
 
 def _bundle(root: Path) -> Path:
     """A bundle with one FP32 model for the CPU, golden data and a measurement."""
-    from veca_edge.base.spec import ExportSpec, ImageSize
+    from bundles import bundle_around
+
+    from veca_edge.base.spec import GraphSpec, ImageSize
     from veca_edge.bundle.store import new_bundle, write_manifest
-    from veca_edge.bundle.types import Bundle, CheckpointFacts
+    from veca_edge.bundle.types import CheckpointFacts
     from veca_edge.converters.cpu import onnx_models_from_variants
-    from veca_edge.images.preprocessing import Preprocessing
     from veca_edge.model.folding import inference_weights
     from veca_edge.model.plan import Variant
 
     small, size = _small(), ImageSize(8, 8)
-    spec = ExportSpec("cpu", (2,), ("fp32",), (size,))
     with new_bundle(root / "bundle") as directory:
-        variant = Variant(spec.graph(2, size), "fp32", inference_weights(small))
+        variant = Variant(GraphSpec(2, size), "fp32", inference_weights(small))
         artifacts = tuple(onnx_models_from_variants([variant], directory, {}))
         _write_golden(directory)
         facts = CheckpointFacts("tiny", small.digest, small.config)
-        write_manifest(
-            Bundle(
-                directory,
-                spec,
-                facts,
-                Preprocessing().to_json(),
-                {"veca-edge": "test"},
-                artifacts,
-                details={"golden_cosine": {artifacts[0].name: 1.0}},
-            )
-        )
+        checked = {"golden_cosine": {artifacts[0].name: 1.0}}
+        write_manifest(bundle_around(directory, artifacts, facts, details=checked))
     return root / "bundle"
 
 

@@ -13,13 +13,13 @@ from unittest.mock import AsyncMock, create_autospec
 
 import numpy as np
 import pytest
+from bundles import bundle_around
 
 from veca_edge.base.errors import EdgeError
-from veca_edge.base.spec import ExportSpec, ImageSize
+from veca_edge.base.spec import ImageSize
 from veca_edge.bundle.store import new_bundle, open_bundle, write_manifest
-from veca_edge.bundle.types import Bundle, CheckpointFacts
+from veca_edge.bundle.types import CheckpointFacts
 from veca_edge.formats.mlpackage import coremltools_for
-from veca_edge.images.preprocessing import Preprocessing
 from veca_edge.profiles import coreml, sampling, sweep
 from veca_edge.profiles.measurement import measurement_from
 from veca_edge.profiles.options import CoremlProfileOptions
@@ -38,7 +38,6 @@ def bundle(apple_packages, square, tmp_path_factory):
 
     directory, artifacts, _ = apple_packages
     output = tmp_path_factory.mktemp("bundle") / "apple"
-    spec = ExportSpec("apple", (8, 16, 32), ("int8",), (SIZE,))
     with new_bundle(output) as work:
         shutil.copytree(directory / artifacts["int8"][0].path, work / artifacts["int8"][0].path)
         for artifact in artifacts["int8"]:
@@ -49,16 +48,8 @@ def bundle(apple_packages, square, tmp_path_factory):
                 np.zeros((2, 32, 48, 3), np.uint8),
                 {"cls": np.zeros((2, 64), np.float32), "dense": np.zeros((2, 24, 64), np.float32)},
             )
-        write_manifest(
-            Bundle(
-                work,
-                spec,
-                CheckpointFacts("square", square.digest, square.config),
-                Preprocessing().to_json(),
-                {"veca-edge": "test"},
-                tuple(artifacts["int8"]),
-            )
-        )
+        facts = CheckpointFacts("square", square.digest, square.config)
+        write_manifest(bundle_around(work, artifacts["int8"], facts))
     return open_bundle(output)
 
 

@@ -262,21 +262,8 @@ def write_model(directory: Path, name: str = "cores16_fp16_32x32", operator: str
 
 def write_bundle(directory: Path, artifacts):
     """A bundle's manifest around artifacts that are there."""
-    from veca_edge.base.spec import ExportSpec, ImageSize
-    from veca_edge.bundle.store import write_manifest
-    from veca_edge.bundle.types import Bundle, CheckpointFacts
-    from veca_edge.model.config import FAMILIES
+    from bundles import bundle_around
 
-    counts, precisions = (
-        tuple(dict.fromkeys(getattr(a, name) for a in artifacts)) for name in ("core_count", "precision")
-    )
-    return write_manifest(
-        Bundle(
-            directory=directory,
-            spec=ExportSpec("jetson", counts, precisions, (ImageSize(32, 32),), outputs=("cls",)),
-            checkpoint=CheckpointFacts("tiny", "0" * 64, FAMILIES["small"].config()),
-            preprocessing={},
-            versions={},
-            artifacts=tuple(artifacts),
-        )
-    )
+    from veca_edge.bundle.store import write_manifest
+
+    return write_manifest(bundle_around(directory, artifacts))
