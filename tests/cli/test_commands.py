@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -363,11 +364,14 @@ def test_lint_takes_dynamic_inputs_where_they_are_meant(veca_edge, tmp_path):
 
 
 def test_every_command_takes_json_and_debug(veca_edge):
-    from veca_edge.cli import app
+    from veca_edge.cli import COMMANDS
 
-    names = [info.callback.__name__ for info in app.registered_commands]
-    assert {"export", "verify", "profile", "run", "inspect", "doctor"} <= set(names)
-    for name in names:
+    assert {"export", "verify", "profile", "run", "inspect", "doctor"} <= set(COMMANDS)
+    listed = " ".join(veca_edge("--help").out.split())
+    for name, summary in COMMANDS.items():
+        assert f"{name} {summary}" in listed
+        function = getattr(import_module(f"veca_edge.cli.{name}"), name)
+        assert function.__doc__.splitlines()[0] == summary
         text = veca_edge(name, "--help").out
         assert "--json" in text
         assert "--debug" in text

@@ -28,7 +28,10 @@ class Fact:
 
 def script(source: str, *arguments: str | bytes, **environment: str) -> subprocess.CompletedProcess:
     """Runs Python code that uses the console, in a process of its own, and returns bytes."""
-    prelude = "from veca_edge.cli.console import *; from veca_edge.base.errors import *; prepare_streams()\n"
+    prelude = (
+        "from veca_edge.cli.console import *; from veca_edge.base.errors import *\n"
+        "from veca_edge.cli.process import prepare_streams; prepare_streams()\n"
+    )
     return subprocess.run(
         [sys.executable, "-c", prelude + textwrap.dedent(source), *arguments],
         capture_output=True,
@@ -240,6 +243,7 @@ def test_closed_pipe_ends_quietly():
 
 def test_closed_streams():
     """`>&-`: there is no stdout at all."""
-    code = "from veca_edge.cli.console import *; prepare_streams()\nwith command() as t:\n    t.say('x')"
+    prelude = "from veca_edge.cli.console import *; from veca_edge.cli.process import *; prepare_streams()"
+    code = f"{prelude}\nwith command() as t:\n    t.say('x')"
     done = subprocess.run(["sh", "-c", '"$0" -c "$1" >&- 2>&-', sys.executable, code], timeout=60, check=False)
     assert done.returncode == 0

@@ -1,33 +1,61 @@
 """The command line. Each command parses, makes one library call and shows the result.
 
-Only typer and rich are imported before a command runs: `veca-edge --help` is instant on any machine.
+Only typer is imported before a command runs: `veca-edge --help` is instant on any machine.
 """
 
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from importlib import import_module
+from typing import Annotated, Any
 
 import typer
+import typer.main
+from typer.core import TyperGroup
 
-from .build import build
-from .console import INTERRUPTED, prepare_streams
-from .devices import devices
-from .doctor import doctor
-from .export import export
-from .fields import GroupedCommand
-from .inspect import inspect
-from .lint import lint
-from .profile import profile
-from .recommend import recommend
-from .report import report
-from .run import run
-from .sensitivity import sensitivity
+from .process import INTERRUPTED, prepare_streams
 from .signals import ended_cleanly_by_signals
-from .verify import verify
+
+# Each command, in a module and a function of its name, with the first line of its help.
+COMMANDS = {
+    "export": "Export a checkpoint as a verified bundle.",
+    "verify": "Check a bundle: schema, digests, golden outputs.",
+    "build": "Build on the board what an export leaves to it: TensorRT engines.",
+    "profile": "Measure latency and memory of every variant.",
+    "recommend": "Name the best measured variant for a budget.",
+    "report": "Write measurements and fidelity as one HTML file.",
+    "run": "Run a model of a bundle on images, or live on a folder, a video or a camera.",
+    "sensitivity": "Measure what INT8 does to the outputs, by layer.",
+    "inspect": "Show what a checkpoint or a bundle holds.",
+    "doctor": "Check what this machine can do.",
+    "lint": "Check a model file against the rules of a target.",
+    "devices": "List the known Jetson modules and JetPacks.",
+}
+
+
+class Commands(TyperGroup):
+    """The commands, each imported when it is asked for: the list of them needs none."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if cmd_name not in COMMANDS:
+            return None
+        from .fields import GroupedCommand
+
+        one = typer.Typer(rich_markup_mode=None, add_completion=False, pretty_exceptions_enable=False)
+        one.command(cmd_name, cls=GroupedCommand)(getattr(import_module(f".{cmd_name}", __name__), cmd_name))
+        return typer.main.get_command(one)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
 
 app = typer.Typer(
     name="veca-edge",
+    cls=Commands,
     help="Takes a trained VECA vision transformer to a camera: export, INT8, proof and profile, per core count.",
     epilog="Start with: veca-edge export --cores 16 --target cpu",
     rich_markup_mode=None,
@@ -35,8 +63,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (export, verify, build, profile, recommend, report, run, sensitivity, inspect, doctor, lint, devices):
-    app.command(cls=GroupedCommand)(command)
 
 
 def show_version(wanted: bool) -> None:
@@ -58,8 +84,7 @@ def veca_edge(
 
 def main() -> None:
     """The console entry point. Exit codes: 0 done, 1 a gate or comparison failed, 2 bad input or something
-    missing, 3 a bug, 130 interrupted,
-    143 terminated."""
+    missing, 3 a bug, 130 interrupted, 143 terminated."""
     prepare_streams()
     try:
         with ended_cleanly_by_signals():

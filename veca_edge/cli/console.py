@@ -10,16 +10,15 @@ import errno
 import json
 import logging
 import math
-import os
 import shlex
 import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path, PurePath
-from typing import Any, NoReturn, TextIO
+from typing import Any, TextIO
 
 import typer
 from rich import box
@@ -31,10 +30,8 @@ from rich.text import Text
 from ..base.errors import EdgeError, MissingDependency
 from ..base.progress import Progress
 from ..base.text import printable
+from .process import BUG, INTERRUPTED, discard, leave_quietly
 
-INTERRUPTED = 130
-CLOSED_PIPE = 141
-BUG = 3
 # What brings a package that may be missing.
 EXTRAS = {
     "torch": "export",
@@ -163,7 +160,7 @@ class Terminal:
             self.result({"error": {"message": message, "hint": hint, "exit_code": exit_code}, **facts})
             self._stdout.flush()
         except OSError:  # perhaps the very error that is shown here
-            _discard(self._stdout)
+            discard(self._stdout)
 
     def log(self, line: str) -> None:
         """A line of another program's output; shown with `--debug`."""
@@ -360,29 +357,3 @@ def _library_noise(shown: bool) -> Iterator[None]:
 def quoted(*words: str | Path) -> str:
     """A command line that a shell reads back as these words."""
     return " ".join(shlex.quote(str(word)) for word in words)
-
-
-# ----------------------------------------------------------------------------------- the process
-
-
-def prepare_streams() -> None:
-    """Makes stdout and stderr take any text: no locale and no file name may stop a result from being shown."""
-    for name in ("stdout", "stderr"):
-        stream = getattr(sys, name)
-        if stream is None:  # closed by the caller
-            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
-        elif hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")
-
-
-def leave_quietly() -> NoReturn:
-    """Ends the process after the reader of its output went away, as a shell tool does."""
-    for stream in (sys.stdout, sys.stderr):
-        _discard(stream)
-    sys.exit(CLOSED_PIPE)
-
-
-def _discard(stream: TextIO) -> None:
-    """Sends what is still to be written to nowhere, so that it does not fail again when the process ends."""
-    with suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
