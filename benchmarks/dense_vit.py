@@ -11,7 +11,8 @@ import onnx_ir as ir
 
 from veca_edge.base.spec import GraphSpec
 from veca_edge.converters.cpu import MICROSOFT, CpuDialect
-from veca_edge.converters.onnx.graph import finished_model, graph_input, later_queries, write_outputs
+from veca_edge.converters.onnx.graph import finished_model, graph_input, later_queries
+from veca_edge.converters.onnx.outputs import write_outputs
 from veca_edge.model.checkpoint import Checkpoint, random_checkpoint
 from veca_edge.model.config import Family
 from veca_edge.model.folding import InferenceWeights

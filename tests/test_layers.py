@@ -127,7 +127,7 @@ def names_compared(tree: ast.AST) -> Iterator[tuple[int, str]]:
 
 # Where a word is another thing of the same name: PyTorch's device, Core ML's compute unit.
 OTHER_MEANINGS = {
-    ("model.checkpoint", "cpu"),
+    ("model.tensor_files", "cpu"),
     ("runtime.bound", "cpu"),
     ("runtime.coreml", "cpu"),
     ("runtime.program", "cpu"),

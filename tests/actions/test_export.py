@@ -19,7 +19,7 @@ from veca_edge.base.errors import EdgeError, GateError
 from veca_edge.base.spec import ImageSize
 from veca_edge.bundle.store import open_bundle
 from veca_edge.demo import demo_calibration, demo_checkpoint, demo_evaluation
-from veca_edge.proof.gate import below_gate
+from veca_edge.proof.gate import Gate, below_gate
 
 
 def test_the_demo_is_exported_and_close_to_the_reference(result):
@@ -72,7 +72,7 @@ def test_layers_go_back_to_float_until_the_gate_holds(tmp_path):
     made = export(request)
     kept = made.bundle.details.kept_float
     assert 1 < len(kept) < 24
-    assert not below_gate(made.fidelity, 0.9999, ("int8",))
+    assert not below_gate(made.fidelity, Gate(0.9999), ("int8",))
     assert any(name in note for name in kept for note in made.notes)
 
 

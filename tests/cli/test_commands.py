@@ -103,7 +103,7 @@ def test_export_in_json(veca_edge, checkpoint, tmp_path):
         (["--calibration", "/nowhere"], ["no directory /nowhere"]),
         (["--evaluation", "/nowhere"], ["no directory /nowhere"]),
         (["--head", "/nowhere"], ["no file /nowhere"]),
-        (["--labels", "/nowhere"], ["no classifier head"]),
+        (["--labels", "/nowhere"], ["no classifier or segmentation head"]),
         (["--heads", "5"], ["5 heads do not fit a width of 32"]),
         (["--rope-zero", "2"], ["zero rotary frequencies is 2"]),
         (["--ios", "18"], ["--ios is an option of the target 'apple'", "--target apple"]),

@@ -7,7 +7,7 @@ from veca_edge.demo import demo_calibration, demo_evaluation
 
 def test_the_model_has_head_and_labels(demo):
     assert demo.config.core_counts == (8, 16, 24, 32, 40, 48, 56, 64)
-    assert demo.head.weight.shape == (10, 192)
+    assert demo.heads[0].terms[0].weight.shape == (10, 192)
     assert len(demo.labels) == 10
 
 

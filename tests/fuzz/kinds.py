@@ -80,12 +80,12 @@ def _checkpoint_bytes() -> bytes:
     import torch
 
     small = _small()
-    stream = io.BytesIO()
+    (head,), stream = small.heads, io.BytesIO()
     torch.save(
         {
             "student": dict(small.tensors),
             "config": {"num_heads": 1, "rope_p_zero_freqs": 0.5, "rope_zero_freqs_from": "high"},
-            "head": {"weight": torch.from_numpy(small.head.weight), "bias": torch.from_numpy(small.head.bias)},
+            "head": {"weight": torch.from_numpy(head.terms[0].weight), "bias": torch.from_numpy(head.bias)},
             "classes": list(small.labels),
         },
         stream,

@@ -19,6 +19,7 @@ import pytest
 import torch
 
 from veca_edge.base.errors import EdgeError
+from veca_edge.base.tasks import HeadFile
 from veca_edge.model.checkpoint import Checkpoint, expected_shapes, load_checkpoint, random_checkpoint, save_safetensors
 from veca_edge.model.config import FAMILIES, ModelConfig
 
@@ -42,7 +43,8 @@ def content_of(checkpoint: Checkpoint, **config) -> dict:
 
 
 def with_head(checkpoint: Checkpoint) -> dict:
-    head = {"weight": torch.from_numpy(checkpoint.head.weight), "bias": torch.from_numpy(checkpoint.head.bias)}
+    (own,) = checkpoint.heads
+    head = {"weight": torch.from_numpy(own.terms[0].weight), "bias": torch.from_numpy(own.bias)}
     return {**content_of(checkpoint), "head": head, "classes": list(checkpoint.labels)}
 
 
@@ -83,7 +85,7 @@ def test_torch_file(tmp_path, small, legacy):
     assert loaded.name == "model"
     assert loaded.digest == hashlib.sha256(path.read_bytes()).hexdigest()
     assert loaded.labels == ("class 0", "class 1", "class 2")
-    assert np.array_equal(loaded.head.weight, small.head.weight)
+    assert np.array_equal(loaded.heads[0].terms[0].weight, small.heads[0].terms[0].weight)
 
 
 def test_compressed_archive(tmp_path, small):
@@ -101,10 +103,10 @@ def test_safetensors_there_and_back(tmp_path, small):
     loaded = load_checkpoint(path)
     assert_same(loaded, small)
     assert loaded.labels == small.labels
-    assert np.array_equal(loaded.head.bias, small.head.bias)
+    assert np.array_equal(loaded.heads[0].bias, small.heads[0].bias)
     again = tmp_path / "again.safetensors"
-    save_safetensors(replace(loaded, head=None, labels=None), again)
-    assert load_checkpoint(again).head is None
+    save_safetensors(replace(loaded, heads=()), again)
+    assert load_checkpoint(again).heads == ()
 
 
 @pytest.mark.parametrize("prefix", ["module.", "student.", "module.student.", "student.module."])
@@ -218,22 +220,23 @@ def test_head_and_labels_of_the_user(tmp_path, small):
     labels.write_text("\ufeffcat\n\n dög \n", encoding="utf-8")
     for content in (head, {"head": head}, {"head.weight": head["weight"], "head.bias": head["bias"]}):
         torch.save(content, tmp_path / "head.pt")
-        loaded = load_checkpoint(path, head=tmp_path / "head.pt", labels=labels)
-        assert np.array_equal(loaded.head.weight, head["weight"].numpy())
+        loaded = load_checkpoint(path, head_files=[HeadFile(tmp_path / "head.pt")], labels={None: labels})
+        assert np.array_equal(loaded.heads[0].terms[0].weight, head["weight"].numpy())
         assert loaded.labels == ("cat", "dög")
     from safetensors.torch import save_file
 
     save_file(head, tmp_path / "head.safetensors")
     labels = tmp_path / "labels.json"
     labels.write_text(json.dumps(["a", "b"]))
-    assert load_checkpoint(path, head=tmp_path / "head.safetensors", labels=labels).labels == ("a", "b")
+    given = [HeadFile(tmp_path / "head.safetensors")]
+    assert load_checkpoint(path, head_files=given, labels={None: labels}).labels == ("a", "b")
 
 
 def test_head_of_the_user_takes_the_place_of_the_own(tmp_path, small):
     torch.save({"weight": torch.ones(3, 8), "bias": torch.zeros(3)}, tmp_path / "head.pt")
-    loaded = load_checkpoint(saved(tmp_path, with_head(small)), head=tmp_path / "head.pt")
-    assert (loaded.head.weight == 1).all()
-    assert loaded.labels == small.labels
+    loaded = load_checkpoint(saved(tmp_path, with_head(small)), head_files=[HeadFile(tmp_path / "head.pt")])
+    assert (loaded.heads[0].terms[0].weight == 1).all()
+    assert loaded.labels is None, "the names are of the head that they came with"
 
 
 def test_classes_without_a_head_name_nothing(tmp_path, small):
@@ -261,31 +264,32 @@ def test_wrong_heads(tmp_path, small, head, parts):
     good = tmp_path / "good.pt"
     torch.save(content_of(small), good)
     torch.save({"head": head}, tmp_path / "head.pt")
-    refused(good, *parts, head=tmp_path / "head.pt")
+    if isinstance(head, dict) and isinstance(head["weight"], torch.Tensor):
+        refused(good, *parts, head_files=[HeadFile(tmp_path / "head.pt")])
 
 
 def test_wrong_labels(tmp_path, small):
     path, labels = saved(tmp_path, with_head(small)), tmp_path / "labels.txt"
-    refused(path, "can't be read", labels=labels)
+    refused(path, "can't be read", labels={None: labels})
     labels.write_text("a\nb\n")
-    refused(path, "has 2 labels", "head of 3 classes", labels=labels)
+    refused(path, "has 2 labels", "head of 3 classes", labels={None: labels})
     labels.write_bytes(b"\xff\xfe\x00")
-    refused(path, "can't be read", labels=labels)
+    refused(path, "can't be read", labels={None: labels})
     labels = tmp_path / "labels.json"
     for text in ("{", "[" * 100_000, '{"a": 1}', "[1, 2, 3]", "3"):
         labels.write_text(text)
-        refused(path, "labels.json", labels=labels)
+        refused(path, "labels.json", labels={None: labels})
     no_head = tmp_path / "no_head.pt"
     torch.save(content_of(small), no_head)
     (tmp_path / "endless").symlink_to("/dev/zero")
-    refused(path, "is a device", labels=tmp_path / "endless")
+    refused(path, "is a device", labels={None: tmp_path / "endless"})
     os.mkfifo(tmp_path / "pipe.json")
-    refused(path, "is a named pipe", labels=tmp_path / "pipe.json")
+    refused(path, "is a named pipe", labels={None: tmp_path / "pipe.json"})
     with open(tmp_path / "sparse.txt", "wb") as file:
         file.truncate(1 << 40)
-    refused(path, "larger than", labels=tmp_path / "sparse.txt")
+    refused(path, "larger than", labels={None: tmp_path / "sparse.txt"})
     labels.write_text('["a"]')
-    refused(no_head, "no classifier head", "--head", labels=labels)
+    refused(no_head, "no classifier or segmentation head", "--head", labels={None: labels})
     for classes in ("abc", 3, [1, 2, 3], torch.zeros(3)):
         refused(saved(tmp_path, {**with_head(small), "classes": classes}), "not a list of names")
 

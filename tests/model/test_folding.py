@@ -11,9 +11,10 @@ from torch import Tensor
 
 from veca_edge.base.errors import EdgeError
 from veca_edge.base.spec import GraphSpec, ImageSize
-from veca_edge.model.checkpoint import Checkpoint, Head, load_checkpoint, random_checkpoint
+from veca_edge.model.checkpoint import Checkpoint, load_checkpoint, random_checkpoint
 from veca_edge.model.config import IMAGE_MEAN, IMAGE_STD, ModelConfig
 from veca_edge.model.folding import InferenceWeights, LinearQuantization, inference_weights, smoothed
+from veca_edge.model.heads import classifier
 from veca_edge.model.plan import block_rows, graph_constants
 from veca_edge.model.reference import periods_of, reference_model, reference_outputs
 from veca_edge.model.torch_graph import InferenceModel, QuantizedLinear
@@ -227,9 +228,9 @@ def test_impossible_graphs_are_refused(square):
 
 def test_head_of_the_user_is_used(square):
     rng = np.random.default_rng(0)
-    head = Head(rng.standard_normal((3, 64)).astype(np.float32), np.ones(3, np.float32))
-    checkpoint = replace(square, head=head)
+    weight = rng.standard_normal((3, 64)).astype(np.float32)
+    checkpoint = replace(square, heads=(classifier(weight, np.ones(3), square.config.layers - 1),))
     image = noise(16, 16)
     spec = GraphSpec(8, ImageSize(16, 16), 1, "tensor", ("cls", "logits"))
     cls, logits = infer(inference_weights(checkpoint), spec, image)
-    torch.testing.assert_close(logits, cls @ torch.from_numpy(head.weight).T + 1)
+    torch.testing.assert_close(logits, cls @ torch.from_numpy(weight).T + 1)

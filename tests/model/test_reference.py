@@ -49,7 +49,8 @@ def test_reference_does_not_train(square):
 
 def test_logits_where_there_is_a_head(demo):
     outputs = reference_outputs(reference_model(demo), demo, torch.zeros(1, 3, 32, 32), 8)
-    expected = outputs["cls"] @ torch.from_numpy(demo.head.weight).T + torch.from_numpy(demo.head.bias)
+    (head,) = demo.heads
+    expected = outputs["cls"] @ torch.from_numpy(head.terms[0].weight).T + torch.from_numpy(head.bias)
     torch.testing.assert_close(outputs["logits"], expected)
 
 

@@ -9,7 +9,7 @@ from veca_edge.base.errors import GateError
 from veca_edge.base.json_files import typed
 from veca_edge.base.spec import ImageSize
 from veca_edge.proof.fidelity import Agreement, Comparison, CosineStatistics, Fidelity, cosine
-from veca_edge.proof.gate import below_gate, check_gate
+from veca_edge.proof.gate import Gate, below_gate, check_gate
 
 
 def test_cosine_of_known_vectors():
@@ -42,16 +42,16 @@ def fidelity(cls: float, dense: float | None, precision: str = "int8") -> Fideli
 
 
 def test_the_gate_looks_at_the_lower_mean():
-    check_gate([fidelity(0.995, 0.991)], 0.99)
+    check_gate([fidelity(0.995, 0.991)], Gate(0.99))
     with pytest.raises(GateError, match=r"0\.98500") as caught:
-        check_gate([fidelity(0.995, 0.985), fidelity(1.0, None)], 0.99)
+        check_gate([fidelity(0.995, 0.985), fidelity(1.0, None)], Gate(0.99))
     assert caught.value.exit_code == 1
-    assert below_gate([fidelity(0.9, 0.9, "fp32")], 0.99, ("int8",)) == []
+    assert below_gate([fidelity(0.9, 0.9, "fp32")], Gate(0.99), ("int8",)) == []
 
 
 def test_not_a_number_does_not_pass():
     with pytest.raises(GateError):
-        check_gate([fidelity(float("nan"), 1.0)], 0.99)
+        check_gate([fidelity(float("nan"), 1.0)], Gate(0.99))
 
 
 def test_json_round_trip():

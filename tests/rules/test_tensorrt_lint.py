@@ -222,7 +222,8 @@ def test_nncf_default_output(square):
     import onnx_ir as ir
 
     from veca_edge.base.spec import GraphSpec, ImageSize
-    from veca_edge.converters.onnx.graph import Dialect, onnx_from_veca
+    from veca_edge.converters.onnx.dialect import Dialect
+    from veca_edge.converters.onnx.graph import onnx_from_veca
     from veca_edge.model.folding import inference_weights
 
     spec = GraphSpec(16, ImageSize(32, 32), input="tensor")

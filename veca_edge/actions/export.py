@@ -12,20 +12,23 @@ from typing import TYPE_CHECKING
 from ..base.errors import EdgeError, GateError
 from ..base.files import empty
 from ..base.progress import Progress, silent
-from ..base.spec import QUANTIZED_PRECISIONS, ExportSpec
+from ..base.spec import MAP_OUTPUTS, QUANTIZED_PRECISIONS, ExportSpec
+from ..base.tasks import Task
 from ..base.versions import own_version, tool_versions
 from ..bundle.readme import write_readme
 from ..bundle.store import new_bundle, open_bundle, write_manifest
-from ..bundle.types import Artifact, Bundle, BundleDetails, CheckpointFacts
+from ..bundle.types import Artifact, Bundle, BundleDetails, CheckpointFacts, HeadFacts, TermFacts
 from ..calibration.recipe import QuantizationRecipe, quantized_variants
+from ..images.palette import palette
 from ..images.preprocessing import Preprocessing
 from ..model.checkpoint import Checkpoint
 from ..model.config import IMAGE_MEAN, IMAGE_STD
 from ..model.folding import InferenceWeights, inference_weights
+from ..model.heads import Head, active_heads
 from ..model.plan import Variant
 from ..proof.evaluate import golden_cosine, measure_fidelity, run_reference
 from ..proof.fidelity import Fidelity
-from ..proof.gate import below_gate, check_gate
+from ..proof.gate import below_gate, check_gate, gate_of
 from ..proof.golden import FOLDER as GOLDEN_FOLDER
 from ..proof.golden import write_golden
 from ..targets.base import Built, Log, Target, Written
@@ -135,7 +138,7 @@ def make_within_gate(sources: Sources, directory: Path, progress: Progress) -> M
     made = make(())
     if worst_miss(made, sources.spec) is not None:
         made = with_float_layers(sources, made, make, progress)
-    check_gate(made.fidelity, sources.spec.min_cosine)
+    check_gate(made.fidelity, gate_of(sources.spec))
     return made
 
 
@@ -229,21 +232,23 @@ def with_float_layers(
     sources: Sources, made: Made, make: Callable[[tuple[str, ...]], Made], progress: Progress
 ) -> Made:
     """Leaves the fewest layers float with which the gate holds, ranked on calibration images of the first size."""
-    from ..calibration.float_layers import FloatLayerSearch, fewest_float_layers
+    from ..calibration.float_layers import FloatLayerAsk, FloatLayerSearch, fewest_float_layers
 
     spec = sources.spec
     calibration = sources.images[spec.image_sizes[0]].calibration
     assert calibration is not None
     assert sources.recipe is not None
     frames = calibration.frames[:RANKING_IMAGES]
-    ranking = FloatLayerSearch(sources.weights, sources.recipe, frames, spec.core_counts, progress)
-    return fewest_float_layers(ranking, made, make, lambda it: worst_miss(it, spec), spec.min_cosine)
+    asked = FloatLayerAsk(spec.core_counts, spec.outputs, spec.map_stride, gate_of(spec))
+    ranking = FloatLayerSearch(sources.weights, sources.recipe, frames, asked, progress)
+    return fewest_float_layers(ranking, made, make, lambda it: worst_miss(it, spec))
 
 
 def worst_miss(made: Made, spec: ExportSpec) -> float | None:
-    """The lowest mean cosine of the quantized variants below the gate; None where there are none."""
-    missed = below_gate(made.fidelity, spec.min_cosine, QUANTIZED_PRECISIONS)
-    return min((f.reference.lowest_mean for f in missed), default=None)
+    """The largest loss of the quantized variants that miss the gate, as a multiple of what is allowed; None without."""
+    gate = gate_of(spec)
+    missed = below_gate(made.fidelity, gate, QUANTIZED_PRECISIONS)
+    return max((gate.excess(f.reference) for f in missed), default=None)
 
 
 def file_metadata(sources: Sources) -> dict[str, str]:
@@ -263,7 +268,21 @@ def file_metadata(sources: Sources) -> dict[str, str]:
     }
     if checkpoint.labels is not None:
         facts["labels"] = "\n".join(checkpoint.labels)
+    for head in active_heads(checkpoint.heads, sources.spec.outputs):
+        if head.task != Task.CLASSIFY and head.labels is not None:
+            facts[f"labels_{head.task}"] = "\n".join(head.labels)
+        if head.depth_range is not None:
+            facts["depth_range"] = " ".join(map(str, head.depth_range))
+    if set(sources.spec.outputs) & set(MAP_OUTPUTS):
+        facts["map_stride"] = str(sources.spec.map_stride)
     return facts
+
+
+def head_facts(head: Head) -> HeadFacts:
+    """What a bundle says about a head."""
+    terms = tuple(TermFacts(term.block, term.tokens) for term in head.terms)
+    colours = palette(head.classes) if head.task == Task.SEGMENT else None
+    return HeadFacts(head.task, head.classes, terms, head.upsampling, head.labels, colours, head.depth_range)
 
 
 # --------------------------------------------------------------------------------- the bundle
@@ -276,7 +295,7 @@ def write_golden_data(sources: Sources, directory: Path) -> None:
     model = reference_model(sources.checkpoint)
     for size, frames in few_frames(sources.images, GOLDEN_IMAGES).items():
         for count in sources.spec.core_counts:
-            outputs = run_reference(model, sources.checkpoint, frames, count)
+            outputs = run_reference(model, sources.checkpoint, frames, count, sources.spec.map_stride)
             write_golden(directory, count, size, frames, {name: outputs[name] for name in sources.spec.outputs})
 
 
@@ -296,6 +315,7 @@ def finish_bundle(sources: Sources, made: Made, directory: Path) -> None:
         labels=checkpoint.labels,
         recipe=RECIPE if recipe is not None else None,
         fidelity=made.fidelity,
+        heads=tuple(head_facts(head) for head in active_heads(checkpoint.heads, spec.outputs)),
     )
     checks = {a.name: golden_cosine(bundle, a, open_artifact, sources.threads) for a in made.artifacts}
     sources.target.finish(Written(directory, spec, (), made.artifacts), checks)

@@ -107,4 +107,4 @@ def expected_latencies(bundle: Bundle, artifacts: Sequence[Artifact]) -> dict[in
     if complete:
         return complete[-1]
     config = bundle.checkpoint.config
-    return {a.core_count: float(cost_of_model(config, a.spec).macs) for a in artifacts}
+    return {a.core_count: float(cost_of_model(config, a.spec, bundle.linear_heads).macs) for a in artifacts}

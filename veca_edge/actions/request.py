@@ -8,13 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from ..base import lists
+from ..base.errors import EdgeError
 from ..base.moved import with_moved_fields
 from ..base.options import option
-from ..base.spec import INPUTS, OUTPUTS, QUANTIZED_PRECISIONS, ImageSize
+from ..base.spec import INPUTS, MAP_STRIDE, OUTPUTS, QUANTIZED_PRECISIONS, ImageSize
+from ..base.tasks import HeadFile, Task, task_named
 from ..targets.table import TARGETS, target_named
 
 DEFAULT_CORE_COUNT = 16
 AUTO = "auto"
+# The gates of a model that gives nothing but task outputs, unless others are asked for.
+TASK_AGREEMENT, TASK_DEPTH_ERROR = 0.98, 0.02
 CALIBRATION_METHODS = ("search", "nncf")
 _PRECISIONS = "; ".join(f"{name}: {','.join(target.precisions)}" for name, target in TARGETS.items())
 
@@ -25,21 +29,82 @@ class CheckpointSource:
 
     Attributes:
         path: `.pt` or `.safetensors`; None is the bundled demo model.
-        head: a file with a linear classifier on `cls`; None takes the checkpoint's own, if it has one.
-        labels: a file with class names in the order of the head's rows.
+        head: files with task heads, at most one of a task; the checkpoint's own classifier stays where none is given.
+            A path, a `HeadFile`, or `TASK=FILE[#NAME]` as on the command line.
+        labels: files with class names in the order of a head's scores: a path, or `TASK=FILE`.
+        depth_range: metres of a depth head's first and last bin, where its file does not say them.
         heads: attention heads h, for a bare state dict of no released family.
         rope_zero: share of zero rotary frequencies in 0..1, likewise.
     """
 
     path: Path | None = None
-    head: Path | None = option(None, "A linear classifier on cls: weight and bias.", kind=Path, metavar="FILE")
-    labels: Path | None = option(None, "Class names: one a line, or a JSON list.", kind=Path, metavar="FILE")
+    head: Any = option(
+        (),
+        f"A linear head, repeatable; [TASK=] ({', '.join(Task)}) where the file does not say it.",
+        metavar="[TASK=]FILE",
+        many=True,
+        parse=tuple,
+    )
+    labels: Any = option(
+        (),
+        "Class names of a head: one a line, or a JSON list; repeatable.",
+        metavar="[TASK=]FILE",
+        many=True,
+        parse=tuple,
+    )
+    depth_range: tuple[float, float] | None = option(
+        None,
+        "Metres of a depth head's first and last bin.",
+        metavar="MIN,MAX",
+        shown="the file's, or 0.001,10",
+        parse=lists.depth_range,
+    )
     heads: int | None = option(
         None, "Attention heads, for a bare state dict of no released family.", kind=int, lowest=1
     )
     rope_zero: float | None = option(
         None, "Share of zero rotary frequencies, for a bare state dict of no released family.", kind=float
     )
+
+    def __post_init__(self) -> None:
+        for name in ("head", "labels"):
+            value = getattr(self, name)
+            listed = () if value is None else (value,) if isinstance(value, str | Path | HeadFile) else tuple(value)
+            object.__setattr__(self, name, listed)
+
+    @property
+    def head_files(self) -> tuple[HeadFile, ...]:
+        """The heads' files. Raises `EdgeError` for an unknown task."""
+        return tuple(item if isinstance(item, HeadFile) else self._head_file(item) for item in self.head)
+
+    def _head_file(self, item: str | Path) -> HeadFile:
+        task, text = _task_and_file(item)
+        file, _, name = text.partition("#")
+        whole = Path(text)
+        if whole.exists():
+            file, name = text, ""
+        depth = self.depth_range if task in (None, Task.DEPTH) else None
+        return HeadFile(Path(file), task, name or None, depth)
+
+    @property
+    def label_files(self) -> dict[Task | None, Path]:
+        """Files of class names by task, None where none was said."""
+        found: dict[Task | None, Path] = {}
+        for item in self.labels:
+            task, text = _task_and_file(item)
+            if task in found:
+                raise EdgeError(f"Two files of labels were given for {task or 'one head'}.", "Give --labels TASK=FILE.")
+            found[task] = Path(text)
+        return found
+
+
+def _task_and_file(item: str | Path) -> tuple[Task | None, str]:
+    """`TASK=FILE`, or a file alone; a file whose name has an equals sign in it is found as such."""
+    text = str(item)
+    before, equals, after = text.partition("=")
+    if isinstance(item, Path) or not equals or Path(text).exists() or "/" in before:
+        return None, text
+    return task_named(before), after
 
 
 @dataclass(frozen=True)
@@ -91,9 +156,13 @@ class ExportRequest:
         image_sizes: height and width in pixels, multiples of the patch size; () is 256 x 256 (the demo's own 32).
         batch: images per call.
         input: `image`, uint8 RGB `[B, H, W, 3]`, or `tensor`, normalised float32 `[B, 3, H, W]`.
-        outputs: any of `cls`, `dense`, `logits`; () is the first two, and the third with a head.
+        outputs: any of `OUTPUTS`; () is `cls`, `dense`, and the usual output of every head.
+        map_stride: pixels of the image to one of `segmentation` and `depth`, along each side; 1 is the frame's size.
         calibration_method: `search`, or `nncf` (extra `nncf`).
         min_cosine: the gate: the least mean cosine with the float32 reference that a variant may have.
+        min_agreement: the least share of images, and of pixels, with the same class; None is 0.98 where neither `cls`
+            nor `dense` is an output, else no gate.
+        max_depth_error: the largest mean relative difference of depth; None is 0.02 there, else no gate.
         force: replace a bundle that is there.
         measure: time the quantized precision against the next one, where the target runs here.
         device: a board to ask for its versions, and to build on: `local`, or `ssh://[user@]host[:port]`.
@@ -140,8 +209,11 @@ class ExportRequest:
         (),
         f"Any of {','.join(OUTPUTS)}.",
         metavar="LIST",
-        shown="cls,dense, and logits with a head",
+        shown="cls,dense, and what the heads say",
         parse=lists.outputs,
+    )
+    map_stride: int = option(
+        MAP_STRIDE, "Pixels of the image to one of a map, along each side.", kind=int, shown=str(MAP_STRIDE), lowest=1
     )
     calibration_method: str = option(
         "search",
@@ -150,6 +222,18 @@ class ExportRequest:
         shown="search",
     )
     min_cosine: float = option(0.99, "The gate: mean cosine with the FP32 reference.", kind=float, shown="0.99")
+    min_agreement: float | None = option(
+        None,
+        "The gate: share of images and pixels with the reference's class.",
+        kind=float,
+        shown=f"{TASK_AGREEMENT} without cls and dense",
+    )
+    max_depth_error: float | None = option(
+        None,
+        "The gate: mean relative difference of depth.",
+        kind=float,
+        shown=f"{TASK_DEPTH_ERROR} without cls and dense",
+    )
     force: bool = option(False, "Replace a bundle that is there.", kind=bool)
     measure: bool = option(
         True, "Time INT8 against the next precision, where the target runs here.", kind=bool, shown="measure"

@@ -5,14 +5,15 @@ from __future__ import annotations
 from ..base.errors import EdgeError, unknown_name
 from ..base.options import check_kind, to_mapping
 from ..base.progress import Progress, silent
-from ..base.spec import ExportSpec, ImageSize
+from ..base.spec import OUTPUTS, ExportSpec, ImageSize
 from ..bundle.store import check_output
 from ..demo import DEMO_IMAGE_SIZE, demo_checkpoint
 from ..images.folder import find_images
 from ..model.checkpoint import Checkpoint, load_checkpoint
+from ..model.heads import active_heads
 from ..targets.base import Target
 from ..targets.table import target_named
-from .request import AUTO, CALIBRATION_METHODS, CheckpointSource, ExportRequest
+from .request import AUTO, CALIBRATION_METHODS, TASK_AGREEMENT, TASK_DEPTH_ERROR, CheckpointSource, ExportRequest
 
 DEFAULT_IMAGE_SIZE = ImageSize(256, 256)
 
@@ -51,8 +52,8 @@ def checkpoint_of(source: CheckpointSource, progress: Progress = silent) -> Chec
         source.path or demo_checkpoint(),
         heads=source.heads,
         rope_zero=source.rope_zero,
-        head=source.head,
-        labels=source.labels,
+        head_files=source.head_files,
+        labels=source.label_files,
         progress=progress,
     )
 
@@ -66,12 +67,11 @@ def spec_of(request: ExportRequest, checkpoint: Checkpoint) -> ExportSpec:
     sizes = request.image_sizes or (DEMO_IMAGE_SIZE if request.checkpoint.path is None else DEFAULT_IMAGE_SIZE,)
     for size in sizes:
         config.grid(*size)
-    outputs = request.outputs or ("cls", "dense", *(("logits",) if checkpoint.head is not None else ()))
-    if "logits" in outputs and checkpoint.head is None:
-        raise EdgeError(
-            "The output 'logits' needs a classifier head, and this checkpoint has none.",
-            "Give one with --head FILE, or leave logits out of --outputs.",
-        )
+    outputs = request.outputs or ("cls", "dense", *(head.task.outputs[0] for head in checkpoint.heads))
+    if unknown := [name for name in outputs if name not in OUTPUTS]:
+        raise unknown_name("output", unknown[0], OUTPUTS)
+    active_heads(checkpoint.heads, outputs)
+    tasks_alone = not {"cls", "dense"} & set(outputs)
     return ExportSpec(
         target.name,
         counts,
@@ -82,4 +82,7 @@ def spec_of(request: ExportRequest, checkpoint: Checkpoint) -> ExportSpec:
         outputs,
         request.min_cosine,
         to_mapping(check_kind(request.options, target.options, f"The target '{target.name}'")),
+        request.map_stride,
+        TASK_AGREEMENT if request.min_agreement is None and tasks_alone else request.min_agreement,
+        TASK_DEPTH_ERROR if request.max_depth_error is None and tasks_alone else request.max_depth_error,
     )

@@ -47,6 +47,18 @@ def precisions(text: str) -> tuple[str, ...]:
     return names(text, "--precision")
 
 
+def depth_range(text: str) -> tuple[float, float]:
+    """`0.001,10`, metres."""
+    parts = names(text, "--depth-range")
+    try:
+        low, high = (float(part) for part in parts)
+    except ValueError:
+        raise EdgeError(
+            f"'{text}' is not a range of depth.", "Give two numbers of metres: --depth-range 0.1,10"
+        ) from None
+    return low, high
+
+
 def outputs(text: str) -> tuple[str, ...]:
     """`cls,dense`; empty text as ()."""
     return names(text, "--outputs")

@@ -28,6 +28,7 @@ class Option:
         shown: the default in words, where the field's own says nothing.
         lowest, highest: bounds of a number.
         parse: makes the field's value of what was typed; raises `EdgeError`.
+        many: whether it may be given several times; `parse` then takes the list.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Option:
     lowest: float | None = None
     highest: float | None = None
     parse: Callable[[Any], Any] | None = None
+    many: bool = False
 
 
 def option(
@@ -52,9 +54,11 @@ def option(
     lowest: float | None = None,
     highest: float | None = None,
     parse: Callable[[Any], Any] | None = None,
+    many: bool = False,
 ) -> Any:
     """A dataclass field that the command line offers; see `Option`. The flag is the field's name unless it is given."""
-    return field(default=default, metadata={_KEY: Option("", flag, kind, help, metavar, shown, lowest, highest, parse)})
+    stated = Option("", flag, kind, help, metavar, shown, lowest, highest, parse, many)
+    return field(default=default, metadata={_KEY: stated})
 
 
 def options_of(kind: type) -> tuple[Option, ...]:

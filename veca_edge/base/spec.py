@@ -10,7 +10,10 @@ from typing import Any, NamedTuple
 
 from .errors import EdgeError, unknown_name
 
-OUTPUTS = ("cls", "dense", "logits")
+OUTPUTS = ("cls", "dense", "logits", "segmentation", "segmentation_logits", "depth")
+# Outputs of which every pixel or patch is one number or class, by `map_stride`.
+MAP_OUTPUTS = ("segmentation", "depth")
+MAP_STRIDE = 4
 INPUTS = ("image", "tensor")
 
 
@@ -70,7 +73,8 @@ class GraphSpec:
         batch: images per call.
         input: `image` takes uint8 RGB `[B, H, W, 3]`; `tensor` takes normalised float32 `[B, 3, H, W]`.
             The graph's input is named `image` either way.
-        outputs: which of `cls`, `dense`, `logits` the graph computes, in that order.
+        outputs: which of `OUTPUTS` the graph computes, in that order.
+        map_stride: pixels of the image to one of `segmentation` and `depth`, along each side.
     """
 
     core_count: int
@@ -78,6 +82,7 @@ class GraphSpec:
     batch: int = 1
     input: str = "image"
     outputs: tuple[str, ...] = ("cls", "dense")
+    map_stride: int = MAP_STRIDE
 
     def __post_init__(self) -> None:
         if self.core_count < 1:
@@ -94,14 +99,30 @@ class GraphSpec:
         if not self.outputs:
             raise EdgeError("No output was asked for.", f"Give --outputs, any of {', '.join(OUTPUTS)}.")
         object.__setattr__(self, "outputs", tuple(o for o in OUTPUTS if o in self.outputs))
+        if set(self.outputs) & set(MAP_OUTPUTS):
+            self._check_map_stride()
+
+    def _check_map_stride(self) -> None:
+        height, width = self.image_size
+        if self.map_stride < 1 or height % self.map_stride or width % self.map_stride:
+            fitting = [s for s in (1, 2, 4, 7, 8, 14, 16) if not (height % s or width % s)]
+            raise EdgeError(
+                f"A map stride of {self.map_stride} does not divide an image of {self.image_size} pixels.",
+                f"Give --map-stride {fitting[-1]}, or another divisor of both sides.",
+            )
+
+    @property
+    def map_size(self) -> tuple[int, int]:
+        """Rows and columns of `segmentation` and `depth`."""
+        return self.image_size.height // self.map_stride, self.image_size.width // self.map_stride
 
 
 @dataclass(frozen=True)
 class ExportSpec:
     """The whole request of `veca-edge export`; one `GraphSpec` per variant comes out of it.
 
-    `target_options` holds what only one target understands, as JSON values; `Target.options_of` makes the target's
-    own dataclass of them.
+    `min_cosine`, `min_agreement` and `max_depth_error` are the gates; None is no gate. `target_options` holds what only
+    one target understands, as JSON values; `Target.options_of` makes the target's own dataclass of them.
     """
 
     target: str
@@ -113,6 +134,9 @@ class ExportSpec:
     outputs: tuple[str, ...] = ("cls", "dense")
     min_cosine: float = 0.99
     target_options: Mapping[str, Any] = field(default_factory=dict)
+    map_stride: int = MAP_STRIDE
+    min_agreement: float | None = None
+    max_depth_error: float | None = None
 
     def __post_init__(self) -> None:
         for name in ("core_counts", "precisions", "image_sizes"):
@@ -122,9 +146,13 @@ class ExportSpec:
             object.__setattr__(self, name, tuple(dict.fromkeys(values)))
         if not -1.0 <= self.min_cosine <= 1.0:
             raise EdgeError(f"--min-cosine is {self.min_cosine}, but a cosine lies between -1 and 1.")
+        if self.min_agreement is not None and not 0.0 <= self.min_agreement <= 1.0:
+            raise EdgeError(f"--min-agreement is {self.min_agreement}, but a share lies between 0 and 1.")
+        if self.max_depth_error is not None and not self.max_depth_error > 0.0:
+            raise EdgeError(f"--max-depth-error is {self.max_depth_error}, but it has to be above 0.")
         for core_count in self.core_counts:
             for image_size in self.image_sizes:
                 self.graph(core_count, image_size)
 
     def graph(self, core_count: int, image_size: ImageSize) -> GraphSpec:
-        return GraphSpec(core_count, image_size, self.batch, self.input, self.outputs)
+        return GraphSpec(core_count, image_size, self.batch, self.input, self.outputs, self.map_stride)

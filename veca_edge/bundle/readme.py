@@ -29,14 +29,7 @@ def readme_text(bundle: Bundle, preprocessing: str, loading: Sequence[str]) -> s
     )
     size = bundle.artifacts[0].image_size
     grid = config.grid(*size)
-    shape = {
-        "cls": f"float32 `[{spec.batch}, {config.output_dim}]`: one feature vector per image",
-        "dense": f"float32 `[{spec.batch}, N, {config.output_dim}]`: one feature vector per patch of "
-        f"{config.patch_size} pixels, row by row ({grid[0]} x {grid[1]} patches at {size})",
-        "logits": f"float32 `[{spec.batch}, {len(bundle.labels) if bundle.labels else 'K'}]`: class scores"
-        + (", in the order of `labels` in `manifest.json`" if bundle.labels else ""),
-    }
-    outputs = "\n".join(f"- `{name}`: {shape[name]}" for name in spec.outputs)
+    outputs = "\n".join(f"- `{name}`: {output_text(bundle, name, grid)}" for name in spec.outputs)
     image = (
         f"uint8 RGB `[{spec.batch}, H, W, 3]`, values 0 to 255; the normalisation is inside the model"
         if spec.input == "image"
@@ -70,3 +63,31 @@ veca-edge verify .
 veca-edge profile .
 ```
 """
+
+
+def output_text(bundle: Bundle, name: str, grid: tuple[int, int]) -> str:
+    """An output's type, shape and meaning; `grid`: rows and columns of the patches at the first image size."""
+    spec, config, size = bundle.spec, bundle.checkpoint.config, bundle.artifacts[0].image_size
+    head = next((h for h in bundle.linear_heads if name in h.task.outputs), None)
+    if head is None:
+        vector = f"float32 `[{spec.batch}, {config.output_dim}]`: one feature vector per image"
+        patches = (
+            f"float32 `[{spec.batch}, N, {config.output_dim}]`: one feature vector per patch of {config.patch_size} "
+            f"pixels, row by row ({grid[0]} x {grid[1]} patches at {size})"
+        )
+        return vector if name == "cls" else patches
+    map_size = "H, W" if spec.map_stride == 1 else f"H / {spec.map_stride}, W / {spec.map_stride}"
+    named = f", in the order of `labels` of `heads` in `manifest.json`: {_few(head.labels)}" if head.labels else ""
+    text = {
+        "logits": f"float32 `[{spec.batch}, {head.classes or 'K'}]`: class scores{named}",
+        "segmentation": f"integers `[{spec.batch}, {map_size}]`: the class of every square of {spec.map_stride} pixels"
+        f"{named}; `palette` has a colour for each",
+        "segmentation_logits": f"float32 `[{spec.batch}, {head.classes}, {grid[0]}, {grid[1]}]`: class scores of every "
+        "patch, before upsampling",
+        "depth": f"float32 `[{spec.batch}, {map_size}]`: metres",
+    }
+    return text[name]
+
+
+def _few(names: Sequence[str], most: int = 5) -> str:
+    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")

@@ -23,7 +23,8 @@ class Runner(Protocol):
                 `[B, 3, H, W]` where it is `tensor`; B, H and W are the artifact's.
 
         Returns:
-            The artifact's outputs by name, float32: `cls` `[B, D]`, `dense` `[B, N, D]`, `logits` `[B, K]`.
+            The artifact's outputs by name, float32: `cls` `[B, D]`, `dense` `[B, N, D]`, `logits` `[B, K]`,
+            `segmentation_logits` `[B, K, h, w]`, `depth` `[B, H', W']`; and integers: `segmentation` `[B, H', W']`.
             They are the caller's to keep.
 
         Raises:
@@ -38,3 +39,10 @@ class Runner(Protocol):
 
 # Opens one artifact of the bundle at a directory, on so many CPU threads (None leaves them to the runtime).
 Opener = Callable[[Path, "Artifact", "int | None"], Runner]
+
+
+def as_given(array: np.ndarray) -> np.ndarray:
+    """A copy of an output for its caller: int32 of integers, else float32."""
+    import numpy as np
+
+    return array.astype(np.int32 if array.dtype.kind in "iu" else np.float32)

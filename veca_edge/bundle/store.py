@@ -32,7 +32,7 @@ from ..base.files import (
 from ..base.json_files import read_json, typed, unknown_field
 from ..base.progress import Progress, silent
 from ..base.spec import ImageSize
-from .types import SCHEMA_VERSION, Artifact, Bundle
+from .types import ADDED_FIELDS, SCHEMA_VERSION, Artifact, Bundle
 
 if TYPE_CHECKING:
     from ..model.plan import Variant
@@ -70,6 +70,7 @@ def artifact_for(
         sha256=sha256_of(file),
         bytes=bytes_of(file) + external_bytes,
         function=function,
+        map_stride=spec.map_stride,
         details=dict(details or {}),
     )
 
@@ -144,7 +145,7 @@ def open_bundle(path: str | Path) -> Bundle:
     if isinstance(spec, dict) and "target_options" in spec and spec["target_options"] is None:
         # As veca-edge 0.1 wrote it for targets without options.
         spec["target_options"] = {}
-    known = {f.name for f in fields(Bundle)} - {"directory"}
+    known = {f.name for f in fields(Bundle)} - {"directory", *ADDED_FIELDS}
     if missing := known - data.keys():
         raise EdgeError(f"{whose} is not what veca-edge writes: it has no {sorted(missing)[0]}.", _EXPORT_AGAIN)
     if "directory" in data:

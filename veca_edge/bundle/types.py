@@ -14,10 +14,13 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from ..base.spec import ExportSpec, GraphSpec, ImageSize, variant_name
+from ..base.spec import MAP_STRIDE, ExportSpec, GraphSpec, ImageSize, variant_name
+from ..base.tasks import Task, Tokens
 from ..model.config import ModelConfig
 
 SCHEMA_VERSION = 1
+# Fields of a manifest that version 0.1 did not write; without them it opens all the same.
+ADDED_FIELDS = ("heads",)
 
 Count = Annotated[int, Meta(ge=0)]
 Digest = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
@@ -41,6 +44,7 @@ class Artifact:
         function: the function inside a multifunction package, or None.
         sha256: of the file, or of the sorted (path, sha256) list of a directory.
         bytes: size on disk, external weight files included.
+        map_stride: pixels of the image to one of its maps, along each side.
         details: what only this target knows (dialect, TensorRT versions, compile report, ...); JSON values.
     """
 
@@ -56,6 +60,7 @@ class Artifact:
     sha256: Digest
     bytes: Count
     function: str | None = None
+    map_stride: Count = MAP_STRIDE
     details: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -67,7 +72,7 @@ class Artifact:
 
     @property
     def spec(self) -> GraphSpec:
-        return GraphSpec(self.core_count, self.image_size, self.batch, self.input, self.outputs)
+        return GraphSpec(self.core_count, self.image_size, self.batch, self.input, self.outputs, self.map_stride)
 
     def to_json(self) -> dict[str, Any]:
         return msgspec.to_builtins(self)
@@ -102,6 +107,38 @@ class CosineStatistics:
 
 
 @dataclass(frozen=True)
+class MapAgreement:
+    """One set of label maps against another, pixel by pixel.
+
+    Attributes:
+        pixels: share of pixels with the same class.
+        miou: mean intersection over union of the classes that occur in either.
+        worst_iou: of the class `worst_class`, the lowest.
+    """
+
+    pixels: float
+    miou: float
+    worst_iou: float
+    worst_class: Count
+
+
+@dataclass(frozen=True)
+class DepthAgreement:
+    """One set of depth maps against another, pixel by pixel.
+
+    Attributes:
+        mean_error, worst_error: of |depth - expected| / expected (AbsRel is the mean).
+        delta1: share of pixels within a factor of 1.25.
+        rmse: root of the mean squared difference, metres.
+    """
+
+    mean_error: float
+    worst_error: float
+    delta1: float
+    rmse: float
+
+
+@dataclass(frozen=True)
 class Agreement:
     """One set of outputs against another, over `images` images.
 
@@ -109,6 +146,8 @@ class Agreement:
         cls, dense: None where the artifact has no such output.
         top1_agreement: share of images with the same most likely class, or None without a head.
         top1: share of images whose most likely class is right, or None without labels.
+        segmentation, depth: None where the artifact has no such output.
+        segmentation_truth, depth_truth: against what the images' masks and depths say, or None without.
     """
 
     images: Count
@@ -116,12 +155,23 @@ class Agreement:
     dense: CosineStatistics | None
     top1_agreement: float | None = None
     top1: float | None = None
+    segmentation: MapAgreement | None = None
+    depth: DepthAgreement | None = None
+    segmentation_truth: MapAgreement | None = None
+    depth_truth: DepthAgreement | None = None
 
     @property
     def lowest_mean(self) -> float:
-        """What the gate looks at: the lower of the two mean cosines (top-1 agreement where neither is an output)."""
+        """How alike they are in one number: the lower of the two mean cosines, or of what the tasks say without."""
         means = [s.mean for s in (self.cls, self.dense) if s is not None]
-        return min(means) if means else float(self.top1_agreement or 0.0)
+        if means:
+            return min(means)
+        shares = [
+            self.top1_agreement,
+            self.segmentation and self.segmentation.pixels,
+            self.depth and 1.0 - self.depth.mean_error,
+        ]
+        return min((float(share) for share in shares if share is not None), default=0.0)
 
     def to_json(self) -> dict[str, Any]:
         return msgspec.to_builtins(self)
@@ -136,6 +186,7 @@ class Fidelity:
             quantization cost).
         elastic: against the float32 model at the full core bank (what fewer cores cost on top).
         reference_top1: the float32 model's own top-1 at this core count, or None without labels.
+        reference_segmentation, reference_depth: the same against masks and depths, or None without.
     """
 
     core_count: int
@@ -144,6 +195,8 @@ class Fidelity:
     reference: Agreement
     elastic: Agreement
     reference_top1: float | None = None
+    reference_segmentation: MapAgreement | None = None
+    reference_depth: DepthAgreement | None = None
 
     @property
     def name(self) -> str:
@@ -151,6 +204,34 @@ class Fidelity:
 
     def to_json(self) -> dict[str, Any]:
         return msgspec.to_builtins(self)
+
+
+@dataclass(frozen=True)
+class TermFacts:
+    """What a term of a head reads: `tokens` (`cls`, `patches` or their `mean`) as they leave a block, from 0."""
+
+    block: Count
+    tokens: Tokens
+
+
+@dataclass(frozen=True)
+class HeadFacts:
+    """What a bundle says about a task head in its models.
+
+    Attributes:
+        classes: scores of the head: classes, or bins of depth.
+        labels: class names in the order of the scores, or None.
+        palette: a colour for each class, `#rrggbb`, or None.
+        depth_range: metres of the first and the last bin, or None.
+    """
+
+    task: Task
+    classes: Count
+    terms: tuple[TermFacts, ...]
+    upsampling: Count = 1
+    labels: tuple[str, ...] | None = None
+    palette: tuple[str, ...] | None = None
+    depth_range: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -179,6 +260,7 @@ class Bundle:
         fidelity: of every variant.
         created_at: UTC, ISO 8601.
         files: sha256 of every other file but measurements, by relative path; `write_manifest` fills it in.
+        heads: the task heads in its models.
     """
 
     directory: Path
@@ -193,6 +275,18 @@ class Bundle:
     details: BundleDetails = field(default_factory=BundleDetails)
     created_at: str = field(default_factory=lambda: datetime.now(timezone.utc).isoformat(timespec="seconds"))
     files: Mapping[RelativePath, Digest] = field(default_factory=dict)
+    heads: tuple[HeadFacts, ...] = ()
+
+    def head_for(self, task: Task) -> HeadFacts | None:
+        return next((head for head in self.linear_heads if head.task == task), None)
+
+    @property
+    def linear_heads(self) -> tuple[HeadFacts, ...]:
+        """`heads`; a bundle of version 0.1 had a classifier on `cls` alone, and did not say so."""
+        if self.heads or "logits" not in self.spec.outputs:
+            return self.heads
+        term = TermFacts(self.checkpoint.config.layers - 1, Tokens.CLS)
+        return (HeadFacts(Task.CLASSIFY, len(self.labels or ()), (term,), labels=self.labels),)
 
     @property
     def core_counts(self) -> tuple[int, ...]:
@@ -223,5 +317,5 @@ def manifest_schema() -> dict[str, Any]:
     manifest = kinds["Bundle"]
     del manifest["properties"]["directory"]
     manifest["properties"] = {"schema_version": {"const": SCHEMA_VERSION}, **manifest["properties"]}
-    manifest["required"] = list(manifest["properties"])
+    manifest["required"] = [name for name in manifest["properties"] if name not in ADDED_FIELDS]
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "veca-edge bundle manifest", **schema}

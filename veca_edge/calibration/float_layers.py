@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -10,8 +11,10 @@ import numpy as np
 from ..base.progress import Progress, silent
 from ..model.config import ModelConfig
 from ..model.folding import InferenceWeights
+from ..proof.fidelity import Comparison
+from ..proof.gate import Gate
 from .recipe import QuantizationRecipe, quantized_variants
-from .sensitivity import agreement_of, measure_sensitivity, most_harmful_first, outputs_of, shares_of
+from .sensitivity import measure_sensitivity, most_harmful_first, outputs_of, shares_of
 
 Result = TypeVar("Result")
 
@@ -26,9 +29,20 @@ class Ranking(Protocol):
     @property
     def ranked(self) -> tuple[str, ...]: ...
 
-    def lowest_cosine(self, kept: int) -> float:
-        """The lowest mean cosine with the first `kept` layers left float, on images other than the judging ones."""
+    def excess(self, kept: int) -> float:
+        """The worst loss with the first `kept` layers left float, as a multiple of what the gate allows, on images
+        other than the judging ones."""
         ...
+
+
+@dataclass(frozen=True)
+class FloatLayerAsk:
+    """For which core counts and outputs which gate has to hold."""
+
+    core_counts: Sequence[int]
+    outputs: tuple[str, ...]
+    map_stride: int
+    gate: Gate
 
 
 class FloatLayerSearch:
@@ -39,21 +53,27 @@ class FloatLayerSearch:
         weights: InferenceWeights,
         recipe: QuantizationRecipe,
         frames: np.ndarray,
-        core_counts: Sequence[int],
+        asked: FloatLayerAsk,
         progress: Progress = silent,
     ):
         """Measures every layer. frames: uint8 `[n, H, W, 3]`."""
-        self.ranked = most_harmful_first(measure_sensitivity(weights, recipe, frames, core_counts, progress=progress))
-        self._weights, self._recipe, self._frames = weights, recipe, frames
-        self._expected = {count: outputs_of(weights, frames, count) for count in core_counts}
+        layers = measure_sensitivity(weights, recipe, frames, asked.core_counts, progress=progress)
+        self.ranked = most_harmful_first(layers)
+        self._weights, self._recipe, self._frames, self._asked = weights, recipe, frames, asked
+        self._expected = {count: self._outputs(weights, count) for count in asked.core_counts}
 
-    def lowest_cosine(self, kept: int) -> float:
-        """The lowest mean cosine (`cls` or `dense`) over the core counts with the first `kept` layers left float."""
+    def _outputs(self, weights: InferenceWeights, core_count: int) -> dict[str, np.ndarray]:
+        return outputs_of(weights, self._frames, core_count, self._asked.outputs, self._asked.map_stride)
+
+    def excess(self, kept: int) -> float:
+        """The worst loss over the core counts with the first `kept` layers left float."""
         mixed = quantized_variants(self._weights, self._recipe, tuple(self._expected), self.ranked[:kept])
-        return min(
-            agreement_of(mixed[count], self._frames, count, expected).lowest_mean
-            for count, expected in self._expected.items()
-        )
+        worst = 0.0
+        for count, expected in self._expected.items():
+            comparison = Comparison()
+            comparison.add(self._outputs(mixed[count], count), expected)
+            worst = max(worst, self._asked.gate.excess(comparison.agreement()))
+        return worst
 
 
 def fewest_float_layers(
@@ -61,7 +81,6 @@ def fewest_float_layers(
     result: Result,
     make: Callable[[tuple[str, ...]], Result],
     missed: Callable[[Result], float | None],
-    min_cosine: float,
 ) -> Result:
     """Leaves the fewest layers float with which the gate holds, and returns what was made with them.
 
@@ -72,8 +91,7 @@ def fewest_float_layers(
     Args:
         result: what was made with no layer left float.
         make: makes it with the named layers left float.
-        missed: the worst mean cosine of what misses the gate, or None where all of it holds.
-        min_cosine: the gate.
+        missed: the worst loss of what misses the gate, as a multiple of what is allowed, or None where all holds.
 
     Returns:
         The result with the fewest layers; with all layers where even they are not enough.
@@ -83,8 +101,7 @@ def fewest_float_layers(
         too_few = made
         if too_few == len(ranking.ranked):
             return result
-        allowed = (1.0 - ranking.lowest_cosine(too_few)) / (1.0 - worst) * (1.0 - min_cosine)
-        made = fewest(ranking, 1.0 - allowed, at_least=too_few + 1 + too_few // 2)
+        made = fewest(ranking, ranking.excess(too_few) / worst, at_least=too_few + 1 + too_few // 2)
         result = make(ranking.ranked[:made])
     enough = made
     while enough - too_few > 1:
@@ -97,12 +114,12 @@ def fewest_float_layers(
     return result if made == enough else make(ranking.ranked[:enough])
 
 
-def fewest(ranking: Ranking, min_cosine: float, at_least: int = 0) -> int:
-    """The fewest layers that reach `min_cosine`, and no fewer than `at_least`; all where nothing less is enough."""
+def fewest(ranking: Ranking, allowed: float, at_least: int = 0) -> int:
+    """The fewest layers that lose no more than `allowed`, and no fewer than `at_least`; all where that takes all."""
     low, high = min(at_least, len(ranking.ranked)), len(ranking.ranked)  # what is looked for lies in low..high
     while low < high:
         middle = (low + high) // 2
-        low, high = (low, middle) if ranking.lowest_cosine(middle) >= min_cosine else (middle + 1, high)
+        low, high = (low, middle) if ranking.excess(middle) <= allowed else (middle + 1, high)
     return high
 
 

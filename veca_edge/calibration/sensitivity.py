@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..base.progress import Progress, silent
-from ..base.spec import GraphSpec, ImageSize
+from ..base.spec import MAP_STRIDE, GraphSpec, ImageSize
 from ..model.config import ModelConfig
 from ..model.folding import InferenceWeights
 from ..model.torch_graph import InferenceModel
@@ -88,13 +88,20 @@ def shares_of(config: ModelConfig, recipe: QuantizationRecipe) -> dict[str, floa
     return {name: size / total for name, size in sizes.items()}
 
 
-def outputs_of(weights: InferenceWeights, frames: np.ndarray, core_count: int) -> dict[str, np.ndarray]:
-    """`cls`, `dense` and, with a head, `logits` of frames uint8 `[n, H, W, 3]`."""
+def outputs_of(
+    weights: InferenceWeights,
+    frames: np.ndarray,
+    core_count: int,
+    outputs: Sequence[str] = (),
+    map_stride: int = MAP_STRIDE,
+) -> dict[str, np.ndarray]:
+    """Outputs for frames uint8 `[n, H, W, 3]`: by default `cls`, `dense` and what the heads say."""
     import torch
 
-    names = ("cls", "dense", *(("logits",) if weights.head is not None else ()))
+    names = tuple(outputs) or ("cls", "dense", *(head.task.outputs[0] for head in weights.heads))
     size, parts = ImageSize(*frames.shape[1:3]), []
-    model = InferenceModel(weights, GraphSpec(core_count, size, outputs=names)).eval()
+    spec = GraphSpec(core_count, size, outputs=names, map_stride=map_stride)
+    model, names = InferenceModel(weights, spec).eval(), spec.outputs
     with torch.inference_mode():
         for start in range(0, len(frames), BATCH):
             parts.append(model(torch.from_numpy(frames[start : start + BATCH])))

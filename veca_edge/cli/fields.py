@@ -101,7 +101,8 @@ def parameter_of(o: Option, owners: tuple[str, ...]) -> inspect.Parameter:
         rich_help_panel=panel_of(owners),
         **bounds,  # type: ignore[arg-type]
     )
-    annotation = Annotated[o.kind | None, stated]  # type: ignore[valid-type]
+    kind: Any = list[o.kind] if o.many else o.kind  # type: ignore[name-defined]
+    annotation = Annotated[kind | None, stated]
     return inspect.Parameter(
         parameter_name(o.flag), inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation
     )

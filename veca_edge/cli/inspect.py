@@ -10,6 +10,7 @@ import typer
 
 from ..actions.request import CheckpointSource
 from ..base.options import made_of
+from ..base.tasks import Task
 from . import options
 from .console import Column, Terminal, command, quoted
 from .export import fidelity_tables, megabytes
@@ -55,7 +56,11 @@ def show_checkpoint(terminal: Terminal, checkpoint: Checkpoint, path: Path | Non
     config = checkpoint.config
     zero = f"{config.rope_zero_fraction:g} of the frequencies are zero, from the {config.rope_zero_from} end"
     outputs = f"cls [{config.output_dim}], dense [patches, {config.output_dim}]"
-    classes = 0 if checkpoint.head is None else len(checkpoint.head.bias)
+    head = checkpoint.head_for(Task.CLASSIFY)
+    classes = 0 if head is None else head.classes
+    answers = [
+        f"{h.task.outputs[0]} ({h.classes} {'bins' if h.task == Task.DEPTH else 'classes'})" for h in checkpoint.heads
+    ]
     facts = {
         "family": config.family,
         "parameters": f"{checkpoint.parameters:,}",
@@ -64,7 +69,7 @@ def show_checkpoint(terminal: Terminal, checkpoint: Checkpoint, path: Path | Non
         "patch": f"{config.patch_size} x {config.patch_size} pixels",
         "rotary": zero,
         "core counts": ", ".join(map(str, config.core_counts)),
-        "outputs": outputs + (f", logits [{classes}]" if classes else ""),
+        "outputs": ", ".join([outputs, *answers]),
         "labels": "none" if checkpoint.labels is None else listed(checkpoint.labels),
         "sha256": checkpoint.digest,
     }

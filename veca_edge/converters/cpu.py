@@ -20,8 +20,9 @@ from ..bundle.store import artifact_for
 from ..bundle.types import Artifact
 from ..model.folding import Block, Linear, LinearQuantization
 from ..model.plan import Variant
+from .onnx.dialect import Dialect, gate_and_value, short
 from .onnx.files import external_bytes, save_models
-from .onnx.graph import Dialect, gate_and_value, onnx_from_veca, short
+from .onnx.graph import onnx_from_veca
 
 MICROSOFT = "com.microsoft"
 # Larger activations leave the cache between one operator and the next; smaller ones cost more calls than they save.

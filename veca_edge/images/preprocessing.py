@@ -10,7 +10,7 @@ import io
 import struct
 import warnings
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -119,12 +119,17 @@ def cropped(pixels: np.ndarray, size: ImageSize) -> np.ndarray:
     from PIL import Image
 
     # Crop, then resize: the other way round a very long image would become huge on its way.
-    there = ImageSize(*pixels.shape[:2])
-    scale = min(there.width / size.width, there.height / size.height)
-    width, height = max(1, round(size.width * scale)), max(1, round(size.height * scale))
-    left, top = (there.width - width) // 2, (there.height - height) // 2
+    left, top, width, height = crop_box(pixels.shape[:2], size)
     box = Image.fromarray(np.ascontiguousarray(pixels[top : top + height, left : left + width]))
     return np.asarray(box.resize((size.width, size.height), Image.Resampling.BICUBIC))
+
+
+def crop_box(shape: Sequence[int], size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """Left, top, width and height of the box of a picture of `shape` (rows, columns) that becomes a frame of `size`."""
+    rows, columns = shape
+    scale = min(columns / size[1], rows / size[0])
+    width, height = max(1, round(size[1] * scale)), max(1, round(size[0] * scale))
+    return (columns - width) // 2, (rows - height) // 2, width, height
 
 
 def normalised(frames: np.ndarray) -> np.ndarray:

@@ -10,27 +10,27 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from importlib.util import find_spec
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..base.errors import EdgeError, MissingDependency
-from ..base.files import check_name, open_regular, read_limited
-from ..base.json_files import parse_json
+import numpy as np
+
+from ..base.errors import EdgeError
+from ..base.files import open_regular
 from ..base.progress import Progress, silent
+from ..base.tasks import HeadFile, Task
 from .config import FAMILIES, FAMILY_ROPE_ZERO, ModelConfig
+from .head_files import checked_labels, plain_classifier, read_head, with_labels
+from .heads import Head, classifier
+from .tensor_files import CHECKPOINT_HINT, check_plain, finite_floats, listed, read_tensors
 
 if TYPE_CHECKING:
-    import numpy as np
     import torch
 
 Shapes = dict[str, tuple[int, ...]]
-CHECKPOINT_HINT = "A VECA checkpoint is a dict with 'student' and 'config', or a bare state dict."
-STATE_DICT_HINT = "Save the state dict alone: torch.save({'student': model.state_dict(), 'config': {...}}, path)."
-NO_CHECKPOINT_HINT = "Give a file written by torch.save or safetensors; if it is one, copy or download it again."
-DAMAGED_HINT = "Copy or download the file again."
+HEAD_KEYS = ("head.weight", "head.bias")
 PARTS = {
     "patch_embed": "patch embedding",
     "query_token_chunks": "core bank",
@@ -43,17 +43,6 @@ PARTS = {
     "output_proj": "output projection",
 }
 HEAD_KEYS = ("head.weight", "head.bias")
-LABELS_HINT = "Give a --labels file with one name a line, or a JSON list, in the order of the head's rows."
-MAX_LABELS_BYTES = 16 << 20
-HEAD_HINT = "A head is a dict with 'weight' [K, D] and 'bias' [K]."
-
-
-@dataclass(frozen=True)
-class Head:
-    """A linear classifier on `cls`: float32 `weight` `[K, D_out]`, `bias` `[K]`."""
-
-    weight: np.ndarray
-    bias: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -62,8 +51,7 @@ class Checkpoint:
 
     Attributes:
         tensors: exactly the keys that `expected_shapes(config)` names, in memory of their own.
-        head: the classifier on `cls`, if the file holds one or the user gave one.
-        labels: class names, in the order of the head's rows.
+        heads: task heads that the file holds or the user gave, at most one of a task, in the order of `Task`.
         digest: sha256 of the file.
         name: what to call it in messages and bundles.
     """
@@ -72,8 +60,20 @@ class Checkpoint:
     tensors: Mapping[str, torch.Tensor] = field(repr=False)
     digest: str
     name: str
-    head: Head | None = None
-    labels: tuple[str, ...] | None = None
+    heads: tuple[Head, ...] = ()
+
+    def __post_init__(self) -> None:
+        order = {task: i for i, task in enumerate(Task)}
+        object.__setattr__(self, "heads", tuple(sorted(self.heads, key=lambda head: order[head.task])))
+
+    def head_for(self, task: Task) -> Head | None:
+        return next((head for head in self.heads if head.task == task), None)
+
+    @property
+    def labels(self) -> tuple[str, ...] | None:
+        """Class names in the order of `logits`, or None."""
+        head = self.head_for(Task.CLASSIFY)
+        return head and head.labels
 
     @property
     def parameters(self) -> int:
@@ -132,8 +132,8 @@ def load_checkpoint(
     *,
     heads: int | None = None,
     rope_zero: float | None = None,
-    head: str | Path | None = None,
-    labels: str | Path | None = None,
+    head_files: Sequence[HeadFile] = (),
+    labels: Mapping[Task | None, Path] | None = None,
     progress: Progress = silent,
 ) -> Checkpoint:
     """Loads and validates a checkpoint.
@@ -145,15 +145,15 @@ def load_checkpoint(
     Args:
         heads: number of attention heads, for a file that does not say it.
         rope_zero: share of rotary frequencies that are zero, for a file that does not say it.
-        head: a file with a linear classifier on `cls`; it takes the place of the checkpoint's own.
-        labels: a file of class names, one a line, or a JSON list.
+        head_files: task heads; a classifier takes the place of the checkpoint's own.
+        labels: files of class names by the task of their head; under None, for the one head that lacks them.
 
     Raises:
         EdgeError: the file is not a checkpoint, holds code, is truncated, lacks keys, or has wrong
             shapes or values; the message names what is wrong.
     """
     path = Path(path)
-    content = _read(path)
+    content = read_tensors(path)
     state = _state_dict(path, content)
     config = content.get("config", {})
     if not isinstance(config, Mapping):
@@ -161,24 +161,11 @@ def load_checkpoint(
     model = _model_config(path, state, config, heads, rope_zero)
     shapes = expected_shapes(model, "patch_embed.norm.weight" in state, "output_proj.weight" in state)
     _check_shapes(path, state, shapes)
-    tensors = _finite_floats(path, {key: state[key] for key in shapes})
-    classifier = _head_of(path, content, state) if head is None else _load_head(Path(head))
-    if classifier is not None and classifier.weight.shape[1] != model.output_dim:
-        raise EdgeError(
-            f"{head or path}: the head takes {classifier.weight.shape[1]} features, "
-            f"but the model gives {model.output_dim}.",
-            "Give the head that was trained on this checkpoint's cls output with --head.",
-        )
-    if labels is not None and classifier is None:
-        raise EdgeError(
-            "Labels were given, but there is no classifier head that they could name.",
-            "Give the head with --head FILE.",
-        )
-    found = content.get("classes") if labels is None else _load_labels(Path(labels))
-    names = None
-    if found is not None and classifier is not None:
-        names = _checked_labels(labels or path, found, classifier)
-    return Checkpoint(model, tensors, _sha256(path, progress), path.stem, classifier, names)
+    tensors = finite_floats(path, {key: state[key] for key in shapes})
+    given = [read_head(file, model) for file in head_files]
+    task_heads = _task_heads(given, _own_head(path, content, state, model))
+    task_heads = with_labels(task_heads, labels or {})
+    return Checkpoint(model, tensors, _sha256(path, progress), path.stem, task_heads)
 
 
 def random_checkpoint(config: ModelConfig, *, patch_norm: bool = False, classes: int = 0, seed: int = 0) -> Checkpoint:
@@ -202,101 +189,14 @@ def random_checkpoint(config: ModelConfig, *, patch_norm: bool = False, classes:
         else:
             tensors[key] = normal(*shape) * (1.0 if "chunks" in key else 0.1)
     digest = hashlib.sha256(f"{config} {patch_norm} {classes} {seed}".encode()).hexdigest()
-    head = labels = None
+    heads: tuple[Head, ...] = ()
     if classes:
-        head = Head((normal(classes, config.output_dim) / config.output_dim**0.5).numpy(), normal(classes).numpy())
-        labels = tuple(f"class {i}" for i in range(classes))
-    return Checkpoint(config, tensors, digest, f"random_{config.family}", head, labels)
+        weight, bias = (normal(classes, config.output_dim) / config.output_dim**0.5).numpy(), normal(classes).numpy()
+        heads = (classifier(weight, bias, config.layers - 1, tuple(f"class {i}" for i in range(classes))),)
+    return Checkpoint(config, tensors, digest, f"random_{config.family}", heads)
 
 
 # ---------------------------------------------------------------------------------------- reading
-
-
-def _read(path: Path) -> Mapping[str, Any]:
-    try:
-        if path.is_dir():
-            raise EdgeError(f"{path} is a directory, not a checkpoint file.", "Give the .pt or .safetensors file.")
-        if not path.is_file():
-            raise EdgeError(f"There is no file {path}.", "Give the path of a .pt or .safetensors checkpoint.")
-        with open_regular(path) as file:
-            start = file.read(4)
-    except OSError as error:
-        raise EdgeError(f"{path} can't be read: {error.strerror}.") from error
-    if not start:
-        raise EdgeError(f"{path} is empty.", DAMAGED_HINT)
-    check_name(path)
-    for package in ("torch", "safetensors"):
-        if find_spec(package) is None:
-            raise MissingDependency(package, "export", "Reading a checkpoint")
-    content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path, start)
-    if not isinstance(content, Mapping):
-        raise EdgeError(f"{path} holds a {type(content).__name__}, not a checkpoint.", CHECKPOINT_HINT)
-    return content
-
-
-def _read_torch(path: Path, start: bytes) -> Any:
-    import pickle
-    import warnings
-    import zipfile
-
-    import torch
-
-    mappable = False
-    if start == b"PK\3\4":
-        try:
-            with zipfile.ZipFile(path) as archive:
-                entries = archive.infolist()
-        except Exception as error:
-            raise EdgeError(
-                f"{path} is truncated or damaged: the directory at the end of the archive can't be read.", DAMAGED_HINT
-            ) from error
-        if any(entry.filename.endswith("/constants.pkl") for entry in entries):
-            raise EdgeError(f"{path} is a TorchScript archive: it holds code, and was not run.", STATE_DICT_HINT)
-        mappable = all(entry.compress_type == zipfile.ZIP_STORED for entry in entries)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about deprecated ways of writing files, which this user did not choose
-            # Mapped, so that optimizer state is never read; a compressed archive can't be.
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=mappable)
-    except pickle.UnpicklingError as error:
-        if code := re.search(r"GLOBAL ([\w.]+)", str(error)):
-            raise EdgeError(
-                f"{path} is a pickle that asks to load code ({code[1]}); it was refused, nothing of it was run.",
-                STATE_DICT_HINT,
-            ) from error
-        if start[:1] == b"\x80" and start != b"\x80\2\x8a\n":  # a pickle, but not with torch's magic number
-            raise EdgeError(
-                f"{path} is a pickle that torch.save did not write; it was refused, nothing of it was run.",
-                STATE_DICT_HINT,
-            ) from error
-        raise EdgeError(
-            f"{path} is not a checkpoint: torch.save did not write it, or it is damaged.", NO_CHECKPOINT_HINT
-        ) from error
-    except Exception as error:  # a damaged file makes the reader fail in every way there is
-        raise EdgeError(
-            f"{path} is not a checkpoint, or is truncated or damaged: torch can't read it.", NO_CHECKPOINT_HINT
-        ) from error
-
-
-def _read_safetensors(path: Path) -> dict[str, Any]:
-    """A safetensors checkpoint: tensors under their own keys, and JSON metadata `config` and `classes`."""
-    import safetensors
-
-    try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            content: dict[str, Any] = {"student": {key: file.get_tensor(key) for key in file.keys()}}  # noqa: SIM118
-    except Exception as error:  # as for torch files
-        raise EdgeError(
-            f"{path} is not a safetensors file, or is truncated or damaged: {_first_line(error)[:120]}.", DAMAGED_HINT
-        ) from error
-    for key in ("config", "classes"):
-        if key in metadata:
-            try:
-                content[key] = parse_json(metadata[key])
-            except ValueError as error:
-                raise EdgeError(f"{path}: the metadata '{key}' is not JSON.") from error
-    return content
 
 
 def save_safetensors(checkpoint: Checkpoint, path: str | Path) -> None:
@@ -317,9 +217,10 @@ def save_safetensors(checkpoint: Checkpoint, path: str | Path) -> None:
             }
         )
     }
-    if checkpoint.head is not None:
-        tensors["head.weight"] = torch.from_numpy(checkpoint.head.weight)
-        tensors["head.bias"] = torch.from_numpy(checkpoint.head.bias)
+    head = checkpoint.head_for(Task.CLASSIFY)
+    if head is not None:
+        tensors["head.weight"] = torch.from_numpy(np.concatenate([term.weight for term in head.terms], axis=1))
+        tensors["head.bias"] = torch.from_numpy(head.bias)
     if checkpoint.labels is not None:
         metadata["classes"] = json.dumps(list(checkpoint.labels))
     save_file(tensors, str(path), metadata)
@@ -343,9 +244,9 @@ def _state_dict(path: Path, content: Mapping[str, Any]) -> dict[str, Any]:
             )
         stripped[name] = value
     if not stripped:
-        held = _listed([f"'{key}'" for key in content]) or "nothing"
+        held = listed([f"'{key}'" for key in content]) or "nothing"
         raise EdgeError(f"{path} is not a VECA checkpoint: it holds {held}, but no weights.", CHECKPOINT_HINT)
-    _check_plain(path, stripped)
+    check_plain(path, stripped)
     return stripped
 
 
@@ -431,7 +332,7 @@ def _model_config(
 
 def _check_shapes(path: Path, state: Mapping[str, torch.Tensor], shapes: Shapes) -> None:
     if missing := [f"'{key}'" for key in shapes if key not in state]:
-        raise EdgeError(f"{path} lacks {_listed(missing)}.", "The file is incomplete, or of another architecture.")
+        raise EdgeError(f"{path} lacks {listed(missing)}.", "The file is incomplete, or of another architecture.")
     wrong = [
         f"'{key}' is {list(state[key].shape)} instead of {list(shape)}"
         for key, shape in shapes.items()
@@ -439,95 +340,38 @@ def _check_shapes(path: Path, state: Mapping[str, torch.Tensor], shapes: Shapes)
     ]
     if wrong:
         raise EdgeError(
-            f"{path} has wrong shapes: {_listed(wrong)}.", "The file is damaged, or of another architecture."
+            f"{path} has wrong shapes: {listed(wrong)}.", "The file is damaged, or of another architecture."
         )
     # A tensor that VECA does not know would change what the model computes, and must not be dropped in silence.
     # (An empty one can't: a model of one layer may bring an empty `pos_alpha`.)
     extra = [key for key in state if key not in shapes and key not in HEAD_KEYS and state[key].numel()]
     if unknown := [f"'{key}'" for key in extra]:
         raise EdgeError(
-            f"{path} has tensors that VECA does not know: {_listed(unknown)}.",
+            f"{path} has tensors that VECA does not know: {listed(unknown)}.",
             "If inference does not need them, save the state dict without them.",
         )
 
 
-def _check_plain(path: Path | str, tensors: Mapping[str, torch.Tensor]) -> None:
-    """Every element must be a real number that the file holds: none sparse, none one number repeated without end."""
-    import torch
-
-    def plain(value: torch.Tensor) -> bool:
-        return (
-            not value.is_nested
-            and value.layout == torch.strided
-            and value.device.type == "cpu"
-            and value.is_floating_point()
-            and value.untyped_storage().nbytes() >= value.numel() * value.element_size()
-        )
-
-    if odd := [f"'{key}' ({value.dtype})" for key, value in tensors.items() if not plain(value)]:
-        raise EdgeError(
-            f"{path} has tensors that are not dense floating point numbers: {_listed(odd)}.",
-            "Save the float weights; quantization is this tool's work.",
-        )
-
-
-def _finite_floats(path: Path | str, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """float32 copies: the file may be overwritten by a training that still runs, and would take a mapping with it."""
-    import torch
-
-    floats = {
-        key: value.detach().to(torch.float32, copy=True, memory_format=torch.contiguous_format)
-        for key, value in tensors.items()
-    }
-    if bad := [f"'{key}'" for key, value in floats.items() if not torch.isfinite(value).all()]:
-        raise EdgeError(f"{path} has NaN or Inf in {_listed(bad)}.", "The training diverged, or the file is damaged.")
-    return floats
-
-
-def _head_of(path: Path, content: Mapping[str, Any], state: Mapping[str, torch.Tensor]) -> Head | None:
-    """The head that a checkpoint brings: an entry of its own, or `head.weight` and `head.bias` beside the weights."""
+def _own_head(
+    path: Path, content: Mapping[str, Any], state: Mapping[str, torch.Tensor], config: ModelConfig
+) -> Head | None:
+    """The classifier that a checkpoint brings: an entry `head`, or `head.weight` and `head.bias` beside the weights."""
     value = content.get("head", {key[5:]: state[key] for key in HEAD_KEYS if key in state} or None)
-    return None if value is None else _head_from(path, value)
+    if value is None:
+        return None
+    head, names = plain_classifier(path, value, config), content.get("classes")
+    return head if names is None else replace(head, labels=checked_labels(path, names, head.classes))
 
 
-def _load_head(path: Path) -> Head:
-    content = _read(path)
-    content = content.get("head", content.get("student", content))
-    if isinstance(content, Mapping) and "head.weight" in content:
-        content = {key[5:]: content[key] for key in HEAD_KEYS if key in content}
-    return _head_from(path, content)
-
-
-def _head_from(path: Path, value: Any) -> Head:
-    import torch
-
-    if not isinstance(value, Mapping) or not all(isinstance(value.get(k), torch.Tensor) for k in ("weight", "bias")):
-        raise EdgeError(f"{path}: its head lacks the tensors 'weight' and 'bias'.", HEAD_HINT)
-    weight, bias = value["weight"], value["bias"]
-    _check_plain(f"The head of {path}", {"weight": weight, "bias": bias})
-    if weight.dim() != 2 or not weight.numel() or bias.shape != weight.shape[:1]:
-        raise EdgeError(f"{path}: the head has weight {list(weight.shape)} and bias {list(bias.shape)}.", HEAD_HINT)
-    floats = _finite_floats(f"The head of {path}", {"weight": weight, "bias": bias})
-    return Head(floats["weight"].numpy(), floats["bias"].numpy())
-
-
-def _load_labels(path: Path) -> Any:
-    try:
-        content = read_limited(path, MAX_LABELS_BYTES)
-        if path.suffix == ".json":
-            return parse_json(content)
-        text = content.decode("utf-8-sig")
-    except (OSError, ValueError) as error:
-        raise EdgeError(f"The labels file {path} can't be read: {_first_line(error)}.", LABELS_HINT) from error
-    return [line.strip() for line in text.splitlines() if line.strip()]
-
-
-def _checked_labels(path: Path | str, names: Any, head: Head) -> tuple[str, ...]:
-    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
-        raise EdgeError(f"{path}: the class names are not a list of names.", LABELS_HINT)
-    if len(names) != len(head.bias):
-        raise EdgeError(f"{path} has {len(names)} labels for a head of {len(head.bias)} classes.", LABELS_HINT)
-    return tuple(names)
+def _task_heads(given: Sequence[Head], own: Head | None) -> tuple[Head, ...]:
+    """The heads of a model, at most one of a task."""
+    tasks = [head.task for head in given]
+    if twice := next((task for task in tasks if tasks.count(task) > 1), None):
+        raise EdgeError(
+            f"Two heads for {twice} were given, but a model has one output for it.",
+            "Give one head of a task; export another bundle for the other.",
+        )
+    return (*given, *((own,) if own is not None and own.task not in tasks else ()))
 
 
 def _sha256(path: Path, progress: Progress) -> str:
@@ -540,13 +384,3 @@ def _sha256(path: Path, progress: Progress) -> str:
             done += 1
             progress("hashing the checkpoint", done, max(done, total))
     return digest.hexdigest()
-
-
-def _listed(items: list[str], most: int = 6) -> str:
-    more = f", and {len(items) - most} more" if len(items) > most else ""
-    return ", ".join(items[:most]) + more
-
-
-def _first_line(error: BaseException) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0].rstrip(".") if text else type(error).__name__

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .config import ModelConfig
+from .heads import Head
 from .rotary import rotary_periods
 
 if TYPE_CHECKING:
@@ -101,7 +102,7 @@ class InferenceWeights:
         periods: `[d / 4]` rotary periods, infinite where nothing rotates.
         final_gain, final_shift: `[D]`; with an output projection only what smoothing leaves.
         output: the output projection `D -> D_out`, or None.
-        head: the classifier `D_out -> K` on `cls`, or None; always float.
+        heads: task heads, always float.
     """
 
     config: ModelConfig
@@ -115,7 +116,7 @@ class InferenceWeights:
     final_gain: np.ndarray
     final_shift: np.ndarray
     output: Linear | None
-    head: Linear | None
+    heads: tuple[Head, ...]
 
     @property
     def linears(self) -> dict[str, Linear]:
@@ -191,7 +192,6 @@ def inference_weights(checkpoint: Checkpoint) -> InferenceWeights:
     if "patch_embed.norm.weight" in tensors:
         gain, shift = linear("patch_embed.norm")
         norm = gain.astype(np.float32), shift.astype(np.float32)
-    head = checkpoint.head
     chunks = range(config.core_bank // config.chunk_size)
     return InferenceWeights(
         config=config,
@@ -205,7 +205,7 @@ def inference_weights(checkpoint: Checkpoint) -> InferenceWeights:
         final_gain=final_gain,
         final_shift=final_shift,
         output=output,
-        head=head and Linear("head", head.weight, head.bias),
+        heads=checkpoint.heads,
     )
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from ..base.errors import EdgeError
 from ..base.spec import GraphSpec, variant_name
+from ..base.tasks import Tokens
 from .config import IMAGE_MEAN, IMAGE_STD, NORM_EPS
 from .folding import InferenceWeights
+from .heads import LinearHead, active_heads, reads
 from .rotary import patch_coordinates, rotary_tables, rotate
 
 
@@ -67,14 +69,6 @@ def graph_constants(weights: InferenceWeights, spec: GraphSpec) -> GraphConstant
     )
 
 
-def check_outputs(weights: InferenceWeights, outputs: tuple[str, ...]) -> None:
-    if "logits" in outputs and weights.head is None:
-        raise EdgeError(
-            "The output 'logits' needs a classifier head, and this checkpoint has none.",
-            "Give one with --head FILE, or leave logits out of --outputs.",
-        )
-
-
 @dataclass(frozen=True)
 class BlockRows:
     """Which token rows a block has to compute.
@@ -99,9 +93,18 @@ class BlockRows:
         return bool(self.core_queries and self.patch_queries)
 
 
-def block_rows(spec: GraphSpec, layers: int) -> tuple[BlockRows, ...]:
-    """The rows of every block: all of them, but in the last block only what the outputs need."""
-    cls, dense = "cls" in spec.outputs or "logits" in spec.outputs, "dense" in spec.outputs
+def block_rows(spec: GraphSpec, layers: int, heads: Sequence[LinearHead] = ()) -> tuple[BlockRows, ...]:
+    """The rows of every block: all of them, but in the last block only what the outputs and their heads need.
+
+    Args:
+        heads: those of the model.
+
+    Raises:
+        EdgeError: an output needs a head that the model does not have.
+    """
+    heads, last = active_heads(heads, spec.outputs), layers - 1
+    cls = "cls" in spec.outputs or any(reads(head, last, Tokens.CLS) for head in heads)
+    dense = "dense" in spec.outputs or any(reads(head, last, Tokens.PATCHES, Tokens.MEAN) for head in heads)
     every = BlockRows(spec.core_count, True, True)
     return (every,) * (layers - 1) + (BlockRows(int(cls), dense, cls),)
 

@@ -7,13 +7,18 @@ B images, C active cores, N patches, width D, h heads of width d, C + N tokens w
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..base.spec import MAP_STRIDE
+from ..base.tasks import Task, Tokens
 from .checkpoint import Checkpoint
 from .config import NORM_EPS, ROPE_BASE, ModelConfig
+from .heads import Head, Term
 
 
 class CorePeripheryAttention(nn.Module):
@@ -99,6 +104,15 @@ class Veca(nn.Module):
         Returns:
             `cls` `[B, D_out]` (core token 0) and `dense` `[B, N, D_out]` (the patches, row by row).
         """
+        x = self.final(self.tokens(image, core_count)[-1])
+        return x[:, 0], x[:, core_count:]
+
+    def final(self, x: Tensor) -> Tensor:
+        """The final norm and the output projection."""
+        return self.output_proj(self.final_norm(x))
+
+    def tokens(self, image: Tensor, core_count: int) -> list[Tensor]:
+        """The core tokens and patches `[B, C + N, D]` as they leave every block."""
         self.config.check_core_count(core_count)
         rows, columns = self.config.grid(*image.shape[-2:])
         batch = len(image)
@@ -106,13 +120,14 @@ class Veca(nn.Module):
         raw = torch.cat(list(self.qcoord_chunks), dim=1)[:, :core_count].expand(batch, -1, -1)
         patches_at = patch_centres(rows, columns).to(raw.dtype).expand(batch, -1, -1)
         x = torch.cat([cores, self.patch_embed(image)], dim=1)
+        states = []
         for i, block in enumerate(self.blocks):
             if i:
                 raw = raw + self.pos_alpha[i - 1] * self.pos_linears[i - 1](x[:, :core_count])
             cos, sin = self.rotary(torch.cat([torch.tanh(raw), patches_at], dim=1))
             x = block(x, cos, sin, core_count)
-        x = self.output_proj(self.final_norm(x))
-        return x[:, 0], x[:, core_count:]
+            states.append(x)
+        return states
 
     def rotary(self, coordinates: Tensor) -> tuple[Tensor, Tensor]:
         """cos and sin `[B, 1, S, d / 2]` of coordinates `[B, S, 2]`: the angles of x, then of y."""
@@ -156,12 +171,66 @@ def reference_model(checkpoint: Checkpoint) -> Veca:
     return model.eval().requires_grad_(False)
 
 
-def reference_outputs(model: Veca, checkpoint: Checkpoint, image: Tensor, core_count: int) -> dict[str, Tensor]:
-    """`cls`, `dense` and, where the checkpoint has a head, `logits` `[B, K]`."""
+def reference_outputs(
+    model: Veca, checkpoint: Checkpoint, image: Tensor, core_count: int, map_stride: int = MAP_STRIDE
+) -> dict[str, Tensor]:
+    """`cls`, `dense`, and what the checkpoint's heads answer (see `head_outputs`)."""
     with torch.inference_mode():
-        cls, dense = model(image, core_count)
-        outputs = {"cls": cls, "dense": dense}
-        if checkpoint.head is not None:
-            head = checkpoint.head
-            outputs["logits"] = F.linear(cls, torch.from_numpy(head.weight), torch.from_numpy(head.bias))
+        states = model.tokens(image, core_count)
+        x = model.final(states[-1])
+        outputs = {"cls": x[:, 0], "dense": x[:, core_count:]}
+        grid = model.config.grid(*image.shape[-2:])
+        size = image.shape[-2] // map_stride, image.shape[-1] // map_stride
+        for head in checkpoint.heads:
+            read = {block: model.final(states[block]) if head.normalised else states[block] for block in head.blocks}
+            outputs.update(head_outputs(head, read, core_count, grid, size))
     return outputs
+
+
+def head_outputs(
+    head: Head, states: Mapping[int, Tensor], core_count: int, grid: tuple[int, int], size: tuple[int, int]
+) -> dict[str, Tensor]:
+    """What a head says, as its public code computes it.
+
+    DINOv2 and DINOv3 (`eval/linear.py`, `eval/segmentation`, `eval/depth`): a linear layer on joined features; labels
+    by bilinear logits, without aligned corners, and argmax; depth by linear bins with linear normalisation.
+
+    Args:
+        states: tokens `[B, C + N, D]` by block, normalised where the head reads them so.
+        grid: rows and columns of the patches; `size`: of the maps.
+
+    Returns:
+        `logits` `[B, K]`; or `segmentation_logits` `[B, K, *grid]` and `segmentation` int64 `[B, *size]`; or `depth`
+        `[B, *size]` in metres.
+    """
+
+    def read(term: Term) -> Tensor:
+        patches = states[term.block][:, core_count:]
+        if term.tokens == Tokens.MEAN:
+            return patches.mean(1)
+        cls = states[term.block][:, 0]
+        if term.tokens == Tokens.CLS:
+            return cls if head.task == Task.CLASSIFY else cls[:, None].expand_as(patches)
+        return patches
+
+    joined = torch.cat([read(term) for term in head.terms], dim=-1)
+    weight = torch.from_numpy(np.concatenate([term.weight for term in head.terms], axis=1))
+    bias = torch.from_numpy(head.bias)
+    if head.task == Task.CLASSIFY:
+        return {"logits": F.linear(joined, weight, bias)}
+    features = joined.transpose(1, 2).unflatten(2, grid)
+    if head.upsampling > 1:
+        features = F.interpolate(features, scale_factor=head.upsampling, mode="bilinear", align_corners=False)
+    scores = F.conv2d(features, weight[:, :, None, None], bias)
+    if head.task == Task.SEGMENT:
+        large = F.interpolate(scores, size, mode="bilinear", align_corners=False)
+        return {"segmentation_logits": scores, "segmentation": large.argmax(1)}
+    assert head.depth_range is not None
+    low, high = head.depth_range
+    if head.classes == 1:
+        depth = torch.relu(scores) + low
+    else:
+        shares = torch.relu(scores) + 0.1
+        shares = shares / shares.sum(1, keepdim=True)
+        depth = torch.einsum("bkhw,k->bhw", shares, torch.linspace(low, high, head.classes))[:, None]
+    return {"depth": F.interpolate(depth, size, mode="bilinear", align_corners=False)[:, 0]}

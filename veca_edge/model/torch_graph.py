@@ -9,9 +9,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..base.spec import GraphSpec
-from .config import NORM_EPS
+from ..base.tasks import Task, Tokens
+from .config import NORM_EPS, ModelConfig
 from .folding import Block, InferenceWeights, Linear
-from .plan import BlockRows, block_rows, check_outputs, graph_constants
+from .heads import Head, active_heads, bilinear_matrix, depth_form
+from .plan import BlockRows, block_rows, graph_constants
 
 
 class FloatLinear(nn.Linear):
@@ -136,6 +138,67 @@ class InferenceBlock(nn.Module):
         return q, k, v
 
 
+class TaskHead(nn.Module):
+    """A task head in the exact form that every target computes; see `heads`."""
+
+    bias: Tensor
+    values: Tensor | None
+    shifts: Tensor
+
+    def __init__(self, head: Head, spec: GraphSpec, config: ModelConfig):
+        super().__init__()
+        self.head, self.spec = head, spec
+        self.grid = config.grid(*spec.image_size)
+        self.weights = nn.ParameterList(
+            nn.Parameter(torch.from_numpy(term.weight), requires_grad=False) for term in head.terms
+        )
+        self.register_buffer("bias", torch.from_numpy(head.bias))
+        if head.task == Task.DEPTH:
+            form = depth_form(head)
+            self.scale = form.scale
+            self.register_buffer("values", None if form.values is None else torch.from_numpy(form.values))
+            self.register_buffer("shifts", torch.from_numpy(form.shifts))
+
+    def forward(self, tokens: Callable[[int, Tokens, bool], Tensor]) -> dict[str, Tensor]:
+        """The head's outputs by name. `tokens(block, kind, normalised)` gives what its terms read."""
+        scores = self.bias
+        for term, weight in zip(self.head.terms, self.weights, strict=True):
+            x = tokens(term.block, term.tokens, self.head.normalised)
+            scores = scores + F.linear(x.mean(1, keepdim=True) if term.tokens == Tokens.MEAN else x, weight)
+        if self.head.task == Task.CLASSIFY:
+            return {"logits": scores[:, 0]}
+        scores = scores.reshape(len(scores), *self.grid, self.head.classes)
+        if self.head.task == Task.DEPTH:
+            return {"depth": self.depth(scores)}
+        wanted = {}
+        if "segmentation_logits" in self.spec.outputs:
+            wanted["segmentation_logits"] = scores.permute(0, 3, 1, 2)
+        if "segmentation" in self.spec.outputs:
+            wanted["segmentation"] = resized(scores, self.spec.map_size).argmax(-1).to(torch.int32)
+        return wanted
+
+    def depth(self, scores: Tensor) -> Tensor:
+        """Scores `[B, h, w, K]` to metres `[B, H', W']`."""
+        rows, columns = (side * self.head.upsampling for side in self.grid)
+        raised = torch.relu(resized(scores, (rows, columns)))
+        if self.values is None:
+            metres = raised + self.shifts
+        else:
+            sums = raised @ self.values + self.shifts
+            metres = sums[..., :1] / sums[..., 1:] * self.scale
+        return resized(metres, self.spec.map_size)[..., 0]
+
+
+def resized(x: Tensor, size: tuple[int, int]) -> Tensor:
+    """Maps `[B, h, w, K]` to other rows and columns, bilinearly, by one matrix product for each side."""
+    for axis, target in enumerate(size, 1):
+        source = x.shape[axis]
+        if source != target:
+            matrix = torch.from_numpy(bilinear_matrix(source, target)).to(x.dtype)
+            x = (matrix @ x.flatten(2)).unflatten(2, x.shape[2:]) if axis == 1 else matrix @ x
+    return x
+
+
 class InferenceModel(nn.Module):
     """`image` to the outputs of `spec`, in their order.
 
@@ -162,7 +225,6 @@ class InferenceModel(nn.Module):
         self, weights: InferenceWeights, spec: GraphSpec, make_linear: Callable[[Linear], nn.Module] = simulated_linear
     ):
         super().__init__()
-        check_outputs(weights, spec.outputs)
         constants = graph_constants(weights, spec)
         config = weights.config
         self.spec, self.width = spec, config.hidden
@@ -177,15 +239,17 @@ class InferenceModel(nn.Module):
         self.register_buffer("patch_gain", torch.from_numpy(norm[0]) if norm else None)
         self.register_buffer("patch_shift", torch.from_numpy(norm[1]) if norm else None)
         core_qkv = torch.from_numpy(constants.core_qkv)
+        rows_of_blocks = block_rows(spec, config.layers, weights.heads)
         blocks = [
             InferenceBlock(block, rows, config.heads, spec.core_count, None if i else core_qkv, make_linear)
-            for i, (block, rows) in enumerate(zip(weights.blocks, block_rows(spec, config.layers), strict=True))
+            for i, (block, rows) in enumerate(zip(weights.blocks, rows_of_blocks, strict=True))
         ]
         self.blocks = nn.ModuleList(blocks)
         self.register_buffer("final_gain", torch.from_numpy(weights.final_gain))
         self.register_buffer("final_shift", torch.from_numpy(weights.final_shift))
         self.output = make_linear(weights.output) if weights.output else None
-        self.head = FloatLinear(weights.head) if weights.head and "logits" in spec.outputs else None
+        self.inner_output = FloatLinear(weights.output) if weights.output else None
+        self.heads = nn.ModuleList(TaskHead(head, spec, config) for head in active_heads(weights.heads, spec.outputs))
 
     def each_block(self) -> Iterator[InferenceBlock]:
         """The blocks in order of execution."""
@@ -202,6 +266,7 @@ class InferenceModel(nn.Module):
         raw = self.core_coordinates[None].expand(batch, -1, -1)
         patch_cos = self.patch_cos.expand(batch, -1, -1, -1)
         patch_sin = self.patch_sin.expand(batch, -1, -1, -1)
+        states = []
         for block in self.each_block():
             if block.position is None:
                 cos = self.core_cos[None, None].expand(batch, -1, -1, -1)
@@ -210,10 +275,8 @@ class InferenceModel(nn.Module):
                 raw = raw + block.position(x[:, :count])
                 cos, sin = self.core_tables(raw)
             x = block(x, torch.cat([cos, patch_cos], dim=2), torch.cat([sin, patch_sin], dim=2))
-        x = F.layer_norm(x, (self.width,), self.final_gain, self.final_shift, NORM_EPS)
-        if self.output is not None:
-            x = self.output(x)
-        return self.outputs(x)
+            states.append(x)
+        return self.outputs(states)
 
     def embed(self, image: Tensor) -> Tensor:
         """Normalised (or raw, for `image` input) pixels `[B, 3, H, W]` to patches `[B, N, D]`."""
@@ -229,19 +292,34 @@ class InferenceModel(nn.Module):
         angles = torch.cat([at[..., :1] * self.frequencies, at[..., 1:] * self.frequencies], dim=-1)[:, None]
         return angles.cos(), angles.sin()
 
-    def outputs(self, x: Tensor) -> tuple[Tensor, ...]:
+    def outputs(self, states: list[Tensor]) -> tuple[Tensor, ...]:
+        """What the outputs of `spec` are, from the tokens that left every block."""
         (*_, last) = self.each_block()
-        first_patch = 1 if last.rows.core_queries else 0
-        made = []
-        for name in self.spec.outputs:
-            if name == "dense":
-                made.append(x[:, first_patch:])
-            elif name == "cls":
-                made.append(x[:, 0])
-            else:
-                assert self.head is not None
-                made.append(self.head(x[:, 0]))
-        return tuple(made)
+        known: dict[tuple[int, bool], Tensor] = {}
+
+        def tokens(block: int, kind: Tokens, normalised: bool = True) -> Tensor:
+            """`[B, 1, D]` of the first core token, or `[B, N, D]` of the patches."""
+            is_last = block == len(states) - 1
+            if (block, normalised) not in known:
+                known[block, normalised] = self.final(states[block], is_last) if normalised else states[block]
+            x = known[block, normalised]
+            first_patch = self.spec.core_count if not is_last else last.rows.core_queries
+            return x[:, :1] if kind == Tokens.CLS else x[:, first_patch:]
+
+        made: dict[str, Tensor] = {}
+        if "cls" in self.spec.outputs:
+            made["cls"] = tokens(len(states) - 1, Tokens.CLS)[:, 0]
+        if "dense" in self.spec.outputs:
+            made["dense"] = tokens(len(states) - 1, Tokens.PATCHES)
+        for head in self.heads:
+            made.update(head(tokens))
+        return tuple(made[name] for name in self.spec.outputs)
+
+    def final(self, x: Tensor, is_last: bool) -> Tensor:
+        """The final norm and the output projection; other blocks' tokens did not calibrate it, and keep it float."""
+        x = F.layer_norm(x, (self.width,), self.final_gain, self.final_shift, NORM_EPS)
+        output = self.output if is_last else self.inner_output
+        return x if output is None else output(x)
 
 
 def rotate_halves(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING
 
 from ..base.errors import EdgeError
 from ..base.spec import GraphSpec
+from ..base.tasks import Task, Tokens
 from ..model.config import ModelConfig
+from ..model.heads import LinearHead, active_heads
 from ..model.plan import block_rows
 
 if TYPE_CHECKING:
@@ -40,19 +42,19 @@ class Cost:
 # ------------------------------------------------------------------------------- from the sizes
 
 
-def cost_of_model(config: ModelConfig, spec: GraphSpec, classes: int = 0) -> Cost:
+def cost_of_model(config: ModelConfig, spec: GraphSpec, heads: Sequence[LinearHead] = ()) -> Cost:
     """The cost of the inference form: constant core tokens in layer 0, and in the last layer only what is asked for.
 
     An output projection that keeps the width cannot be told from the sizes, and is not counted.
 
     Args:
-        classes: rows of the classifier head, counted where `logits` is among the outputs.
+        heads: those of the model, counted where the outputs need them.
     """
     rows, columns = config.grid(*spec.image_size)
     patches, cores, width, hidden = rows * columns, spec.core_count, config.hidden, config.mlp_hidden
     macs = patches * width * 3 * config.patch_size**2
     interactions = 0
-    for i, asked in enumerate(block_rows(spec, config.layers)):
+    for i, asked in enumerate(block_rows(spec, config.layers, heads)):
         leaving = asked.core_queries + patches * asked.patch_queries
         keys = cores + patches * asked.patch_keys
         queries = cores + patches if asked.all_queries else leaving
@@ -66,9 +68,31 @@ def cost_of_model(config: ModelConfig, spec: GraphSpec, classes: int = 0) -> Cos
         interactions += pairs
     if config.output_dim != width:
         macs += leaving * width * config.output_dim
-    if "logits" in spec.outputs:
-        macs += config.output_dim * classes
+    macs += sum(_head_macs(config, spec, head) for head in active_heads(heads, spec.outputs))
     return Cost(macs, interactions)
+
+
+def _head_macs(config: ModelConfig, spec: GraphSpec, head: LinearHead) -> int:
+    """The scores, and where they become a map the products that resize them."""
+    grid, width = config.grid(*spec.image_size), config.output_dim
+    patches, classes, macs = grid[0] * grid[1], head.classes, 0
+    for term in head.terms:
+        macs += width * classes * (patches if term.tokens == Tokens.PATCHES else 1)
+        macs += width * patches if term.tokens == Tokens.MEAN else 0
+    if head.task == Task.SEGMENT and "segmentation" in spec.outputs:
+        macs += _resizing_macs(grid, spec.map_size, classes)
+    if head.task == Task.DEPTH:
+        finer = grid[0] * head.upsampling, grid[1] * head.upsampling
+        macs += _resizing_macs(grid, finer, classes)
+        macs += 2 * classes * finer[0] * finer[1] if classes > 1 else 0
+        macs += _resizing_macs(finer, spec.map_size, 1)
+    return macs
+
+
+def _resizing_macs(source: tuple[int, int], target: tuple[int, int], channels: int) -> int:
+    """One product for each side that changes, the rows first."""
+    rows = target[0] * source[0] * source[1] * channels if source[0] != target[0] else 0
+    return rows + (target[0] * target[1] * source[1] * channels if source[1] != target[1] else 0)
 
 
 def attention_block_macs(width: int, patches: int, cores: int) -> int:

@@ -389,5 +389,5 @@ def cost_facts(bundle: Bundle, artifact: Artifact) -> dict[str, Any]:
     elastic = "profile" in artifact.details
     if artifact.path.endswith(".onnx") and not elastic and find_spec("onnx"):
         return {**asdict(cost_of_onnx(bundle.directory / artifact.path)), "counted_from": "graph"}
-    cost = cost_of_model(bundle.checkpoint.config, artifact.spec, len(bundle.labels or ()))
+    cost = cost_of_model(bundle.checkpoint.config, artifact.spec, bundle.linear_heads)
     return {**asdict(cost), "counted_from": "sizes"}

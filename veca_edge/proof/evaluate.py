@@ -9,13 +9,14 @@ from pathlib import Path
 import numpy as np
 
 from ..base.progress import Progress, silent
-from ..base.spec import ExportSpec, ImageSize
+from ..base.spec import MAP_STRIDE, ExportSpec, ImageSize
+from ..base.tasks import Task, Tokens
 from ..bundle.runner import Opener, Runner
 from ..bundle.types import Artifact, Bundle
 from ..images.folder import ImageSet
 from ..images.preprocessing import normalised
 from ..model.checkpoint import Checkpoint
-from .fidelity import Comparison, Fidelity, cosine
+from .fidelity import Comparison, Fidelity, Truth, likeness
 from .golden import read_golden
 
 # Reference outputs of this many bytes are kept at a time while artifacts are compared with them.
@@ -39,6 +40,7 @@ def measure_fidelity(
     found = []
     for size in spec.image_sizes:
         chosen = images[size]
+        known = truth_of(chosen, spec.graph(spec.core_counts[0], size).map_size)
         here = [a for a in artifacts if a.image_size == size]
         own = {a.name: Comparison() for a in here}
         full = {a.name: Comparison() for a in here}
@@ -49,36 +51,46 @@ def measure_fidelity(
         steps, step = len(starts) * (len(spec.core_counts) + len(here)), 0
         for start in starts:
             frames = chosen.frames[start : start + chunk]
-            whole_bank = run_reference(model, checkpoint, frames, config.core_bank)
+            truth = known.of(start, start + chunk)
+            whole_bank = run_reference(model, checkpoint, frames, config.core_bank, spec.map_stride)
             for count in spec.core_counts:
-                expected = whole_bank if count == config.core_bank else run_reference(model, checkpoint, frames, count)
-                references[count].add(expected, expected)
+                expected = whole_bank
+                if count != config.core_bank:
+                    expected = run_reference(model, checkpoint, frames, count, spec.map_stride)
+                references[count].add(expected, expected, truth)
                 step += 1
                 progress("comparing with the reference", step, steps)
                 for artifact in (a for a in here if a.core_count == count):
                     with closing(open_artifact(directory, artifact, threads)) as runner:
                         outputs = with_logits(run_frames(runner, artifact, frames), checkpoint)
-                    own[artifact.name].add(outputs, expected)
-                    full[artifact.name].add(outputs, whole_bank)
+                    own[artifact.name].add(outputs, expected, truth)
+                    full[artifact.name].add(outputs, whole_bank, truth)
                     step += 1
                     progress("comparing with the reference", step, steps)
-        labels = chosen.labels
-        found += [
-            Fidelity(
-                a.core_count,
-                a.precision,
-                size,
-                own[a.name].agreement(labels),
-                full[a.name].agreement(labels),
-                references[a.core_count].agreement(labels).top1,
+        for a in here:
+            reference = references[a.core_count].agreement(known.labels)
+            found.append(
+                Fidelity(
+                    a.core_count,
+                    a.precision,
+                    size,
+                    own[a.name].agreement(known.labels),
+                    full[a.name].agreement(known.labels),
+                    reference.top1,
+                    reference.segmentation_truth,
+                    reference.depth_truth,
+                )
             )
-            for a in here
-        ]
     return tuple(found)
 
 
+def truth_of(images: ImageSet, map_size: tuple[int, int]) -> Truth:
+    """What the images are known to show, their masks and depths at the size of the maps."""
+    return Truth(images.labels)
+
+
 def run_reference(
-    model, checkpoint: Checkpoint, frames: np.ndarray, core_count: int, batch: int = 8
+    model, checkpoint: Checkpoint, frames: np.ndarray, core_count: int, map_stride: int = MAP_STRIDE, batch: int = 8
 ) -> dict[str, np.ndarray]:
     """The float32 reference on frames uint8 `[n, H, W, 3]`."""
     import torch
@@ -86,7 +98,9 @@ def run_reference(
     from ..model.reference import reference_outputs
 
     parts = [
-        reference_outputs(model, checkpoint, torch.from_numpy(normalised(frames[i : i + batch])), core_count)
+        reference_outputs(
+            model, checkpoint, torch.from_numpy(normalised(frames[i : i + batch])), core_count, map_stride
+        )
         for i in range(0, len(frames), batch)
     ]
     return {name: torch.cat([part[name] for part in parts]).numpy() for name in parts[0]}
@@ -101,21 +115,24 @@ def run_frames(runner: Runner, artifact: Artifact, frames: np.ndarray) -> dict[s
         if missing:
             batch = np.concatenate([batch, np.repeat(batch[-1:], missing, axis=0)])
         outputs = runner(batch if artifact.input == "image" else normalised(batch))
-        parts.append({name: np.array(value[: artifact.batch - missing], np.float32) for name, value in outputs.items()})
+        parts.append({name: np.array(value[: artifact.batch - missing]) for name, value in outputs.items()})
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def with_logits(outputs: dict[str, np.ndarray], checkpoint: Checkpoint) -> dict[str, np.ndarray]:
     """Adds the head's logits where the artifact itself leaves them to the application."""
-    head = checkpoint.head
+    head = checkpoint.head_for(Task.CLASSIFY)
     if head is None or "logits" in outputs or "cls" not in outputs:
         return outputs
-    return {**outputs, "logits": outputs["cls"] @ head.weight.T + head.bias}
+    (term, *others), last = head.terms, checkpoint.config.layers - 1
+    if others or (term.block, term.tokens) != (last, Tokens.CLS):
+        return outputs
+    return {**outputs, "logits": outputs["cls"] @ term.weight.T + head.bias}
 
 
 def golden_cosine(bundle: Bundle, artifact: Artifact, open_artifact: Opener, threads: int | None) -> float:
-    """The lowest mean cosine of an artifact's outputs with the golden ones (1.0 - error for logits alone)."""
+    """How alike the golden outputs an artifact's are, by `likeness` the least alike of them."""
     golden = read_golden(bundle.directory, artifact.core_count, artifact.image_size)
     with closing(open_artifact(bundle.directory, artifact, threads)) as runner:
         outputs = golden.of(run_frames(runner, artifact, golden.frames))
-    return min(float(cosine(outputs[name], golden.outputs[name]).mean()) for name in artifact.outputs)
+    return min(likeness(name, outputs[name], golden.outputs[name]) for name in artifact.outputs)

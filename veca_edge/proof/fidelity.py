@@ -1,4 +1,4 @@
-"""How close an artifact stays to the float32 reference: cosines per image and per patch, and top-1.
+"""How close an artifact stays to the float32 reference: cosines per image and per patch, and each task's own metric.
 
 Everything is accumulated image by image, so any number of images can be compared. Only numpy.
 """
@@ -10,9 +10,22 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..bundle.types import Agreement, CosineStatistics, Fidelity
+from ..bundle.types import Agreement, CosineStatistics, DepthAgreement, Fidelity, MapAgreement
 
-__all__ = ("Agreement", "Comparison", "CosineStatistics", "Fidelity", "cosine", "statistics_of")
+__all__ = (
+    "Agreement",
+    "Comparison",
+    "CosineStatistics",
+    "DepthAgreement",
+    "DepthErrors",
+    "Fidelity",
+    "LabelCounts",
+    "MapAgreement",
+    "Truth",
+    "cosine",
+    "likeness",
+    "statistics_of",
+)
 
 
 def statistics_of(cosines: np.ndarray) -> CosineStatistics:
@@ -27,6 +40,103 @@ def cosine(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.where(both_zero, 1.0, (a * b).sum(-1) / np.where(norms == 0, 1.0, norms))
 
 
+def likeness(name: str, value: np.ndarray, expected: np.ndarray) -> float:
+    """How alike two of an output are, at most 1: mean cosine, share of equal labels, or 1 - mean depth error."""
+    if name == "segmentation":
+        return float((value == expected).mean())
+    if name == "depth":
+        return 1.0 - float(np.mean(np.abs(value - expected) / np.maximum(np.abs(expected), 1e-6)))
+    if name == "segmentation_logits":
+        value, expected = np.moveaxis(value, 1, -1), np.moveaxis(expected, 1, -1)
+    return float(cosine(value, expected).mean())
+
+
+@dataclass
+class LabelCounts:
+    """Collects label maps beside the expected ones: how many pixels of each pair of classes."""
+
+    pairs: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), np.int64))
+
+    def add(self, labels: np.ndarray, expected: np.ndarray) -> None:
+        """Class indices of any shape, the same for both; pixels where `expected` is negative are not counted."""
+        counted = expected >= 0
+        found, wanted = labels[counted].astype(np.int64), expected[counted].astype(np.int64)
+        classes = max(len(self.pairs), int(found.max(initial=-1)) + 1, int(wanted.max(initial=-1)) + 1)
+        grown = np.zeros((classes, classes), np.int64)
+        grown[: len(self.pairs), : len(self.pairs)] = self.pairs
+        self.pairs = grown + np.bincount(wanted * classes + found, minlength=classes**2).reshape(classes, classes)
+
+    def agreement(self) -> MapAgreement | None:
+        """None where no pixel was counted."""
+        total = self.pairs.sum()
+        if not total:
+            return None
+        same = np.diag(self.pairs)
+        either = self.pairs.sum(0) + self.pairs.sum(1) - same
+        there = np.flatnonzero(either)
+        overlaps = same[there] / either[there]
+        worst = int(overlaps.argmin())
+        return MapAgreement(
+            float(same.sum() / total), float(overlaps.mean()), float(overlaps[worst]), int(there[worst])
+        )
+
+
+@dataclass
+class DepthErrors:
+    """Collects depth maps beside the expected ones."""
+
+    pixels: int = 0
+    relative: float = 0.0
+    worst: float = 0.0
+    close: int = 0
+    squares: float = 0.0
+
+    def add(self, depth: np.ndarray, expected: np.ndarray) -> None:
+        """Metres, of any shape, the same for both; pixels where `expected` is not above 0 are not counted."""
+        counted = expected > 0
+        found, wanted = depth[counted].astype(np.float64), expected[counted].astype(np.float64)
+        if not len(found):
+            return
+        difference = np.abs(found - wanted)
+        relative = difference / wanted
+        self.pixels += len(found)
+        self.relative += float(relative.sum())
+        self.worst = float(np.maximum(self.worst, relative.max()))
+        with np.errstate(divide="ignore"):
+            self.close += int((np.maximum(found / wanted, wanted / found) < 1.25).sum())
+        self.squares += float((difference**2).sum())
+
+    def agreement(self) -> DepthAgreement | None:
+        """None where no pixel was counted."""
+        if not self.pixels:
+            return None
+        return DepthAgreement(
+            self.relative / self.pixels,
+            self.worst,
+            self.close / self.pixels,
+            float(np.sqrt(self.squares / self.pixels)),
+        )
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What images are known to show.
+
+    Attributes:
+        labels: class indices `[n]`, or None.
+        masks: class indices `[n, H', W']` at the maps' size, negative where nobody labelled, or None.
+        depth: metres `[n, H', W']`, 0 where unknown, or None.
+    """
+
+    labels: np.ndarray | None = None
+    masks: np.ndarray | None = None
+    depth: np.ndarray | None = None
+
+    def of(self, start: int, stop: int) -> Truth:
+        """Of the images start..stop."""
+        return Truth(*(None if a is None else a[start:stop] for a in (self.labels, self.masks, self.depth)))
+
+
 @dataclass
 class Comparison:
     """Collects outputs of one artifact beside the expected ones, batch by batch."""
@@ -34,10 +144,17 @@ class Comparison:
     cosines: dict[str, list[np.ndarray]] = field(default_factory=lambda: {"cls": [], "dense": []})
     predicted: list[np.ndarray] = field(default_factory=list)
     expected: list[np.ndarray] = field(default_factory=list)
+    labels: LabelCounts = field(default_factory=LabelCounts)
+    depth: DepthErrors = field(default_factory=DepthErrors)
+    true_labels: LabelCounts = field(default_factory=LabelCounts)
+    true_depth: DepthErrors = field(default_factory=DepthErrors)
     images: int = 0
 
-    def add(self, outputs: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray]) -> None:
-        """Both `cls` `[n, D]`, `dense` `[n, N, D]`, `logits` `[n, K]`, as far as they have them."""
+    def add(
+        self, outputs: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray], truth: Truth | None = None
+    ) -> None:
+        """Both as far as they have them: `cls` `[n, D]`, `dense` `[n, N, D]`, `logits` `[n, K]`, `segmentation` and
+        `depth` `[n, H', W']`."""
         self.images += len(next(iter(outputs.values())))
         for name, collected in self.cosines.items():
             if name in outputs and name in expected:
@@ -45,8 +162,18 @@ class Comparison:
         if "logits" in outputs and "logits" in expected:
             self.predicted.append(outputs["logits"].argmax(-1))
             self.expected.append(expected["logits"].argmax(-1))
+        for name, maps, true_maps, known in (
+            ("segmentation", self.labels, self.true_labels, truth and truth.masks),
+            ("depth", self.depth, self.true_depth, truth and truth.depth),
+        ):
+            if name in outputs and name in expected:
+                maps.add(outputs[name], expected[name])
+                if known is not None:
+                    true_maps.add(outputs[name], known)
 
     def agreement(self, labels: np.ndarray | None = None) -> Agreement:
+        """All of it; `labels` `[images]` are the true classes."""
+
         def stats(name: str) -> CosineStatistics | None:
             return statistics_of(np.concatenate(self.cosines[name])) if self.cosines[name] else None
 
@@ -55,4 +182,14 @@ class Comparison:
             predicted = np.concatenate(self.predicted)
             agreed = float((predicted == np.concatenate(self.expected)).mean())
             right = None if labels is None else float((predicted == labels).mean())
-        return Agreement(self.images, stats("cls"), stats("dense"), agreed, right)
+        return Agreement(
+            self.images,
+            stats("cls"),
+            stats("dense"),
+            agreed,
+            right,
+            self.labels.agreement(),
+            self.depth.agreement(),
+            self.true_labels.agreement(),
+            self.true_depth.agreement(),
+        )

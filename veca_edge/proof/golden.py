@@ -21,7 +21,7 @@ FOLDER = "golden"
 DENSE_PATCHES = 16
 DAMAGED_HINT = "The bundle is damaged; copy or export it again."
 # Rank of every output, images first.
-RANKS = {"cls": 2, "dense": 3, "logits": 2}
+RANKS = {"cls": 2, "dense": 3, "logits": 2, "segmentation": 3, "segmentation_logits": 4, "depth": 3}
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,8 @@ class Golden:
 
     Attributes:
         frames: uint8 RGB `[n, H, W, 3]`.
-        outputs: float32: `cls` `[n, D]`, `dense` `[n, len(patches), D]`, `logits` `[n, K]`, as far as they were
-            asked for.
+        outputs: float32: `cls` `[n, D]`, `dense` `[n, len(patches), D]`, `logits` `[n, K]`, `segmentation_logits`
+            `[n, K, h, w]`, `depth` `[n, H', W']`; int32: `segmentation` `[n, H', W']`; as far as they were asked for.
         patches: indices of the patches that `dense` holds.
     """
 
@@ -63,6 +63,11 @@ class Golden:
         return kept
 
 
+def dtype_of(name: str) -> type[np.generic]:
+    """How an output is stored."""
+    return np.int32 if name == "segmentation" else np.float32
+
+
 def golden_patches(count: int) -> np.ndarray:
     """Which of `count` patches are stored: evenly spread, the first and the last among them."""
     return np.unique(np.linspace(0, count - 1, min(count, DENSE_PATCHES)).round().astype(np.int64))
@@ -76,7 +81,7 @@ def write_golden(
     Args:
         directory: the bundle being written.
         frames: uint8 `[n, H, W, 3]`, the same at every core count.
-        outputs: float32, by name: `cls` `[n, D]`, `dense` `[n, N, D]`, `logits` `[n, K]`.
+        outputs: by name, as a `Golden` has them, but `dense` of every patch: `[n, N, D]`.
     """
     if frames.dtype != np.uint8 or frames.shape[1:] != (*image_size, 3):
         raise ValueError(f"golden frames are {frames.dtype} {frames.shape}, not uint8 [n, {image_size}, 3]")
@@ -84,7 +89,7 @@ def write_golden(
     patches = golden_patches(outputs["dense"].shape[1]) if "dense" in outputs else np.zeros(0, np.int64)
     kept = {name: value[:, patches] if name == "dense" else value for name, value in outputs.items()}
     np.savez_compressed(_frames_path(directory, image_size), image=frames)
-    arrays: dict[str, Any] = {name: value.astype(np.float32) for name, value in kept.items()}
+    arrays: dict[str, Any] = {name: value.astype(dtype_of(name)) for name, value in kept.items()}
     np.savez(_outputs_path(directory, core_count, image_size), patches=patches, **arrays)
 
 
@@ -126,7 +131,7 @@ def _wrong(frames: np.ndarray | None, arrays: Mapping[str, np.ndarray], image_si
     for name, array in arrays.items():
         if name == "patches":
             continue
-        if name not in RANKS or array.dtype != np.float32 or array.ndim != RANKS[name] or not array.size:
+        if name not in RANKS or array.dtype != dtype_of(name) or array.ndim != RANKS[name] or not array.size:
             return f"its '{name}' is {array.dtype} {list(array.shape)}"
         if len(array) != len(frames) or (name == "dense" and array.shape[1] != len(patches)):
             return f"its '{name}' is {list(array.shape)}, but there are {len(frames)} frames and {len(patches)} patches"

@@ -51,6 +51,8 @@ ACCEPTED = frozenset(
         "transpose",
     }
 )
+# What they make leaves the Neural Engine anyway, where it is an output.
+AT_THE_END = frozenset({"reduce_argmax"})
 REFUSED = {
     "gather": "gathers are reported to run on the CPU only",
     "gather_along_axis": "gathers are reported to run on the CPU only",
@@ -116,11 +118,17 @@ def _deployment_target(package: MlPackage) -> Iterator[Finding]:
                 yield finding(_node(function, op), f"the operator {op.type}", FIRST_VERSION[op.type])
 
 
+def _leaves(function: Function, op: Operation) -> bool:
+    return op.type in AT_THE_END and set(op.outputs) <= set(function.results)
+
+
 def _operators(function: Function) -> Iterator[Finding]:
     for op in function.operations:
         if op.type in REFUSED:
             source = f"{ISSUES}/pull/2677" if op.type.startswith("constexpr") else f"{ISSUES}/issues/1103"
             yield Finding("operator", _node(function, op), f"the operator {op.type}", f"{REFUSED[op.type]}.", source)
+        elif _leaves(function, op):
+            continue
         elif op.type not in ACCEPTED:
             yield Finding(
                 "operator",
@@ -156,7 +164,7 @@ def _types(function: Function) -> Iterator[Finding]:
                     "An unknown size keeps the model from being compiled for the Neural Engine.",
                     f"{GUIDE}/flexible-inputs.html",
                 )
-            if kind.dtype in ("INT16", "INT32", "INT64", "UINT16", "UINT32", "BOOL"):
+            if kind.dtype in ("INT16", "INT32", "INT64", "UINT16", "UINT32", "BOOL") and not _leaves(function, op):
                 yield Finding(
                     "integer-tensor",
                     node,

@@ -511,10 +511,17 @@ def no_wide_types(subject: CheckedModel) -> Broken:
             if dtype(value) == "DOUBLE" and constant(value) is None:
                 yield name_of(node), f"{node.op_type} computes in DOUBLE"
             elif dtype(value) == "INT64" and constant(value) is None and not is_shape(value, shape_like):
+                if is_a(node, "ArgMax", "TopK") and all(to_narrower(use.node) for use in value.uses()):
+                    continue  # TensorRT's own TopK gives INT32
                 yield name_of(node), f"{node.op_type} computes in INT64"
     for value in (*subject.model.graph.inputs, *subject.model.graph.outputs):
         if dtype(value) in ("DOUBLE", "INT64"):
             yield value.name or "", f"'{value.name}' is {dtype(value)}"
+
+
+def to_narrower(node: ir.Node) -> bool:
+    """Whether a node casts to something other than 64 bits."""
+    return is_a(node, "Cast") and dtype(node.outputs[0]) not in ("INT64", "DOUBLE")
 
 
 def is_shape(value: ir.Value, known: dict[int, bool]) -> bool:

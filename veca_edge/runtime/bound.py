@@ -16,6 +16,7 @@ from .onnxruntime import (
     closed,
     give_back_freed_memory,
     input_type_and_shape,
+    outputs_of,
     session_from_file,
     session_options,
 )
@@ -62,8 +63,8 @@ class BoundRun:
 class ThreadArrays(threading.local):
     """One array per output in every thread that runs a model."""
 
-    def __init__(self, shapes: Mapping[str, Sequence[int]]):
-        self.outputs = {name: np.empty(shape, np.float32) for name, shape in shapes.items()}
+    def __init__(self, kinds: Mapping[str, tuple[np.dtype, Sequence[int]]]):
+        self.outputs = {name: np.empty(shape, dtype) for name, (dtype, shape) in kinds.items()}
 
 
 def open_bound_onnx(directory: Path, artifacts: Mapping[int, Artifact], threads: int | None) -> dict[int, BoundRun]:
@@ -88,7 +89,7 @@ def open_bound_onnx(directory: Path, artifacts: Mapping[int, Artifact], threads:
         path = directory / artifact.path
         sessions[count] = session_from_file(path, options)
         check_session(sessions[count], path, artifact)
-    arrays = ThreadArrays({o.name: o.shape for o in next(iter(sessions.values())).get_outputs()})
+    arrays = ThreadArrays(outputs_of(next(iter(sessions.values()))))
     return {count: BoundRun(session, artifacts[count], arrays) for count, session in sessions.items()}
 
 

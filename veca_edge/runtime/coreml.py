@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..base.errors import EdgeError, unknown_name
+from ..bundle.runner import as_given
 from ..bundle.types import Artifact
 from ..formats.mlpackage import coremltools_for, read_mlpackage
 
@@ -147,4 +148,4 @@ class CoremlRunner:
 def _as_array(value: Any) -> np.ndarray:
     if isinstance(value, dict):
         return np.array(list(value.values()), np.float32)
-    return np.array(value) if isinstance(value, str) else np.array(value, np.float32)
+    return np.array(value) if isinstance(value, str) else as_given(np.asarray(value))

@@ -24,7 +24,11 @@ INPUT = "image"
 EXACT_INT8 = ("session.x64quantprecision", "1")
 # Otherwise the threads of a session go on spinning after a frame and take the cores from the next session's.
 REST_BETWEEN_FRAMES = ("session.force_spinning_stop", "1")
-_TYPES = {"tensor(uint8)": np.dtype(np.uint8), "tensor(float)": np.dtype(np.float32)}
+_TYPES = {
+    "tensor(uint8)": np.dtype(np.uint8),
+    "tensor(int32)": np.dtype(np.int32),
+    "tensor(float)": np.dtype(np.float32),
+}
 
 
 class OnnxRunner:
@@ -136,13 +140,18 @@ def check_session(
     stored = session.get_modelmeta().custom_metadata_map.get("core_count", str(artifact.core_count))
     if inputs != expected:
         what = f"takes {_described(inputs)}, not {_described(expected)}"
-    elif set(outputs) != set(artifact.outputs):
+    elif set(outputs) != set(artifact.outputs) or not all(o.type in _TYPES for o in session.get_outputs()):
         what = f"gives {', '.join(outputs)}, not {', '.join(artifact.outputs)}"
     elif stored != str(artifact.core_count):
         what = f"was made for {stored} cores, not {artifact.core_count}"
     else:
         return
     raise EdgeError(f"{path} is not what the manifest says: it {what}.", "Export the bundle again.")
+
+
+def outputs_of(session: onnxruntime.InferenceSession) -> dict[str, tuple[np.dtype, tuple[int, ...]]]:
+    """Type and shape of every output."""
+    return {o.name: (_TYPES[o.type], tuple(o.shape)) for o in session.get_outputs()}
 
 
 @cache

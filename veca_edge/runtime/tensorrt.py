@@ -10,6 +10,7 @@ import numpy as np
 
 from ..base.errors import EdgeError
 from ..bundle.details import TensorrtDetails, details_as
+from ..bundle.runner import as_given
 from ..bundle.types import Artifact
 from ..devices.connection import LocalConnection
 from ..devices.jetson.probe import Board, check_engine_key, probe
@@ -29,7 +30,7 @@ class TensorrtRunner:
     def __call__(self, batch: np.ndarray) -> dict[str, np.ndarray]:
         with self._turn:
             # The outputs lie in buffers that the next call overwrites.
-            return {name: array.astype(np.float32) for name, array in self.view(batch).items()}
+            return {name: as_given(array) for name, array in self.view(batch).items()}
 
     def view(self, batch: np.ndarray) -> dict[str, np.ndarray]:
         """Like a call, without any allocation: the outputs are valid until the next one, and not for other threads."""

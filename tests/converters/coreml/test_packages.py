@@ -15,11 +15,12 @@ from veca_edge.base.options import to_mapping
 from veca_edge.base.spec import ExportSpec, GraphSpec, ImageSize
 from veca_edge.converters.coreml.options import CoremlOptions
 from veca_edge.converters.coreml.packages import check_export, mlpackages_from_variants, quantized_layers
-from veca_edge.converters.coreml.program import identifier
+from veca_edge.converters.coreml.writer import identifier
 from veca_edge.demo import demo_checkpoint
 from veca_edge.formats.mlpackage import coremltools_for, read_mlpackage
-from veca_edge.model.checkpoint import Head, load_checkpoint
+from veca_edge.model.checkpoint import load_checkpoint
 from veca_edge.model.folding import inference_weights
+from veca_edge.model.heads import classifier
 from veca_edge.model.plan import Variant
 from veca_edge.model.torch_graph import InferenceModel
 from veca_edge.proof.fidelity import cosine
@@ -199,8 +200,8 @@ def test_image_sizes_share_a_package_too(square, tmp_path):
 @pytest.mark.parametrize("layout", ["tokens", "ane"])
 @pytest.mark.parametrize("outputs", [("cls",), ("dense",), ("logits",)])
 def test_outputs_that_were_not_asked_for_cost_nothing(square, tmp_path, outputs, layout):
-    head = Head(np.random.default_rng(0).normal(size=(5, 64)).astype(np.float32), np.zeros(5, np.float32))
-    weights = inference_weights(replace(square, head=head))
+    head = classifier(np.random.default_rng(0).normal(size=(5, 64)), np.zeros(5), square.config.layers - 1)
+    weights = inference_weights(replace(square, heads=(head,)))
     every, spec = GraphSpec(16, SIZE), GraphSpec(16, SIZE, outputs=outputs)
     artifact, run = written(tmp_path, weights, spec, options=CoremlOptions(layout=layout))
     (tmp_path / "full").mkdir()
@@ -213,8 +214,8 @@ def test_outputs_that_were_not_asked_for_cost_nothing(square, tmp_path, outputs,
 
 
 def test_a_classifier_names_its_classes(square, tmp_path):
-    head = Head(np.random.default_rng(0).normal(size=(3, 64)).astype(np.float32), np.zeros(3, np.float32))
-    weights = inference_weights(replace(square, head=head))
+    head = classifier(np.random.default_rng(0).normal(size=(3, 64)), np.zeros(3), square.config.layers - 1)
+    weights = inference_weights(replace(square, heads=(head,)))
     specs = [GraphSpec(count, SIZE, outputs=("cls", "logits")) for count in (8, 16)]
     artifacts = mlpackages_from_variants(
         [Variant(s, "fp16", weights) for s in specs],

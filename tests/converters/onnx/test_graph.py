@@ -11,7 +11,8 @@ import torch
 
 from veca_edge.base.spec import GraphSpec, ImageSize
 from veca_edge.converters.cpu import CpuDialect
-from veca_edge.converters.onnx.graph import Dialect, onnx_from_veca
+from veca_edge.converters.onnx.dialect import Dialect
+from veca_edge.converters.onnx.graph import onnx_from_veca
 from veca_edge.model.checkpoint import load_checkpoint
 from veca_edge.model.config import IMAGE_MEAN, IMAGE_STD
 from veca_edge.model.folding import inference_weights, smoothed

@@ -37,8 +37,9 @@ from ...formats.mlpackage import (
 from ...model.folding import Linear
 from ...model.plan import Variant
 from .options import CoremlOptions
-from .program import balanced, half_scale, identifier, mil_from_veca
+from .program import mil_from_veca
 from .text import shorten
+from .writer import balanced, half_scale, identifier
 
 FOLDER = "apple"
 PURPOSE = "An export for the target apple"
@@ -116,7 +117,7 @@ def mlpackages_from_variants(
     Several variants of one precision become functions of one package (`cores_8`, or `cores_8_256x384` where
     there are several image sizes); with `options.separate`, or for a single variant, each is a package of its own.
     INT8 codes and scales are those of `Linear.quantization`, but for one power of two that moves from k to q (see
-    `mil_graph.balanced`). Scales are stored in FP16, as Core ML asks for.
+    `writer.balanced`). Scales are stored in FP16, as Core ML asks for.
 
     Args:
         metadata: strings kept in the packages; `labels` (one class a line) makes a classifier's classes.
@@ -269,6 +270,9 @@ def _feature_text(name: str, variant: Variant) -> str:
         "cls": f"Feature of the whole image, from the first of {count} core tokens.",
         "dense": "One feature per patch, row by row.",
         "logits": "Class scores before softmax.",
+        "segmentation": f"The class of every square of {variant.spec.map_stride} pixels.",
+        "segmentation_logits": "Class scores of every patch, before upsampling and softmax.",
+        "depth": f"Metres, for every square of {variant.spec.map_stride} pixels.",
         "label": "The most likely class.",
         "label_probs": "Probability of every class.",
     }[name]

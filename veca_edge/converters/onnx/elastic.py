@@ -14,8 +14,10 @@ import onnx_ir as ir
 
 from ...base.spec import GraphSpec
 from ...model.folding import InferenceWeights
-from ...model.plan import BlockRows, block_rows, check_outputs, graph_constants
-from .graph import Dialect, Graph, finish_block, finished_model, graph_input, later_queries, write_outputs
+from ...model.plan import BlockRows, block_rows, graph_constants
+from .dialect import Dialect, Graph
+from .graph import finish_block, finished_model, graph_input, later_queries
+from .outputs import write_outputs
 
 TOKENS, COORDINATES = "core_tokens", "core_coordinates"
 END = np.iinfo(np.int64).max
@@ -40,7 +42,6 @@ def elastic_from_veca(
     Raises:
         EdgeError: impossible image size or outputs.
     """
-    check_outputs(weights, spec.outputs)
     d = dialect(weights, spec, graph_constants(weights, spec))
     d.g, d.cores = _FromTheEnd(d.opset), -d.patches
     g, config = d.g, weights.config
@@ -56,13 +57,15 @@ def elastic_from_veca(
             patches = d.layer_norm(patches, *weights.patch_norm)
     x = g("Concat", d.entering(tokens), patches, axis=1, name="tokens")
     every = BlockRows(core_queries=d.cores, patch_queries=True, patch_keys=True)
-    all_rows = (every,) * (config.layers - 1) + block_rows(spec, config.layers)[-1:]
+    all_rows = (every,) * (config.layers - 1) + block_rows(spec, config.layers, weights.heads)[-1:]
+    states = []
     for i, (block, rows) in enumerate(zip(weights.blocks, all_rows, strict=True)):
         with g.within(f"blocks.{i}"):
             if block.position is not None:
                 raw = d.move_cores(raw, g.rows(x, 0, d.cores), block.position)
             x = finish_block(d, block, rows, x, *later_queries(d, block, rows, x, raw))
-    return finished_model(d, inputs, write_outputs(d, x), metadata)
+        states.append(x)
+    return finished_model(d, inputs, write_outputs(d, states), metadata)
 
 
 def scales_for_all(weights: Sequence[InferenceWeights]) -> InferenceWeights:

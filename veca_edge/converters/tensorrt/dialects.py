@@ -33,15 +33,16 @@ from ...model.folding import InferenceWeights, Linear, LinearQuantization
 from ...model.plan import Variant
 from ...rules.finding import Finding
 from ...rules.tensorrt import Version, lint_onnx, tensorrt_version
+from ..onnx.dialect import Dialect, short
 from ..onnx.elastic import COORDINATES, TOKENS, elastic_from_veca, scales_for_all
 from ..onnx.files import external_bytes, save_models
-from ..onnx.graph import Dialect, onnx_from_veca, short
+from ..onnx.graph import onnx_from_veca
 from .options import TensorrtOptions
 from .rtx import compile_with_rtx, rtx_is_installed
 
 FP16_LARGEST = float(np.finfo(np.float16).max)
 FP16_SMALLEST = float(np.finfo(np.float16).smallest_normal)
-FP32_SCOPES = ("coordinates", "layer_norm")
+FP32_SCOPES = ("coordinates", "layer_norm", "metres")
 FP32_OPERATORS = ("Add", "Cos", "Div", "MatMul", "Mul", "ReduceMean", "Sin", "Sqrt", "Sub", "Tanh")
 
 
@@ -55,6 +56,9 @@ class TensorrtDialect(Dialect):
     """
 
     name = ""  # of the dialect, for the manifest
+
+    def label_type(self, classes: int) -> ir.DataType:
+        return ir.DataType.INT32  # TensorRT makes bytes of floats only
 
     def linears(self, x: ir.Value, tokens: int, layers: Sequence[Linear]) -> list[ir.Value]:
         first = next((layer for layer in layers if layer.quantization), None)
@@ -200,6 +204,9 @@ class Tensorrt10Half(Tensorrt10):
         return self.g("Cast", x, to=ir.DataType.FLOAT16)
 
     def output(self, x: ir.Value) -> ir.Value:
+        return self.g("Cast", x, to=ir.DataType.FLOAT)
+
+    def precise(self, x: ir.Value) -> ir.Value:
         return self.g("Cast", x, to=ir.DataType.FLOAT)
 
 

@@ -1,0 +1,114 @@
+"""Task heads in the files of every target, each executed, against the float32 reference."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from heads import layouts
+
+from veca_edge.base.spec import GraphSpec, ImageSize
+from veca_edge.base.tasks import HeadFile
+from veca_edge.converters.coreml.options import CoremlOptions
+from veca_edge.converters.tensorrt.options import TensorrtOptions
+from veca_edge.converters.tensorrt.rtx import rtx_is_installed
+from veca_edge.images.preprocessing import normalised
+from veca_edge.model.checkpoint import random_checkpoint
+from veca_edge.model.config import ModelConfig
+from veca_edge.model.folding import inference_weights
+from veca_edge.model.head_files import read_head
+from veca_edge.model.plan import Variant
+from veca_edge.model.reference import reference_model, reference_outputs
+
+SIZE = ImageSize(32, 48)
+CONFIG = ModelConfig(32, 2, 4, 48, 8, 16, 8, 32, 0.25)
+# Together they read every kind of token, several blocks, and tokens before and behind the final norm.
+TOGETHER = (
+    ("DINOv2 classifiers", "DINOv2 segmentation, four blocks", "DINOv2 depth"),
+    ("linear probe", "DINOv3 segmentation", "DINOv3 depth"),
+    ("bare, with the mean of the patches", "bare convolution", "depth by regression"),
+)
+OUTPUTS = (
+    ("cls", "dense", "logits", "segmentation", "segmentation_logits", "depth"),
+    ("segmentation",),
+    ("depth",),
+    ("logits",),
+)
+
+
+@pytest.fixture(scope="module", params=TOGETHER, ids=lambda names: names[0])
+def checkpoint(request, tmp_path_factory):
+    directory, heads = tmp_path_factory.mktemp("heads"), []
+    for layout in layouts(CONFIG.output_dim, CONFIG.hidden, CONFIG.layers):
+        if layout.name in request.param:
+            torch.save(layout.content, directory / "head.pth")
+            heads.append(read_head(HeadFile(directory / "head.pth", name=layout.choose.lstrip("#") or None), CONFIG))
+    return replace(random_checkpoint(CONFIG), heads=tuple(heads))
+
+
+def frames_and_reference(checkpoint, spec: GraphSpec) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    frames = np.random.default_rng(0).integers(0, 256, (spec.batch, *SIZE, 3)).astype(np.uint8)
+    pixels = torch.from_numpy(normalised(frames))
+    expected = reference_outputs(reference_model(checkpoint), checkpoint, pixels, spec.core_count, spec.map_stride)
+    return frames, {name: expected[name].numpy() for name in spec.outputs}
+
+
+def assert_alike(made, expected, half: bool) -> None:
+    """Within 1e-4, or what FP16 costs: labels on 98% of these random pixels, depth within 0.5%."""
+    assert set(made) == set(expected)
+    for name, value in made.items():
+        assert value.shape == expected[name].shape
+        if name == "segmentation":
+            assert (value == expected[name]).mean() >= (0.98 if half else 0.999)
+        elif name == "depth":
+            assert (np.abs(value - expected[name]) / np.maximum(expected[name], 0.5)).max() < (5e-3 if half else 1e-3)
+        else:
+            assert np.abs(value - expected[name]).max() < (2e-2 if half else 1e-4) * max(1, np.abs(value).max())
+
+
+@pytest.mark.parametrize("outputs", OUTPUTS, ids=lambda o: o[0])
+@pytest.mark.parametrize(("precision", "tensorrt"), [("fp32", "10.3"), ("fp16", "10.3"), ("fp32", "8.5")])
+def test_tensorrt(checkpoint, tmp_path, outputs, precision, tensorrt):
+    """The lint is clean (else nothing is written), and ONNX Runtime computes what the reference says."""
+    import onnxruntime
+
+    from veca_edge.converters.tensorrt.dialects import tensorrt_models_from_variants
+
+    spec = GraphSpec(8, SIZE, 2, outputs=outputs)
+    variant = Variant(spec, precision, inference_weights(checkpoint))
+    options = TensorrtOptions(tensorrt, compile=False)
+    (artifact,) = tensorrt_models_from_variants([variant], tmp_path, {}, options)
+    session = onnxruntime.InferenceSession(tmp_path / artifact.path)
+    frames, expected = frames_and_reference(checkpoint, spec)
+    assert [o.type for o in session.get_outputs() if o.name == "segmentation"] in ([], ["tensor(int32)"])
+    made = dict(zip(spec.outputs, session.run(list(spec.outputs), {"image": frames}), strict=True))
+    assert_alike(made, expected, half=precision == "fp16")
+
+
+@pytest.mark.skipif(not rtx_is_installed(), reason="tensorrt-rtx is not installed")
+def test_tensorrt_rtx_builds_it(checkpoint, tmp_path):
+    from veca_edge.converters.tensorrt.dialects import tensorrt_models_from_variants
+
+    spec = GraphSpec(8, SIZE, outputs=OUTPUTS[0])
+    variant = Variant(spec, "fp16", inference_weights(checkpoint))
+    (artifact,) = tensorrt_models_from_variants([variant], tmp_path, {})
+    assert artifact.details["compile"]["plan_bytes"] > 0
+    assert not artifact.details["compile"]["warnings"]
+
+
+@pytest.mark.parametrize("outputs", OUTPUTS, ids=lambda o: o[0])
+@pytest.mark.parametrize("layout", ["tokens", "ane"])
+def test_coreml(checkpoint, tmp_path, outputs, layout):
+    from veca_edge.converters.coreml.packages import mlpackages_from_variants
+    from veca_edge.rules.coreml import lint_mlpackage
+    from veca_edge.runtime.program import open_mlpackage
+
+    spec = GraphSpec(8, SIZE, outputs=outputs)
+    variant = Variant(spec, "fp16", inference_weights(checkpoint))
+    (artifact,) = mlpackages_from_variants([variant], tmp_path, {}, CoremlOptions(layout=layout))
+    assert lint_mlpackage(tmp_path / artifact.path) == []
+    frames, expected = frames_and_reference(checkpoint, spec)
+    made = open_mlpackage(tmp_path / artifact.path, artifact.function)(frames)
+    assert_alike(made, expected, half=True)

@@ -1,0 +1,166 @@
+"""The end of the ONNX graph: final norm, projection, task heads, and the outputs asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import onnx_ir as ir
+
+from ...base.tasks import Task, Tokens
+from ...model.heads import Head, active_heads, bilinear_matrix, depth_form
+from ...model.plan import block_rows
+from .dialect import Dialect
+
+
+class GraphTokens:
+    """The tokens of every block as the outputs read them, each kind computed once.
+
+    Args:
+        states: what leaves every block: core tokens and patches `[B, C + N, D]`; of the last, only what is asked for.
+    """
+
+    def __init__(self, d: Dialect, states: Sequence[ir.Value]):
+        self.d, self.states = d, states
+        self.last = len(states) - 1
+        self.rows = block_rows(d.spec, d.config.layers, d.weights.heads)[-1]
+        self._known: dict[tuple[int, Tokens, bool], ir.Value] = {}
+        self._projected: ir.Value | None = None
+
+    def tokens(self, block: int, kind: Tokens, normalised: bool = True) -> ir.Value:
+        """`[B, 1, D]` of the first core token, `[B, N, D]` of the patches, or `[B, 1, D]` of their mean."""
+        key = block, kind, normalised
+        if key not in self._known:
+            if kind == Tokens.MEAN:
+                share = np.full((1, self.d.patches), 1 / self.d.patches)
+                made = self.d.g("MatMul", self.d.array("mean", share), self.tokens(block, Tokens.PATCHES, normalised))
+            else:
+                made = self._normalised(block, kind) if normalised else self._part(self.states[block], block, kind)
+            self._known[key] = made
+        return self._known[key]
+
+    def _part(self, x: ir.Value, block: int, kind: Tokens) -> ir.Value:
+        d, g = self.d, self.d.g
+        if block < self.last:
+            return g.rows(x, 0, 1) if kind == Tokens.CLS else g.rows(x, d.cores, d.cores + d.patches)
+        if kind == Tokens.CLS:
+            return g.rows(x, 0, 1) if self.rows.patch_queries else x
+        return g.rows(x, 1, 1 + d.patches) if self.rows.core_queries else x
+
+    def _normalised(self, block: int, kind: Tokens) -> ir.Value:
+        """Behind the final norm and the projection, which stays float where its calibration saw no such tokens."""
+        d, output = self.d, self.d.weights.output
+        if output is None or block < self.last:
+            # Split before the norm: ONNX Runtime would fuse add and norm into an operator that is slower than both.
+            x = self._norm(self._part(self.states[block], block, kind))
+            return x if output is None else d.float_linear(x, output)
+        if self._projected is None:
+            (self._projected,) = d.linears(self._norm(self.states[block]), d.leaving(self.rows), [output])
+        return self._part(self._projected, block, kind)
+
+    def _norm(self, x: ir.Value) -> ir.Value:
+        weights = self.d.weights
+        return self.d.layer_norm(x, weights.final_gain, weights.final_shift if weights.final_shift.any() else None)
+
+
+def write_outputs(d: Dialect, states: Sequence[ir.Value]) -> list[ir.Value]:
+    """The outputs of the graph, in their order, from what leaves every block."""
+    g, wanted = d.g, d.spec.outputs
+    made: dict[str, ir.Value] = {}
+    with g.within("final"):
+        ends = GraphTokens(d, states)
+        if "cls" in wanted:
+            made["cls"] = d.output(g("Squeeze", ends.tokens(ends.last, Tokens.CLS), g.ints([1])))
+        if "dense" in wanted:
+            made["dense"] = d.output(ends.tokens(ends.last, Tokens.PATCHES))
+        for head in active_heads(d.weights.heads, wanted):
+            with g.within(head.task):
+                made.update(_answers(d, head, _scores(d, head, ends)))
+    for name in wanted:
+        made[name].name = name
+    return [made[name] for name in wanted]
+
+
+def _scores(d: Dialect, head: Head, ends: GraphTokens) -> ir.Value:
+    """`[B, 1, K]` of a classifier, else `[B, N, K]`."""
+    g = d.g
+    products = [
+        g("MatMul", ends.tokens(t.block, t.tokens, head.normalised), d.array("weight", t.weight.T)) for t in head.terms
+    ]
+    total = products[0]
+    for product in products[1:]:
+        total = g("Add", total, product)
+    return g("Add", total, d.array("bias", head.bias))
+
+
+def _answers(d: Dialect, head: Head, scores: ir.Value) -> dict[str, ir.Value]:
+    """The head's outputs by name."""
+    g, wanted = d.g, d.spec.outputs
+    if head.task == Task.CLASSIFY:
+        return {"logits": d.output(g("Squeeze", scores, g.ints([1])))}
+    scores = g("Reshape", scores, g.ints([d.batch, *d.grid, head.classes]))
+    if head.task == Task.DEPTH:
+        return {"depth": _depth(d, head, scores)}
+    made = {}
+    if "segmentation_logits" in wanted:
+        made["segmentation_logits"] = d.output(g("Transpose", scores, perm=[0, 3, 1, 2]))
+    if "segmentation" in wanted:
+        large = _resized(d, scores, d.grid, d.spec.map_size, head.classes)
+        labels = g("ArgMax", large, axis=3, keepdims=0)
+        made["segmentation"] = g("Cast", labels, to=d.label_type(head.classes))
+    return made
+
+
+def _depth(d: Dialect, head: Head, scores: ir.Value) -> ir.Value:
+    """Scores `[B, h, w, K]` to metres `[B, H', W']`, in float32 from the scores on."""
+    g, form = d.g, depth_form(head)
+    rows, columns = (side * head.upsampling for side in d.grid)
+    scores = _resized(d, scores, d.grid, (rows, columns), head.classes)
+    with g.within("metres"):
+        metres = g("Relu", d.precise(scores))
+        shifts = g.constant("shifts", form.shifts)
+        if form.values is None:
+            metres = g("Add", metres, shifts)
+        else:
+            sums = g("Add", g("MatMul", metres, g.constant("values", form.values)), shifts)
+            weighted, total = g.rows(sums, 0, 1, 3), g.rows(sums, 1, 2, 3)
+            metres = g("Mul", g("Div", weighted, total), g.constant("scale", np.array(form.scale, np.float32)))
+        metres = g("Reshape", metres, g.ints([d.batch, rows, columns]))
+        height, width = d.spec.map_size
+        if rows != height:
+            metres = g("MatMul", g.constant("rows", bilinear_matrix(rows, height)), metres)
+        if columns != width:
+            metres = g("MatMul", metres, g.constant("columns", bilinear_matrix(columns, width).T))
+        return metres
+
+
+def _resized(d: Dialect, x: ir.Value, source: tuple[int, int], target: tuple[int, int], channels: int) -> ir.Value:
+    """`[B, h, w, K]` resized bilinearly, by one matrix product for each side: K stays last, nothing is transposed."""
+    g, (rows, columns) = d.g, source
+    if rows != target[0]:
+        x = g("Reshape", x, g.ints([d.batch, rows, columns * channels]))
+        x = g("MatMul", d.array("rows", bilinear_matrix(rows, target[0])), x)
+        x = g("Reshape", x, g.ints([d.batch, target[0], columns, channels]))
+    if columns != target[1]:
+        x = g("MatMul", d.array("columns", bilinear_matrix(columns, target[1])), x)
+    return x
+
+
+def output_shape(d: Dialect, name: str) -> ir.Shape:
+    """The shape of an output of `spec`."""
+    spec, width = d.spec, d.config.output_dim
+    if name in ("segmentation", "depth"):
+        return ir.Shape([spec.batch, *spec.map_size])
+    if name == "cls":
+        return ir.Shape([spec.batch, width])
+    if name == "dense":
+        return ir.Shape([spec.batch, d.patches, width])
+    (head,) = active_heads(d.weights.heads, (name,))
+    return ir.Shape([spec.batch, head.classes, *(d.grid if name == "segmentation_logits" else ())])
+
+
+def output_type(d: Dialect, name: str) -> ir.DataType:
+    if name != "segmentation":
+        return ir.DataType.FLOAT
+    (head,) = active_heads(d.weights.heads, (name,))
+    return d.label_type(head.classes)

@@ -1,0 +1,176 @@
+"""Folders of images whose classes, masks or depths are known, and how those become targets of a model's size.
+
+| task | folder |
+|---|---|
+| classify | a folder for each class |
+| segment | `images/` and `masks/`: PNG of class indices (grey or palette), 255 where nobody labelled |
+| depth | `images/` and `depth/`: 16-bit PNG in millimetres, or `.npy` in metres; 0 where unknown |
+
+Masks and depths bear the names of their images and have their size. Class names of masks may be in `labels.txt`.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..base.errors import EdgeError
+from ..base.files import read_limited
+from ..base.tasks import Task
+from .folder import find_images
+from .preprocessing import MAX_FILE_BYTES, UNREADABLE, crop_box, decoded, reason
+
+UNLABELLED = 255
+MILLIMETRES = 1000.0
+LABELS_FILE = "labels.txt"
+TARGETS = {Task.SEGMENT: "masks", Task.DEPTH: "depth"}
+TARGET_SUFFIXES = {Task.SEGMENT: (".png",), Task.DEPTH: (".png", ".npy")}
+
+
+@dataclass(frozen=True)
+class LabelledImage:
+    """One image: the index of its class, or the file with its mask or depth."""
+
+    image: Path
+    target: int | Path
+
+
+@dataclass(frozen=True)
+class LabelledFolder:
+    """Images with what they show; `labels` are class names, or None."""
+
+    task: Task
+    images: tuple[LabelledImage, ...]
+    labels: tuple[str, ...] | None
+
+
+def find_labelled(folder: str | Path, task: Task) -> LabelledFolder:
+    """The images of a folder with their targets, sorted by name.
+
+    Raises:
+        EdgeError: the folder is not laid out as the task asks, or images have no targets; they are named.
+    """
+    folder = Path(folder)
+    if task == Task.CLASSIFY:
+        return _classes(folder)
+    kind = TARGETS[task]
+    for name in ("images", kind):
+        if not (folder / name).is_dir():
+            raise EdgeError(
+                f"{folder} has no folder '{name}'.",
+                f"Data for {task} is images/ beside {kind}/, with files of the same names.",
+            )
+    targets = {}
+    for path in sorted((folder / kind).rglob("*")):
+        if path.suffix.lower() in TARGET_SUFFIXES[task] and not path.name.startswith("."):
+            targets[path.relative_to(folder / kind).with_suffix("").as_posix()] = path
+    images = find_images(folder / "images")
+    stems = {path: path.relative_to(folder / "images").with_suffix("").as_posix() for path in images}
+    if missing := [str(path) for path, stem in stems.items() if stem not in targets]:
+        raise EdgeError(
+            f"{len(missing)} images have nothing in {folder / kind}: {_listed(missing)}.",
+            f"Add {' or '.join(TARGET_SUFFIXES[task])} files of the same names, or remove those images.",
+        )
+    found = tuple(LabelledImage(path, targets[stem]) for path, stem in stems.items())
+    return LabelledFolder(task, found, _labels_of(folder) if task == Task.SEGMENT else None)
+
+
+def _classes(folder: Path) -> LabelledFolder:
+    images = find_images(folder)
+    loose = [str(path) for path in images if path.parent == folder]
+    names = sorted({path.relative_to(folder).parts[0] for path in images if path.parent != folder})
+    if loose or len(names) < 2:
+        what = f"images outside of class folders: {_listed(loose)}" if loose else "fewer than two class folders"
+        raise EdgeError(f"{folder} has {what}.", "Data for classify is one folder of images for each class.")
+    index = {name: i for i, name in enumerate(names)}
+    found = tuple(LabelledImage(path, index[path.relative_to(folder).parts[0]]) for path in images)
+    return LabelledFolder(Task.CLASSIFY, found, tuple(names))
+
+
+def _labels_of(folder: Path) -> tuple[str, ...] | None:
+    path = folder / LABELS_FILE
+    if not path.is_file():
+        return None
+    try:
+        text = read_limited(path, MAX_FILE_BYTES).decode("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise EdgeError(f"{path} can't be read: {error}.", "Write one class name a line, UTF-8.") from error
+    return tuple(line.strip() for line in text.splitlines() if line.strip())
+
+
+# ---------------------------------------------------------------------------------------- targets
+
+
+def target_of(
+    item: LabelledImage, task: Task, shape: tuple[int, int], size: tuple[int, int], map_size: tuple[int, int]
+) -> np.ndarray:
+    """The mask or depth of an image as a map, through the crop of `preprocessing`, by the nearest pixel.
+
+    Args:
+        shape: rows and columns of the upright picture.
+        size: height and width of the model's input.
+        map_size: rows and columns of the map.
+
+    Returns:
+        int16 `[*map_size]`, -1 where nobody labelled; or float32 metres, 0 where unknown.
+
+    Raises:
+        EdgeError: the file is not a mask or depth, or not of the picture's size.
+    """
+    assert isinstance(item.target, Path)
+    read = read_mask(item.target) if task == Task.SEGMENT else read_depth(item.target)
+    if read.shape != tuple(shape):
+        raise EdgeError(
+            f"{item.target} has {read.shape[1]} x {read.shape[0]} pixels, but its image {shape[1]} x {shape[0]}.",
+            "Save masks and depths in the size of their images.",
+        )
+    left, top, width, height = crop_box(shape, size)
+    rows = top + ((np.arange(map_size[0]) + 0.5) * height / map_size[0]).astype(int)
+    columns = left + ((np.arange(map_size[1]) + 0.5) * width / map_size[1]).astype(int)
+    return read[rows[:, None], columns[None]]
+
+
+def read_mask(path: Path) -> np.ndarray:
+    """Class indices int16 `[h, w]`, -1 where nobody labelled. Raises `EdgeError`."""
+    values = _png(path, ("L", "P"), "a mask: an 8-bit PNG of class indices, grey or palette").astype(np.int16)
+    return np.where(values == UNLABELLED, np.int16(-1), values)
+
+
+def read_depth(path: Path) -> np.ndarray:
+    """Metres, float32 `[h, w]`, 0 where unknown. Raises `EdgeError`."""
+    if path.suffix.lower() == ".png":
+        what = "depth in a known unit: a 16-bit PNG of millimetres, or .npy of metres"
+        return (_png(path, ("I;16", "I;16B", "I"), what) / MILLIMETRES).astype(np.float32)
+    try:
+        array = np.load(io.BytesIO(read_limited(path, MAX_FILE_BYTES)), allow_pickle=False)
+    except (OSError, ValueError, EOFError, SyntaxError) as error:
+        raise EdgeError(f"{path} can't be read as an array.", "Save it with numpy.save, metres as floats.") from error
+    if not isinstance(array, np.ndarray) or array.ndim != 2 or array.dtype.kind != "f":
+        said = f"{array.dtype} {list(array.shape)}" if isinstance(array, np.ndarray) else "an archive"
+        raise EdgeError(f"{path} is {said}, not metres as floats [h, w].", "Integers have no known unit: save floats.")
+    metres = array.astype(np.float32)
+    return np.where(np.isfinite(metres) & (metres > 0), metres, np.float32(0))
+
+
+def _png(path: Path, modes: Sequence[str], what: str) -> np.ndarray:
+    from PIL import Image
+
+    try:
+        content = read_limited(path, MAX_FILE_BYTES)
+        decoded(content)  # refuses what no image may be, before it is read as numbers
+        with Image.open(io.BytesIO(content), formats=("PNG",)) as image:
+            if image.mode in modes:
+                return np.asarray(image)
+            mode = image.mode
+    except UNREADABLE as error:
+        raise EdgeError(f"{path} can't be read: {reason(error)}.", "Mend or remove it, and its image.") from error
+    raise EdgeError(f"{path} is not {what}: its pixels are '{mode}'.", "Convert it, or choose another --task.")
+
+
+def _listed(items: Sequence[str], most: int = 6) -> str:
+    more = f", and {len(items) - most} more" if len(items) > most else ""
+    return ", ".join(items[:most]) + more
