@@ -20,7 +20,7 @@ MODEL = BASE | {"model"}
 IMAGES = MODEL | {"images", "formats"}
 BUNDLE = IMAGES | {"bundle"}
 PROOF = BUNDLE | {"proof"}
-CALIBRATION = PROOF | {"calibration"}
+CALIBRATION = PROOF | {"calibration", "fitting"}
 DEVICES = CALIBRATION | {"devices"}
 ALLOWED = {
     "base": BASE,
@@ -31,6 +31,7 @@ ALLOWED = {
     "bundle": IMAGES,
     "proof": BUNDLE,
     "calibration": PROOF,
+    "fitting": PROOF,
     "rules": CALIBRATION,
     "devices": CALIBRATION,
     "apps": CALIBRATION,

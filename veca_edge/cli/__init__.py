@@ -19,6 +19,7 @@ from .signals import ended_cleanly_by_signals
 # Each command, in a module and a function of its name, with the first line of its help.
 COMMANDS = {
     "export": "Export a checkpoint as a verified bundle.",
+    "fit": "Train a linear head on a model's features: classes, masks or depth, for every core count at once.",
     "verify": "Check a bundle: schema, digests, golden outputs.",
     "build": "Build on the board what an export leaves to it: TensorRT engines.",
     "profile": "Measure latency and memory of every variant.",

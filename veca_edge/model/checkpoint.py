@@ -162,10 +162,11 @@ def load_checkpoint(
     shapes = expected_shapes(model, "patch_embed.norm.weight" in state, "output_proj.weight" in state)
     _check_shapes(path, state, shapes)
     tensors = finite_floats(path, {key: state[key] for key in shapes})
-    given = [read_head(file, model) for file in head_files]
+    digest = _sha256(path, progress)
+    given = [read_head(file, model, digest) for file in head_files]
     task_heads = _task_heads(given, _own_head(path, content, state, model))
     task_heads = with_labels(task_heads, labels or {})
-    return Checkpoint(model, tensors, _sha256(path, progress), path.stem, task_heads)
+    return Checkpoint(model, tensors, digest, path.stem, task_heads)
 
 
 def random_checkpoint(config: ModelConfig, *, patch_norm: bool = False, classes: int = 0, seed: int = 0) -> Checkpoint:

@@ -81,8 +81,11 @@ class _Found:
     rank: int
 
 
-def read_head(file: HeadFile, config: ModelConfig) -> Head:
+def read_head(file: HeadFile, config: ModelConfig, checkpoint_digest: str | None = None) -> Head:
     """Reads a head for a model of this shape.
+
+    Args:
+        checkpoint_digest: sha256 of the model's file; a head that says which it was trained on must say this one.
 
     Raises:
         EdgeError: the file is not a head in a known layout, or does not fit the model or what was said of it.
@@ -92,6 +95,12 @@ def read_head(file: HeadFile, config: ModelConfig) -> Head:
     said = content.get("head_facts", {})
     if not isinstance(said, Mapping):
         raise EdgeError(f"{path}: the metadata 'head_facts' is not a JSON object.", HEAD_HINT)
+    trained_on = said.get("checkpoint_sha256")
+    if trained_on is not None and checkpoint_digest not in (None, trained_on):
+        raise EdgeError(
+            f"{path} was trained on the features of another checkpoint ({said.get('checkpoint')!s:.80}).",
+            "Give that checkpoint, or fit a head for this one: veca-edge fit",
+        )
     found = _found(path, _tensors(path, content), file.name)
     task = file.task or _said_task(path, said) or _task_of(found)
     if found.layout.task not in (None, task):

@@ -1,0 +1,197 @@
+"""Heads fitted to small made-up data, and what can be wrong with data."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from veca_edge.actions.fit import fit
+from veca_edge.actions.fit_request import FitRequest
+from veca_edge.base.errors import EdgeError
+from veca_edge.base.spec import ImageSize
+from veca_edge.base.tasks import HeadFile, Task
+from veca_edge.demo import demo_checkpoint, demo_evaluation
+from veca_edge.fitting import features as features_module
+from veca_edge.images.labelled import find_labelled, read_depth, read_mask, target_of
+from veca_edge.images.preprocessing import cropped
+from veca_edge.model.checkpoint import load_checkpoint
+from veca_edge.model.head_files import read_head
+
+SIZE = ImageSize(32, 32)
+
+
+def picture(seed: int, shape: tuple[int, int] = (32, 32)) -> np.ndarray:
+    """Bright left or right of a column, which a patch sees by itself."""
+    rng = np.random.default_rng(seed)
+    pixels = rng.integers(0, 60, (*shape, 3)).astype(np.uint8)
+    pixels[:, border(seed, shape) :] += 150
+    return pixels
+
+
+def border(seed: int, shape: tuple[int, int] = (32, 32)) -> int:
+    return int(np.random.default_rng(1000 + seed).integers(1, shape[1] // 4)) * 4
+
+
+def data(folder: Path, task: Task, count: int = 24, suffix: str = ".png") -> Path:
+    kind = "masks" if task == Task.SEGMENT else "depth"
+    for name in ("images", kind):
+        (folder / name).mkdir(parents=True)
+    for i in range(count):
+        Image.fromarray(picture(i)).save(folder / "images" / f"{i}.png")
+        right = np.arange(32)[None].repeat(32, 0) >= border(i)
+        if task == Task.SEGMENT:
+            Image.fromarray(right.astype(np.uint8)).save(folder / kind / f"{i}.png")
+        elif suffix == ".npy":
+            np.save(folder / kind / f"{i}.npy", np.where(right, 4.0, 1.0))
+        else:
+            Image.fromarray(np.where(right, 4000, 1000).astype(np.uint16)).save(folder / kind / f"{i}.png")
+    return folder
+
+
+def request(tmp_path: Path, task: Task, folder: Path, **fields) -> FitRequest:
+    options = {"core_counts": (8, 64), "steps": 150, **fields}
+    return FitRequest(task=str(task), data=folder, output=tmp_path / "head.safetensors", **options)
+
+
+def test_masks(tmp_path):
+    folder = data(tmp_path / "data", Task.SEGMENT)
+    (folder / "labels.txt").write_text("dark\nbright\n")
+    result = fit(request(tmp_path, Task.SEGMENT, folder))
+    assert [h.core_count for h in result.held_out] == [8, 64]
+    assert all(h.segmentation.miou > 0.9 for h in result.held_out)
+    assert result.head.labels == ("dark", "bright")
+    checkpoint = load_checkpoint(demo_checkpoint(), head_files=[HeadFile(result.path)])
+    head = checkpoint.head_for(Task.SEGMENT)
+    assert head.labels == ("dark", "bright")
+    assert np.array_equal(head.terms[0].weight, result.head.terms[0].weight)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".npy"])
+def test_depth(tmp_path, suffix):
+    folder = data(tmp_path / "data", Task.DEPTH, suffix=suffix)
+    result = fit(request(tmp_path, Task.DEPTH, folder, steps=400))
+    assert result.head.depth_range == (1.0, 4.0)
+    assert all(h.depth.delta1 > 0.8 for h in result.held_out)
+    assert read_head(HeadFile(result.path), load_checkpoint(demo_checkpoint()).config).depth_range == (1.0, 4.0)
+
+
+def test_classes_of_folders_and_a_judging_folder(tmp_path):
+    result = fit(request(tmp_path, Task.CLASSIFY, demo_evaluation(), evaluation=demo_evaluation()))
+    assert result.held_out[0].images == result.trained
+    assert result.held_out[-1].top1 > 0.9, "it judges what it trained on"
+    assert set(result.head.labels) == set(load_checkpoint(demo_checkpoint()).labels)
+
+
+def test_an_interrupted_run_goes_on(tmp_path, monkeypatch):
+    folder = data(tmp_path / "data", Task.SEGMENT)
+    asked = request(tmp_path, Task.SEGMENT, folder, steps=5)
+    seen = []
+
+    def stopped(stage, done, total):
+        seen.append((stage, done))
+        if stage == "computing features" and done >= 16:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(asked, stopped)
+    assert not asked.output.exists()
+    again = []
+    result = fit(asked, lambda stage, done, total: again.append((stage, done)))
+    assert ("computing features", 16) in again
+    assert ("computing features", 0) not in again, "the first images are there already"
+    whole = fit(replace(asked, cache=tmp_path / "other", force=True))
+    assert np.allclose(result.head.terms[0].weight, whole.head.terms[0].weight)
+
+
+def test_another_size_starts_the_cache_anew(tmp_path):
+    folder = data(tmp_path / "data", Task.SEGMENT)
+    fit(request(tmp_path, Task.SEGMENT, folder, steps=5))
+    before = json.loads((tmp_path / "head.safetensors.features" / features_module.STATE).read_text())
+    fit(request(tmp_path, Task.SEGMENT, folder, steps=5, image_size=ImageSize(64, 64), force=True))
+    after = json.loads((tmp_path / "head.safetensors.features" / features_module.STATE).read_text())
+    assert before["key"] != after["key"]
+
+
+def test_a_head_of_another_checkpoint_is_refused(tmp_path):
+    folder = data(tmp_path / "data", Task.SEGMENT)
+    result = fit(request(tmp_path, Task.SEGMENT, folder, steps=5))
+    config = load_checkpoint(demo_checkpoint()).config
+    with pytest.raises(EdgeError, match="another checkpoint"):
+        read_head(HeadFile(result.path), config, "0" * 64)
+
+
+# ------------------------------------------------------------------------------------------- targets
+
+
+def test_a_mask_goes_through_the_crop_of_its_image(tmp_path):
+    """A picture of class indices, and its mask, end as the same map."""
+    mask = np.zeros((48, 96), np.uint8)
+    mask[:, 40:] = 1
+    mask[20:, 60:] = 2
+    (tmp_path / "masks").mkdir()
+    (tmp_path / "images").mkdir()
+    Image.fromarray(mask).save(tmp_path / "masks" / "a.png")
+    Image.fromarray(np.repeat(mask[..., None] * 100, 3, 2)).save(tmp_path / "images" / "a.png")
+    (item,) = find_labelled(tmp_path, Task.SEGMENT).images
+    made = target_of(item, Task.SEGMENT, mask.shape, SIZE, (32, 32))
+    frame = cropped(np.repeat(mask[..., None] * 100, 3, 2), SIZE)[..., 0]
+    assert (np.rint(frame / 100) == made).mean() > 0.95
+
+
+def test_unlabelled_pixels_and_unknown_depths(tmp_path):
+    Image.fromarray(np.array([[0, 255], [7, 1]], np.uint8)).save(tmp_path / "mask.png")
+    assert read_mask(tmp_path / "mask.png").tolist() == [[0, -1], [7, 1]]
+    np.save(tmp_path / "depth.npy", np.array([[1.5, np.nan], [-1.0, 2.0]]))
+    assert read_depth(tmp_path / "depth.npy").tolist() == [[1.5, 0.0], [0.0, 2.0]]
+
+
+def refused(asked: FitRequest, *said: str) -> None:
+    with pytest.raises(EdgeError) as caught:
+        fit(asked)
+    assert caught.value.exit_code == 2
+    for text in said:
+        assert text in str(caught.value)
+    assert not asked.output.exists()
+
+
+def test_what_is_wrong_with_data(tmp_path):
+    folder = data(tmp_path / "data", Task.SEGMENT)
+    asked = request(tmp_path, Task.SEGMENT, folder, steps=2)
+    refused(replace(asked, task="paint"), "paint", "segment")
+    refused(replace(asked, task=""), "--task")
+    refused(replace(asked, data=None), "--data")
+    refused(replace(asked, task="depth"), "has no folder 'depth'")
+    refused(replace(asked, held_out=0.0), "--held-out")
+    refused(replace(asked, depth_range=(0.1, 1.0)), "--depth-range is for depth")
+    refused(replace(asked, output=tmp_path / "head.pt"), ".safetensors")
+    refused(replace(asked, core_counts=(9,)), "9")
+    (folder / "labels.txt").write_text("one\n")
+    refused(asked, "beyond the 1 of labels.txt", "masks")
+    (folder / "labels.txt").unlink()
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(folder / "masks" / "3.png")
+    refused(asked, "3.png", "8 x 8")
+    (folder / "masks" / "3.png").unlink()
+    refused(asked, "1 images have nothing in", "3.png")
+
+
+def test_depth_in_an_unknown_unit(tmp_path):
+    folder = data(tmp_path / "data", Task.DEPTH)
+    asked = request(tmp_path, Task.DEPTH, folder, steps=2)
+    Image.fromarray(np.zeros((32, 32), np.uint8)).save(folder / "depth" / "0.png")
+    refused(asked, "0.png", "16-bit PNG of millimetres")
+    (folder / "depth" / "0.png").unlink()
+    np.save(folder / "depth" / "0.npy", np.ones((32, 32), np.int32))
+    refused(asked, "not metres as floats")
+
+
+def test_something_else_in_the_place_of_the_cache(tmp_path):
+    folder = data(tmp_path / "data", Task.SEGMENT)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("x")
+    refused(request(tmp_path, Task.SEGMENT, folder, cache=tmp_path / "mine"), "is not a cache of features")
+    assert (tmp_path / "mine" / "thesis.txt").exists()

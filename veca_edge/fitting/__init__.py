@@ -1,0 +1,1 @@
+"""Linear heads on a frozen model's features."""

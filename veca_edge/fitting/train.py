@@ -1,0 +1,187 @@
+"""One linear head for all core counts: every step sees the features of one of them, drawn anew."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..base.progress import Progress, silent
+from ..base.tasks import Task, Tokens
+from ..bundle.types import DepthAgreement, MapAgreement
+from ..model.heads import DEPTH_EPSILON, DEPTH_RANGE, Head, Term
+from ..proof.fidelity import DepthErrors, LabelCounts
+from .features import Features
+
+DEPTH_BINS = 256
+# Of the scale-invariant logarithmic loss: the weight of its mean, as DINOv2's depth configurations have it.
+SCALE_INVARIANCE = 0.85
+STATISTICS_IMAGES = 256
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """How a head is trained: AdamW on standardised features, with a learning rate that falls as a cosine.
+
+    Attributes:
+        steps: optimizer steps.
+        batch: images a step.
+        seed: of the order of images and core counts, and of the first weights.
+    """
+
+    steps: int = 2000
+    batch: int = 32
+    learning_rate: float = 3e-3
+    weight_decay: float = 1e-2
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """A head at one core count, on images that did not train it; what its task does not have is None."""
+
+    core_count: int
+    images: int
+    top1: float | None = None
+    segmentation: MapAgreement | None = None
+    depth: DepthAgreement | None = None
+
+
+class LinearHeadModule(torch.nn.Module):
+    """Standardised features `[..., F]` to scores."""
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, mean: Tensor, scale: Tensor, classes: int, generator: torch.Generator):
+        super().__init__()
+        self.register_buffer("mean", mean)
+        self.register_buffer("scale", scale)
+        self.weight = torch.nn.Parameter(0.01 * torch.randn(classes, len(mean), generator=generator))
+        self.bias = torch.nn.Parameter(torch.zeros(classes))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear((x - self.mean) * self.scale, self.weight, self.bias)
+
+    def folded(self) -> tuple[np.ndarray, np.ndarray]:
+        """Weight and bias for features as they are."""
+        weight = self.weight.detach().double() * self.scale
+        bias = self.bias.detach().double() - weight @ self.mean.double()
+        return weight.float().numpy(), bias.float().numpy()
+
+
+def fit_head(
+    features: Features,
+    task: Task,
+    classes: int,
+    last_block: int,
+    train: np.ndarray,
+    options: TrainingOptions,
+    labels: tuple[str, ...] | None = None,
+    depth_range: tuple[float, float] | None = None,
+    progress: Progress = silent,
+) -> Head:
+    """Trains on the images `train` (indices).
+
+    Args:
+        classes: of classify and segment; depth has 256 bins.
+        depth_range: metres of the first and the last bin.
+    """
+    generator = torch.Generator().manual_seed(options.seed)
+    classes = DEPTH_BINS if task == Task.DEPTH else classes
+    mean, scale = _statistics(features, train, generator)
+    module = LinearHeadModule(mean, scale, classes, generator)
+    optimizer = torch.optim.AdamW(module.parameters(), options.learning_rate, weight_decay=options.weight_decay)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, options.steps)
+    counts = tuple(features.by_count)
+    bins = torch.linspace(*(depth_range or DEPTH_RANGE), DEPTH_BINS)
+    for step in range(options.steps):
+        count = counts[int(torch.randint(len(counts), (1,), generator=generator))]
+        chosen = train[torch.randint(len(train), (min(options.batch, len(train)),), generator=generator).numpy()]
+        chosen = np.sort(chosen)
+        scores = module(_read(features.by_count[count], chosen))
+        loss = _loss(task, scores, torch.from_numpy(features.targets[chosen]), features.grid, bins)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+        progress("training the head", step + 1, options.steps)
+    weight, bias = module.folded()
+    width = features.by_count[counts[0]].shape[-1]
+    if task == Task.CLASSIFY:
+        terms = (
+            Term(last_block, Tokens.CLS, _part(weight, 0, width)),
+            Term(last_block, Tokens.MEAN, _part(weight, 1, width)),
+        )
+        return Head(task, terms, bias, labels=labels)
+    return Head(task, (Term(last_block, Tokens.PATCHES, weight),), bias, labels=labels, depth_range=depth_range)
+
+
+def evaluate_head(head: Head, features: Features, held_out: np.ndarray, progress: Progress = silent) -> list[HeldOut]:
+    """The head on the images `held_out` (indices), in its task's metric, at every core count."""
+    weight = torch.from_numpy(np.concatenate([term.weight for term in head.terms], axis=1))
+    bias, found = torch.from_numpy(head.bias), []
+    bins = torch.linspace(*(head.depth_range or DEPTH_RANGE), head.classes)
+    for i, (count, array) in enumerate(features.by_count.items()):
+        right, maps, errors = 0, LabelCounts(), DepthErrors()
+        for start in range(0, len(held_out), 64):
+            chosen = held_out[start : start + 64]
+            scores, known = F.linear(_read(array, chosen), weight, bias), features.targets[chosen]
+            if head.task == Task.CLASSIFY:
+                right += int((scores.argmax(-1).numpy() == known).sum())
+            elif head.task == Task.SEGMENT:
+                maps.add(_resized(_map(scores, features.grid), known.shape[1:]).argmax(1).numpy(), known)
+            else:
+                depth = _metres(_map(scores, features.grid), bins)[:, None]
+                errors.add(_resized(depth, known.shape[1:])[:, 0].numpy(), known)
+        top1 = right / len(held_out) if head.task == Task.CLASSIFY else None
+        found.append(HeldOut(count, len(held_out), top1, maps.agreement(), errors.agreement()))
+        progress("evaluating", i + 1, len(features.by_count))
+    return found
+
+
+def _statistics(features: Features, train: np.ndarray, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Mean and one over the deviation of every feature, over all core counts, on some of the images."""
+    chosen = np.sort(train[torch.randperm(len(train), generator=generator)[:STATISTICS_IMAGES].numpy()])
+    seen = torch.cat([_read(array, chosen).flatten(0, -2) for array in features.by_count.values()])
+    return seen.mean(0), 1.0 / seen.std(0).clamp_min(1e-6)
+
+
+def _read(array: np.ndarray, chosen: np.ndarray) -> Tensor:
+    """float32 of some images: `[n, 2 D]` of cls and mean, or `[n, N, D]` of patches."""
+    read = torch.from_numpy(np.asarray(array[chosen], np.float32))
+    return read.flatten(1) if read.shape[1] == 2 else read
+
+
+def _part(weight: np.ndarray, i: int, width: int) -> np.ndarray:
+    return np.ascontiguousarray(weight[:, i * width : (i + 1) * width])
+
+
+def _map(scores: Tensor, grid: tuple[int, int]) -> Tensor:
+    """`[n, N, K]` as `[n, K, h, w]`."""
+    return scores.transpose(1, 2).unflatten(2, grid)
+
+
+def _resized(maps: Tensor, size: tuple[int, ...]) -> Tensor:
+    return F.interpolate(maps, tuple(size), mode="bilinear", align_corners=False)
+
+
+def _metres(scores: Tensor, bins: Tensor) -> Tensor:
+    """`[n, K, h, w]` to `[n, h, w]`, as DINOv3's linear depth."""
+    shares = torch.relu(scores) + DEPTH_EPSILON
+    return torch.einsum("nkhw,k->nhw", shares / shares.sum(1, keepdim=True), bins)
+
+
+def _loss(task: Task, scores: Tensor, known: Tensor, grid: tuple[int, int], bins: Tensor) -> Tensor:
+    if task == Task.CLASSIFY:
+        return F.cross_entropy(scores, known)
+    if task == Task.SEGMENT:
+        return F.cross_entropy(_resized(_map(scores, grid), known.shape[1:]), known.long(), ignore_index=-1)
+    depth = _resized(_metres(_map(scores, grid), bins)[:, None], known.shape[1:])[:, 0]
+    there = known > 0
+    difference = torch.log(depth[there]) - torch.log(known[there])
+    spread = (difference**2).mean() - SCALE_INVARIANCE * difference.mean() ** 2
+    return torch.sqrt(spread.clamp_min(1e-8))
