@@ -28,7 +28,6 @@ from veca_edge.bundle.store import open_bundle
 from veca_edge.bundle.types import Bundle
 from veca_edge.demo import demo_evaluation
 from veca_edge.images.folder import find_images
-from veca_edge.images.preprocessing import prepare
 from veca_edge.model.config import FAMILIES, Family
 from veca_edge.profiles.measurement import utc_now
 from veca_edge.profiles.sampling import OtherLoad
@@ -178,7 +177,7 @@ def competitors(count: int) -> Iterator[None]:
 def latencies(bundle: Bundle, threads: int, rounds: int, image: Path) -> dict[int, list[float]]:
     """Milliseconds of the smallest and the largest core count, interleaved, loaded as the governor has them."""
     model = load_bundle(bundle, threads=threads)
-    frame = prepare(image, model.image_size)
+    frame = model.prepare(image)
 
     def call(count: int):
         def run() -> None:

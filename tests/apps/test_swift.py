@@ -10,8 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from veca_edge.apps.swift import TEMPLATES, package_swift, write_swift_package
+from veca_edge.apps.swift import TEMPLATES, package_swift, readme, variants_swift, write_swift_package
 from veca_edge.base.errors import EdgeError
+from veca_edge.images.geometry import Resize
+from veca_edge.images.preprocessing import Preprocessing
 from veca_edge.proof.fidelity import cosine
 from veca_edge.proof.golden import write_golden
 from veca_edge.runtime.program import open_mlpackage
@@ -65,7 +67,13 @@ def test_the_parser_finds_errors(tmp_path):
 def test_every_swift_file_parses(bundle):
     directory, _, written = bundle
     files = [directory / path for path in written if path.suffix == ".swift"]
-    assert {f.name for f in files} == {"Package.swift", "Veca.swift", "Variants.swift", "GoldenTests.swift"}
+    assert {f.name for f in files} == {
+        "Package.swift",
+        "Veca.swift",
+        "FrameGeometry.swift",
+        "Variants.swift",
+        "GoldenTests.swift",
+    }
     for file in files:
         assert swift_errors(file) == []
         assert max(len(line) for line in file.read_text().splitlines()) <= 180
@@ -95,6 +103,18 @@ def test_the_table_names_every_function(bundle):
             f'function: "cores_{artifact.core_count}", digest: "{artifact.sha256[:12]}")'
         ) in table
     assert "defaultCoreCount = 8" in table
+    assert "resize: .crop, cropRatio: 1.0, padding: (124, 116, 104))" in table
+
+
+@pytest.mark.parametrize("kind", Resize)
+def test_the_package_declares_the_preprocessing(apple_packages, kind):
+    how = Preprocessing(kind, 0.889 if kind.takes_ratio else 1.0)
+    chosen = apple_packages[1]["fp16"]
+    case = kind.replace("short-side", "shortSide")
+    assert f"resize: .{case}, cropRatio: {how.crop_ratio}, padding" in variants_swift(chosen, how)
+    assert f"    case {case}\n" in (TEMPLATES / "Sources/Veca/FrameGeometry.swift").read_text()
+    assert ("0.889 of the largest" in readme(chosen, how)) == kind.takes_ratio
+    assert ("The whole frame is seen" in readme(chosen, how)) != kind.takes_ratio
 
 
 def test_golden_data_is_what_the_test_expects(bundle):

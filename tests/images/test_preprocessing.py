@@ -16,6 +16,14 @@ from veca_edge.base.spec import ImageSize
 from veca_edge.images.preprocessing import Preprocessing, load_pixels, normalised, prepare
 
 SIZE = ImageSize(16, 16)
+ALL_KINDS = [
+    Preprocessing(),
+    Preprocessing("crop", 0.875),
+    Preprocessing("short-side"),
+    Preprocessing("short-side", 0.889),
+    Preprocessing("letterbox"),
+    Preprocessing("stretch"),
+]
 
 
 def save(path, array, mode=None, **options):
@@ -76,6 +84,38 @@ def test_preprocessing_survives_json_and_refuses_others():
     assert "bicubic" in made.description
     with pytest.raises(EdgeError, match="crop = none"):
         Preprocessing.from_json({**json.loads(text), "crop": "none"})
+    for changed in ({"crop_ratio": "0.5"}, {"crop_ratio": True}, {"crop_ratio": float("nan")}, {"resize": ["crop"]}):
+        with pytest.raises(EdgeError):
+            Preprocessing.from_json({**json.loads(text), **changed})
+    without = {key: value for key, value in json.loads(text).items() if key != "padding"}
+    with pytest.raises(EdgeError, match="padding = None"):
+        Preprocessing.from_json(without)
+
+
+@pytest.mark.parametrize("how", ALL_KINDS, ids=lambda how: f"{how.resize}-{how.crop_ratio}")
+def test_every_kind_survives_json_and_says_what_it_does(how):
+    assert Preprocessing.from_json(json.loads(json.dumps(how.to_json()))) == how
+    assert how.metadata["resize"] == how.resize
+    assert len({each.description for each in ALL_KINDS}) == len(ALL_KINDS)
+
+
+def test_manifests_of_version_0_1_mean_the_default(data):
+    written = json.loads((data / "version1/manifest.json").read_text())["preprocessing"]
+    assert "crop_ratio" not in written
+    assert Preprocessing.from_json(written) == Preprocessing()
+    with pytest.raises(EdgeError, match="resize = nearest"):
+        Preprocessing.from_json({**written, "resize": "nearest"})
+
+
+def test_bad_kinds_and_ratios_are_refused():
+    with pytest.raises(EdgeError, match=r"'fit'.*\n.*crop, short-side, letterbox, stretch"):
+        Preprocessing("fit")
+    for ratio in (0, -1, 1.01, float("nan"), "half", True):
+        with pytest.raises(EdgeError, match="impossible"):
+            Preprocessing("crop", ratio)
+    for kind in ("letterbox", "stretch"):
+        with pytest.raises(EdgeError, match="whole frame"):
+            Preprocessing(kind, 0.875)
 
 
 def test_normalised():

@@ -7,19 +7,22 @@ computes. docs/apple.md says what is proven by it.
 
 from __future__ import annotations
 
+import itertools
+import json
 import platform
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from veca_edge.apps.swift import write_swift_package
+from veca_edge.apps.swift import GOLDEN, write_swift_package
+from veca_edge.images.geometry import Resize, frame_geometry
 from veca_edge.proof.golden import write_golden
 from veca_edge.runtime.program import open_mlpackage
 
@@ -56,6 +59,21 @@ class Swift:
         assert not re.search(r"(warning|error):", ended.stdout), ended.stdout
 
 
+def geometries() -> Iterator[dict[str, object]]:
+    """Where frames of many sizes go, for `testFramesGoWhereCalibrationPutThem`."""
+    for frame, input, (resize, ratio) in itertools.product(
+        [(720, 1280), (1920, 1080), (64, 64), (101, 67), (333, 500), (32, 48), (7, 300), (1080, 1919)],
+        [(32, 48), (256, 256), (384, 224)],
+        [("crop", 1), ("crop", 0.889), ("short-side", 1), ("short-side", 0.875), ("letterbox", 1), ("stretch", 1)],
+    ):
+        found = frame_geometry(frame, input, Resize(resize), ratio)
+        (left, top, width, height), laid = found.cut, found.laid
+        across, down = laid.width / width, laid.height / height
+        # The whole frame, where only a box of it is scaled.
+        whole = (laid.left - left * across, laid.top - top * down, frame[1] * across, frame[0] * down)
+        yield {"resize": resize, "ratio": ratio, "frame": frame, "input": input, "laid": whole}
+
+
 @pytest.fixture(scope="module")
 def swift(swift_root, apple_packages, tmp_path_factory) -> Swift:
     """The Swift package of `apple_packages` in FP16 as /work/package, and the compiled stand-ins."""
@@ -73,6 +91,7 @@ def swift(swift_root, apple_packages, tmp_path_factory) -> Swift:
         write_golden(bundle, artifact.core_count, artifact.image_size, frames, golden)
     write_swift_package(bundle, chosen, {a.name: 1.0 for a in chosen})
     (bundle / "apple").rename(work / "package")
+    (work / "package" / GOLDEN / "geometries.json").write_text(json.dumps(list(geometries())))
     shutil.copy(roots.HERE / "swift/tests/StandInTests.swift", work / "package/Tests/VecaTests")
     # SwiftPM makes this accessor of a target's resources.
     (work / "resources.swift").write_text("import Foundation\nextension Bundle { static let module = Bundle.main }\n")
@@ -151,7 +170,7 @@ def test_golden_frames_replay_and_faults_are_caught(swift):
     assert not re.search(r"\.swift:\d+:\d+: warning:", ended.stdout), ended.stdout
     for name in ("testEveryVariantAnswersAsTheModelDid", "testOfOverlappingUsesTheLastDecides"):
         assert re.search(rf"{name}' passed", ended.stdout), ended.stdout
-    assert "Executed 6 tests, with 0 failures" in ended.stdout
+    assert "Executed 9 tests, with 0 failures" in ended.stdout
 
     faults = {
         "Sources/Veca/Veca.swift": ("configuration.functionName = function", "_ = function"),

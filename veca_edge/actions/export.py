@@ -22,7 +22,6 @@ from ..calibration.recipe import QuantizationRecipe, quantized_variants
 from ..images.palette import palette
 from ..images.preprocessing import Preprocessing
 from ..model.checkpoint import Checkpoint
-from ..model.config import IMAGE_MEAN, IMAGE_STD
 from ..model.folding import InferenceWeights, inference_weights
 from ..model.heads import Head, active_heads
 from ..model.plan import Variant
@@ -75,6 +74,7 @@ class Sources:
     weights: InferenceWeights
     images: Images
     recipe: QuantizationRecipe | None
+    preprocessing: Preprocessing
     threads: int | None
 
 
@@ -125,7 +125,7 @@ def read_sources(request: ExportRequest, target: Target, progress: Progress) -> 
     weights = inference_weights(checkpoint)
     images = choose_images(request, checkpoint, spec.image_sizes, progress)
     recipe = make_recipe(request, spec, checkpoint, weights, images, progress)
-    return Sources(target, spec, checkpoint, weights, images, recipe, request.threads)
+    return Sources(target, spec, checkpoint, weights, images, recipe, request.images.preprocessing, request.threads)
 
 
 def make_within_gate(sources: Sources, directory: Path, progress: Progress) -> Made:
@@ -147,7 +147,7 @@ def write_and_compare(sources: Sources, kept_float: tuple[str, ...], directory: 
     target, spec = sources.target, sources.spec
     variants = make_variants(sources, spec, kept_float)
     artifacts = target.write(spec, variants, directory, file_metadata(sources), progress)
-    written = Written(directory, spec, variants, artifacts)
+    written = Written(directory, spec, variants, artifacts, sources.preprocessing)
     target.prove(written, few_frames(sources.images, PROOF_IMAGES), progress)
     judges = {size: split.evaluation for size, split in sources.images.items()}
     fidelity = measure_fidelity(
@@ -263,8 +263,7 @@ def file_metadata(sources: Sources) -> dict[str, str]:
             if sources.spec.input == "image"
             else "float32 [B, 3, H, W], normalised with mean and std"
         ),
-        "mean": " ".join(map(str, IMAGE_MEAN)),
-        "std": " ".join(map(str, IMAGE_STD)),
+        **sources.preprocessing.metadata,
     }
     if checkpoint.labels is not None:
         facts["labels"] = "\n".join(checkpoint.labels)
@@ -309,7 +308,7 @@ def finish_bundle(sources: Sources, made: Made, directory: Path) -> None:
         directory=directory,
         spec=spec,
         checkpoint=CheckpointFacts(checkpoint.name, checkpoint.digest, checkpoint.config),
-        preprocessing=Preprocessing().to_json(),
+        preprocessing=sources.preprocessing.to_json(),
         versions=tool_versions(),
         artifacts=made.artifacts,
         labels=checkpoint.labels,
@@ -318,9 +317,9 @@ def finish_bundle(sources: Sources, made: Made, directory: Path) -> None:
         heads=tuple(head_facts(head) for head in active_heads(checkpoint.heads, spec.outputs)),
     )
     checks = {a.name: golden_cosine(bundle, a, open_artifact, sources.threads) for a in made.artifacts}
-    sources.target.finish(Written(directory, spec, (), made.artifacts), checks)
+    sources.target.finish(Written(directory, spec, (), made.artifacts, sources.preprocessing), checks)
     bundle = replace(bundle, details=BundleDetails(checks, made.kept_float))
-    write_readme(bundle, Preprocessing().description, loading_of(made.artifacts))
+    write_readme(bundle, sources.preprocessing.description, loading_of(made.artifacts))
     write_manifest(bundle)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -44,12 +45,13 @@ def choose_images(
     Raises:
         EdgeError: a folder holds no images, or too few of them can be read.
     """
-    files = choose_files(request)
+    files, how = choose_files(request), request.images.preprocessing
     split = {}
     for size in sizes:
         said = list(files.notes)
-        loaded = load_images(files.calibration, size, progress=progress) if files.calibration else None
-        judges = load_images(files.evaluation, size, classes=checkpoint.labels, minimum=1, progress=progress)
+        load = partial(load_images, size=size, preprocessing=how, progress=progress)
+        loaded = load(files.calibration) if files.calibration else None
+        judges = load(files.evaluation, classes=checkpoint.labels, minimum=1)
         for chosen in (loaded, judges):
             if chosen is not None and chosen.skipped:
                 named = ", ".join(f"{s.path} ({s.reason})" for s in chosen.skipped[:8])

@@ -63,12 +63,12 @@ def run(
     """
     bundle = open_bundle(path)
     kind = runnable_format(bundle, format)
-    Preprocessing.from_json(bundle.preprocessing)
+    how = Preprocessing.from_json(bundle.preprocessing)
     artifact = find_artifact(bundle, core_count, precision, image_size, kind.name)
     predictions = []
     with closing(open_artifact(bundle.directory, artifact, threads)) as runner:
         for image in images:
-            frame = prepare(image, artifact.image_size)[None]
+            frame = prepare(image, artifact.image_size, how)[None]
             outputs = {name: value[0] for name, value in run_frames(runner, artifact, frame).items()}
             predictions.append(Prediction(image, outputs, top_classes(outputs.get("logits"), bundle.labels)))
     return Predictions(artifact, tuple(predictions))

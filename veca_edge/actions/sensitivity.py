@@ -11,10 +11,11 @@ from ..base.progress import Progress, silent
 from ..bundle.store import open_bundle
 from ..bundle.types import Bundle
 from ..calibration.recipe import QuantizationRecipe
+from ..images.preprocessing import Preprocessing
 from ..model.folding import inference_weights
 from .export import make_recipe
 from .images import choose_images
-from .request import ExportRequest
+from .request import ExportRequest, ImageSource
 from .resolve import checkpoint_of, spec_of
 
 if TYPE_CHECKING:
@@ -39,9 +40,9 @@ def sensitivity(
 
     Args:
         request: the checkpoint with its images and core counts, as for `export`; `output` is not used.
-        bundle: take this bundle's recipe, core counts and image size instead of calibrating; the checkpoint must
-            be the one that it was made from. Its weights are then rounded to nearest, which costs a little more
-            than the rounding that the bundle's models have.
+        bundle: take this bundle's recipe, core counts, image size and preprocessing instead of calibrating; the
+            checkpoint must be the one that it was made from. Its weights are then rounded to nearest, which costs a
+            little more than the rounding that the bundle's models have.
         count: images to measure on, none of which calibrated.
 
     Raises:
@@ -52,7 +53,8 @@ def sensitivity(
     opened = open_bundle(bundle) if bundle else None
     if opened is not None:
         counts = request.core_counts or opened.core_counts
-        request = replace(request, core_counts=counts, image_sizes=opened.image_sizes[:1])
+        images = prepared_as(opened, request.images)
+        request = replace(request, core_counts=counts, image_sizes=opened.image_sizes[:1], images=images)
     checkpoint = checkpoint_of(request.checkpoint, progress)
     recipe = None if opened is None else recipe_of(opened, checkpoint.digest)
     spec = spec_of(replace(request, precisions=()), checkpoint)
@@ -64,6 +66,18 @@ def sensitivity(
     labels = None if judged.labels is None else judged.labels[:count]
     layers = measure_sensitivity(weights, recipe, judged.frames[:count], spec.core_counts, labels, progress)
     return Sensitivity(layers, spec.core_counts, len(judged.frames[:count]))
+
+
+def prepared_as(bundle: Bundle, images: ImageSource) -> ImageSource:
+    """The images, prepared as the bundle's were. Raises `EdgeError` where another way was asked for."""
+    how = Preprocessing.from_json(bundle.preprocessing)
+    if images.preprocessing not in (how, Preprocessing()):
+        raise EdgeError(
+            f"The images of the bundle {bundle.directory} were prepared with --resize {how.resize} --crop-ratio "
+            f"{how.crop_ratio:g}, not as asked.",
+            "Leave out --resize and --crop-ratio: the bundle's are taken.",
+        )
+    return replace(images, resize=how.resize, crop_ratio=how.crop_ratio)
 
 
 def recipe_of(bundle: Bundle, digest: str) -> QuantizationRecipe:

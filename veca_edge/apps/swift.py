@@ -19,26 +19,44 @@ from ..base.files import disk_errors
 from ..base.spec import ImageSize
 from ..bundle.details import CoremlDetails, details_as
 from ..bundle.types import Artifact
+from ..images.geometry import Resize
+from ..images.preprocessing import Preprocessing
 from ..proof.golden import read_golden
 
 TEMPLATES = Path(__file__).with_name("templates") / "swift"
 
 GOLDEN = "Tests/VecaTests/Golden"
+_SWIFT_RESIZE = {
+    Resize.CROP: "crop",
+    Resize.SHORT_SIDE: "shortSide",
+    Resize.LETTERBOX: "letterbox",
+    Resize.STRETCH: "stretch",
+}
+_SEEN = {
+    Resize.CROP: "Of a frame {ratio}the largest centred box of the model's aspect ratio is seen.",
+    Resize.SHORT_SIDE: "Of a frame {ratio}the largest centred box of the model's aspect ratio is seen.",
+    Resize.LETTERBOX: "The whole frame is seen, with padding beside it.",
+    Resize.STRETCH: "The whole frame is seen, stretched to the model's aspect ratio.",
+}
 # How much lower a device's arithmetic may leave the mean cosine.
 TOLERANCE = 0.005
 
 
 def write_swift_package(
-    directory: Path, artifacts: Sequence[Artifact], golden_cosine: Mapping[str, float]
+    directory: Path,
+    artifacts: Sequence[Artifact],
+    golden_cosine: Mapping[str, float],
+    preprocessing: Preprocessing | None = None,
 ) -> list[Path]:
     """Writes the Swift package around the `.mlpackage` directories of a bundle.
 
     Where the bundle holds several precisions, the package holds the first of them.
 
     Args:
-        directory: the bundle being written, with its packages and golden data in place.
+        directory: the bundle being written, with its packages and golden data in geometry.
         artifacts: of the target `apple`, with image input.
         golden_cosine: by artifact name, the lowest mean cosine of its outputs with the golden ones when executed.
+        preprocessing: how a camera frame becomes the input; None is the default.
 
     Returns:
         The files written, relative to the bundle.
@@ -50,14 +68,15 @@ def write_swift_package(
         raise EdgeError(
             "The Swift package takes camera frames, but these models take tensors.", "Export with --input image."
         )
+    how = preprocessing or Preprocessing()
     folder = directory / Path(artifacts[0].path).parent
     chosen = [a for a in artifacts if a.precision == artifacts[0].precision]
     with disk_errors(folder):
         before = set(directory.rglob("*"))
         shutil.copytree(TEMPLATES, folder, dirs_exist_ok=True)
         (folder / "Package.swift").write_text(package_swift(artifacts, chosen))
-        (folder / "Sources/Veca/Variants.swift").write_text(variants_swift(chosen))
-        (folder / "README.md").write_text(readme(chosen))
+        (folder / "Sources/Veca/Variants.swift").write_text(variants_swift(chosen, how))
+        (folder / "README.md").write_text(readme(chosen, how))
         write_golden_frames(directory, folder / GOLDEN, chosen, golden_cosine)
         return sorted(p.relative_to(directory) for p in directory.rglob("*") if p not in before and p.is_file())
 
@@ -106,8 +125,9 @@ let package = Package(
 """
 
 
-def variants_swift(chosen: Sequence[Artifact]) -> str:
-    """The table of what is in the package."""
+def variants_swift(chosen: Sequence[Artifact], how: Preprocessing) -> str:
+    """The table of what is in the package, and how its frames are prepared."""
+    red, green, blue = how.padding
     rows = "\n".join(
         f"        Variant(coreCount: {a.core_count}, width: {a.image_size.width}, height: {a.image_size.height}, "
         f"package: {json.dumps(Path(a.path).stem)}, function: {json.dumps(a.function) if a.function else 'nil'}, "
@@ -129,6 +149,11 @@ public struct Variant: Sendable {{
     public static let all = [
 {rows}
     ]
+}}
+
+extension Preparation {{
+    static let declared = Preparation(
+        resize: .{_SWIFT_RESIZE[how.resize]}, cropRatio: {how.crop_ratio!r}, padding: ({red}, {green}, {blue}))
 }}
 """
 
@@ -172,7 +197,8 @@ def write_golden_frames(
     (folder / "golden.json").write_text(json.dumps(listed, indent=1) + "\n")
 
 
-def readme(chosen: Sequence[Artifact]) -> str:
+def readme(chosen: Sequence[Artifact], how: Preprocessing) -> str:
+    kept = "" if how.crop_ratio == 1 else f"{how.crop_ratio:g} of "
     sizes: list[ImageSize] = list(dict.fromkeys(a.image_size for a in chosen))
     counts = ", ".join(str(c) for c in sorted({a.core_count for a in chosen}))
     return f"""# Veca
@@ -203,9 +229,11 @@ for await frame in frames {{ show(try await veca.predict(frame)) }}
 ```
 
 `prediction.cls` is the feature of the whole image, `prediction.dense` one feature per patch; `logits` and `label` are
-there when they were exported. The frame's centre is cropped to the model's aspect ratio and scaled; normalisation is in
-the model. The model is compiled at the first start and kept in the app's caches; to have Xcode compile it instead, drag
-the `.mlpackage` into an app target and load it with `MLModelConfiguration.functionName`.
+there when they were exported. Normalisation is in the model. {_SEEN[how.resize].format(ratio=kept)}
+A frame that your app has brought to the model's size by itself goes to `predict(prepared:)`.
+
+The model is compiled at the first start and kept in the app's caches; to have Xcode compile it instead, drag the
+`.mlpackage` into an app target and load it with `MLModelConfiguration.functionName`.
 
 `xcodebuild test -scheme Veca -destination 'platform=iOS,name=YOUR IPHONE'` (or `swift test` on a Mac) replays golden
 frames through every variant and compares with what the float32 model answered. Run it on a real device: the simulator

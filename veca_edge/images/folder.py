@@ -15,7 +15,7 @@ from ..base.errors import EdgeError
 from ..base.files import read_limited
 from ..base.progress import Progress, silent
 from ..base.spec import ImageSize
-from .preprocessing import MAX_FILE_BYTES, UNREADABLE, cropped, decoded, reason
+from .preprocessing import MAX_FILE_BYTES, UNREADABLE, Preprocessing, decoded, reason, resized
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
 MIN_IMAGES = 8
@@ -91,6 +91,7 @@ def load_images(
     *,
     classes: Sequence[str] | None = None,
     minimum: int = MIN_IMAGES,
+    preprocessing: Preprocessing | None = None,
     progress: Progress = silent,
 ) -> ImageSet:
     """Decodes images to frames of one size.
@@ -98,15 +99,17 @@ def load_images(
     Args:
         classes: class names; where every image lies in a folder that bears one of them, the set has labels.
         minimum: how many images must decode.
+        preprocessing: how they become frames; None is the default.
 
     Raises:
         EdgeError: fewer than `minimum` decode; the message names those that did not.
     """
+    how = preprocessing or Preprocessing()
     frames, kept, digests, skipped = [], [], [], []
     for i, path in enumerate(paths):
         try:
             content = read_limited(path, MAX_FILE_BYTES)
-            frames.append(cropped(decoded(content), size))
+            frames.append(resized(decoded(content), size, how))
         except UNREADABLE as error:
             skipped.append(Skipped(path, reason(error)))
         else:

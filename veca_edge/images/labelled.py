@@ -22,7 +22,7 @@ from ..base.errors import EdgeError
 from ..base.files import read_limited
 from ..base.tasks import Task
 from .folder import find_images
-from .preprocessing import MAX_FILE_BYTES, UNREADABLE, crop_box, decoded, reason
+from .preprocessing import MAX_FILE_BYTES, UNREADABLE, Preprocessing, decoded, reason
 
 UNLABELLED = 255
 MILLIMETRES = 1000.0
@@ -106,17 +106,23 @@ def _labels_of(folder: Path) -> tuple[str, ...] | None:
 
 
 def target_of(
-    item: LabelledImage, task: Task, shape: tuple[int, int], size: tuple[int, int], map_size: tuple[int, int]
+    item: LabelledImage,
+    task: Task,
+    shape: tuple[int, int],
+    size: tuple[int, int],
+    map_size: tuple[int, int],
+    preprocessing: Preprocessing | None = None,
 ) -> np.ndarray:
-    """The mask or depth of an image as a map, through the crop of `preprocessing`, by the nearest pixel.
+    """The mask or depth of an image as a map of the model's input, by the nearest pixel.
 
     Args:
         shape: rows and columns of the upright picture.
         size: height and width of the model's input.
         map_size: rows and columns of the map.
+        preprocessing: how the image becomes the input; None is the default.
 
     Returns:
-        int16 `[*map_size]`, -1 where nobody labelled; or float32 metres, 0 where unknown.
+        int16 `[*map_size]`, -1 where nobody labelled; or float32 metres, 0 where unknown. Padding is neither.
 
     Raises:
         EdgeError: the file is not a mask or depth, or not of the picture's size.
@@ -128,10 +134,14 @@ def target_of(
             f"{item.target} has {read.shape[1]} x {read.shape[0]} pixels, but its image {shape[1]} x {shape[0]}.",
             "Save masks and depths in the size of their images.",
         )
-    left, top, width, height = crop_box(shape, size)
-    rows = top + ((np.arange(map_size[0]) + 0.5) * height / map_size[0]).astype(int)
-    columns = left + ((np.arange(map_size[1]) + 0.5) * width / map_size[1]).astype(int)
-    return read[rows[:, None], columns[None]]
+    geometry = (preprocessing or Preprocessing()).geometry(shape, size)
+    cut, laid = geometry.cut, geometry.laid
+    rows = ((np.arange(map_size[0]) + 0.5) * size[0] / map_size[0] - laid.top) * cut.height / laid.height
+    columns = ((np.arange(map_size[1]) + 0.5) * size[1] / map_size[1] - laid.left) * cut.width / laid.width
+    inside = ((rows >= 0) & (rows < cut.height))[:, None] & ((columns >= 0) & (columns < cut.width))
+    rows, columns = (np.clip(x, 0, n - 1).astype(int) for x, n in ((rows, cut.height), (columns, cut.width)))
+    found = read[cut.top + rows[:, None], cut.left + columns]
+    return np.where(inside, found, found.dtype.type(-1 if task == Task.SEGMENT else 0))
 
 
 def read_mask(path: Path) -> np.ndarray:

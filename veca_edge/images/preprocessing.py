@@ -1,4 +1,4 @@
-"""One image to one frame: decoded, cropped and resized in one way, everywhere.
+"""One image to one frame: decoded, cropped and resized in the one way that a bundle declares, everywhere.
 
 Calibration, evaluation, `run` and applications all go through `prepare`, so that what is measured here is what an
 application gets when it follows `Preprocessing.description`.
@@ -10,7 +10,7 @@ import io
 import struct
 import warnings
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,35 +21,68 @@ from ..base.errors import EdgeError
 from ..base.files import read_limited
 from ..base.spec import ImageSize
 from ..model.config import IMAGE_MEAN, IMAGE_STD
+from .geometry import FrameGeometry, Resize, frame_geometry, resize_named
 
 if TYPE_CHECKING:
     from PIL import Image
 
 
+# Pixels beside a letterboxed frame: the mean, which normalises to almost nothing.
+PADDING = tuple(round(255 * mean) for mean in IMAGE_MEAN)
+# What the manifests of version 0.1 said instead of `resize`, `crop_ratio`, `interpolation` and `padding`.
+_VERSION_1 = {"crop": "center", "resize": "bicubic-antialiased"}
+
+
 @dataclass(frozen=True)
 class Preprocessing:
-    """How an image file becomes a model's input: what this version does, recorded in every bundle.
+    """How a frame of any size becomes a model's input; recorded in every bundle.
 
-    There is one way, so the fields are constants; they are written down so that a bundle says what it
-    was calibrated with, and so that `from_json` refuses a bundle that another version prepared otherwise.
+    `resize` and `crop_ratio` are chosen, the rest is what this version does; it is written down so that a bundle says
+    what it was calibrated with, and so that `from_json` refuses a bundle that another version prepared otherwise.
 
     Attributes:
+        resize: what is kept of the frame; a `Resize` or its name.
+        crop_ratio: share of the frame's side that `crop` and `short-side` keep, above 0 and at most 1, on the side
+            that limits: 0.889 is what VECA is evaluated with, 0.875 what ImageNet models usually are.
         orientation: `exif`: the EXIF orientation is applied.
         color: `rgb`, 8 bits a channel; grey is repeated, CMYK converted, 16 bits are divided by 257,
             embedded colour profiles are not applied.
         background: the RGB colour behind transparent pixels.
-        crop: `center`: the largest centred box with the aspect ratio of the image size.
-        resize: `bicubic-antialiased`: how the box is brought to the image size.
+        interpolation: `bicubic-antialiased`.
+        padding: the RGB colour beside a letterboxed frame.
         mean, std: of the normalisation `(x / 255 - mean) / std`, per channel.
+
+    Raises:
+        EdgeError: an unknown `resize`, or a `crop_ratio` that can't be.
     """
 
+    resize: Resize = Resize.CROP
+    crop_ratio: float = 1.0
     orientation: str = "exif"
     color: str = "rgb"
     background: tuple[int, int, int] = (0, 0, 0)
-    crop: str = "center"
-    resize: str = "bicubic-antialiased"
+    interpolation: str = "bicubic-antialiased"
+    padding: tuple[int, ...] = PADDING
     mean: tuple[float, float, float] = IMAGE_MEAN
     std: tuple[float, float, float] = IMAGE_STD
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "resize", resize_named(self.resize))
+        ratio = self.crop_ratio
+        if isinstance(ratio, bool) or not isinstance(ratio, int | float) or not 0 < ratio <= 1:
+            raise EdgeError(
+                f"A crop ratio of {ratio} is impossible.", "Give --crop-ratio above 0 and at most 1; 1 cuts least."
+            )
+        object.__setattr__(self, "crop_ratio", float(ratio))
+        if ratio != 1 and not self.resize.takes_ratio:
+            raise EdgeError(
+                f"--resize {self.resize} shows the whole frame, so a crop ratio of {ratio:g} means nothing.",
+                "Leave out --crop-ratio, or give --resize crop or short-side.",
+            )
+
+    def geometry(self, frame: tuple[int, int], size: tuple[int, int]) -> FrameGeometry:
+        """Where a frame goes in the input; both are height and width."""
+        return frame_geometry(frame, size, self.resize, self.crop_ratio)
 
     @property
     def description(self) -> str:
@@ -57,20 +90,59 @@ class Preprocessing:
         mean, std = (", ".join(f"{v:g}" for v in values) for values in (self.mean, self.std))
         return (
             "Apply the EXIF orientation. Convert to 8-bit RGB; transparent pixels are composited on black. "
-            "Crop the largest centred box that has the aspect ratio of the model's input, and resize the box to it "
-            "with antialiased bicubic interpolation (this keeps what resizing to cover and cropping would keep). "
+            f"{self._words} "
             f"Normalise as (x / 255 - mean) / std with mean ({mean}) and std ({std}); a model with 'image' "
             "input does this last step itself."
         )
 
+    @property
+    def _words(self) -> str:
+        part = "" if self.crop_ratio == 1 else f"{self.crop_ratio:g} of "
+        if self.resize == Resize.CROP:
+            same = " (this keeps what resizing to cover and cropping would keep)" if self.crop_ratio == 1 else ""
+            return (
+                f"Crop {part}the largest centred box that has the aspect ratio of the model's input, and resize the "
+                f"box to it with antialiased bicubic interpolation{same}."
+            )
+        if self.resize == Resize.SHORT_SIDE:
+            larger = "the model's input" if self.crop_ratio == 1 else f"the model's input over {self.crop_ratio:g}"
+            return (
+                f"Resize the whole picture with antialiased bicubic interpolation so that it just covers {larger}, "
+                "and crop the centre, as torchvision's Resize and CenterCrop do."
+            )
+        if self.resize == Resize.LETTERBOX:
+            return (
+                "Resize the whole picture with antialiased bicubic interpolation so that it just fits into the model's "
+                f"input, and centre it there on the colour {self.padding}."
+            )
+        return (
+            "Resize the whole picture to the model's input with antialiased bicubic interpolation, whatever its "
+            "aspect ratio."
+        )
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """What a model file says of it, as text."""
+        facts = {"resize": str(self.resize), "interpolation": self.interpolation}
+        if self.resize.takes_ratio:
+            facts["crop_ratio"] = f"{self.crop_ratio:g}"
+        if self.resize == Resize.LETTERBOX:
+            facts["padding"] = " ".join(map(str, self.padding))
+        return facts | {"mean": " ".join(map(str, self.mean)), "std": " ".join(map(str, self.std))}
+
     def to_json(self) -> dict[str, Any]:
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+        values = asdict(self) | {"resize": str(self.resize)}
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Preprocessing:
-        """Reads what `to_json` wrote; refuses what this version does not do."""
-        read = {key: tuple(v) if isinstance(v, list) else v for key, v in value.items()}
-        ours = asdict(cls())
+        """Reads what `to_json` wrote, or version 0.1, which had one way; refuses what this version does not do."""
+        read: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in value.items()}
+        if all(read.get(key) == said for key, said in _VERSION_1.items()):
+            read = {key: v for key, v in read.items() if key not in _VERSION_1}
+            read |= {key: getattr(cls(), key) for key in ("resize", "crop_ratio", "interpolation", "padding")}
+        chosen: dict[str, Any] = {key: read[key] for key in ("resize", "crop_ratio") if key in read}
+        ours = asdict(cls(**chosen)) if len(chosen) == 2 else asdict(cls())
         other = sorted(key for key in ours.keys() | read.keys() if ours.get(key) != read.get(key))
         if other:
             said = ", ".join(f"{key} = {read.get(key)}" for key in other)
@@ -78,15 +150,18 @@ class Preprocessing:
                 f"These images were prepared in a way that this version does not know: {said}.",
                 "Export again with this version.",
             )
-        return cls()
+        return cls(**chosen)
 
 
-def prepare(image: str | Path | np.ndarray, size: ImageSize | int | tuple[int, int]) -> np.ndarray:
-    """One image as a model takes it, in exactly the way of calibration; see `Preprocessing`.
+def prepare(
+    image: str | Path | np.ndarray, size: ImageSize | int | tuple[int, int], preprocessing: Preprocessing | None = None
+) -> np.ndarray:
+    """One image as a model takes it, in exactly the way of calibration; `Model.prepare` knows a bundle's own.
 
     Args:
         image: an image file, or an upright picture: uint8 RGB `[h, w, 3]`.
         size: height and width in pixels; one number is a square.
+        preprocessing: how; None is what `export` does unless it is asked for another.
 
     Returns:
         A frame: uint8 RGB `[H, W, 3]`. A model with `image` input takes it as it is; `normalised` makes of it what
@@ -95,15 +170,16 @@ def prepare(image: str | Path | np.ndarray, size: ImageSize | int | tuple[int, i
     Raises:
         EdgeError: the file can't be read as an image, or the array is not uint8 `[h, w, 3]`; says why.
     """
-    height, width = (size, size) if isinstance(size, int) else size
+    wanted = ImageSize(size, size) if isinstance(size, int) else ImageSize(*size)
+    how = preprocessing or Preprocessing()
     if isinstance(image, (str, Path)):
-        return cropped(load_pixels(image), ImageSize(height, width))
+        return resized(load_pixels(image), wanted, how)
     if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         given = f"{image.dtype} {list(image.shape)}" if isinstance(image, np.ndarray) else type(image).__name__
         raise EdgeError(f"The picture is {given}.", "Give a file, or an array: uint8 RGB [h, w, 3].")
     if not image.size:
         raise EdgeError("The picture has no pixels.", "Give a file, or an array: uint8 RGB [h, w, 3].")
-    return cropped(image, ImageSize(height, width))
+    return resized(image, wanted, how)
 
 
 def load_pixels(path: str | Path) -> np.ndarray:
@@ -114,22 +190,32 @@ def load_pixels(path: str | Path) -> np.ndarray:
         raise EdgeError(f"The image can't be read: {path} ({reason(error)}).", "Mend or remove it.") from error
 
 
-def cropped(pixels: np.ndarray, size: ImageSize) -> np.ndarray:
-    """The largest centred box of a picture `[h, w, 3]` with the aspect ratio of `size`, resized to it."""
+def resized(pixels: np.ndarray, size: ImageSize, preprocessing: Preprocessing) -> np.ndarray:
+    """A picture uint8 `[h, w, 3]` in the model's size, `[H, W, 3]`.
+
+    Raises:
+        EdgeError: `short-side` would make a huge picture of a long one on its way.
+    """
     from PIL import Image
 
-    # Crop, then resize: the other way round a very long image would become huge on its way.
-    left, top, width, height = crop_box(pixels.shape[:2], size)
-    box = Image.fromarray(np.ascontiguousarray(pixels[top : top + height, left : left + width]))
-    return np.asarray(box.resize((size.width, size.height), Image.Resampling.BICUBIC))
-
-
-def crop_box(shape: Sequence[int], size: tuple[int, int]) -> tuple[int, int, int, int]:
-    """Left, top, width and height of the box of a picture of `shape` (rows, columns) that becomes a frame of `size`."""
-    rows, columns = shape
-    scale = min(columns / size[1], rows / size[0])
-    width, height = max(1, round(size[1] * scale)), max(1, round(size[0] * scale))
-    return (columns - width) // 2, (rows - height) // 2, width, height
+    geometry = preprocessing.geometry(pixels.shape[:2], size)
+    cut, laid = geometry.cut, geometry.laid
+    if laid.width * laid.height > MAX_PIXELS:
+        raise EdgeError(
+            f"A picture of {cut.width} x {cut.height} pixels would have {laid.width} x {laid.height} before it is "
+            f"cropped; at most {MAX_PIXELS:,} are made.",
+            "--resize crop keeps the same of it, and crops first.",
+        )
+    box = Image.fromarray(np.ascontiguousarray(pixels[cut.top : cut.top + cut.height, cut.left : cut.left + cut.width]))
+    picture = np.asarray(box.resize((laid.width, laid.height), Image.Resampling.BICUBIC))
+    if (laid.height, laid.width) == tuple(size):
+        return picture
+    frame = np.empty((*size, 3), np.uint8)
+    frame[:] = preprocessing.padding
+    top, left = max(0, laid.top), max(0, laid.left)
+    seen = picture[top - laid.top : size.height - laid.top, left - laid.left : size.width - laid.left]
+    frame[top : top + seen.shape[0], left : left + seen.shape[1]] = seen
+    return frame
 
 
 def normalised(frames: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..images.preprocessing import normalised, prepare
+from ..images.preprocessing import normalised
 from .classes import LikelyClass, top_classes
 from .governor import Decision
 from .model import Model
@@ -29,7 +29,7 @@ class Step:
 
     Attributes:
         at: seconds since the first frame, when this one was taken up.
-        prepare_ms: wall time of crop, resize and, for `tensor` input, normalisation.
+        prepare_ms: wall time of resizing and, for `tensor` input, normalisation.
         latency_ms: wall time of the model, which is what the budget is about.
         outputs: float32 arrays without the batch axis; the next step may overwrite them.
         classes: the most likely ones, best first; empty without a head.
@@ -105,7 +105,7 @@ def steps_of(
             if pace.fps is not None:
                 # A little lateness is made up for; after more than a frame's time the clock starts anew.
                 due = (now if due is None or now - due > 1 / pace.fps else due) + 1 / pace.fps
-            picture = prepare(frame.pixels, model.image_size)
+            picture = model.prepare(frame.pixels)
             given = picture if model.input == "image" else normalised(picture[None])
             prepare_ms = 1000 * (time.perf_counter() - now)
             output = model(given)

@@ -6,12 +6,15 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
 from ..base.errors import EdgeError
 from ..bundle.types import Artifact, Bundle
+from ..images.preprocessing import Preprocessing, prepare
 from .governor import Decision, Governor, Rules
 from .onnxruntime import check_batch, closed, input_type_and_shape
 
@@ -111,6 +114,19 @@ class Model:
                 if self._governor is not None and core_count == self._core_count:
                     self._core_count = self._governor.observe(core_count, latency_ms, now)
         return Output(made.get("cls"), made.get("dense"), made.get("logits"), core_count, latency_ms)
+
+    @cached_property
+    def preprocessing(self) -> Preprocessing:
+        """How a frame becomes the input, as the bundle declares it. Raises `EdgeError` for a way that is not known."""
+        return Preprocessing.from_json(self.bundle.preprocessing)
+
+    def prepare(self, image: str | Path | np.ndarray) -> np.ndarray:
+        """An image file, or an upright picture uint8 RGB `[h, w, 3]`, as a frame uint8 RGB `[H, W, 3]` of this model.
+
+        Raises:
+            EdgeError: as `images.preprocessing.prepare`.
+        """
+        return prepare(image, self.image_size, self.preprocessing)
 
     def close(self) -> None:
         """Lets go of every session and buffer. A model that is called afterwards raises `EdgeError`."""

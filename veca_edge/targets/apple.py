@@ -82,7 +82,7 @@ def finish(written: Written, golden_cosine: Mapping[str, float]) -> None:
     from ..apps.swift import write_swift_package
 
     if written.spec.input == "image":
-        write_swift_package(written.directory, written.artifacts, golden_cosine)
+        write_swift_package(written.directory, written.artifacts, golden_cosine, written.preprocessing)
 
 
 def measure(asked: Measuring, progress: Progress, on_log: Log) -> Profile:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ..base.spec import ExportSpec, ImageSize
     from ..bundle.runner import Runner
     from ..bundle.types import Artifact, Bundle
+    from ..images.preprocessing import Preprocessing
     from ..model.plan import Variant
     from ..profiles.sweep import Profile
     from ..rules.finding import Finding
@@ -74,12 +75,14 @@ class Written:
     Attributes:
         directory: the bundle that is being made.
         variants: what was asked for; `artifacts` hold them, in any order.
+        preprocessing: how a frame of any size becomes their input.
     """
 
     directory: Path
     spec: ExportSpec
     variants: Sequence[Variant]
     artifacts: Sequence[Artifact]
+    preprocessing: Preprocessing
 
 
 @dataclass(frozen=True)

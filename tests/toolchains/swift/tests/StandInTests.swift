@@ -64,6 +64,59 @@ final class StandInTests: XCTestCase {
         }
     }
 
+    /// `geometries.json` is what veca-edge does with the same frames.
+    func testFramesGoWhereCalibrationPutThem() throws {
+        struct Case: Decodable {
+            let resize: String
+            let ratio: Double
+            let frame, input: [Double]
+            /// Left, top, width and height of the scaled frame in the input.
+            let laid: [Double]
+        }
+        let kinds: [String: Resize] = ["crop": .crop, "short-side": .shortSide, "letterbox": .letterbox, "stretch": .stretch]
+        let folder = try XCTUnwrap(Bundle.module.url(forResource: "Golden", withExtension: nil))
+        let data = try Data(contentsOf: folder.appendingPathComponent("geometries.json"))
+        let cases = try JSONDecoder().decode([Case].self, from: data)
+        XCTAssertGreaterThan(cases.count, 100)
+        for each in cases {
+            let geometry = FrameGeometry(
+                frame: CGSize(width: each.frame[1], height: each.frame[0]),
+                input: CGSize(width: each.input[1], height: each.input[0]),
+                Preparation(resize: try XCTUnwrap(kinds[each.resize]), cropRatio: each.ratio))
+            let found = [geometry.left, geometry.top, geometry.width, geometry.height]
+            // `crop` cuts whole pixels of the frame, and Core Image whole ones of the scaled frame.
+            let within = each.resize == "crop" ? 1 + max(geometry.scaleX, geometry.scaleY) : 0
+            for (a, b) in zip(found, each.laid) { XCTAssertEqual(a, b, accuracy: within, "\(each): \(found)") }
+        }
+    }
+
+    func testALetterboxedFrameHasPaddingBesideIt() throws {
+        let variant = Variant.all[0]
+        let (width, height) = (variant.width * 4, variant.height)
+        let grey = [UInt8](repeating: 200, count: width * height * 3)
+        let letterbox = Preparation(resize: .letterbox, padding: (124, 116, 104))
+        let fitted = try variant.fitted(try GoldenTests.pixelBuffer(grey, width, height), CIContext(), letterbox)
+        let base = try XCTUnwrap(CVPixelBufferGetBaseAddress(fitted)).assumingMemoryBound(to: UInt8.self)
+        let rows = (0..<variant.height).map { y -> [UInt8] in
+            (0..<3).map { base[y * CVPixelBufferGetBytesPerRow(fitted) + 4 + $0] }
+        }
+        let seen = variant.height / 4, top = (variant.height - seen) / 2
+        for (y, row) in rows.enumerated() {
+            XCTAssertEqual(row, y >= top && y < top + seen ? [200, 200, 200] : [104, 116, 124], "row \(y)")
+        }
+    }
+
+    func testAnUnpreparedFrameIsRefused() async throws {
+        let veca = try await Veca()
+        let frame = try GoldenTests.pixelBuffer([UInt8](repeating: 128, count: 640 * 480 * 3), 640, 480)
+        do {
+            _ = try await veca.predict(prepared: Frame(frame))
+            XCTFail("a frame of 640 x 480 was taken")
+        } catch VecaError.notPrepared(let width, let height) {
+            XCTAssertEqual([width, height], [Variant.all[0].width, Variant.all[0].height])
+        }
+    }
+
     private func compiledModels(_ folder: URL) throws -> [String] {
         try FileManager.default.contentsOfDirectory(atPath: folder.path).filter { $0.hasSuffix(".mlmodelc") }
     }

@@ -9,6 +9,15 @@ public struct CIContextOption: Hashable, RawRepresentable, Sendable {
 }
 
 public let kCIInputScaleKey = "inputScale"
+public let kCIInputAspectRatioKey = "inputAspectRatio"
+
+/// Components as they are: nothing here manages colours.
+public class CIColor {
+    let pixel: CIImage.Pixel
+    public init(red r: CGFloat, green g: CGFloat, blue b: CGFloat) {
+        pixel = (Float(r * 255), Float(g * 255), Float(b * 255))
+    }
+}
 
 public class CIImage {
     typealias Pixel = (Float, Float, Float)
@@ -34,6 +43,23 @@ public class CIImage {
         }
     }
 
+    /// One colour without end.
+    public convenience init(color: CIColor) {
+        self.init(extent: CGRect(x: -1e6, y: -1e6, width: 2e6, height: 2e6)) { _, _ in color.pixel }
+    }
+
+    public func cropped(to rect: CGRect) -> CIImage {
+        CIImage(extent: extent.intersection(rect)) { [self] in pixel($0, $1) }
+    }
+
+    /// Every image here is opaque within its extent.
+    public func composited(over dest: CIImage) -> CIImage {
+        CIImage(extent: extent.union(dest.extent)) { [self] x, y in
+            let inside = extent.contains(CGPoint(x: Double(x) + 0.5, y: Double(y) + 0.5))
+            return inside ? pixel(x, y) : dest.pixel(x, y)
+        }
+    }
+
     /// Repeats the edge pixels without end.
     public func clampedToExtent() -> CIImage {
         let (xs, ys) = (Int(extent.minX)...Int(extent.maxX) - 1, Int(extent.minY)...Int(extent.maxY) - 1)
@@ -45,18 +71,19 @@ public class CIImage {
     /// Only CILanczosScaleTransform, as a mean over the pixels that fall into one and those around them.
     public func applyingFilter(_ filterName: String, parameters params: [String: Any]) -> CIImage {
         precondition(filterName == "CILanczosScaleTransform", "\(filterName) is not in the stand-in")
-        precondition(Set(params.keys).isSubset(of: [kCIInputScaleKey, "inputAspectRatio"]))
+        precondition(Set(params.keys).isSubset(of: [kCIInputScaleKey, kCIInputAspectRatioKey]))
         let scale = params[kCIInputScaleKey] as! CGFloat
-        let back = Double(1 / scale)
+        let across = scale * (params[kCIInputAspectRatioKey] as? CGFloat ?? 1)
         // Core Image rounds the extent of a Lanczos scale outwards.
-        let to = CGRect(x: (extent.minX * scale).rounded(.down), y: (extent.minY * scale).rounded(.down),
-                        width: (extent.width * scale).rounded(.up), height: (extent.height * scale).rounded(.up))
-        func window(_ place: Int) -> ClosedRange<Int> {
+        let to = CGRect(x: (extent.minX * across).rounded(.down), y: (extent.minY * scale).rounded(.down),
+                        width: (extent.width * across).rounded(.up), height: (extent.height * scale).rounded(.up))
+        func window(_ place: Int, _ scale: CGFloat) -> ClosedRange<Int> {
+            let back = Double(1 / scale)
             let (first, last) = (Double(place) * back, Double(place + 1) * back)
             return Int(first.rounded(.down)) - 1...Int(last.rounded(.up))
         }
         return CIImage(extent: to) { [self] x, y in
-            let (xs, ys) = (window(x), window(y))
+            let (xs, ys) = (window(x, across), window(y, scale))
             var sum: Pixel = (0, 0, 0)
             for j in ys { for i in xs { let p = pixel(i, j); sum.0 += p.0; sum.1 += p.1; sum.2 += p.2 } }
             let n = Float(xs.count * ys.count)

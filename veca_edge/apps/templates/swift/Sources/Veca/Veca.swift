@@ -51,6 +51,8 @@ public enum VecaError: Error {
     case missingModel(String)
     /// A pixel buffer of the model's size could not be made.
     case pixelBuffer(CVReturn)
+    /// A frame that was said to be prepared is not 32BGRA of this size.
+    case notPrepared(width: Int, height: Int)
 }
 
 /// A vision transformer whose number of core tokens can change while it runs.
@@ -86,9 +88,21 @@ public actor Veca {
         self.computeUnits = computeUnits
     }
 
-    /// Runs the model on a camera frame of any size: its centre is cropped and scaled to the model's size.
+    /// Runs the model on a camera frame of any size, which is brought to the model's size as in calibration.
     public func predict(_ frame: CVPixelBuffer) async throws -> Prediction {
-        let image = MLFeatureValue(pixelBuffer: try variant.fitted(frame, context))
+        try await predict(fitted: try variant.fitted(frame, context))
+    }
+
+    /// Runs the model on a frame that has been brought to the model's size already: 32BGRA of just that size.
+    public func predict(prepared frame: Frame) async throws -> Prediction {
+        guard variant.isFitting(frame.pixelBuffer) else {
+            throw VecaError.notPrepared(width: variant.width, height: variant.height)
+        }
+        return try await predict(fitted: frame.pixelBuffer)
+    }
+
+    private func predict(fitted: CVPixelBuffer) async throws -> Prediction {
+        let image = MLFeatureValue(pixelBuffer: fitted)
         let input = try MLDictionaryFeatureProvider(dictionary: ["image": image])
         return Prediction(try await model.prediction(from: input))
     }
@@ -158,28 +172,40 @@ extension Variant {
         return found
     }
 
-    /// The frame at this variant's size, cropped as in calibration.
+    /// The frame at this variant's size, as in calibration.
     ///
     /// Core Image has Lanczos where calibration used antialiased bicubic. Its window reaches over the frame's edges, so
     /// the edge pixels are repeated there: they would mix with transparent black.
-    func fitted(_ frame: CVPixelBuffer, _ context: CIContext) throws -> CVPixelBuffer {
+    func fitted(
+        _ frame: CVPixelBuffer, _ context: CIContext, _ preparation: Preparation = .declared
+    ) throws -> CVPixelBuffer {
         let size = CGSize(width: width, height: height)
         let image = CIImage(cvPixelBuffer: frame)
-        let whole = image.extent.size
-        let asIs = CVPixelBufferGetPixelFormatType(frame) == kCVPixelFormatType_32BGRA && whole == size
-        guard !asIs else { return frame }
-        let scale = max(size.width / whole.width, size.height / whole.height)
-        let scaled = image.clampedToExtent()
-            .applyingFilter("CILanczosScaleTransform", parameters: [kCIInputScaleKey: scale])
-        let left = (((whole.width * scale).rounded() - size.width) / 2).rounded(.down)
-        let bottom = (((whole.height * scale).rounded() - size.height) / 2).rounded(.down)
-        let moved = scaled.transformed(by: CGAffineTransform(translationX: -left, y: -bottom))
+        let geometry = FrameGeometry(frame: image.extent.size, input: size, preparation)
+        if geometry.isWhole(size) && isFitting(frame) { return frame }
+        let scaled = image.clampedToExtent().applyingFilter(
+            "CILanczosScaleTransform",
+            parameters: [kCIInputScaleKey: geometry.scaleY, kCIInputAspectRatioKey: geometry.scaleX / geometry.scaleY])
+        let bottom = size.height - geometry.top - geometry.height
+        var laid = scaled.transformed(by: CGAffineTransform(translationX: geometry.left, y: bottom))
+        let bounds = CGRect(origin: .zero, size: size)
+        if geometry.width < size.width || geometry.height < size.height {
+            let seen = CGRect(x: geometry.left, y: bottom, width: geometry.width, height: geometry.height)
+            let padding = CIImage(color: preparation.color).cropped(to: bounds)
+            laid = laid.cropped(to: seen.intersection(bounds)).composited(over: padding)
+        }
         var made: CVPixelBuffer?
         let attributes = [kCVPixelBufferIOSurfacePropertiesKey: [String: Any]()] as CFDictionary
         let status = CVPixelBufferCreate(nil, width, height, kCVPixelFormatType_32BGRA, attributes, &made)
         guard let buffer = made else { throw VecaError.pixelBuffer(status) }
-        context.render(moved, to: buffer, bounds: CGRect(origin: .zero, size: size), colorSpace: nil)
+        context.render(laid, to: buffer, bounds: bounds, colorSpace: nil)
         return buffer
+    }
+
+    /// Whether the model takes a pixel buffer as it is.
+    func isFitting(_ frame: CVPixelBuffer) -> Bool {
+        CVPixelBufferGetPixelFormatType(frame) == kCVPixelFormatType_32BGRA
+            && CVPixelBufferGetWidth(frame) == width && CVPixelBufferGetHeight(frame) == height
     }
 
     func load(_ computeUnits: MLComputeUnits) async throws -> MLModel {

@@ -35,7 +35,7 @@ final class GoldenTests: XCTestCase {
             for frame in 0..<golden.frameCount {
                 let start = frame * frameSize
                 let buffer = try Self.pixelBuffer(Array(pixels[start..<start + frameSize]), golden.width, golden.height)
-                let prediction = try await veca.predict(Frame(buffer))
+                let prediction = try await veca.predict(prepared: Frame(buffer))
                 for (name, output) in golden.outputs {
                     let expected = try floats(output.file)
                     let rows = name == "dense" ? golden.patches : [0]
