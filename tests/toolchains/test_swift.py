@@ -67,11 +67,11 @@ def geometries() -> Iterator[dict[str, object]]:
         [("crop", 1), ("crop", 0.889), ("short-side", 1), ("short-side", 0.875), ("letterbox", 1), ("stretch", 1)],
     ):
         found = frame_geometry(frame, input, Resize(resize), ratio)
-        (left, top, width, height), laid = found.cut, found.laid
-        across, down = laid.width / width, laid.height / height
-        # The whole frame, where only a box of it is scaled.
-        whole = (laid.left - left * across, laid.top - top * down, frame[1] * across, frame[0] * down)
-        yield {"resize": resize, "ratio": ratio, "frame": frame, "input": input, "laid": whole}
+        cut, laid = found.cut, found.laid
+        across, down = cut.width / laid.width, cut.height / laid.height
+        left, top = cut.left - laid.left * across, cut.top - laid.top * down
+        seen = (left, top, left + input[1] * across, top + input[0] * down)
+        yield {"resize": resize, "ratio": ratio, "frame": frame, "input": input, "laid": laid, "seen": seen}
 
 
 @pytest.fixture(scope="module")

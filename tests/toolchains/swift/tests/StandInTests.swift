@@ -70,8 +70,10 @@ final class StandInTests: XCTestCase {
             let resize: String
             let ratio: Double
             let frame, input: [Double]
-            /// Left, top, width and height of the scaled frame in the input.
+            /// Left, top, width and height of the scaled frame in the input; for `crop`, of its box.
             let laid: [Double]
+            /// The input's left, top, right and bottom edge in the frame.
+            let seen: [Double]
         }
         let kinds: [String: Resize] = ["crop": .crop, "short-side": .shortSide, "letterbox": .letterbox, "stretch": .stretch]
         let folder = try XCTUnwrap(Bundle.module.url(forResource: "Golden", withExtension: nil))
@@ -83,10 +85,17 @@ final class StandInTests: XCTestCase {
                 frame: CGSize(width: each.frame[1], height: each.frame[0]),
                 input: CGSize(width: each.input[1], height: each.input[0]),
                 Preparation(resize: try XCTUnwrap(kinds[each.resize]), cropRatio: each.ratio))
-            let found = [geometry.left, geometry.top, geometry.width, geometry.height]
+            let (x, y) = (geometry.scaleX, geometry.scaleY)
+            let seen = [
+                -geometry.left / x, -geometry.top / y,
+                (each.input[1] - geometry.left) / x, (each.input[0] - geometry.top) / y,
+            ]
             // `crop` cuts whole pixels of the frame, and Core Image whole ones of the scaled frame.
-            let within = each.resize == "crop" ? 1 + max(geometry.scaleX, geometry.scaleY) : 0
-            for (a, b) in zip(found, each.laid) { XCTAssertEqual(a, b, accuracy: within, "\(each): \(found)") }
+            let within = each.resize == "crop" ? 1 + 1 / min(x, y) : 1e-6
+            for (a, b) in zip(seen, each.seen) { XCTAssertEqual(a, b, accuracy: within, "\(each): \(seen)") }
+            if each.resize != "crop" {
+                XCTAssertEqual([geometry.left, geometry.top, geometry.width, geometry.height], each.laid)
+            }
         }
     }
 
