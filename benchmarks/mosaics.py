@@ -14,10 +14,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from veca_edge.base.spec import ImageSize
 from veca_edge.base.tasks import Task
 from veca_edge.images.labelled import LABELS_FILE, find_labelled
-from veca_edge.images.preprocessing import cropped, load_pixels
+from veca_edge.images.preprocessing import prepare
 
 
 def write_mosaics(source: Path, output: Path, count: int, tiles: int = 2, side: int = 32, seed: int = 0) -> None:
@@ -40,7 +39,7 @@ def write_mosaics(source: Path, output: Path, count: int, tiles: int = 2, side: 
                     order = generator.sample(range(len(folder.images)), len(folder.images))
                 item = folder.images[order.pop()]
                 where = slice(row * side, (row + 1) * side), slice(column * side, (column + 1) * side)
-                picture[where] = cropped(load_pixels(item.image), ImageSize(side, side))
+                picture[where] = prepare(item.image, side)
                 mask[where] = item.target
         Image.fromarray(picture).save(output / "images" / f"{i:05d}.png")
         Image.fromarray(mask).save(output / "masks" / f"{i:05d}.png")

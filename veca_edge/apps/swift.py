@@ -181,7 +181,7 @@ def write_golden_frames(
         for name, value in golden.outputs.items():
             file = f"cores{artifact.core_count}_{artifact.image_size}_{name}.f32"
             (folder / file).write_bytes(value.astype("<f4").tobytes())
-            outputs[name] = {"file": file, "width": value.shape[-1]}
+            outputs[name] = {"file": file, "width": value.shape[-1] if name == "dense" else value[0].size}
         listed.append(
             {
                 "coreCount": artifact.core_count,

@@ -32,6 +32,12 @@ public struct Prediction: Sendable {
     public let logits: MLShapedArray<Float>?
     /// The most likely class of a classifier.
     public let label: String?
+    /// The class of every square of pixels, `[1, rows, columns]`.
+    public let segmentation: MLShapedArray<Float>?
+    /// Class scores of every patch, `[1, classes, rows, columns]`.
+    public let segmentationLogits: MLShapedArray<Float>?
+    /// Metres, for every square of pixels, `[1, rows, columns]`.
+    public let depth: MLShapedArray<Float>?
 
     init(_ features: MLFeatureProvider) {
         func array(_ name: String) -> MLShapedArray<Float>? {
@@ -41,6 +47,9 @@ public struct Prediction: Sendable {
         dense = array("dense")
         logits = array("logits")
         label = features.featureValue(for: "label")?.stringValue
+        segmentation = array("segmentation")
+        segmentationLogits = array("segmentation_logits")
+        depth = array("depth")
     }
 }
 

@@ -20,7 +20,7 @@ final class GoldenTests: XCTestCase {
         /// The patches whose features `dense` holds.
         let patches: [Int]
         let outputs: [String: Output]
-        /// The mean cosine that the exporting machine reached, less some room for this device's rounding.
+        /// How alike the exporting machine's outputs were, the mean cosine or the task's own measure, less some room for this device's rounding.
         let minimumCosine: Double
     }
 
@@ -31,7 +31,7 @@ final class GoldenTests: XCTestCase {
             let veca = try await Veca(coreCount: golden.coreCount, imageSize: (golden.width, golden.height))
             let pixels = [UInt8](try data(golden.frames))
             let frameSize = golden.width * golden.height * 3
-            var cosines: [String: [Double]] = [:]
+            var alike: [String: [Double]] = [:]
             for frame in 0..<golden.frameCount {
                 let start = frame * frameSize
                 let buffer = try Self.pixelBuffer(Array(pixels[start..<start + frameSize]), golden.width, golden.height)
@@ -44,11 +44,11 @@ final class GoldenTests: XCTestCase {
                         let at = (frame * rows.count + place) * output.width
                         let wanted = expected[at..<at + output.width]
                         let made = values[row * output.width..<(row + 1) * output.width]
-                        cosines[name, default: []].append(cosine(Array(made), Array(wanted)))
+                        alike[name, default: []].append(likeness(name, Array(made), Array(wanted)))
                     }
                 }
             }
-            for (name, values) in cosines {
+            for (name, values) in alike {
                 let mean = values.reduce(0, +) / Double(values.count)
                 XCTAssertGreaterThanOrEqual(mean, golden.minimumCosine, "\(name) at \(golden.coreCount) cores")
             }
@@ -66,13 +66,17 @@ final class GoldenTests: XCTestCase {
         let veca = try await Veca()
         let frame = try Self.pixelBuffer([UInt8](repeating: 128, count: 640 * 480 * 3), 640, 480)
         let prediction = try await veca.predict(Frame(frame))
-        XCTAssertTrue((prediction.cls ?? prediction.dense ?? prediction.logits) != nil)
+        let outputs = ["cls", "dense", "logits", "segmentation", "segmentation_logits", "depth"]
+        XCTAssertTrue(outputs.contains { array($0, prediction) != nil })
     }
 
     private func array(_ name: String, _ prediction: Prediction) -> MLShapedArray<Float>? {
         switch name {
         case "cls": return prediction.cls
         case "dense": return prediction.dense
+        case "segmentation": return prediction.segmentation
+        case "segmentation_logits": return prediction.segmentationLogits
+        case "depth": return prediction.depth
         default: return prediction.logits
         }
     }
@@ -84,6 +88,20 @@ final class GoldenTests: XCTestCase {
 
     private func floats(_ file: String) throws -> [Float] {
         try data(file).withUnsafeBytes { Array($0.bindMemory(to: Float.self)) }
+    }
+
+    /// The share of equal labels, 1 less the mean relative difference of depth, or the cosine of vectors.
+    private func likeness(_ name: String, _ made: [Float], _ wanted: [Float]) -> Double {
+        let pairs = zip(made, wanted)
+        switch name {
+        case "segmentation":
+            return Double(pairs.filter { $0 == $1 }.count) / Double(wanted.count)
+        case "depth":
+            let differences = pairs.map { Double(abs($0 - $1)) / max(Double(abs($1)), 1e-6) }
+            return 1 - differences.reduce(0, +) / Double(wanted.count)
+        default:
+            return cosine(made, wanted)
+        }
     }
 
     private func cosine(_ a: [Float], _ b: [Float]) -> Double {
