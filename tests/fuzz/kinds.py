@@ -108,16 +108,30 @@ def checkpoint_safetensors(root: Path) -> Kind:
 
 
 def head(root: Path) -> Kind:
+    """A file of a task head, in every public layout."""
     import torch
+    from heads import layouts
 
-    from veca_edge.model.checkpoint import load_checkpoint
+    from veca_edge.base.errors import EdgeError
+    from veca_edge.base.tasks import HeadFile
+    from veca_edge.model.checkpoint import load_checkpoint, save_safetensors
 
-    model = _written(root / "model.pt", _checkpoint_bytes())
-    stream = io.BytesIO()
-    torch.save({"weight": torch.ones(3, 8), "bias": torch.ones(3)}, stream)
-    return Kind(
-        damaged_archive(stream.getvalue()), lambda c: load_checkpoint(model, head=_written(root / "head.pt", c))
-    )
+    save_safetensors(_small(layers=4), root / "model.safetensors")
+    made, seeds = layouts(8, 8, 4), []
+    (name,) = {layout.choose.removeprefix("#") for layout in made} - {""}
+    for layout in made:
+        stream = io.BytesIO()
+        torch.save(layout.content, stream)
+        seeds.append(stream.getvalue())
+
+    def use(content: bytes) -> None:
+        path = _written(root / "head.pt", content)
+        try:
+            load_checkpoint(root / "model.safetensors", head_files=[HeadFile(path)])
+        except EdgeError:
+            load_checkpoint(root / "model.safetensors", head_files=[HeadFile(path, name=name)])
+
+    return Kind(st.sampled_from(seeds).flatmap(damaged_archive), use)
 
 
 def labels(root: Path) -> Kind:
@@ -125,16 +139,16 @@ def labels(root: Path) -> Kind:
 
     model = _written(root / "model.pt", _checkpoint_bytes())
     text = "Katze\nd\u00f6g\n\nhorse\n".encode()
-    return Kind(damaged_bytes(text), lambda c: load_checkpoint(model, labels=_written(root / "labels.txt", c)))
+    path = root / "labels.txt"
+    return Kind(damaged_bytes(text), lambda c: load_checkpoint(model, labels={None: _written(path, c)}))
 
 
 def labels_json(root: Path) -> Kind:
     from veca_edge.model.checkpoint import load_checkpoint
 
     model = _written(root / "model.pt", _checkpoint_bytes())
-    return Kind(
-        damaged_json(b'["a", "b", "c"]'), lambda c: load_checkpoint(model, labels=_written(root / "labels.json", c))
-    )
+    path = root / "labels.json"
+    return Kind(damaged_json(b'["a", "b", "c"]'), lambda c: load_checkpoint(model, labels={None: _written(path, c)}))
 
 
 def image(root: Path) -> Kind:
