@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from .actions.build import build
     from .actions.doctor import examine as doctor
     from .actions.export import ExportResult, export
+    from .actions.limits import Limits
     from .actions.lint import lint
-    from .actions.live import LiveRequest
     from .actions.live import open_live as live
     from .actions.load import load_bundle
     from .actions.load import load_bundle as load
     from .actions.profile import Profiled, ProfileRequest, profile
-    from .actions.recommend import Limits, Recommendation, recommend
+    from .actions.recommend import Recommendation, recommend
     from .actions.request import CheckpointSource, ExportRequest, ImageSource
     from .actions.run import Prediction, Predictions, run
     from .actions.sensitivity import Sensitivity, sensitivity
@@ -75,9 +75,9 @@ _HOMES = {
     "GraphSpec": "base.spec",
     "ImageSize": "base.spec",
     "ImageSource": "actions.request",
-    "Limits": "actions.recommend",
+    "Limits": "actions.limits",
     "Live": "runtime.live",
-    "LiveRequest": "actions.live",
+    "LiveRequest": "actions.run_request",
     "Measurement": "profiles.measurement",
     "MissingDependency": "base.errors",
     "Model": "runtime.model",

@@ -7,9 +7,10 @@ from contextlib import closing
 import pytest
 from standin.fixtures import write_bundle, write_model
 
-from veca_edge.actions.live import LiveRequest, open_live
+from veca_edge.actions.live import open_live
 from veca_edge.actions.load import load_bundle
 from veca_edge.actions.run import run
+from veca_edge.actions.run_request import LiveRequest
 from veca_edge.base.errors import EdgeError
 from veca_edge.demo import demo_evaluation
 

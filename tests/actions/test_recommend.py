@@ -4,7 +4,8 @@ from dataclasses import replace
 import pytest
 from measured import MACHINE, OTHER_MACHINE, made_up_bundle, measure, measurement
 
-from veca_edge.actions.recommend import Limits, NothingFits, recommend
+from veca_edge.actions.limits import Limits
+from veca_edge.actions.recommend import NothingFits, recommend
 from veca_edge.base.errors import EdgeError, GateError
 from veca_edge.base.spec import ImageSize
 from veca_edge.bundle.store import write_manifest

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from veca_edge.actions.live import LiveRequest, open_live
+from veca_edge.actions.live import open_live
 from veca_edge.actions.run import run
+from veca_edge.actions.run_request import LiveRequest
 from veca_edge.base.errors import EdgeError
 from veca_edge.base.spec import ImageSize
 from veca_edge.bundle.types import Agreement, CosineStatistics, Fidelity

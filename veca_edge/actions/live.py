@@ -3,49 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
 
 from ..base.errors import EdgeError
-from ..base.spec import ImageSize
 from ..bundle.store import open_bundle
 from ..images.preprocessing import Preprocessing
 from ..runtime.live import Live, Pace, steps_of
 from ..runtime.model import Model
 from ..runtime.sources import find_source, frames_of
 from .load import chosen_artifacts, load_bundle, runnable_format
-
-
-@dataclass(frozen=True)
-class LiveRequest:
-    """What to run on which frames, and until when.
-
-    Attributes:
-        source: as `find_source` takes it.
-        budget_ms: what the model may take for a frame; it moves between all core counts of the bundle to hold it.
-        min_cosine: the floor of fidelity below which `budget_ms` may not push; see `Model.adapt`.
-        core_count: a fixed one; None, without a budget, is the largest.
-        precision, image_size: None is the bundle's first.
-        threads: CPU threads; None leaves it to the runtime.
-        format: of the files; see `load_bundle`.
-        fps: at most so many frames a second, as a camera would give them; none is left out.
-        repeat: begin again where the folder or the video ends.
-        frames, seconds: end after so many, or so long after the first.
-    """
-
-    bundle: Path
-    source: str
-    budget_ms: float | None = None
-    min_cosine: float | None = None
-    core_count: int | None = None
-    precision: str | None = None
-    image_size: ImageSize | None = None
-    threads: int | None = None
-    fps: float | None = None
-    repeat: bool = False
-    frames: int | None = None
-    seconds: float | None = None
-    format: str | None = None
+from .run_request import LiveRequest
 
 
 def open_live(request: LiveRequest, stopped: Callable[[], bool] = lambda: False) -> Live:

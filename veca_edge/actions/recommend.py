@@ -10,7 +10,6 @@ from typing import Any
 
 from ..base.errors import EdgeError, GateError, unknown_name
 from ..base.spec import ImageSize
-from ..base.units import parse_bytes, parse_millijoules, parse_milliseconds
 from ..bundle.store import open_bundle
 from ..bundle.types import Artifact, Bundle
 from ..profiles.machine import this_machine
@@ -18,53 +17,14 @@ from ..profiles.measurement import Measurement
 from ..profiles.store import of_one_machine, read_measurements
 from ..profiles.verdict import speedup
 from ..proof.fidelity import Fidelity
+from .limits import ALL_MACHINES, CRITERIA, DEFAULT_CRITERION, Limits
 
-CRITERIA = ("top1", "cosine", "latency")
-ALL_MACHINES = "all"
 # A variant this near to a limit may miss it the next time.
 NARROW = 0.05
 ROUNDING = 1e-9
 
 
 # ---------------------------------------------------------------------------------------- types
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What a variant must keep within; None sets no limit.
-
-    Attributes:
-        p95_ms: of one call, whatever its batch.
-        min_cosine: mean cosine with the float32 model *at its full core bank*, the lower of `cls` and `dense`: what
-            conversion, quantization and fewer cores cost together.
-        max_memory_bytes: peak resident memory above an idle process that has the runtime loaded.
-        max_energy_mj: of one call, idle power included.
-    """
-
-    p95_ms: float | None = None
-    min_cosine: float | None = None
-    max_memory_bytes: int | None = None
-    max_energy_mj: float | None = None
-
-    def __post_init__(self) -> None:
-        if self.min_cosine is not None and not -1.0 <= self.min_cosine <= 1.0:
-            raise EdgeError(f"--min-cosine is {self.min_cosine}, but a cosine lies between -1 and 1.")
-
-    @classmethod
-    def parse(
-        cls,
-        p95: str | None = None,
-        min_cosine: float | None = None,
-        max_memory: str | None = None,
-        max_energy: str | None = None,
-    ) -> Limits:
-        """From text with units (`20ms`, `400MB`, `50mJ`). Raises `EdgeError` that lists the units."""
-        return cls(
-            None if p95 is None else parse_milliseconds(p95),
-            min_cosine,
-            None if max_memory is None else parse_bytes(max_memory),
-            None if max_energy is None else parse_millijoules(max_energy),
-        )
 
 
 @dataclass(frozen=True)
@@ -288,7 +248,11 @@ class NothingFits(GateError):
 
 
 def recommend(
-    bundle: Path, limits: Limits, by: str = "cosine", image_size: ImageSize | None = None, machine: str | None = None
+    bundle: Path,
+    limits: Limits,
+    by: str = DEFAULT_CRITERION,
+    image_size: ImageSize | None = None,
+    machine: str | None = None,
 ) -> Recommendation:
     """The best measured variant of a bundle within the limits.
 

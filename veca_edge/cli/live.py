@@ -11,10 +11,10 @@ from ..base.errors import EdgeError
 from .console import Column, Terminal, quoted
 
 if TYPE_CHECKING:
-    from ..actions.live import LiveRequest
+    from ..actions.run_request import LiveRequest
     from ..runtime.governor import Decision
     from ..runtime.live import Step, Summary, Tally
-    from ..runtime.recording import Record
+    from ..runtime.record import Record
 
 MOST_DECISIONS = 10
 

@@ -7,29 +7,28 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..actions.limits import ALL_MACHINES, CRITERIA, DEFAULT_CRITERION, Limits
 from ..base import lists
+from ..base.options import made_of
 from . import options
 from .console import Column, Terminal, command, quoted
+from .fields import Group, Typed, with_fields
 
 if TYPE_CHECKING:
     from ..actions.recommend import Candidate
 
 
+@with_fields(Group(Limits))
 def recommend(
     bundle: options.BundlePath,
-    p95: Annotated[str | None, typer.Option(metavar="TIME", help="At most this p95 latency: 20ms.")] = None,
-    min_cosine: Annotated[
-        float | None, typer.Option(help="At least this mean cosine with the FP32 model at its full core bank.")
-    ] = None,
-    max_memory: Annotated[str | None, typer.Option(metavar="SIZE", help="At most this peak memory: 400MB.")] = None,
-    max_energy: Annotated[
-        str | None, typer.Option(metavar="ENERGY", help="At most this energy per call: 50mJ.")
-    ] = None,
-    by: Annotated[str, typer.Option(help="What the best has: top1, cosine or latency.")] = "cosine",
+    typed: Typed,
+    by: Annotated[str, typer.Option(help=f"What the best has: {', '.join(CRITERIA)}.")] = DEFAULT_CRITERION,
     image_size: Annotated[str, typer.Option(help="Only variants of this size.", show_default="all")] = "",
     machine: Annotated[
         str | None,
-        typer.Option(metavar="ID", help="Measurements of this machine, or all to compare machines on purpose."),
+        typer.Option(
+            metavar="ID", help=f"Measurements of this machine, or {ALL_MACHINES} to compare machines on purpose."
+        ),
     ] = None,
     json: options.Json = False,
     debug: options.Debug = False,
@@ -40,10 +39,10 @@ def recommend(
     """
     with command(json, debug) as terminal:
         size = lists.one_image_size(image_size)
-        from ..actions.recommend import Limits, NothingFits
+        from ..actions.recommend import NothingFits
         from ..actions.recommend import recommend as recommend_variant
 
-        limits = Limits.parse(p95, min_cosine, max_memory, max_energy)
+        limits = made_of(Limits, typed)
         try:
             found = recommend_variant(bundle, limits, by, size, machine)
         except NothingFits as nothing:

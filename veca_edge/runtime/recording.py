@@ -12,7 +12,6 @@ import tempfile
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +20,7 @@ import numpy as np
 from ..base.errors import EdgeError, unknown_name
 from ..base.files import disk_errors, written_aside
 from .live import Live, Step
+from .record import Record
 from .sources import frame_rate, import_cv2
 
 if TYPE_CHECKING:
@@ -33,27 +33,6 @@ CSV_COLUMNS = ("frame", "name", "time_s", "core_count", "latency_ms", "label", "
 FOLDER_RATE, CAMERA_RATE = 10.0, 30.0
 # Smaller pictures are enlarged by a whole factor, so that the caption can be read.
 CAPTION_WIDTH = 320
-
-
-@dataclass(frozen=True)
-class Record:
-    """What to write; None is nothing.
-
-    Attributes:
-        outputs: `.npz`: one float32 array per name of `output_names`, frames along the first axis.
-        output_names: which; empty is every one but `dense`, which is by far the largest.
-        table: `.csv`: one row per frame, `CSV_COLUMNS`.
-        overlay: the frames with label, core count and latency: an `.mp4`, or a directory of PNG files.
-    """
-
-    outputs: Path | None = None
-    output_names: tuple[str, ...] = ()
-    table: Path | None = None
-    overlay: Path | None = None
-
-    @property
-    def paths(self) -> tuple[Path, ...]:
-        return tuple(path for path in (self.outputs, self.table, self.overlay) if path is not None)
 
 
 def check_record(record: Record) -> None:

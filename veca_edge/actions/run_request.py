@@ -1,0 +1,88 @@
+"""What a user asks of a run. The command line is made from these fields, so that both share every default."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..base import lists
+from ..base.options import option
+from ..base.spec import ImageSize
+from ..base.units import parse_milliseconds, parse_seconds
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelChoice:
+    """Which model of a bundle runs, and how.
+
+    Attributes:
+        core_count, precision, image_size: None, for images, is the only one there is; live it is the largest core
+            count, the bundle's first precision and its first size.
+        threads: CPU threads; None leaves it to the runtime.
+        format: of the files; see `load_bundle`.
+    """
+
+    core_count: int | None = option(
+        None,
+        "Which core count; for images needed where the bundle holds several.",
+        flag="--cores",
+        kind=int,
+        shown="live: the largest",
+        lowest=1,
+    )
+    precision: str | None = option(
+        None, "Which precision; for images needed where there are several.", metavar="NAME", shown="live: the first"
+    )
+    image_size: ImageSize | None = option(
+        None,
+        "Which image size; for images needed where there are several.",
+        metavar="SIZE",
+        shown="live: the first",
+        parse=lists.one_image_size,
+    )
+    threads: int | None = option(None, "CPU threads; by default the runtime decides.", kind=int, lowest=1)
+    format: str | None = option(
+        None,
+        "Which kind of file: onnx runs a Jetson bundle's ONNX files here, to see what they compute.",
+        metavar="NAME",
+        shown="what runs on the device",
+    )
+
+
+@dataclass(frozen=True)
+class LiveRequest(ModelChoice):
+    """What to run on which frames, and until when.
+
+    Attributes:
+        source: as `find_source` takes it.
+        budget_ms: what the model may take for a frame; it moves between all core counts of the bundle to hold it.
+        min_cosine: the floor of fidelity below which `budget_ms` may not push; see `Model.adapt`.
+        fps: at most so many frames a second, as a camera would give them; none is left out.
+        repeat: begin again where the folder or the video ends.
+        frames, seconds: end after so many, or so long after the first.
+    """
+
+    bundle: Path
+    source: str
+    budget_ms: float | None = option(
+        None,
+        "Live: choose the core count so that the model takes at most this (33ms).",
+        flag="--budget",
+        metavar="TIME",
+        parse=parse_milliseconds,
+    )
+    min_cosine: float | None = option(
+        None,
+        "With --budget: no core count whose cosine with the full model is below this.",
+        kind=float,
+        lowest=-1,
+        highest=1,
+    )
+    fps: float | None = option(
+        None, "Live: at most so many frames a second of a folder or video; none is left out.", kind=float, lowest=0.001
+    )
+    repeat: bool = option(False, "Live: begin a folder or video again at its end.", kind=bool)
+    frames: int | None = option(None, "Live: end after so many frames.", kind=int, lowest=1)
+    seconds: float | None = option(
+        None, "Live: end after this time (10s, 5m).", flag="--duration", metavar="TIME", parse=parse_seconds
+    )
