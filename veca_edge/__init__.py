@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .actions.recommend import Recommendation, recommend
     from .actions.request import CheckpointSource, ExportRequest, ImageSource
     from .actions.run import Prediction, Predictions, run
+    from .actions.run_request import LiveRequest
     from .actions.sensitivity import Sensitivity, sensitivity
     from .actions.verify import Verified, verify
     from .base.checks import Check

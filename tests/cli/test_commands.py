@@ -278,6 +278,19 @@ def test_profile_and_recommend(veca_edge, bundle):
 # --------------------------------------------------------------------------------------- inspect, doctor, ...
 
 
+@pytest.mark.parametrize("words", [["build"], ["profile", "--device", "board"]], ids=["build", "profile"])
+def test_the_manifest_is_read_once(veca_edge, bundle, monkeypatch, words):
+    """Read twice, it could be another one the second time."""
+    from veca_edge.bundle import store
+
+    read, original = [], store.open_bundle
+    monkeypatch.setattr(store, "open_bundle", lambda path: read.append(path) or original(path))
+    ended = veca_edge(words[0], bundle, *words[1:])
+    assert ended.code == 2
+    assert "jetson" in ended.err
+    assert read == [bundle]
+
+
 def test_inspect_checkpoint(veca_edge, checkpoint):
     ended = veca_edge("inspect")
     assert ended.code == 0

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ..base.errors import EdgeError
 from ..base.spec import ImageSize
-from ..bundle.store import open_bundle
+from ..bundle.store import opened
 from ..bundle.types import Artifact, Bundle
 from ..runtime.model import Model
 from ..targets.table import target_named
@@ -43,11 +43,11 @@ def load_bundle(
     Raises:
         EdgeError: no bundle, or it lacks what is asked for (it lists what it has).
     """
-    opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
-    kind = runnable_format(opened, format)
-    artifacts = chosen_artifacts(opened, kind, core_counts, precision, image_size)
-    runs = kind.open_model(opened.directory, artifacts, threads)
-    return Model(opened, artifacts, runs, partial(expected_latencies, opened))
+    whole = opened(bundle)
+    kind = runnable_format(whole, format)
+    artifacts = chosen_artifacts(whole, kind, core_counts, precision, image_size)
+    runs = kind.open_model(whole.directory, artifacts, threads)
+    return Model(whole, artifacts, runs, partial(expected_latencies, whole))
 
 
 def runnable_format(bundle: Bundle, name: str | None) -> Format:

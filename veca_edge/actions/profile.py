@@ -12,7 +12,7 @@ from ..base.errors import EdgeError
 from ..base.moved import with_moved_fields
 from ..base.options import check_kind, from_mapping
 from ..base.progress import Progress, silent
-from ..bundle.store import open_bundle
+from ..bundle.store import opened
 from ..bundle.types import Artifact, Bundle
 from ..profiles.sweep import Profile
 from ..targets.base import Log, Measuring
@@ -32,6 +32,7 @@ class ProfileRequest:
     """What to measure and how.
 
     Attributes:
+        bundle: a path, or one that was opened.
         core_counts, precisions: only these; () is all.
         device: where a target needs one: the board that built its engines, or a connected `iphone` or
             `ipad[:NAME]`.
@@ -39,7 +40,7 @@ class ProfileRequest:
         again: also measure what has been measured before.
     """
 
-    bundle: Path
+    bundle: Path | Bundle
     core_counts: tuple[int, ...] = ()
     precisions: tuple[str, ...] = ()
     device: str | None = None
@@ -67,7 +68,7 @@ def profile(request: ProfileRequest, progress: Progress = silent, on_log: Log = 
     Raises:
         EdgeError: no bundle; it lacks what is asked for; options of another target; it does not run here.
     """
-    bundle = open_bundle(request.bundle)
+    bundle = opened(request.bundle)
     target = target_named(bundle.spec.target)
     given = request.options
     if isinstance(given, Mapping):

@@ -117,6 +117,11 @@ def find_artifact(
 _EXPORT_AGAIN = "It was damaged, or changed by hand or by another tool; export the bundle again."
 
 
+def opened(bundle: str | Path | Bundle) -> Bundle:
+    """A bundle as it was opened, or opens it."""
+    return bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
+
+
 def open_bundle(path: str | Path) -> Bundle:
     """Reads a bundle's manifest.
 

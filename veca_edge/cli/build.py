@@ -28,11 +28,12 @@ def build(
         from ..bundle.store import open_bundle
         from ..targets.table import target_named
 
-        target = target_named(open_bundle(bundle).spec.target)
+        opened = open_bundle(bundle)
+        target = target_named(opened.spec.target)
         refuse_foreign(typed, BUILD_OPTIONS, target.name, "bundles")
         chosen = target.builder and made_of(target.builder.options, typed)
         with terminal.progress() as progress:
-            built = build_bundle(bundle, device, chosen, progress, terminal.log)
+            built = build_bundle(opened, device, chosen, progress, terminal.log)
         show_board(terminal, built)
         terminal.next(quoted("veca-edge", "profile", built.bundle.directory, "--device", device))
         terminal.result(

@@ -53,9 +53,10 @@ def profile(
         from ..bundle.store import open_bundle
 
         wanted = lists.core_counts(cores), lists.precisions(precision)
-        target = target_named(open_bundle(bundle).spec.target)
+        opened = open_bundle(bundle)
+        target = target_named(opened.spec.target)
         refuse_foreign(typed, PROFILE_OPTIONS, target.name, "bundles")
-        request = ProfileRequest(bundle, *wanted, device, made_of(target.profile_options, typed), again)
+        request = ProfileRequest(opened, *wanted, device, made_of(target.profile_options, typed), again)
         with terminal.progress() as progress:
             profiled = measure(request, progress, terminal.log)
         show(terminal, profiled.bundle, profiled.profile)
