@@ -8,7 +8,7 @@ from ..base.errors import EdgeError
 from ..base.options import made_of, option
 from ..base.units import parse_bytes, parse_millijoules, parse_milliseconds
 
-CRITERIA = ("top1", "cosine", "latency")
+CRITERIA = ("top1", "miou", "depth", "cosine", "latency")
 DEFAULT_CRITERION = "cosine"
 ALL_MACHINES = "all"
 

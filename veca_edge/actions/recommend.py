@@ -55,6 +55,18 @@ class Candidate:
         return self.fidelity and self.fidelity.reference.top1
 
     @property
+    def miou(self) -> float | None:
+        """Against masks where the images had them, else against the float32 model at its full core bank."""
+        maps = self.fidelity and (self.fidelity.reference.segmentation_truth or self.fidelity.elastic.segmentation)
+        return maps.miou if maps else None
+
+    @property
+    def depth_error(self) -> float | None:
+        """Mean relative error, against known depths where there were some, else against the model likewise."""
+        depth = self.fidelity and (self.fidelity.reference.depth_truth or self.fidelity.elastic.depth)
+        return depth.mean_error if depth else None
+
+    @property
     def memory_bytes(self) -> int | None:
         return self.measurement.peak_memory_bytes
 
@@ -77,6 +89,8 @@ class Candidate:
             "p95_ms": self.p95_ms,
             "cosine": self.cosine,
             "top1": self.top1,
+            "miou": self.miou,
+            "depth_error": self.depth_error,
             "peak_memory_bytes": self.memory_bytes,
             "energy_mj": self.energy_mj,
         }
@@ -151,6 +165,65 @@ QUANTITIES = (
         lambda v: f"{_three_digits(v, True):g}mJ",
     ),
 )
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """What a best variant can have most of, or, where `sign` is 1, least of.
+
+    Attributes:
+        missing: what to say, and to do, where no variant has it.
+    """
+
+    label: str
+    of: Callable[[Candidate], float | None]
+    sign: int
+    text: Callable[[float], str]
+    missing: tuple[str, str]
+
+
+BY = {
+    "top1": Criterion(
+        "top-1",
+        lambda c: c.top1,
+        -1,
+        lambda v: f"{v:.1%}",
+        (
+            "The bundle knows no top-1 accuracy: it has no classifier, or its images had no labels.",
+            "Export with --evaluation on a folder that has one subfolder a class, or choose --by cosine.",
+        ),
+    ),
+    "miou": Criterion(
+        "mIoU",
+        lambda c: c.miou,
+        -1,
+        lambda v: f"{v:.2%}",
+        (
+            "The bundle knows no mIoU: 'segmentation' is not among its outputs.",
+            "Export with --head FILE for segment, or choose --by cosine.",
+        ),
+    ),
+    "depth": Criterion(
+        "depth error",
+        lambda c: c.depth_error,
+        1,
+        lambda v: f"{v:.3%}",
+        (
+            "The bundle knows no error of depth: 'depth' is not among its outputs.",
+            "Export with --head FILE for depth, or choose --by cosine.",
+        ),
+    ),
+    "cosine": Criterion(
+        "cosine",
+        lambda c: c.cosine,
+        -1,
+        lambda v: f"{v:.5f}",
+        ("The bundle knows no cosine with the float32 model.", "Export it again, or choose --by latency."),
+    ),
+    "latency": Criterion("latency", lambda c: c.p95_ms, 1, QUANTITIES[0].text, ("", "")),
+}
+# Of different image sizes, only what is measured against what images show can be compared.
+SIZE_FREE = ("top1",)
 
 
 @dataclass(frozen=True)
@@ -257,8 +330,8 @@ def recommend(
     """The best measured variant of a bundle within the limits.
 
     Args:
-        by: what the best has most of: `top1`, `cosine` (with the float32 model at its full core bank), or least of:
-            `latency` (p95). Equals are told apart by p95.
+        by: what the best has most of: `top1`, `miou`, `cosine` (with the float32 model at its full core bank), or
+            least of: `depth` (mean relative error), `latency` (p95). Equals are told apart by p95.
         image_size: only variants of this size. Needed where several were measured, unless `by` is `top1`: a cosine
             or a latency of one size says nothing about another.
         machine: a machine's id, or `all` to compare machines on purpose; None is the only one there is.
@@ -317,7 +390,7 @@ def of_image_size(every: Sequence[Candidate], size: ImageSize | None, by: str) -
     known = list(dict.fromkeys(c.artifact.image_size for c in every))
     if size is not None and size not in known:
         raise EdgeError(f"No variant of {size} was measured.", f"Measured: {', '.join(map(str, known))}.")
-    if size is None and len(known) > 1 and by != "top1":
+    if size is None and len(known) > 1 and by not in SIZE_FREE:
         raise EdgeError(
             f"Variants of {len(known)} image sizes were measured, and by {by} they cannot be compared.",
             f"Say which with --image-size, one of {', '.join(map(str, known))}; or choose --by top1.",
@@ -328,15 +401,8 @@ def of_image_size(every: Sequence[Candidate], size: ImageSize | None, by: str) -
 def check_known(every: Iterable[Candidate], limits: Limits, by: str) -> None:
     """Raises `EdgeError` where no variant at all has what is asked for."""
     every = list(every)
-    if by == "top1" and all(c.top1 is None for c in every):
-        raise EdgeError(
-            "The bundle knows no top-1 accuracy: it has no classifier, or its images had no labels.",
-            "Export with --evaluation on a folder that has one subfolder a class, or choose --by cosine.",
-        )
-    if by == "cosine" and all(c.cosine is None for c in every):
-        raise EdgeError(
-            "The bundle knows no cosine with the float32 model.", "Export it again, or choose --by latency."
-        )
+    if all(BY[by].of(c) is None for c in every):
+        raise EdgeError(*BY[by].missing)
     for quantity in QUANTITIES:
         if quantity.limit(limits) is not None and all(quantity.of(c) is None for c in every):
             how = {"energy": "It is measured on a Jetson: veca-edge profile BUNDLE --device ssh://HOST"}
@@ -393,9 +459,9 @@ def _nearest(rejected: Sequence[Rejected], quantity: Quantity) -> Rejected | Non
 
 def _rank(candidate: Candidate, by: str) -> tuple[float, float, float]:
     """The best first."""
-    value = {"top1": candidate.top1, "cosine": candidate.cosine, "latency": -candidate.p95_ms}[by]
+    value = BY[by].of(candidate)
     cosine = -math.inf if candidate.cosine is None else candidate.cosine
-    return (math.inf if value is None else -value, candidate.p95_ms, -cosine)
+    return (math.inf if value is None else BY[by].sign * value, candidate.p95_ms, -cosine)
 
 
 def _why_outranked(loser: Candidate, best: Candidate, by: str) -> str:
@@ -405,10 +471,9 @@ def _why_outranked(loser: Candidate, best: Candidate, by: str) -> str:
     slower = f"p95 {latency(loser.p95_ms)} against {latency(best.p95_ms)}{doubt}"
     if by == "latency":
         return slower
-    value, best_value = (loser.top1, best.top1) if by == "top1" else (loser.cosine, best.cosine)
-    text = (lambda v: f"{v:.1%}") if by == "top1" else (lambda v: f"{v:.5f}")
-    label = "top-1" if by == "top1" else "cosine"
-    if value is None:
+    value, best_value = BY[by].of(loser), BY[by].of(best)
+    text, label = BY[by].text, BY[by].label
+    if value is None or best_value is None:
         return f"its {label} was not measured"
     if value == best_value:
         return f"the same {label}, {slower}"

@@ -161,7 +161,7 @@ def fidelity_tables(terminal: Terminal, fidelity: Sequence[Fidelity]) -> None:
         count = here[0].reference.images
         agreement_table(
             terminal,
-            f"Cosine with the FP32 model at the same core count, {size}, {count} images",
+            f"Agreement with the FP32 model at the same core count, {size}, {count} images",
             [(f, f.reference) for f in here],
         )
         agreement_table(terminal, "The same with the FP32 model at its full core bank", [(f, f.elastic) for f in here])
@@ -179,6 +179,13 @@ def agreement_table(terminal: Terminal, title: str, rows: Sequence[tuple[Fidelit
         Column("agree"),
         Column("top-1"),
         Column("FP32"),
+        Column("pixels"),
+        Column("mIoU"),
+        Column("depth err."),
+        Column("true mIoU"),
+        Column("FP32"),
+        Column("AbsRel"),
+        Column("FP32"),
     ]
     cells = [
         [
@@ -189,6 +196,13 @@ def agreement_table(terminal: Terminal, title: str, rows: Sequence[tuple[Fidelit
             percent(a.top1_agreement),
             percent(a.top1),
             percent(f.reference_top1),
+            percent(a.segmentation and a.segmentation.pixels),
+            percent(a.segmentation and a.segmentation.miou),
+            percent(a.depth and a.depth.mean_error, 2),
+            percent(a.segmentation_truth and a.segmentation_truth.miou),
+            percent(f.reference_segmentation and f.reference_segmentation.miou),
+            percent(a.depth_truth and a.depth_truth.mean_error, 2),
+            percent(f.reference_depth and f.reference_depth.mean_error, 2),
         ]
         for f, a in rows
     ]
@@ -200,8 +214,8 @@ def cosines(statistics: CosineStatistics | None, *names: str) -> list[str]:
     return [f"{getattr(statistics, name):.{5 if name == 'mean' else 4}f}" if statistics else "" for name in names]
 
 
-def percent(share: float | None) -> str:
-    return "" if share is None else f"{share:.1%}"
+def percent(share: float | None, digits: int = 1) -> str:
+    return "" if share is None else f"{share:.{digits}%}"
 
 
 def megabytes(count: int) -> str:

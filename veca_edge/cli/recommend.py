@@ -79,25 +79,15 @@ def recommend(
 def show_candidates(terminal: Terminal, rows: Sequence[tuple[Candidate, str]], title: str) -> None:
     if not rows:
         return
-    terminal.table(
-        [
-            Column("variant", False),
-            Column("p95 ms"),
-            Column("cosine"),
-            Column("top-1"),
-            Column("MB"),
-            Column("why", False),
-        ],
-        [
-            [
-                c.name,
-                f"{c.p95_ms:.2f}",
-                "" if c.cosine is None else f"{c.cosine:.5f}",
-                "" if c.top1 is None else f"{c.top1:.1%}",
-                "" if c.memory_bytes is None else f"{c.memory_bytes / 1e6:.1f}",
-                why,
-            ]
-            for c, why in rows
-        ],
-        title,
-    )
+    from ..actions.recommend import BY
+
+    quality = {name: one for name, one in BY.items() if name != "latency"}
+    used = [one for name, one in quality.items() if name == "cosine" or any(one.of(c) is not None for c, _ in rows)]
+    columns = [Column("variant", False), Column("p95 ms"), *(Column(one.label) for one in used)]
+    cells = []
+    for c, why in rows:
+        values = [(one, one.of(c)) for one in used]
+        shown = ["" if value is None else one.text(value) for one, value in values]
+        memory = "" if c.memory_bytes is None else f"{c.memory_bytes / 1e6:.1f}"
+        cells.append([c.name, f"{c.p95_ms:.2f}", *shown, memory, why])
+    terminal.table([*columns, Column("MB"), Column("why", False)], cells, title)
