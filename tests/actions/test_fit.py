@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors import safe_open
 
 from veca_edge.actions.fit import fit
 from veca_edge.actions.fit_request import FitRequest
@@ -18,7 +19,7 @@ from veca_edge.base.tasks import HeadFile, Task
 from veca_edge.demo import demo_checkpoint, demo_evaluation
 from veca_edge.fitting import features as features_module
 from veca_edge.images.labelled import find_labelled, read_depth, read_mask, target_of
-from veca_edge.images.preprocessing import cropped
+from veca_edge.images.preprocessing import prepare
 from veca_edge.model.checkpoint import load_checkpoint
 from veca_edge.model.head_files import read_head
 
@@ -139,8 +140,23 @@ def test_a_mask_goes_through_the_crop_of_its_image(tmp_path):
     Image.fromarray(np.repeat(mask[..., None] * 100, 3, 2)).save(tmp_path / "images" / "a.png")
     (item,) = find_labelled(tmp_path, Task.SEGMENT).images
     made = target_of(item, Task.SEGMENT, mask.shape, SIZE, (32, 32))
-    frame = cropped(np.repeat(mask[..., None] * 100, 3, 2), SIZE)[..., 0]
+    frame = prepare(np.repeat(mask[..., None] * 100, 3, 2), SIZE)[..., 0]
     assert (np.rint(frame / 100) == made).mean() > 0.95
+
+
+def test_features_are_of_frames_prepared_as_asked(tmp_path):
+    """The pictures are square and the frames twice as wide: letterboxed masks know nothing beside them."""
+    folder = data(tmp_path / "data", Task.SEGMENT, count=8)
+    asked = request(tmp_path, Task.SEGMENT, folder, steps=2, image_size=(32, 64), core_counts=(8,), map_stride=1)
+    masks = {}
+    for kind in ("stretch", "letterbox"):
+        result = fit(replace(asked, resize=kind, force=True))  # one cache, which must notice
+        masks[kind] = np.load(result.cache / "targets.npy")
+    assert (masks["stretch"] >= 0).all()
+    assert (masks["letterbox"][..., :16] == -1).all()
+    assert (masks["letterbox"][..., 16:48] >= 0).all()
+    with safe_open(asked.output, "np") as file:
+        assert json.loads(file.metadata()["head_facts"])["resize"] == "letterbox"
 
 
 def test_unlabelled_pixels_and_unknown_depths(tmp_path):

@@ -111,7 +111,7 @@ def _wanted(request: FitRequest, task: Task, folder: LabelledFolder, checkpoint:
     config.grid(*size)
     outputs = ("cls",) if task == Task.CLASSIFY else task.outputs[:1]
     spec = GraphSpec(counts[0], ImageSize(*size), outputs=outputs, map_stride=request.map_stride)
-    return Wanted(task, folder.images, spec.image_size, spec.map_size, tuple(counts))
+    return Wanted(task, folder.images, spec.image_size, spec.map_size, tuple(counts), request.preprocessing)
 
 
 def _split(request: FitRequest, folder: LabelledFolder) -> tuple[LabelledFolder, np.ndarray, np.ndarray]:
@@ -175,6 +175,8 @@ def head_content(head: Head, checkpoint: Checkpoint, wanted: Wanted) -> bytes:
         "checkpoint_sha256": checkpoint.digest,
         "core_counts": list(wanted.core_counts),
         "image_size": list(wanted.size),
+        "resize": str(wanted.preprocessing.resize),
+        "crop_ratio": wanted.preprocessing.crop_ratio,
         "images": len(wanted.images),
         "producer": f"veca-edge {own_version()}",
     }

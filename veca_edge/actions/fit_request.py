@@ -9,12 +9,13 @@ from ..base import lists
 from ..base.options import option
 from ..base.spec import MAP_STRIDE, ImageSize
 from ..base.tasks import Task
+from ..images.options import ResizeOptions
 from .request import CheckpointSource
 
 
 @dataclass(frozen=True)
-class FitRequest:
-    """A linear head to train on the features of a frozen model.
+class FitRequest(ResizeOptions):
+    """A linear head to train on the features of a frozen model, of images prepared as an export is to prepare frames.
 
     Attributes:
         task: `classify`, `segment` or `depth`.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..base import lists
 from ..base.errors import EdgeError
@@ -13,11 +13,8 @@ from ..base.moved import with_moved_fields
 from ..base.options import option
 from ..base.spec import INPUTS, MAP_STRIDE, OUTPUTS, QUANTIZED_PRECISIONS, ImageSize
 from ..base.tasks import HeadFile, Task, task_named
-from ..images.geometry import Resize, resize_named
+from ..images.options import ResizeOptions
 from ..targets.table import TARGETS, target_named
-
-if TYPE_CHECKING:
-    from ..images.preprocessing import Preprocessing
 
 DEFAULT_CORE_COUNT = 16
 AUTO = "auto"
@@ -112,16 +109,14 @@ def _task_and_file(item: str | Path) -> tuple[Task | None, str]:
 
 
 @dataclass(frozen=True)
-class ImageSource:
-    """Images that calibrate, and images that judge; the two never overlap.
+class ImageSource(ResizeOptions):
+    """Images that calibrate, and images that judge, and how they are prepared; the two never overlap.
 
     Attributes:
         calibration: a folder of images like the camera's; quantization needs it (but for the demo model).
         count: how many of them calibrate.
         evaluation: a folder to judge on; None holds back some of the calibration images.
         seed: of the sampling.
-        resize: what is kept of a frame, here and in every application; a name of `images.geometry.Resize`.
-        crop_ratio: share of the frame's side that `crop` and `short-side` keep, above 0 and at most 1.
     """
 
     calibration: Path | None = option(
@@ -136,26 +131,6 @@ class ImageSource:
         shown="calibration images that did not calibrate",
     )
     seed: int = option(0, "Of the sampling of images.", kind=int, shown="0")
-    resize: str = option(
-        Resize.CROP.value, f"What is kept of a frame: {', '.join(Resize)}.", metavar="NAME", shown=Resize.CROP.value
-    )
-    crop_ratio: float = option(
-        1.0,
-        "Share of the frame's short side that crop and short-side keep: 0.889 for VECA's published figures.",
-        kind=float,
-        shown="1",
-    )
-
-    def __post_init__(self) -> None:
-        # Bad values are refused here, before anything is read.
-        object.__setattr__(self, "resize", str(self.preprocessing.resize))
-
-    @property
-    def preprocessing(self) -> Preprocessing:
-        """How a frame becomes the model's input. Raises `EdgeError` for an unknown `resize` or an impossible ratio."""
-        from ..images.preprocessing import Preprocessing
-
-        return Preprocessing(resize_named(self.resize), self.crop_ratio)
 
 
 # Fields that lay at the top level of a request in version 0.1.

@@ -23,7 +23,7 @@ from ..base.progress import Progress, silent
 from ..base.spec import ImageSize
 from ..base.tasks import Task
 from ..images.labelled import LabelledImage, target_of
-from ..images.preprocessing import cropped, load_pixels, normalised
+from ..images.preprocessing import Preprocessing, load_pixels, normalised, resized
 from ..model.checkpoint import Checkpoint
 
 STATE = "state.json"
@@ -36,6 +36,7 @@ class Wanted:
 
     Attributes:
         map_size: rows and columns of masks and depths.
+        preprocessing: how images become frames.
     """
 
     task: Task
@@ -43,10 +44,12 @@ class Wanted:
     size: ImageSize
     map_size: tuple[int, int]
     core_counts: tuple[int, ...]
+    preprocessing: Preprocessing = Preprocessing()
 
     def key(self, checkpoint_digest: str) -> str:
         """Changes whenever the features or targets could."""
         facts: list[Any] = [checkpoint_digest, str(self.task), list(self.size), list(self.map_size), self.core_counts]
+        facts.append(self.preprocessing.to_json())
         for item in self.images:
             for path in (item.image, item.target):
                 facts.append([str(path), *_stamp(path)] if isinstance(path, Path) else path)
@@ -104,10 +107,8 @@ def _fill(checkpoint: Checkpoint, wanted: Wanted, arrays, targets, done: int, ma
         frames, known = [], []
         for item in batch:
             pixels = load_pixels(item.image)
-            frames.append(cropped(pixels, wanted.size))
-            shape = pixels.shape[0], pixels.shape[1]
-            is_class = wanted.task == Task.CLASSIFY
-            known.append(item.target if is_class else target_of(item, wanted.task, shape, wanted.size, wanted.map_size))
+            frames.append(resized(pixels, wanted.size, wanted.preprocessing))
+            known.append(_target(item, wanted, (pixels.shape[0], pixels.shape[1])))
         pixels = torch.from_numpy(normalised(np.stack(frames)))
         stop = start + len(batch)
         with torch.inference_mode():
@@ -120,6 +121,13 @@ def _fill(checkpoint: Checkpoint, wanted: Wanted, arrays, targets, done: int, ma
             array.flush()
         mark(stop)
         progress("computing features", stop, n)
+
+
+def _target(item: LabelledImage, wanted: Wanted, shape: tuple[int, int]) -> Any:
+    """The class of an image, or its mask or depth as a map; `shape` is the picture's rows and columns."""
+    if wanted.task == Task.CLASSIFY:
+        return item.target
+    return target_of(item, wanted.task, shape, wanted.size, wanted.map_size, wanted.preprocessing)
 
 
 def _start(directory: Path, shape: tuple[int, int, int], wanted: Wanted) -> None:
