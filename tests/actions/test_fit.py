@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from labelled_data import write_labelled
 from PIL import Image
 from safetensors import safe_open
 
@@ -26,41 +27,13 @@ from veca_edge.model.head_files import read_head
 SIZE = ImageSize(32, 32)
 
 
-def picture(seed: int, shape: tuple[int, int] = (32, 32)) -> np.ndarray:
-    """Bright left or right of a column, which a patch sees by itself."""
-    rng = np.random.default_rng(seed)
-    pixels = rng.integers(0, 60, (*shape, 3)).astype(np.uint8)
-    pixels[:, border(seed, shape) :] += 150
-    return pixels
-
-
-def border(seed: int, shape: tuple[int, int] = (32, 32)) -> int:
-    return int(np.random.default_rng(1000 + seed).integers(1, shape[1] // 4)) * 4
-
-
-def data(folder: Path, task: Task, count: int = 24, suffix: str = ".png") -> Path:
-    kind = "masks" if task == Task.SEGMENT else "depth"
-    for name in ("images", kind):
-        (folder / name).mkdir(parents=True)
-    for i in range(count):
-        Image.fromarray(picture(i)).save(folder / "images" / f"{i}.png")
-        right = np.arange(32)[None].repeat(32, 0) >= border(i)
-        if task == Task.SEGMENT:
-            Image.fromarray(right.astype(np.uint8)).save(folder / kind / f"{i}.png")
-        elif suffix == ".npy":
-            np.save(folder / kind / f"{i}.npy", np.where(right, 4.0, 1.0))
-        else:
-            Image.fromarray(np.where(right, 4000, 1000).astype(np.uint16)).save(folder / kind / f"{i}.png")
-    return folder
-
-
 def request(tmp_path: Path, task: Task, folder: Path, **fields) -> FitRequest:
     options = {"core_counts": (8, 64), "steps": 150, **fields}
     return FitRequest(task=str(task), data=folder, output=tmp_path / "head.safetensors", **options)
 
 
 def test_masks(tmp_path):
-    folder = data(tmp_path / "data", Task.SEGMENT)
+    folder = write_labelled(tmp_path / "data", Task.SEGMENT)
     (folder / "labels.txt").write_text("dark\nbright\n")
     result = fit(request(tmp_path, Task.SEGMENT, folder))
     assert [h.core_count for h in result.held_out] == [8, 64]
@@ -74,7 +47,7 @@ def test_masks(tmp_path):
 
 @pytest.mark.parametrize("suffix", [".png", ".npy"])
 def test_depth(tmp_path, suffix):
-    folder = data(tmp_path / "data", Task.DEPTH, suffix=suffix)
+    folder = write_labelled(tmp_path / "data", Task.DEPTH, suffix=suffix)
     result = fit(request(tmp_path, Task.DEPTH, folder, steps=400))
     assert result.head.depth_range == (1.0, 4.0)
     assert all(h.depth.delta1 > 0.8 for h in result.held_out)
@@ -89,7 +62,7 @@ def test_classes_of_folders_and_a_judging_folder(tmp_path):
 
 
 def test_an_interrupted_run_goes_on(tmp_path, monkeypatch):
-    folder = data(tmp_path / "data", Task.SEGMENT)
+    folder = write_labelled(tmp_path / "data", Task.SEGMENT)
     asked = request(tmp_path, Task.SEGMENT, folder, steps=5)
     seen = []
 
@@ -110,7 +83,7 @@ def test_an_interrupted_run_goes_on(tmp_path, monkeypatch):
 
 
 def test_another_size_starts_the_cache_anew(tmp_path):
-    folder = data(tmp_path / "data", Task.SEGMENT)
+    folder = write_labelled(tmp_path / "data", Task.SEGMENT)
     fit(request(tmp_path, Task.SEGMENT, folder, steps=5))
     before = json.loads((tmp_path / "head.safetensors.features" / features_module.STATE).read_text())
     fit(request(tmp_path, Task.SEGMENT, folder, steps=5, image_size=ImageSize(64, 64), force=True))
@@ -119,7 +92,7 @@ def test_another_size_starts_the_cache_anew(tmp_path):
 
 
 def test_a_head_of_another_checkpoint_is_refused(tmp_path):
-    folder = data(tmp_path / "data", Task.SEGMENT)
+    folder = write_labelled(tmp_path / "data", Task.SEGMENT)
     result = fit(request(tmp_path, Task.SEGMENT, folder, steps=5))
     config = load_checkpoint(demo_checkpoint()).config
     with pytest.raises(EdgeError, match="another checkpoint"):
@@ -146,7 +119,7 @@ def test_a_mask_goes_through_the_crop_of_its_image(tmp_path):
 
 def test_features_are_of_frames_prepared_as_asked(tmp_path):
     """The pictures are square and the frames twice as wide: letterboxed masks know nothing beside them."""
-    folder = data(tmp_path / "data", Task.SEGMENT, count=8)
+    folder = write_labelled(tmp_path / "data", Task.SEGMENT, count=8)
     asked = request(tmp_path, Task.SEGMENT, folder, steps=2, image_size=(32, 64), core_counts=(8,), map_stride=1)
     masks = {}
     for kind in ("stretch", "letterbox"):
@@ -176,7 +149,7 @@ def refused(asked: FitRequest, *said: str) -> None:
 
 
 def test_what_is_wrong_with_data(tmp_path):
-    folder = data(tmp_path / "data", Task.SEGMENT)
+    folder = write_labelled(tmp_path / "data", Task.SEGMENT)
     asked = request(tmp_path, Task.SEGMENT, folder, steps=2)
     refused(replace(asked, task="paint"), "paint", "segment")
     refused(replace(asked, task=""), "--task")
@@ -196,7 +169,7 @@ def test_what_is_wrong_with_data(tmp_path):
 
 
 def test_depth_in_an_unknown_unit(tmp_path):
-    folder = data(tmp_path / "data", Task.DEPTH)
+    folder = write_labelled(tmp_path / "data", Task.DEPTH)
     asked = request(tmp_path, Task.DEPTH, folder, steps=2)
     Image.fromarray(np.zeros((32, 32), np.uint8)).save(folder / "depth" / "0.png")
     refused(asked, "0.png", "16-bit PNG of millimetres")
@@ -206,7 +179,7 @@ def test_depth_in_an_unknown_unit(tmp_path):
 
 
 def test_something_else_in_the_place_of_the_cache(tmp_path):
-    folder = data(tmp_path / "data", Task.SEGMENT)
+    folder = write_labelled(tmp_path / "data", Task.SEGMENT)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("x")
     refused(request(tmp_path, Task.SEGMENT, folder, cache=tmp_path / "mine"), "is not a cache of features")

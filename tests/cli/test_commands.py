@@ -40,7 +40,7 @@ def test_export_says_what_it_made(veca_edge, bundle, tmp_path):
     ended = veca_edge("export", "--cores", "8", "--precision", "fp32", "--output", target, "--no-measure")
     assert ended.code == 0, ended.err
     assert ended.out.startswith("No checkpoint was given: this is the bundled demo model")
-    assert "Cosine with the FP32 model at the same core count, 32x32, 70 images" in ended.out
+    assert "Agreement with the FP32 model at the same core count, 32x32, 70 images" in ended.out
     assert ended.out.rstrip().endswith(f"veca-edge profile {target}")
     assert (target / "manifest.json").is_file()
     again = veca_edge("export", "--cores", "8", "--precision", "fp32", "--output", target)
@@ -159,7 +159,7 @@ def test_export_below_the_gate_leaves_nothing(veca_edge, checkpoint, tmp_path, m
     )
     assert ended.code == 1
     assert "--min-cosine" in ended.err
-    assert "Cosine with the FP32 model" in ended.out  # what fell short, and what did not
+    assert "Agreement with the FP32 model" in ended.out  # what fell short, and what did not
     assert not list(tmp_path.iterdir())
 
 

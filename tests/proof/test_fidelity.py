@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from veca_edge.base.errors import GateError
 from veca_edge.base.json_files import typed
 from veca_edge.base.spec import ImageSize
-from veca_edge.proof.fidelity import Agreement, Comparison, CosineStatistics, Fidelity, cosine
+from veca_edge.proof.fidelity import (
+    Agreement,
+    Comparison,
+    CosineStatistics,
+    DepthAgreement,
+    DepthErrors,
+    Fidelity,
+    LabelCounts,
+    MapAgreement,
+    cosine,
+)
 from veca_edge.proof.gate import Gate, below_gate, check_gate
 
 
@@ -57,3 +69,37 @@ def test_not_a_number_does_not_pass():
 def test_json_round_trip():
     one = fidelity(0.99, 0.98)
     assert typed(one.to_json(), Fidelity, "It") == one
+
+
+def test_the_gate_of_tasks():
+    agreement = Agreement(
+        4, None, None, 0.97, None, MapAgreement(0.99, 0.9, 0.8, 1), DepthAgreement(0.03, 0.5, 1.0, 0.1)
+    )
+    gate = Gate(0.99, 0.98, 0.02)
+    assert [c.name for c in gate.misses(agreement)] == ["top-1 agreement", "mean depth error"]
+    assert gate.excess(agreement) == pytest.approx(1.5)
+    assert Gate(0.99).misses(agreement) == [], "what nobody asked for is no gate"
+    assert (
+        Gate(0.99, max_depth_error=0.02).excess(replace(agreement, depth=DepthAgreement(float("nan"), 1, 0, 1))) > 1e9
+    )
+
+
+def test_label_maps_are_counted_pixel_by_pixel():
+    counts = LabelCounts()
+    counts.add(np.array([[0, 1], [1, 2]]), np.array([[0, 1], [2, -1]]))
+    found = counts.agreement()
+    assert found.pixels == pytest.approx(2 / 3), "the unlabelled pixel is not counted"
+    assert found.miou == pytest.approx((1 + 0.5 + 0) / 3)
+    assert (found.worst_class, found.worst_iou) == (2, 0.0)
+    counts.add(np.array([3]), np.array([3]))
+    assert counts.agreement().pixels == pytest.approx(3 / 4), "classes may turn up later"
+    assert LabelCounts().agreement() is None
+
+
+def test_depth_is_compared_where_it_is_known():
+    errors = DepthErrors()
+    errors.add(np.array([2.0, 9.0, 1.0]), np.array([1.0, 0.0, 1.0]))
+    found = errors.agreement()
+    assert (found.mean_error, found.worst_error, found.delta1) == (0.5, 1.0, 0.5)
+    assert found.rmse == pytest.approx(0.5**0.5)
+    assert DepthErrors().agreement() is None

@@ -150,8 +150,11 @@ def write_and_compare(sources: Sources, kept_float: tuple[str, ...], directory: 
     written = Written(directory, spec, variants, artifacts, sources.preprocessing)
     target.prove(written, few_frames(sources.images, PROOF_IMAGES), progress)
     judges = {size: split.evaluation for size, split in sources.images.items()}
+    truth = {
+        size: split.truth(spec.graph(spec.core_counts[0], size).map_size) for size, split in sources.images.items()
+    }
     fidelity = measure_fidelity(
-        sources.checkpoint, spec, artifacts, directory, judges, open_artifact, sources.threads, progress
+        sources.checkpoint, spec, artifacts, directory, judges, truth, open_artifact, sources.threads, progress
     )
     return Made(tuple(artifacts), fidelity, kept_float)
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from ..base.errors import EdgeError
 from ..base.progress import Progress
 from ..base.spec import ImageSize
+from ..base.tasks import Task
 from ..demo import demo_calibration, demo_evaluation
 from ..images.folder import ImageSet, find_images, load_images, sample
+from ..images.labelled import pictures_of, targets_of, truth_maps
 from ..model.checkpoint import Checkpoint
+from ..proof.fidelity import Truth
 from .request import ExportRequest
 
 HELD_OUT_IMAGES = 64
@@ -22,11 +26,16 @@ FEW_IMAGES = 32
 
 @dataclass(frozen=True)
 class SplitImages:
-    """Frames of one image size: those that calibrate, and those that judge, which never overlap."""
+    """Frames of one image size: those that calibrate, and those that judge, which never overlap.
+
+    Attributes:
+        truth: what those that judge are known to show, with maps of the size that it is given.
+    """
 
     calibration: ImageSet | None
     evaluation: ImageSet
     notes: tuple[str, ...] = ()
+    truth: Callable[[tuple[int, int]], Truth] = lambda map_size: Truth()
 
 
 Images = Mapping[ImageSize, SplitImages]
@@ -56,8 +65,32 @@ def choose_images(
             if chosen is not None and chosen.skipped:
                 named = ", ".join(f"{s.path} ({s.reason})" for s in chosen.skipped[:8])
                 said.append(f"{len(chosen.skipped)} images could not be read and were left out: {named}")
-        split[size] = SplitImages(loaded, judges, tuple(said))
+        split[size] = SplitImages(loaded, judges, tuple(said), partial(known_truth, request, checkpoint, judges, size))
     return split
+
+
+def known_truth(
+    request: ExportRequest, checkpoint: Checkpoint, judges: ImageSet, size: ImageSize, map_size: tuple[int, int]
+) -> Truth:
+    """What the images that judge are known to show: classes of folders, masks, depths.
+
+    Raises:
+        EdgeError: a mask has classes that the head does not know.
+    """
+    folder, maps = request.images.evaluation, {}
+    if folder is not None:
+        for task, targets in targets_of(folder).items():
+            maps[task] = truth_maps(targets, judges.paths, task, size, map_size, request.images.preprocessing)
+    masks, head = maps.get(Task.SEGMENT), checkpoint.head_for(Task.SEGMENT)
+    if masks is not None and head is not None:
+        beyond = np.flatnonzero(masks.reshape(len(masks), -1).max(1) >= head.classes)
+        if len(beyond):
+            named = ", ".join(str(judges.paths[i]) for i in beyond[:6])
+            raise EdgeError(
+                f"The masks of {len(beyond)} images have classes beyond the {head.classes} of the head: {named}.",
+                "Give the head and the masks of one set of classes; 255 marks pixels that nobody labelled.",
+            )
+    return Truth(judges.labels, masks, maps.get(Task.DEPTH))
 
 
 @dataclass(frozen=True)
@@ -82,7 +115,7 @@ def choose_files(request: ExportRequest) -> ChosenFiles:
             "No images were given, so the fidelity was measured on the few CIFAR-10 images that come with "
             "veca-edge; give your own with --evaluation DIR."
         )
-    found = find_images(calibration) if calibration else []
+    found = find_images(pictures_of(calibration)) if calibration else []
     if evaluation is None:
         # A fifth is held back where the folder has no images to spare.
         spare = max(len(found) - asked.count, min(HELD_OUT_IMAGES, len(found) // 5))
@@ -94,7 +127,7 @@ def choose_files(request: ExportRequest) -> ChosenFiles:
                 "held back to measure fidelity. Give --evaluation DIR to calibrate on all of them."
             )
     else:
-        judged = find_images(evaluation)
+        judged = find_images(pictures_of(evaluation))
         if evaluation != calibration:
             same = {path.resolve() for path in judged}
             found = [path for path in found if path.resolve() not in same]

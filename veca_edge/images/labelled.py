@@ -12,7 +12,7 @@ Masks and depths bear the names of their images and have their size. Class names
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,6 +77,43 @@ def find_labelled(folder: str | Path, task: Task) -> LabelledFolder:
         )
     found = tuple(LabelledImage(path, targets[stem]) for path, stem in stems.items())
     return LabelledFolder(task, found, _labels_of(folder) if task == Task.SEGMENT else None)
+
+
+def pictures_of(folder: Path) -> Path:
+    """Where the images of a folder are: in `images/` where masks or depths lie beside it, else in the folder itself."""
+    beside = any((folder / name).is_dir() for name in TARGETS.values())
+    return folder / "images" if beside and (folder / "images").is_dir() else folder
+
+
+def targets_of(folder: Path) -> dict[Task, dict[Path, LabelledImage]]:
+    """Masks and depths that lie beside a folder's images, by image; images may be without."""
+    found: dict[Task, dict[Path, LabelledImage]] = {}
+    for task, kind in TARGETS.items():
+        if pictures_of(folder) != folder and (folder / kind).is_dir():
+            found[task] = {item.image: item for item in find_labelled(folder, task).images}
+    return found
+
+
+def truth_maps(
+    targets: Mapping[Path, LabelledImage],
+    paths: Sequence[Path],
+    task: Task,
+    size: tuple[int, int],
+    map_size: tuple[int, int],
+    preprocessing: Preprocessing | None = None,
+) -> np.ndarray:
+    """What images show, `[n, *map_size]` as `target_of` has it; nothing known of an image that has no target."""
+    empty = np.full(map_size, -1, np.int16) if task == Task.SEGMENT else np.zeros(map_size, np.float32)
+    maps = []
+    for path in paths:
+        item = targets.get(path)
+        if item is None:
+            maps.append(empty)
+            continue
+        assert isinstance(item.target, Path)
+        read = read_mask(item.target) if task == Task.SEGMENT else read_depth(item.target)
+        maps.append(target_of(item, task, (read.shape[0], read.shape[1]), size, map_size, preprocessing))
+    return np.stack(maps)
 
 
 def _classes(folder: Path) -> LabelledFolder:

@@ -29,18 +29,23 @@ def measure_fidelity(
     artifacts: Sequence[Artifact],
     directory: Path,
     images: Mapping[ImageSize, ImageSet],
+    truth: Mapping[ImageSize, Truth],
     open_artifact: Opener,
     threads: int | None,
     progress: Progress = silent,
 ) -> tuple[Fidelity, ...]:
-    """Runs every artifact and the float32 reference on images that did not calibrate, and compares them."""
+    """Runs every artifact and the float32 reference on images that did not calibrate, and compares them.
+
+    Args:
+        truth: what the images are known to show, by image size.
+    """
     from ..model.reference import reference_model
 
     model, config = reference_model(checkpoint), checkpoint.config
     found = []
     for size in spec.image_sizes:
         chosen = images[size]
-        known = truth_of(chosen, spec.graph(spec.core_counts[0], size).map_size)
+        known = truth[size]
         here = [a for a in artifacts if a.image_size == size]
         own = {a.name: Comparison() for a in here}
         full = {a.name: Comparison() for a in here}
@@ -51,20 +56,20 @@ def measure_fidelity(
         steps, step = len(starts) * (len(spec.core_counts) + len(here)), 0
         for start in starts:
             frames = chosen.frames[start : start + chunk]
-            truth = known.of(start, start + chunk)
+            here_known = known.of(start, start + chunk)
             whole_bank = run_reference(model, checkpoint, frames, config.core_bank, spec.map_stride)
             for count in spec.core_counts:
                 expected = whole_bank
                 if count != config.core_bank:
                     expected = run_reference(model, checkpoint, frames, count, spec.map_stride)
-                references[count].add(expected, expected, truth)
+                references[count].add(expected, expected, here_known)
                 step += 1
                 progress("comparing with the reference", step, steps)
                 for artifact in (a for a in here if a.core_count == count):
                     with closing(open_artifact(directory, artifact, threads)) as runner:
                         outputs = with_logits(run_frames(runner, artifact, frames), checkpoint)
-                    own[artifact.name].add(outputs, expected, truth)
-                    full[artifact.name].add(outputs, whole_bank, truth)
+                    own[artifact.name].add(outputs, expected, here_known)
+                    full[artifact.name].add(outputs, whole_bank, here_known)
                     step += 1
                     progress("comparing with the reference", step, steps)
         for a in here:
@@ -82,11 +87,6 @@ def measure_fidelity(
                 )
             )
     return tuple(found)
-
-
-def truth_of(images: ImageSet, map_size: tuple[int, int]) -> Truth:
-    """What the images are known to show, their masks and depths at the size of the maps."""
-    return Truth(images.labels)
 
 
 def run_reference(

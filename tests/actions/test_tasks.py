@@ -1,0 +1,105 @@
+"""A fitted head on its whole way: exported, judged in its task's metric, gated, run and verified."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from labelled_data import write_labelled
+from PIL import Image
+
+from veca_edge.actions.export import export
+from veca_edge.actions.fit import fit
+from veca_edge.actions.fit_request import FitRequest
+from veca_edge.actions.request import CheckpointSource, ExportRequest, ImageSource
+from veca_edge.actions.run import run
+from veca_edge.actions.verify import verify
+from veca_edge.base.errors import EdgeError, GateError
+from veca_edge.base.tasks import HeadFile, Task
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory):
+    """Data by task, and the heads fitted to it."""
+    directory = tmp_path_factory.mktemp("tasks")
+    data = {task: write_labelled(directory / task, task) for task in (Task.SEGMENT, Task.DEPTH)}
+    (data[Task.SEGMENT] / "labels.txt").write_text("dark\nbright\n")
+    heads = []
+    for task, folder in data.items():
+        request = FitRequest(task=task, data=folder, output=directory / f"{task}.safetensors", core_counts=(8, 64))
+        heads.append(fit(replace(request, steps=200 if task == Task.SEGMENT else 500)).path)
+    return data, heads
+
+
+def request_for(tmp_path, fitted, task=Task.SEGMENT, **fields) -> ExportRequest:
+    data, heads = fitted
+    options = {"core_counts": (8, 64), "outputs": ("segmentation", "depth"), "measure": False, **fields}
+    images = ImageSource(calibration=data[task], evaluation=data[task], count=12)
+    return ExportRequest(tmp_path / "bundle", CheckpointSource(head=heads), images, **options)
+
+
+def test_masks_and_depth_of_one_backbone(tmp_path, fitted):
+    result = export(request_for(tmp_path, fitted))
+    bundle = result.bundle
+    assert bundle.spec.min_agreement == 0.98
+    assert bundle.spec.max_depth_error == 0.02
+    assert [h.task for h in bundle.heads] == [Task.SEGMENT, Task.DEPTH]
+    assert bundle.heads[0].labels == ("dark", "bright")
+    assert len(bundle.heads[0].palette) == 2
+    assert bundle.heads[1].depth_range == (1.0, 4.0)
+    assert "the class of every square of 4 pixels" in (bundle.directory / "README.md").read_text()
+    for fidelity in result.fidelity:
+        agreement = fidelity.reference
+        assert agreement.cls is agreement.dense is None, "they are no outputs, and cost nothing"
+        assert agreement.segmentation.pixels >= 0.98
+        assert agreement.depth.mean_error <= 0.02
+        assert agreement.segmentation_truth.miou > 0.9
+        assert fidelity.reference_segmentation.miou > 0.9
+        assert agreement.depth_truth is None, "the images come with masks alone"
+    assert all(check.ok and check.cosine is not None for check in verify(bundle.directory))
+    image = next((fitted[0][Task.SEGMENT] / "images").iterdir())
+    outputs = run(bundle.directory, [image], core_count=8).images[0].outputs
+    assert outputs["segmentation"].shape == outputs["depth"].shape == (8, 8)
+    assert set(np.unique(outputs["segmentation"])) <= {0, 1}
+
+
+def test_known_depths_judge_depth(tmp_path, fitted):
+    asked = request_for(tmp_path, fitted, Task.DEPTH, core_counts=(64,), precisions=("fp32",), outputs=("depth",))
+    (fidelity,) = export(asked).fidelity
+    assert fidelity.reference.depth.mean_error < 1e-5
+    assert fidelity.reference.depth_truth.delta1 > 0.8
+    assert fidelity.reference.depth_truth == fidelity.reference_depth or (
+        abs(fidelity.reference.depth_truth.rmse - fidelity.reference_depth.rmse) < 1e-4
+    )
+
+
+def test_a_gate_on_the_task_lets_nothing_through(tmp_path, fitted):
+    asked = request_for(tmp_path, fitted, core_counts=(64,), outputs=("cls", "depth"), precisions=("fp32",))
+    with pytest.raises(GateError, match=r"mean depth error .* above --max-depth-error 1e-12"):
+        export(replace(asked, max_depth_error=1e-12))
+    assert not asked.output.exists()
+
+
+def test_masks_with_classes_that_the_head_does_not_know(tmp_path, fitted):
+    folder = write_labelled(tmp_path / "data", Task.SEGMENT, count=8)
+    Image.fromarray(np.full((32, 32), 5, np.uint8)).save(folder / "masks" / "3.png")
+    asked = request_for(tmp_path, fitted, precisions=("fp32",))
+    with pytest.raises(EdgeError, match=r"beyond the 2 of the head: .*3\.png"):
+        export(replace(asked, images=ImageSource(evaluation=folder)))
+    (folder / "masks" / "4.png").unlink()
+    with pytest.raises(EdgeError, match=r"have nothing in .*4\.png"):
+        export(replace(asked, images=ImageSource(evaluation=folder)))
+
+
+def test_heads_as_they_are_typed(tmp_path):
+    source = CheckpointSource(head=["segment=a.pth", "b.pth#best", tmp_path / "c=d.pth"], depth_range=(0.1, 5.0))
+    assert source.head_files == (
+        HeadFile(source.head_files[0].path, Task.SEGMENT),
+        HeadFile(source.head_files[1].path, None, "best", (0.1, 5.0)),
+        HeadFile(tmp_path / "c=d.pth", None, None, (0.1, 5.0)),
+    )
+    with pytest.raises(EdgeError, match="paint"):
+        CheckpointSource(head=["paint=a.pth"]).head_files  # noqa: B018
+    with pytest.raises(EdgeError, match="Two files of labels"):
+        CheckpointSource(labels=["a.txt", "b.txt"]).label_files  # noqa: B018
