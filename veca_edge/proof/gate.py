@@ -12,7 +12,7 @@ from .fidelity import Agreement, Fidelity
 
 
 @dataclass(frozen=True)
-class Criterion:
+class Requirement:
     """One number of an agreement beside the least or the most that the gate allows."""
 
     name: str
@@ -49,10 +49,10 @@ class Gate:
     min_agreement: float | None = None
     max_depth_error: float | None = None
 
-    def criteria(self, agreement: Agreement) -> list[Criterion]:
+    def criteria(self, agreement: Agreement) -> list[Requirement]:
         """What the gate asks of these outputs, as far as they are there."""
         found = [
-            Criterion(f"mean cosine of {name}", "--min-cosine", statistics.mean, self.min_cosine, True)
+            Requirement(f"mean cosine of {name}", "--min-cosine", statistics.mean, self.min_cosine, True)
             for name, statistics in (("cls", agreement.cls), ("dense", agreement.dense))
             if statistics is not None
         ]
@@ -62,20 +62,20 @@ class Gate:
                 ("pixel agreement", agreement.segmentation and agreement.segmentation.pixels),
             )
             found += [
-                Criterion(name, "--min-agreement", share, self.min_agreement, True)
+                Requirement(name, "--min-agreement", share, self.min_agreement, True)
                 for name, share in shares
                 if share is not None
             ]
         if self.max_depth_error is not None and agreement.depth is not None:
             error = agreement.depth.mean_error
-            found.append(Criterion("mean depth error", "--max-depth-error", error, self.max_depth_error, False))
+            found.append(Requirement("mean depth error", "--max-depth-error", error, self.max_depth_error, False))
         return found
 
     def excess(self, agreement: Agreement) -> float:
         """The worst criterion's loss as a multiple of what is allowed: above 1 it misses the gate."""
         return max((c.excess for c in self.criteria(agreement)), default=0.0)
 
-    def misses(self, agreement: Agreement) -> list[Criterion]:
+    def misses(self, agreement: Agreement) -> list[Requirement]:
         return [c for c in self.criteria(agreement) if not c.holds]
 
 
@@ -117,7 +117,7 @@ def check_gate(fidelity: Sequence[Fidelity], gate: Gate) -> None:
     )
 
 
-def _seen_beyond(criterion: Criterion) -> str:
+def _seen_beyond(criterion: Requirement) -> str:
     """With five digits, or as many more as it takes not to look like the limit."""
     value, limit = criterion.value, criterion.limit
     digits = (f"{value:.{digits}f}" for digits in range(5, 10))
