@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     from .bundle.types import Agreement, Artifact, Bundle, Fidelity
     from .converters.coreml.options import CoremlOptions
     from .converters.tensorrt.options import EngineOptions, TensorrtOptions
-    from .images.preprocessing import prepare
+    from .images.mapping import map_to_frame, points_to_frame
+    from .images.preprocessing import Preprocessing, prepare
     from .model.checkpoint import Checkpoint, load_checkpoint
     from .profiles.jetson.options import BoardOptions
     from .profiles.measurement import Measurement
@@ -85,6 +86,7 @@ _HOMES = {
     "Output": "runtime.model",
     "Prediction": "actions.run",
     "Predictions": "actions.run",
+    "Preprocessing": "images.preprocessing",
     "Profile": "profiles.sweep",
     "ProfileOptions": "profiles.options",
     "ProfileRequest": "actions.profile",
@@ -106,7 +108,9 @@ _HOMES = {
     "load": "actions.load:load_bundle",
     "load_bundle": "actions.load",
     "load_checkpoint": "model.checkpoint",
+    "map_to_frame": "images.mapping",
     "open_bundle": "bundle.store",
+    "points_to_frame": "images.mapping",
     "prepare": "images.preprocessing",
     "profile": "actions.profile",
     "recommend": "actions.recommend",
@@ -148,6 +152,7 @@ __all__ = [
     "Output",
     "Prediction",
     "Predictions",
+    "Preprocessing",
     "Profile",
     "ProfileOptions",
     "ProfileRequest",
@@ -170,7 +175,9 @@ __all__ = [
     "load",
     "load_bundle",
     "load_checkpoint",
+    "map_to_frame",
     "open_bundle",
+    "points_to_frame",
     "prepare",
     "profile",
     "recommend",
