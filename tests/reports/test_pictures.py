@@ -9,6 +9,7 @@ from measured import SIZE
 from PIL import Image
 
 from veca_edge.base.errors import EdgeError
+from veca_edge.images.palette import ramp
 from veca_edge.images.preprocessing import normalised
 from veca_edge.model.reference import reference_model
 from veca_edge.proof.evaluate import run_frames, run_reference
@@ -20,7 +21,6 @@ from veca_edge.reports.pictures import (
     core_attention,
     frame_uri,
     patch_fidelity,
-    ramp,
     spread,
 )
 from veca_edge.targets.table import open_artifact

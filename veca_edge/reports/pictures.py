@@ -18,6 +18,7 @@ from ..base.errors import EdgeError
 from ..base.progress import Progress, silent
 from ..base.spec import ImageSize
 from ..bundle.types import Artifact, Bundle
+from ..images.palette import ATTENTION, RAMP, ramp
 from ..images.preprocessing import normalised
 from ..proof.evaluate import run_frames, run_reference
 from ..proof.fidelity import cosine
@@ -36,9 +37,6 @@ CORES_SHOWN = 8
 SMALL_FRAME = 128
 # A cosine's distance from 1 spans decades: the colours go over this many nines, 0.9999 and above are the brightest.
 MOST_NINES = 4
-# Yellow to blue through green: even steps look even, in grey and to the colour-blind too (after viridis).
-_RAMP = ((68, 1, 84), (59, 82, 139), (33, 145, 140), (94, 201, 98), (253, 231, 37))
-_ATTENTION_RGB = (255, 196, 0)
 
 
 @dataclass(frozen=True)
@@ -300,7 +298,7 @@ def _attention_tile(weights: np.ndarray, place: np.ndarray, core: int, layer: in
     share = float(weights.sum())
     strength = weights / max(float(weights.max()), 1e-12)
     pixels = np.empty((*weights.shape, 4), np.uint8)
-    pixels[..., :3] = _ATTENTION_RGB
+    pixels[..., :3] = ATTENTION
     pixels[..., 3] = np.rint(235 * strength)
     name = "core 0 (cls)" if core == 0 else f"core {core}"
     return Tile(
@@ -322,17 +320,9 @@ def spread(values: Sequence[int], most: int) -> list[int]:
     return [values[round(i * (len(values) - 1) / (most - 1))] for i in range(most)]
 
 
-def ramp(values: np.ndarray) -> np.ndarray:
-    """Colours of values in 0..1 `[...]`: uint8 `[..., 3]`, dark to bright."""
-    stops = np.linspace(0, 1, len(_RAMP))
-    clipped = np.clip(values, 0, 1)
-    channels = [np.interp(clipped, stops, [colour[i] for colour in _RAMP]) for i in range(3)]
-    return np.rint(np.stack(channels, axis=-1)).astype(np.uint8)
-
-
 def ramp_css() -> str:
     """The same colours as a CSS gradient."""
-    return f"linear-gradient(to right, {', '.join(f'rgb{colour}' for colour in _RAMP)})"
+    return f"linear-gradient(to right, {', '.join(f'rgb{colour}' for colour in RAMP)})"
 
 
 def frame_uri(frame: np.ndarray) -> str:
