@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
+
+# Of every worker, and of every process that a test starts: workers beside each other would take each other's time.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # A stand-in for a Jetson behind a real SSH server; its README says what it plays.
 pytest_plugins = ("standin.fixtures",)
@@ -131,20 +135,28 @@ def apple_packages(square, absmax_quantized, tmp_path_factory):
 
     Returns the directory, the artifacts by precision, and the variants by precision. Read only.
     """
+    pytest.importorskip("coremltools", reason="coremltools is not installed; it has no wheels for ARM Linux")
+    from once import made_once
+
     from veca_edge.base.spec import GraphSpec, ImageSize
     from veca_edge.converters.coreml.packages import mlpackages_from_variants
     from veca_edge.model.folding import inference_weights
     from veca_edge.model.plan import Variant
 
-    weights, directory = inference_weights(square), tmp_path_factory.mktemp("apple")
+    weights = inference_weights(square)
     specs = [GraphSpec(count, ImageSize(32, 48)) for count in (8, 16, 32)]
-    quantized = {spec.core_count: absmax_quantized(weights, spec.core_count) for spec in specs}
-    variants = {
-        precision: [
-            Variant(spec, precision, weights if precision == "fp16" else quantized[spec.core_count]) for spec in specs
-        ]
-        for precision in ("fp16", "w8", "int8")
-    }
     metadata = {"producer": "veca-edge test", "checkpoint_sha256": square.digest, "mean": "0.485 0.456 0.406"}
-    artifacts = mlpackages_from_variants([v for group in variants.values() for v in group], directory, metadata)
-    return directory, {p: [a for a in artifacts if a.precision == p] for p in variants}, variants
+
+    def made(directory: Path):
+        quantized = {spec.core_count: absmax_quantized(weights, spec.core_count) for spec in specs}
+        variants = {
+            precision: [
+                Variant(spec, precision, weights if precision == "fp16" else quantized[spec.core_count])
+                for spec in specs
+            ]
+            for precision in ("fp16", "w8", "int8")
+        }
+        artifacts = mlpackages_from_variants([v for group in variants.values() for v in group], directory, metadata)
+        return directory, {p: [a for a in artifacts if a.precision == p] for p in variants}, variants
+
+    return made_once(tmp_path_factory, "apple", made)

@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from veca_edge.base.errors import EdgeError, GateError, MissingDependency, unknown_name
-from veca_edge.base.spec import ExportSpec, GraphSpec, ImageSize
+from veca_edge.base.spec import OUTPUTS, ExportSpec, GraphSpec, ImageSize
 from veca_edge.model.config import FAMILIES, FAMILY_ROPE_ZERO, ModelConfig
 from veca_edge.targets.table import TARGETS, target_named
 
@@ -41,7 +41,7 @@ def test_outputs_keep_the_order_of_the_format():
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("outputs", ("class",), "Unknown output 'class'.\nKnown: cls, dense, logits."),
+        ("outputs", ("class",), f"Unknown output 'class'.\nKnown: {', '.join(OUTPUTS)}."),
         ("outputs", (), "No output was asked for."),
         ("input", "jpeg", "Unknown input 'jpeg'.\nKnown: image, tensor."),
         ("batch", 0, "Batch is 0."),

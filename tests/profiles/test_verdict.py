@@ -118,6 +118,18 @@ def test_a_difference_below_two_decimals_is_not_a_ratio():
     assert verdict.is_close
 
 
+def test_one_round_states_no_ratio():
+    """It hides how rounds differ; where it is not known how samples were taken, they are taken as they come."""
+    pairs = [(noisy("int8", 4.0, rounds=a, seed=1), noisy("fp32", 10.8, rounds=b, seed=2)) for a, b in ((1, 6), (6, 1))]
+    for verdict in (Verdict(*pair) for pair in pairs):
+        assert not verdict.is_measurable
+        assert not verdict.is_close
+        assert "not measurable here: one round hides how rounds differ" in verdict.sentence
+        assert verdict.sentence.endswith("Measure again in 2 rounds or more.")
+        assert not RATIO.search(verdict.sentence)
+    assert Verdict(replace(pairs[0][0], round_sizes=()), pairs[0][1]).is_measurable
+
+
 @pytest.mark.parametrize("busy_is", ["int8", "fp32"])
 def test_a_busy_machine_gives_no_ratio_at_all(busy_is):
     loads = {"int8": 0.02, "fp32": 0.02, busy_is: 0.93}
@@ -173,7 +185,8 @@ def test_the_same_samples_give_the_same_interval_and_the_inverse_comparison_the_
 @pytest.mark.parametrize(("samples", "measurable"), [(1, False), (5, False), (6, True)])
 def test_too_few_samples_give_no_ratio_at_all(samples, measurable):
     """One sample against one has an interval without width, and its ratio is noise."""
-    verdict = Verdict(noisy("int8", 5, 1, samples, seed=1), noisy("fp32", 10, 1, 40, seed=2))
+    short = replace(noisy("int8", 5, 1, samples, seed=1), round_sizes=())
+    verdict = Verdict(short, noisy("fp32", 10, seed=2))
     assert verdict.is_measurable is measurable
     if not measurable:
         assert f"not measurable here: {samples} samples are too few, 6 are needed" in verdict.sentence

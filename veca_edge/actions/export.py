@@ -355,7 +355,7 @@ def measured_verdict(sources: Sources, made: Made, directory: Path, progress: Pr
         artifacts = tuple(target.write(pair, variants, aside, file_metadata(sources), silent))
         shutil.copytree(directory / GOLDEN_FOLDER, aside / GOLDEN_FOLDER)
         bundle = write_manifest(replace(open_bundle(directory), directory=aside, spec=pair, artifacts=artifacts))
-        profile = profile_bundle(bundle, ProfileOptions(sources.threads, rounds=2, seconds=0.5), progress=progress)
+        profile = profile_bundle(bundle, ProfileOptions(sources.threads, rounds=3, seconds=0.5), progress=progress)
     return next(iter(verdicts(profile.measurements)), None)
 
 

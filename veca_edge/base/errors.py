@@ -44,6 +44,10 @@ class MissingDependency(EdgeError):
         )
 
 
+# How the hint of an unknown name begins.
+KNOWN = "Known:"
+
+
 def unknown_name(kind: str, name: object, known: Iterable[object]) -> EdgeError:
     """The error for a name that is not in a table: it lists the known ones."""
-    return EdgeError(f"Unknown {kind} '{name}'.", f"Known: {', '.join(map(str, known))}.")
+    return EdgeError(f"Unknown {kind} '{name}'.", f"{KNOWN} {', '.join(map(str, known))}.")

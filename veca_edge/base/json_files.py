@@ -8,7 +8,7 @@ import math
 from pathlib import Path
 from typing import Any, TypeVar
 
-from .errors import EdgeError
+from .errors import KNOWN, EdgeError
 from .files import read_limited
 
 LIMIT = 64 << 20
@@ -68,7 +68,9 @@ def typed(value: object, kind: type[T], whose: str, hint: str | None = None) -> 
     except msgspec.ValidationError as error:
         raise EdgeError(f"{whose} is not what veca-edge writes: {error}.", hint) from error
     except EdgeError as error:
-        raise EdgeError(f"{whose} is not what veca-edge writes: {error.message}", hint) from error
+        # What a hint says of options does not help here, but a name that is wrong is told with those that are known.
+        known = f" {error.hint}" if error.hint and error.hint.startswith(KNOWN) else ""
+        raise EdgeError(f"{whose} is not what veca-edge writes: {error.message}{known}", hint) from error
 
 
 def unknown_field(found: object, known: object, where: str = "$") -> str | None:

@@ -41,6 +41,12 @@ PRECISIONS: tuple[str, ...] = tuple(Precision)
 QUANTIZED_PRECISIONS: tuple[str, ...] = tuple(p for p in Precision if p.is_quantized)
 
 
+def check_precision(name: str) -> None:
+    """Raises `EdgeError` that lists the precisions there are."""
+    if name not in PRECISIONS:
+        raise unknown_name("precision", name, PRECISIONS)
+
+
 class ImageSize(NamedTuple):
     """Height and width in pixels."""
 
@@ -144,6 +150,8 @@ class ExportSpec:
             if not values:
                 raise EdgeError(f"The export names no {name.replace('_', ' ')}.")
             object.__setattr__(self, name, tuple(dict.fromkeys(values)))
+        for precision in self.precisions:
+            check_precision(precision)
         if not -1.0 <= self.min_cosine <= 1.0:
             raise EdgeError(f"--min-cosine is {self.min_cosine}, but a cosine lies between -1 and 1.")
         if self.min_agreement is not None and not 0.0 <= self.min_agreement <= 1.0:

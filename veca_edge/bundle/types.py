@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from ..base.spec import MAP_STRIDE, ExportSpec, GraphSpec, ImageSize, variant_name
+from ..base.spec import MAP_STRIDE, ExportSpec, GraphSpec, ImageSize, check_precision, variant_name
 from ..base.tasks import Task, Tokens
 from ..model.config import ModelConfig
 
@@ -64,6 +64,7 @@ class Artifact:
     details: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        check_precision(self.precision)
         object.__setattr__(self, "outputs", self.spec.outputs)
 
     @property
@@ -197,6 +198,9 @@ class Fidelity:
     reference_top1: float | None = None
     reference_segmentation: MapAgreement | None = None
     reference_depth: DepthAgreement | None = None
+
+    def __post_init__(self) -> None:
+        check_precision(self.precision)
 
     @property
     def name(self) -> str:

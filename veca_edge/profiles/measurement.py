@@ -13,7 +13,7 @@ import numpy as np
 from msgspec import Meta
 
 from ..base.json_files import typed
-from ..base.spec import ImageSize, variant_name
+from ..base.spec import ImageSize, check_precision, variant_name
 from ..bundle.types import Artifact, Count, Digest
 from .machine import Machine
 
@@ -160,6 +160,7 @@ class Measurement:
     details: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        check_precision(self.precision)
         if self.artifact != variant_name(self.core_count, self.precision, self.image_size):
             raise ValueError(f"{self.artifact:.100} is not what its variant is called")
         if not self.samples_ms or not all(0 < ms <= LONGEST_MS for ms in self.samples_ms):

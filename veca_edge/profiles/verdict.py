@@ -30,6 +30,7 @@ class Speedup:
         other_load: share of the machine's CPUs that other processes used during either, 0 to 1; 0 where unknown.
         samples: of the measurement that has fewer.
         needed_samples: so many a 95% interval of the percentile takes, whatever the times' distribution.
+        rounds: of the measurement that has fewer; None where it is not known in how many one was taken.
     """
 
     ratio: float
@@ -37,6 +38,7 @@ class Speedup:
     other_load: float
     samples: int
     needed_samples: int
+    rounds: int | None = None
 
     @property
     def is_measurable(self) -> bool:
@@ -50,7 +52,16 @@ class Speedup:
             return f"other processes used {self.other_load:.0%} of the CPU"
         if self.samples < self.needed_samples:
             return f"{self.samples} samples are too few, {self.needed_samples} are needed"
+        if self.rounds is not None and self.rounds < 2:
+            return "one round hides how rounds differ"
         return None
+
+    @property
+    def how_again(self) -> str:
+        """How a measurement has to be repeated for a ratio, where `why_not` says that there is none."""
+        if self.other_load > MAX_OTHER_LOAD:
+            return "on a quiet machine"
+        return "for longer" if self.samples < self.needed_samples else "in 2 rounds or more"
 
     @property
     def is_close(self) -> bool:
@@ -91,7 +102,8 @@ def speedup(this: Measurement, other: Measurement, percent: float = 50.0) -> Spe
     low, high = (ratio * (bound / ratio) ** wider for bound in (min(float(low), ratio), max(float(high), ratio)))
     busy = max(other_load(this) or 0.0, other_load(other) or 0.0)
     samples = min(len(this.samples_ms), len(other.samples_ms))
-    return Speedup(ratio, (low, high), busy, samples, samples_needed(percent / 100))
+    rounds = [len(m.round_sizes) for m in (this, other) if m.round_sizes]
+    return Speedup(ratio, (low, high), busy, samples, samples_needed(percent / 100), min(rounds, default=None))
 
 
 def few_rounds_factor(*rounds: int) -> float:
@@ -216,8 +228,9 @@ class Verdict:
         memory = "" if self.memory_ratio is None else f" and {self.memory_ratio:.2f}x the memory"
         rest = f"{self.size_ratio:.2f}x the size{memory}"
         if not speed.is_measurable:
-            how = "on a quiet machine" if speed.other_load > MAX_OTHER_LOAD else "for longer"
-            return f"The speed of {low} against {high} {where} is {speed.text}; {rest}. Measure again {how}."
+            return (
+                f"The speed of {low} against {high} {where} is {speed.text}; {rest}. Measure again {speed.how_again}."
+            )
         doubt = " Measure again on a quiet machine before you rely on the times." if self.is_doubtful else ""
         if speed.is_close:
             return (

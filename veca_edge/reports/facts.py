@@ -76,7 +76,10 @@ class VerdictSummary:
 
     @property
     def sentence(self) -> str:
-        """`int8 is 1.9x to 2.3x faster than fp32 at all 8 core counts, ...`."""
+        """`int8 is 1.90x to 2.31x faster (95% intervals) than fp32 at all 8 core counts. ...`.
+
+        The span is of the intervals: from the lowest bound to the highest.
+        """
         first = self.rows[0].verdict
         low, high = first.lower.precision, first.higher.precision
         measured = [v for v, _, _ in self.rows if v.is_measurable]
@@ -84,9 +87,11 @@ class VerdictSummary:
         faster, slower = [v for v in clear if not v.is_slower], [v for v in clear if v.is_slower]
         parts = []
         if faster:
-            parts.append(f"{_span([v.speedup for v in faster])} faster than {high} at {self._counts(len(faster))}")
+            bounds = [bound for v in faster for bound in v.interval]
+            parts.append(f"{_span(bounds)} faster (95% intervals) than {high} at {self._counts(len(faster))}")
         if slower:
-            parts.append(f"{_span([1 / v.speedup for v in slower])} SLOWER than {high} at {self._counts(len(slower))}")
+            bounds = [1 / bound for v in slower for bound in v.interval]
+            parts.append(f"{_span(bounds)} SLOWER (95% intervals) than {high} at {self._counts(len(slower))}")
         close, unknown = len(measured) - len(clear), len(self.rows) - len(measured)
         if close:
             parts.append(
@@ -95,7 +100,7 @@ class VerdictSummary:
         if unknown:
             parts.append(
                 f"not measurable against {high} at {self._counts(unknown)}, because other processes used the CPU "
-                "or there were too few samples"
+                "or there were too few samples or rounds"
             )
         text = f"{low} is {'; '.join(parts)}. Its files take {_span([v.size_ratio for v, _, _ in self.rows])} the space"
         memory = [v.memory_ratio for v, _, _ in self.rows if v.memory_ratio is not None]
