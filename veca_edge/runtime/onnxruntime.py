@@ -15,6 +15,7 @@ import numpy as np
 from ..base.cpu_features import cpu_flags, int8_saturates
 from ..base.errors import EdgeError, MissingDependency
 from ..bundle.types import Artifact
+from ..formats.onnx_external import check_external_data
 from .core_inputs import core_inputs
 
 if TYPE_CHECKING:
@@ -106,10 +107,14 @@ def session_from_file(path: Path, options: onnxruntime.SessionOptions) -> onnxru
     """A CPU session, with ONNX Runtime's own errors told as one `EdgeError`.
 
     What loading took and freed goes back to the system: a quarter of the memory of `small` in INT8.
+
+    Raises:
+        EdgeError: ONNX Runtime cannot load it, or it refers to something else than regular files beside it.
     """
     runtime = _onnxruntime()
     if not path.is_file():
         raise EdgeError(f"The model file {path} is missing.", "Copy the whole bundle again, or export it again.")
+    check_external_data(path)
     try:
         session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:
