@@ -19,6 +19,7 @@ from pathlib import Path
 
 from standin.fixtures import write_bundle, write_model
 
+from veca_edge.base.files import files_below, is_aside
 from veca_edge.bundle.store import open_bundle, verify_files
 from veca_edge.converters.tensorrt import engine
 from veca_edge.converters.tensorrt.options import EngineOptions
@@ -85,17 +86,25 @@ def main() -> None:
         directory = root / str(step)
         shutil.copytree(template, directory)
 
-    found = set()
+    found, seen = set(), []
 
     def check(ended: bool) -> None:
         level = level_of(directory)
         found.add(level)
+        half = [file for file in files_below(directory) if is_aside(file)]
+        seen.extend(half)
+        for file in half:
+            os.utime(file, (0, 0))  # as if the next build came a while later
         build(directory, 2)
         assert level_of(directory) == 2
+        assert not [file for file in files_below(directory) if is_aside(file)]
         assert not ended or level == 2
 
     steps = killing.killed_at_each(prepare, lambda: build(directory, 2), check)
     assert found == {1, None, 2}
+    names = [file.name for file in seen]
+    assert any(name.endswith(".part") for name in names)
+    assert any(name.startswith(".manifest.json.") for name in names)
     print(steps)
 
 

@@ -180,6 +180,29 @@ def is_aside(path: Path) -> bool:
     return _ASIDE.fullmatch(path.name) is not None
 
 
+# A file that was written to a moment ago has a writer, which may not hold it yet.
+QUIET_S = 5.0
+
+
+def claim(file: BinaryIO) -> None:
+    """Tells `remove_abandoned` that a file which takes long to write has a living writer, until it is closed."""
+    with suppress(ImportError, OSError):
+        import fcntl
+
+        fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def remove_abandoned(directory: Path, start: str) -> None:
+    """Removes half-written files that a killed process left in a directory, of names that begin with `start`."""
+    for path in directory.iterdir() if directory.is_dir() else ():
+        if path.name.removeprefix(".").startswith(start) and is_aside(path):
+            with suppress(OSError):
+                if time.time() - path.lstat().st_mtime > QUIET_S and path.is_file() and not path.is_symlink():
+                    with held(path) as free:
+                        if free:
+                            path.unlink()
+
+
 _AT_FDCWD = -100
 # RENAME_EXCHANGE of Linux and RENAME_SWAP of macOS have one value.
 _EXCHANGE = 2

@@ -24,6 +24,7 @@ from ..base.files import (
     held,
     inside,
     is_aside,
+    remove_abandoned,
     sha256_of,
     sync,
     sync_tree,
@@ -261,6 +262,7 @@ def _alone_in(bundle: Bundle) -> Iterator[Bundle]:
             raise EdgeError(
                 f"{bundle.directory} was replaced by another bundle meanwhile.", "Run the same command again."
             )
+        remove_abandoned(bundle.directory, MANIFEST)
         yield current
 
 

@@ -8,6 +8,7 @@ import stat
 from pathlib import Path
 
 from ..base.errors import EdgeError
+from ..base.files import claim, open_regular
 from .device import Device, parse_device
 from .process import Completed, TooLong, TooSlow, run_bounded
 from .shell import (
@@ -100,7 +101,9 @@ def _copy_whole(source: Path, destination: Path) -> None:
     part = destination.with_name(aside(destination.name))
     try:
         destination.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source, part)
+        with open_regular(source) as original, part.open("wb") as file:
+            claim(file)
+            shutil.copyfileobj(original, file, 1 << 20)
         part.replace(destination)
     except OSError as error:
         part.unlink(missing_ok=True)

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ..base.errors import EdgeError
+from ..base.files import claim
 from .answers import Reader, shown
 from .device import Device
 from .process import Completed, TooLong, TooSlow, run_bounded
@@ -130,6 +131,7 @@ class SshConnection:
         try:
             part.parent.mkdir(parents=True, exist_ok=True)
             with part.open("wb") as file:
+                claim(file)
                 arriving = _Arriving(file, self._reader, name, min(most_bytes, shutil.disk_usage(part.parent).free))
                 done = self._call(
                     f"sh -c '{script}'",

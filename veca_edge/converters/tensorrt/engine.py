@@ -18,7 +18,7 @@ from typing import Any
 from packaging.version import Version
 
 from ...base.errors import EdgeError
-from ...base.files import bytes_of, disk_errors, sha256_of, write_atomically
+from ...base.files import bytes_of, disk_errors, remove_abandoned, sha256_of, write_atomically
 from ...base.progress import Progress, silent
 from ...base.version_numbers import major_minor
 from ...bundle.details import TensorrtDetails, details_as
@@ -162,6 +162,7 @@ def _build(
     # The engine comes last: while it does, another client may take the files away.
     layers = jobs.read(connection, job, "layers.json")
     before_writing(stem)
+    remove_abandoned(target.parent, target.name)
     jobs.fetch(connection, job, "model.engine", directory / f"{stem}.engine", most_bytes=_most_bytes(artifact))
     if layers is not None:
         write_atomically(directory / f"{stem}.layers.json", layers)
