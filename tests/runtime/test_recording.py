@@ -9,6 +9,7 @@ from PIL import Image
 from veca_edge.actions.live import open_live
 from veca_edge.actions.run_request import LiveRequest
 from veca_edge.base.errors import EdgeError
+from veca_edge.runtime.painting import Painter
 from veca_edge.runtime.record import Record
 from veca_edge.runtime.recording import CSV_COLUMNS, captioned, check_record, chosen_outputs, recorder
 from veca_edge.runtime.sources import import_cv2
@@ -141,7 +142,8 @@ def test_a_caption_names_label_core_count_and_latency(request_, monkeypatch):
 
     said = io.StringIO()
     monkeypatch.setattr(ImageDraw.ImageDraw, "multiline_text", lambda self, at, text, **_: said.write(text))
-    step = replace(next(open_live(request_).steps), classes=(("cat", 0.875),), core_count=24, latency_ms=12.34)
-    size = captioned(step).size
+    live = open_live(request_)
+    step = replace(next(live.steps), classes=(("cat", 0.875),), core_count=24, latency_ms=12.34)
+    size = captioned(step, Painter(live.model.bundle, live.model.artifact, ())).size
     assert (size[0] % 2, size[1] % 2) == (0, 0)
     assert said.getvalue() == "cat 87.5%\n24 cores  12.3 ms"

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ..base.errors import EdgeError, unknown_name
 from ..base.options import check_kind, to_mapping
 from ..base.progress import Progress, silent
 from ..base.spec import OUTPUTS, ExportSpec, ImageSize
+from ..base.tasks import HeadFile, Task
 from ..bundle.store import check_output
-from ..demo import DEMO_IMAGE_SIZE, demo_checkpoint
+from ..demo import DEMO_IMAGE_SIZE, demo_checkpoint, demo_segment_head
 from ..images.folder import find_images
 from ..model.checkpoint import Checkpoint, load_checkpoint
+from ..model.head_files import read_head
 from ..model.heads import active_heads
 from ..targets.base import Target
 from ..targets.table import target_named
@@ -48,7 +52,7 @@ def check_request(request: ExportRequest) -> Target:
 
 def checkpoint_of(source: CheckpointSource, progress: Progress = silent) -> Checkpoint:
     """Reads and checks what a request names, or the bundled demo model."""
-    return load_checkpoint(
+    checkpoint = load_checkpoint(
         source.path or demo_checkpoint(),
         heads=source.heads,
         rope_zero=source.rope_zero,
@@ -56,6 +60,10 @@ def checkpoint_of(source: CheckpointSource, progress: Progress = silent) -> Chec
         labels=source.label_files,
         progress=progress,
     )
+    if source.path is None and checkpoint.head_for(Task.SEGMENT) is None:
+        masks = read_head(HeadFile(demo_segment_head(), Task.SEGMENT), checkpoint.config, checkpoint.digest)
+        checkpoint = replace(checkpoint, heads=(*checkpoint.heads, masks))
+    return checkpoint
 
 
 def spec_of(request: ExportRequest, checkpoint: Checkpoint) -> ExportSpec:

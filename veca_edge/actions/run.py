@@ -10,10 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
+from ..base.errors import EdgeError
+from ..base.files import disk_errors, written_aside
 from ..base.spec import ImageSize
 from ..bundle.store import find_artifact, open_bundle
 from ..bundle.types import Artifact
-from ..images.preprocessing import Preprocessing, prepare
+from ..images.preprocessing import Preprocessing, load_pixels, prepare
 from ..proof.evaluate import run_frames
 from ..runtime.classes import LikelyClass, top_classes
 from ..targets.table import open_artifact
@@ -72,3 +74,31 @@ def run(
             outputs = {name: value[0] for name, value in run_frames(runner, artifact, frame).items()}
             predictions.append(Prediction(image, outputs, top_classes(outputs.get("logits"), bundle.labels)))
     return Predictions(artifact, tuple(predictions))
+
+
+def paint(path: Path, predictions: Predictions, directory: Path, show: Sequence[str] = ()) -> list[Path]:
+    """Writes every image with what the model says of it as a PNG file of the same name.
+
+    Args:
+        path: the bundle that made the predictions.
+        directory: to make; it must not exist.
+        show: of `painting.SHOWN`; empty is what the tasks say, or else the patch features.
+
+    Raises:
+        EdgeError: an unknown thing to show, two images of one name, or the directory exists or can't be written.
+    """
+    from PIL import Image
+
+    from ..runtime.painting import Painter, chosen_shows
+
+    artifact = predictions.artifact
+    painter = Painter(open_bundle(path), artifact, chosen_shows(show, artifact.outputs))
+    names = [prediction.path.stem for prediction in predictions.images]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise EdgeError(f"Two images are called {twice}, and would be one file.", "Run them one after the other.")
+    with disk_errors(directory), written_aside(directory) as aside:
+        aside.mkdir()
+        for prediction, name in zip(predictions.images, names, strict=True):
+            painted = painter(load_pixels(prediction.path), prediction.outputs, prediction.classes)
+            Image.fromarray(painted).save(aside / f"{name}.png")
+    return [directory / f"{name}.png" for name in names]

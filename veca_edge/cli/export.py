@@ -168,25 +168,7 @@ def fidelity_tables(terminal: Terminal, fidelity: Sequence[Fidelity]) -> None:
 
 
 def agreement_table(terminal: Terminal, title: str, rows: Sequence[tuple[Fidelity, Agreement]]) -> None:
-    columns = [
-        Column("cores"),
-        Column("prec.", False),
-        Column("cls"),
-        Column("worst"),
-        Column("dense"),
-        Column("1%"),
-        Column("worst"),
-        Column("agree"),
-        Column("top-1"),
-        Column("FP32"),
-        Column("pixels"),
-        Column("mIoU"),
-        Column("depth err."),
-        Column("true mIoU"),
-        Column("FP32"),
-        Column("AbsRel"),
-        Column("FP32"),
-    ]
+    features = ["cores", "prec.", "cls", "worst", "dense", "1%", "worst", "agree", "top-1", "FP32"]
     cells = [
         [
             f.core_count,
@@ -196,6 +178,15 @@ def agreement_table(terminal: Terminal, title: str, rows: Sequence[tuple[Fidelit
             percent(a.top1_agreement),
             percent(a.top1),
             percent(f.reference_top1),
+        ]
+        for f, a in rows
+    ]
+    used_columns(terminal, features, cells, title)
+    maps = ["cores", "prec.", "pixels", "mIoU", "depth error", "true mIoU", "FP32", "AbsRel", "FP32"]
+    cells = [
+        [
+            f.core_count,
+            f.precision,
             percent(a.segmentation and a.segmentation.pixels),
             percent(a.segmentation and a.segmentation.miou),
             percent(a.depth and a.depth.mean_error, 2),
@@ -206,8 +197,15 @@ def agreement_table(terminal: Terminal, title: str, rows: Sequence[tuple[Fidelit
         ]
         for f, a in rows
     ]
-    used = [i for i in range(len(columns)) if any(row[i] != "" for row in cells)]
-    terminal.table([columns[i] for i in used], [[row[i] for i in used] for row in cells], title)
+    used_columns(terminal, maps, cells, None if rows[0][1].cls or rows[0][1].dense else title)
+
+
+def used_columns(terminal: Terminal, names: Sequence[str], cells: list[list], title: str | None) -> None:
+    """A table without its empty columns; none where nothing but core counts and precisions is left."""
+    used = [i for i in range(len(names)) if any(row[i] != "" for row in cells)]
+    if len(used) > 2:
+        columns = [Column(names[i], names[i] != "prec.") for i in used]
+        terminal.table(columns, [[row[i] for i in used] for row in cells], title)
 
 
 def cosines(statistics: CosineStatistics | None, *names: str) -> list[str]:

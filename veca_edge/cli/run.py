@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 # What a run on images takes too; everything else is for live runs.
-ON_IMAGES = {o.flag for o in options_of(ModelChoice)} | {"--save", "--save-outputs"}
+ON_IMAGES = {o.flag for o in options_of(ModelChoice)} | {"--save", "--save-outputs", "--overlay", "--show"}
 
 
 @with_fields(Group(LiveRequest), Group(Record))
@@ -70,6 +70,8 @@ def on_images(terminal: Terminal, bundle: Path, run_images: Callable[[], Predict
     from ..runtime.recording import check_record, chosen_outputs, outputs_to
 
     check_record(record)
+    if record.overlay is not None and record.overlay.suffix:
+        raise EdgeError("--overlay of images is a folder, for a PNG file of each.", "Give --overlay DIR.")
     found = run_images()
     artifact, predictions = found.artifact, found.images
     terminal.say(f"{artifact.name} ({artifact.format})", "bold")
@@ -86,6 +88,11 @@ def on_images(terminal: Terminal, bundle: Path, run_images: Callable[[], Predict
             for prediction in predictions:
                 write(prediction.outputs)
         terminal.say(f"Wrote {record.outputs}", "green")
+    if record.overlay is not None:
+        from ..actions.run import paint
+
+        for path in paint(bundle, found, record.overlay, record.show):
+            terminal.say(f"Wrote {path}", "green")
     terminal.result(
         {
             "bundle": bundle,

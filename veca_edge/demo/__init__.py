@@ -15,6 +15,11 @@ def demo_checkpoint() -> Path:
     return _path("veca_tiny_cifar10.safetensors")
 
 
+def demo_segment_head() -> Path:
+    """A segmentation head for the same model, fitted on mosaics of CIFAR-10 images at 64 x 64 pixels."""
+    return _path("veca_tiny_mosaics_segment.safetensors")
+
+
 def demo_calibration() -> Path:
     """The folder of images to calibrate on, in subfolders named by class."""
     return _path("images/calibration")

@@ -13,6 +13,7 @@ from typing import Protocol
 import numpy as np
 
 from ..base.errors import EdgeError
+from ..base.spec import OUTPUTS
 from ..bundle.types import Artifact, Bundle
 from ..images.preprocessing import Preprocessing, prepare
 from .governor import Decision, Governor, Rules
@@ -40,6 +41,8 @@ class Output:
 
     Attributes:
         cls: float32 `[B, D]`, `dense`: `[B, N, D]`, `logits`: `[B, K]`; None where the model does not give it.
+        segmentation: integers `[B, H', W']`, the class of every square of pixels; `segmentation_logits`: float32
+            `[B, K, h, w]`; `depth`: float32 `[B, H', W']`, metres; likewise.
         core_count: what it ran at.
         latency_ms: wall time of the run.
     """
@@ -49,6 +52,9 @@ class Output:
     logits: np.ndarray | None
     core_count: int
     latency_ms: float
+    segmentation: np.ndarray | None = None
+    segmentation_logits: np.ndarray | None = None
+    depth: np.ndarray | None = None
 
 
 class Model:
@@ -113,7 +119,8 @@ class Model:
             with self._lock:
                 if self._governor is not None and core_count == self._core_count:
                     self._core_count = self._governor.observe(core_count, latency_ms, now)
-        return Output(made.get("cls"), made.get("dense"), made.get("logits"), core_count, latency_ms)
+        named = {name: made.get(name) for name in OUTPUTS}
+        return Output(**named, core_count=core_count, latency_ms=latency_ms)
 
     @cached_property
     def preprocessing(self) -> Preprocessing:
@@ -154,6 +161,11 @@ class Model:
         return staging
 
     # ------------------------------------------------------------------------------- switching
+
+    @property
+    def artifact(self) -> Artifact:
+        """The one that runs now."""
+        return self._artifacts[self._core_count]
 
     @property
     def core_count(self) -> int:

@@ -17,7 +17,10 @@ class Record:
         outputs: `.npz`: one float32 array per name of `output_names`, frames along the first axis.
         output_names: which; empty is every one but `dense`, which is by far the largest.
         table: `.csv`: one row per frame, `CSV_COLUMNS`.
-        overlay: the frames with label, core count and latency: an `.mp4`, or a directory of PNG files.
+        overlay: the frames with what the tasks say, core count and latency: an `.mp4`, or a directory of PNG files; of
+            images, a directory.
+        show: what to paint, of `painting.SHOWN`; empty is what the tasks say, or else the patch features.
+        window: show it on the screen as well.
     """
 
     outputs: Path | None = option(
@@ -39,8 +42,16 @@ class Record:
         None, "Live: write time, core count, latency and label of every frame.", flag="--csv", kind=Path, metavar="FILE"
     )
     overlay: Path | None = option(
-        None, "Live: write the frames with label, core count and latency: .mp4 or a folder.", kind=Path, metavar="FILE"
+        None, "Write what the tasks say on the frames: .mp4 (live) or a folder.", kind=Path, metavar="FILE"
     )
+    show: tuple[str, ...] = option(
+        (),
+        "What to paint: classes, segmentation, depth, pca.",
+        metavar="LIST",
+        shown="what the tasks say, or else pca",
+        parse=lambda text: lists.names(text, "--show"),
+    )
+    window: bool = option(False, "Live: show it on the screen.", flag="--show-window", kind=bool)
 
     @property
     def paths(self) -> tuple[Path, ...]:

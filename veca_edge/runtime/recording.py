@@ -20,6 +20,7 @@ import numpy as np
 from ..base.errors import EdgeError, unknown_name
 from ..base.files import disk_errors, written_aside
 from .live import Live, Step
+from .painting import Painter, chosen_shows
 from .record import Record
 from .sources import frame_rate, import_cv2
 
@@ -53,8 +54,26 @@ def check_record(record: Record) -> None:
             raise EdgeError(f"{option} {path} is a directory that exists already.", "Give another name.")
     if record.output_names and record.outputs is None:
         raise EdgeError("--save-outputs says what goes into the file of --save.", "Give --save FILE.npz with it.")
+    if record.show and record.overlay is None and not record.window:
+        raise EdgeError("--show says what is painted, and nothing is.", "Give --overlay FILE, or --show-window.")
     if record.overlay is not None and record.overlay.suffix:
         import_cv2("Writing an .mp4")
+    if record.window:
+        check_screen()
+
+
+def check_screen() -> None:
+    """Raises `EdgeError` where no window can be shown."""
+    import os
+    import sys
+
+    if sys.platform == "linux" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+        raise EdgeError("--show-window needs a screen, and there is none.", "Give --overlay FILE.mp4 instead.")
+    cv2 = import_cv2("Showing a window")
+    if "GUI:                           NONE" in cv2.getBuildInformation():
+        raise EdgeError(
+            "This OpenCV can't show windows (it is the headless build).", "Run: pip install opencv-python, or --overlay"
+        )
 
 
 @contextmanager
@@ -67,6 +86,9 @@ def recorder(record: Record, live: Live) -> Iterator[Write]:
     """
     if record.overlay is not None and record.overlay.resolve() == Path(live.source.name).resolve():
         raise EdgeError(f"--overlay {record.overlay} would replace the source.", "Give another name.")
+    artifact = live.model.artifact
+    shows = chosen_shows(record.show, live.model.outputs) if record.overlay or record.window else ()
+    painter = Painter(live.model.bundle, artifact, shows)
     with ExitStack() as stack:
         writes: list[Write] = []
         if record.outputs is not None:
@@ -78,9 +100,11 @@ def recorder(record: Record, live: Live) -> Iterator[Write]:
         if record.overlay is not None and record.overlay.suffix:
             is_camera = live.source.kind == "camera"
             rate = live.fps or frame_rate(live.source) or (CAMERA_RATE if is_camera else FOLDER_RATE)
-            writes.append(stack.enter_context(video_to(record.overlay, rate, is_camera)))
+            writes.append(stack.enter_context(video_to(record.overlay, rate, is_camera, painter)))
         elif record.overlay is not None:
-            writes.append(stack.enter_context(pictures_to(record.overlay)))
+            writes.append(stack.enter_context(pictures_to(record.overlay, painter)))
+        if record.window:
+            writes.append(stack.enter_context(window_of(painter)))
 
         def write(step: Step) -> None:
             for each in writes:
@@ -150,14 +174,30 @@ def table_to(path: Path) -> Iterator[Write]:
 
 
 @contextmanager
-def pictures_to(directory: Path) -> Iterator[Write]:
+def pictures_to(directory: Path, painter: Painter) -> Iterator[Write]:
     with disk_errors(directory), written_aside(directory) as aside:
         aside.mkdir()
-        yield lambda step: captioned(step).save(aside / f"{step.frame.number:06d}.png", compress_level=1)
+        yield lambda step: captioned(step, painter).save(aside / f"{step.frame.number:06d}.png", compress_level=1)
 
 
 @contextmanager
-def video_to(path: Path, rate: float, in_real_time: bool) -> Iterator[Write]:
+def window_of(painter: Painter) -> Iterator[Write]:
+    """A window with the newest frame."""
+    cv2 = import_cv2("Showing a window")
+    name = "veca-edge"
+
+    def write(step: Step) -> None:
+        cv2.imshow(name, cv2.cvtColor(np.asarray(captioned(step, painter)), cv2.COLOR_RGB2BGR))
+        cv2.waitKey(1)
+
+    try:
+        yield write
+    finally:
+        cv2.destroyAllWindows()
+
+
+@contextmanager
+def video_to(path: Path, rate: float, in_real_time: bool, painter: Painter) -> Iterator[Write]:
     """An MPEG-4 video, as large as its first frame.
 
     Args:
@@ -171,7 +211,7 @@ def video_to(path: Path, rate: float, in_real_time: bool) -> Iterator[Write]:
 
         def write(step: Step) -> None:
             nonlocal size, count
-            picture = captioned(step, size)
+            picture = captioned(step, painter, size)
             if size is None:
                 size = picture.size
                 if not writer.open(str(aside), cv2.VideoWriter.fourcc(*"mp4v"), rate, size):
@@ -195,15 +235,15 @@ def video_to(path: Path, rate: float, in_real_time: bool) -> Iterator[Write]:
             raise EdgeError(f"{path} was not written whole.", "Free some space, or choose another place.")
 
 
-def captioned(step: Step, size: tuple[int, int] | None = None) -> Image.Image:
-    """The frame above a bar that says label, core count and latency; width and height are even.
+def captioned(step: Step, painter: Painter, size: tuple[int, int] | None = None) -> Image.Image:
+    """The painted frame above a bar that says label, core count and latency; width and height are even.
 
     Args:
         size: (width, height) of the whole, which the frame is fitted into; None is the frame's own.
     """
     from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-    picture = Image.fromarray(step.frame.pixels)
+    picture = Image.fromarray(painter(step.frame.pixels, step.outputs, step.classes))
     if size is None:
         factor = -(-CAPTION_WIDTH // picture.width)
         width, height = (factor * side + factor * side % 2 for side in picture.size)
