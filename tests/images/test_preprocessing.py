@@ -96,6 +96,10 @@ def test_preprocessing_survives_json_and_refuses_others():
 def test_every_kind_survives_json_and_says_what_it_does(how):
     assert Preprocessing.from_json(json.loads(json.dumps(how.to_json()))) == how
     assert how.metadata["resize"] == how.resize
+    assert Preprocessing.from_metadata(how.metadata) == how
+    assert Preprocessing.from_metadata({}) == Preprocessing()
+    with pytest.raises(EdgeError, match="no number"):
+        Preprocessing.from_metadata({"crop_ratio": "half"})
     assert len({each.description for each in ALL_KINDS}) == len(ALL_KINDS)
 
 

@@ -125,10 +125,19 @@ class Preprocessing:
         """What a model file says of it, as text."""
         facts = {"resize": str(self.resize), "interpolation": self.interpolation}
         if self.resize.takes_ratio:
-            facts["crop_ratio"] = f"{self.crop_ratio:g}"
+            facts["crop_ratio"] = str(self.crop_ratio)
         if self.resize == Resize.LETTERBOX:
             facts["padding"] = " ".join(map(str, self.padding))
         return facts | {"mean": " ".join(map(str, self.mean)), "std": " ".join(map(str, self.std))}
+
+    @classmethod
+    def from_metadata(cls, facts: Mapping[str, str]) -> Preprocessing:
+        """Reads what `metadata` says; without a word of it, the default. Raises `EdgeError` as the constructor does."""
+        try:
+            ratio = float(facts.get("crop_ratio", "1"))
+        except ValueError:
+            raise EdgeError(f"A crop ratio of '{facts['crop_ratio']}' is no number.", "Export again.") from None
+        return cls(resize_named(facts.get("resize", Resize.CROP)), ratio)
 
     def to_json(self) -> dict[str, Any]:
         values = asdict(self) | {"resize": str(self.resize)}
