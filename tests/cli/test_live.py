@@ -60,8 +60,8 @@ def test_a_folder_gives_what_its_images_give(veca_edge, bundle, tmp_path):
     )
     assert live.code == 0, live.err
     with np.load(tmp_path / "a.npz") as images, np.load(tmp_path / "b.npz") as frames:
-        assert set(images) == {"cls", "dense", "logits"}
-        assert set(frames) == {"cls", "logits"}, "dense is large: only on request"
+        assert set(images) == {"cls", "dense", "logits", "segmentation"}
+        assert set(frames) == {"cls", "logits", "segmentation"}, "dense is large: only on request"
         for name in frames:
             np.testing.assert_allclose(frames[name], images[name], atol=1e-5)
     with open(tmp_path / "b.csv", newline="") as file:
