@@ -53,16 +53,19 @@ builtins.open = Counted(builtins.open)
 io.open = Counted(io.open)
 
 
-def killed_at_each(prepare: Callable[[int], None], act: Callable[[], None], check: Callable[[bool], None]) -> int:
+def killed_at_each(
+    prepare: Callable[[int], None], act: Callable[[], None], check: Callable[[bool], None], every: int = 1
+) -> int:
     """Runs an action as often as it has operations, killed at another one every time, and once to its end.
 
     Args:
         prepare: makes what the action starts from, given the number of the run.
         act: runs in a process of its own.
         check: looks at what was left, and runs the action again; is told whether it had come to its end.
+        every: kills at one in so many operations only.
 
     Returns:
-        How many operations there are.
+        How many operations there are; to the next multiple of `every`.
     """
     global left
     steps = 0
@@ -84,4 +87,4 @@ def killed_at_each(prepare: Callable[[int], None], act: Callable[[], None], chec
         check(status == 0)
         if status == 0:
             return steps
-        steps += 1
+        steps += every

@@ -13,9 +13,9 @@ from benchmarks.dense_vit import TOKENS, dense_checkpoint, onnx_from_dense
 from benchmarks.toolchains import INT8_TARGETS, Task, ours
 from benchmarks.worker import agreement
 from veca_edge.base.spec import GraphSpec, ImageSize
-from veca_edge.demo import demo_checkpoint, demo_evaluation
+from veca_edge.demo import demo_evaluation
 from veca_edge.images.folder import find_images, load_images
-from veca_edge.model.checkpoint import load_checkpoint, random_checkpoint
+from veca_edge.model.checkpoint import random_checkpoint
 from veca_edge.model.config import NORM_EPS, Family
 from veca_edge.model.folding import inference_weights
 from veca_edge.model.reference import reference_model
@@ -215,9 +215,9 @@ def test_the_governor_beside_a_real_process(tmp_path):
     assert set(governor.latencies(bundle, 1, 2, next(governor.demo_evaluation().rglob("*.jpg")))) == {8, 64}
 
 
-def test_fidelity_on_every_target(tmp_path):
-    """Ours alone, on a few images: enough to see that every file runs and is told of."""
-    checkpoint = load_checkpoint(demo_checkpoint())
+def test_fidelity_on_every_target(short_demo, tmp_path):
+    """Ours alone, of two blocks on a few images: enough to see that every file runs and is told of."""
+    checkpoint = short_demo
     paths = find_images(demo_evaluation())
     calibrating, judging = (
         load_images(chosen, ImageSize(32, 32), classes=checkpoint.labels) for chosen in (paths[:8], paths[8:16])

@@ -51,8 +51,8 @@ def test_smoothing_divides_the_input_and_multiplies_the_weight():
     assert solve_layer_with_nncf(weight, bias, {8: x}, options).error < plain.error / 4
 
 
-def test_a_recipe_of_the_demo_comes_close(demo, capfd):
-    weights = inference_weights(demo)
+def test_a_recipe_of_the_demo_comes_close(short_demo, capfd):
+    weights = inference_weights(short_demo)
     images = load_images(find_images(demo_calibration()), SIZE)
     logger = logging.getLogger("nncf")
     level = logger.level

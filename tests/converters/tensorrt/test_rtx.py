@@ -91,8 +91,8 @@ def test_without_the_package(tmp_path, monkeypatch):
 
 
 @needs_rtx
-def test_every_strongly_typed_file_is_compiled(demo, tmp_path):
-    tiny = inference_weights(demo)
+def test_every_strongly_typed_file_is_compiled(square, tmp_path):
+    tiny = inference_weights(square)
     quantized = tiny.with_linears(
         {
             name: replace(
