@@ -49,6 +49,8 @@ _OPTIONS = {
     "FULLY_CONNECTED": ("FullyConnectedOptions", {"keep_num_dims": "KeepNumDims"}),
     "BATCH_MATMUL": ("BatchMatMulOptions", {"adj_x": "AdjX", "adj_y": "AdjY"}),
 }
+# Where the table of a model's fields holds them.
+_SUBGRAPHS, _SIGNATURES = 8, 18
 # What reading fields at wrong places raises.
 _NONSENSE = (struct.error, IndexError, ValueError, TypeError, OverflowError, KeyError, AttributeError)
 
@@ -228,7 +230,7 @@ class _Reader:
 
     def subgraph(self, table: Any, codes: Sequence[tuple[str, int]], buffers: Sequence[Any]) -> TfliteSubgraph:
         tensors = tuple(self.tensor(t, buffers) for t in self.each(table.TensorsLength(), table.Tensors))
-        inputs = self.indices(table.InputsLength(), table.Inputs, tensors)
+        inputs = self.indices(table.InputsAsNumpy(), tensors)
         made = {*inputs, *(i for i, tensor in enumerate(tensors) if tensor.buffer is not None)}
         operators = []
         for entry in self.each(table.OperatorsLength(), table.Operators):
@@ -238,7 +240,7 @@ class _Reader:
                 raise ValueError(f"a tensor is made twice, by {operator.type} at last")
             made.update(operator.outputs)
             operators.append(operator)
-        outputs = self.indices(table.OutputsLength(), table.Outputs, tensors)
+        outputs = self.indices(table.OutputsAsNumpy(), tensors)
         self.check_order(operators, tensors)
         return TfliteSubgraph(_text(table.Name()), tensors, tuple(operators), inputs, outputs)
 
@@ -253,12 +255,12 @@ class _Reader:
 
     def tensor(self, table: Any, buffers: Sequence[tuple[int, int]]) -> TfliteTensor:
         name, dtype = _text(table.Name()), self.types.get(table.Type(), f"type {table.Type()}")
-        source = table.ShapeSignature if table.ShapeSignatureLength() else table.Shape
-        rank = table.ShapeSignatureLength() or table.ShapeLength()
-        if rank > MAX_RANK:
-            raise ValueError(f"the tensor '{name}' has {rank} dimensions")
-        shape = tuple(int(source(i)) for i in range(rank))
-        if any(n < -1 for n in shape) or prod(max(n, 1) for n in shape) > MAX_BYTES:
+        # The signature, where there is one, has -1 for dimensions that a call may choose.
+        known = table.ShapeSignatureAsNumpy() if table.ShapeSignatureLength() else table.ShapeAsNumpy()
+        shape = tuple(_array(known, np.int32).tolist())
+        if len(shape) > MAX_RANK:
+            raise ValueError(f"the tensor '{name}' has {len(shape)} dimensions")
+        if min(shape, default=0) < -1 or prod(max(n, 1) for n in shape) > MAX_BYTES:
             raise ValueError(f"the tensor '{name}' is {list(shape)}")
         buffer = _index(table.Buffer(), buffers, "buffer")
         length = buffers[buffer][1]
@@ -282,8 +284,8 @@ class _Reader:
         self, table: Any, codes: Sequence[tuple[str, int]], tensors: Sequence[TfliteTensor]
     ) -> TfliteOperator:
         kind, version = codes[_index(table.OpcodeIndex(), codes, "operator code")]
-        inputs = self.indices(table.InputsLength(), table.Inputs, tensors, lowest=-1)
-        outputs = self.indices(table.OutputsLength(), table.Outputs, tensors)
+        inputs = self.indices(table.InputsAsNumpy(), tensors, lowest=-1)
+        outputs = self.indices(table.OutputsAsNumpy(), tensors)
         return TfliteOperator(kind, version, inputs, outputs, self.options(table, kind))
 
     def options(self, table: Any, kind: str) -> dict[str, Any]:
@@ -304,10 +306,13 @@ class _Reader:
         )
         return _text(table.SignatureKey()), TfliteSignature(index, inputs, outputs)
 
-    def indices(
-        self, length: int, item: Callable[[int], Any], tensors: Sequence[Any], lowest: int = 0
-    ) -> tuple[int, ...]:
-        return tuple(_index(i, tensors, "tensor", lowest) for i in self.each(length, item))
+    def indices(self, found: Any, tensors: Sequence[Any], lowest: int = 0) -> tuple[int, ...]:
+        self.left -= len(indices := tuple(_array(found, np.int32).tolist()))
+        if self.left < 0:
+            raise ValueError(f"it claims to hold more than {MAX_ENTRIES:,} entries")
+        for i in indices:
+            _index(i, tensors, "tensor", lowest)
+        return indices
 
 
 def _index(value: Any, of: Sequence[Any], what: str, lowest: int = 0) -> int:
@@ -327,3 +332,18 @@ def _text(value: bytes | None) -> str:
 def _array(found: Any, dtype: type) -> np.ndarray:
     """A copy of a vector of numbers; one that is left out is 0 in the generated code."""
     return np.array(found, dtype) if isinstance(found, np.ndarray) else np.zeros(0, dtype)
+
+
+def with_one_subgraph(model: TfliteModel, signature: str) -> bytes:
+    """A copy of a file that holds the subgraph of one signature alone, and no signatures.
+
+    LiteRT's interpreter says what it does of the first subgraph only, and would prepare the others too.
+    """
+    copy = bytearray(model.data)
+    root = schema_for("Reading a .tflite file").Model.GetRootAs(copy, 0)._tab
+    first = root.Vector(root.Offset(_SUBGRAPHS))
+    # An offset counts from where it stands.
+    (offset,) = struct.unpack_from("<I", copy, entry := first + 4 * model.signatures[signature].subgraph)
+    struct.pack_into("<II", copy, first - 4, 1, entry + offset - first)
+    struct.pack_into("<I", copy, root.Vector(root.Offset(_SIGNATURES)) - 4, 0)
+    return bytes(copy)
