@@ -15,6 +15,7 @@ PACKAGES = (
     "onnxruntime",
     "nncf",
     "coremltools",
+    "ai-edge-litert",
     "tensorrt-rtx",
     "tensorrt",
     "numpy",

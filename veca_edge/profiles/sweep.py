@@ -56,6 +56,7 @@ class Opening:
 
 
 ONNX_RUNTIME = Opening("veca_edge.runtime.onnxruntime:open_exact_onnx", "onnxruntime")
+LITERT = Opening("veca_edge.runtime.litert:open_tflite", "ai_edge_litert.compiled_model")
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..base.errors import unknown_name
 from ..base.options import option
+
+DELEGATES = ("xnnpack", "gpu", "npu")
 
 
 @dataclass(frozen=True)
@@ -18,3 +21,18 @@ class TensorrtLintOptions:
 
     tensorrt: str = option("10.3", "The board's TensorRT.", metavar="X.Y", shown="10.3")
     dynamic: bool = option(False, "Inputs of dynamic length are meant, as in an --elastic export.", kind=bool)
+
+
+@dataclass(frozen=True)
+class LitertLintOptions:
+    """How to judge a LiteRT file.
+
+    Attributes:
+        delegate: what has to take it: `xnnpack` (the CPU), `gpu`, or `npu` (also NNAPI's kind).
+    """
+
+    delegate: str = option("xnnpack", "xnnpack (the CPU), gpu or npu.", metavar="NAME", shown="xnnpack")
+
+    def __post_init__(self) -> None:
+        if self.delegate not in DELEGATES:
+            raise unknown_name("delegate", self.delegate, DELEGATES)

@@ -7,7 +7,7 @@ import os
 import sys
 import tempfile
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -15,8 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from ..base.errors import EdgeError, MissingDependency
+from ..base.errors import EdgeError, GateError, MissingDependency
 from ..base.native_output import held_back, last_lines
+from ..base.progress import Progress, silent
 from ..bundle.types import Artifact
 from ..formats.tflite import TfliteModel, TfliteSignature, read_tflite, with_one_subgraph
 from .onnxruntime import INPUT, check_batch, closed, input_type_and_shape
@@ -25,6 +26,8 @@ EXPORT_AGAIN = "Export the bundle again."
 # XNNPACK's name for a weight cache without a file; on Linux alone (delegate_weight_cache.h).
 IN_MEMORY = ":memory"
 _TYPES = {"UINT8": np.dtype(np.uint8), "INT32": np.dtype(np.int32), "FLOAT32": np.dtype(np.float32)}
+# What XNNPACK never takes, at the end of a model that answers with class maps.
+AT_THE_END = {"ARG_MAX"}
 _COMPLAINTS = ("ERROR", "Error", "error", "rror:")
 
 
@@ -174,6 +177,22 @@ def partitions_of(model: TfliteModel, signature: str) -> Partitions:
         seen.update(operator.outputs)
         left.extend(operator.inputs)
     return Partitions(len(taken), tuple(outside))
+
+
+def check_partitions(directory: Path, artifacts: Sequence[Artifact], progress: Progress = silent) -> None:
+    """Raises `GateError` where XNNPACK does not take a signature in one piece; an ARG_MAX at its end it never takes."""
+    files: dict[str, TfliteModel] = {}
+    for i, artifact in enumerate(artifacts):
+        model = files.setdefault(artifact.path, read_tflite(directory / artifact.path))
+        found = partitions_of(model, artifact.function or "")
+        others = set(found.outside) - AT_THE_END
+        if found.count != 1 or others:
+            raise GateError(
+                f"XNNPACK takes {artifact.name} in {found.count} pieces and leaves out "
+                f"{', '.join(sorted(found.outside)) or 'nothing'}.",
+                "LiteRT would run it slowly. Install ai-edge-litert 2.3 or later; if it is, please report this.",
+            )
+        progress("asking LiteRT what XNNPACK takes", i + 1, len(artifacts))
 
 
 # ------------------------------------------------------------------------------------ the packages

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..base.errors import unknown_name
+from .android import ANDROID
 from .apple import APPLE
 from .base import Format, Linter, Target
 from .cpu import CPU
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from ..bundle.runner import Runner
     from ..bundle.types import Artifact
 
-TARGETS: dict[str, Target] = {target.name: target for target in (CPU, JETSON, APPLE)}
+TARGETS: dict[str, Target] = {target.name: target for target in (CPU, JETSON, APPLE, ANDROID)}
 
 
 def target_named(name: str) -> Target:

@@ -1,0 +1,1 @@
+def lint_tflite(path, delegate): return []

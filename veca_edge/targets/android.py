@@ -1,0 +1,158 @@
+"""Android phones, through LiteRT: files are written here and run by the same runtime here, and measured on this CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..base.checks import Check, package
+from ..base.spec import Precision
+from ..profiles.options import ProfileOptions
+from ..rules.options import LitertLintOptions
+from .base import Format, Linter, Log, Measuring, Next, NoOptions, Target, Words, Written
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from ..base.progress import Progress
+    from ..base.spec import ExportSpec, ImageSize
+    from ..bundle.runner import Runner
+    from ..bundle.types import Artifact, Bundle
+    from ..model.plan import Variant
+    from ..profiles.sweep import Profile
+    from ..rules.finding import Finding
+    from ..runtime.model import Run
+
+NAME = "android"
+PACKAGE = "ai-edge-litert"
+MODULE = "ai_edge_litert"
+DYNAMIC_ACTIVATIONS = (
+    "INT8 on Android has the recipe's weights, but not its activation scales: LiteRT's fast kernels quantize the input "
+    "of every layer token by token while it runs."
+)
+
+
+def open_tflite(directory: Path, artifact: Artifact, threads: int | None) -> Runner:
+    from ..runtime.litert import open_tflite
+
+    return open_tflite(directory, artifact, threads)
+
+
+def open_together(directory: Path, artifacts: Mapping[int, Artifact], threads: int | None) -> Mapping[int, Run]:
+    from ..runtime.litert import open_tflite_together
+
+    return open_tflite_together(directory, artifacts, threads)
+
+
+def loading(artifact: Artifact) -> str:
+    outputs = ", ".join(artifact.outputs)
+    first, (height, width) = artifact.outputs[0], artifact.image_size
+    image = (
+        f"RGB bytes [{artifact.batch}, {height}, {width}, 3]"
+        if artifact.input == "image"
+        else f"floats [{artifact.batch}, 3, {height}, {width}], normalised"
+    )
+    return f"""A file holds a signature for every core count: `{artifact.function}` and so on. In an app:
+
+```kotlin
+import com.google.ai.edge.litert.Accelerator
+import com.google.ai.edge.litert.CompiledModel
+
+val options = CompiledModel.Options(Accelerator.CPU)
+val model = CompiledModel.create(context.assets, "{Path(artifact.path).name}", options)
+val image = model.createInputBuffer("image", "{artifact.function}")    // {image}
+val {first} = model.createOutputBuffer("{first}", "{artifact.function}")
+```
+
+Here, from Python:
+
+```python
+from ai_edge_litert.interpreter import Interpreter
+
+run = Interpreter("{artifact.path}").get_signature_runner("{artifact.function}")
+found = run(image=image)          # {outputs}
+```
+
+The file's metadata `veca_edge` says as JSON how frames are prepared, what the signatures are, and the classes.
+"""
+
+
+def check(spec: ExportSpec, labels: Sequence[str] | None) -> None:
+    from ..converters.litert.files import check_export
+
+    check_export(spec)
+
+
+def write(
+    spec: ExportSpec, variants: Sequence[Variant], directory: Path, metadata: Mapping[str, str], progress: Progress
+) -> list[Artifact]:
+    from ..converters.litert.files import tflite_files_from_variants
+
+    return tflite_files_from_variants(variants, directory, metadata, progress)
+
+
+def prove(written: Written, frames: Mapping[ImageSize, np.ndarray], progress: Progress) -> None:
+    """XNNPACK takes every signature in one piece."""
+    from ..runtime.litert import check_partitions
+
+    check_partitions(written.directory, written.artifacts, progress)
+
+
+def measure(asked: Measuring, progress: Progress, on_log: Log) -> Profile:
+    """LiteRT on this machine's CPU, not on a phone's."""
+    from ..profiles.sweep import LITERT, profile_bundle
+
+    options = replace(asked.options, again=asked.again)
+    return profile_bundle(asked.bundle, options, asked.artifacts, progress, LITERT)
+
+
+def next_steps(bundle: Bundle) -> Next:
+    return Next(
+        ("verify", str(bundle.directory)), "Copy models/ into an app's assets; LiteRT's speed here is no phone's."
+    )
+
+
+def notes(artifacts: Sequence[Artifact]) -> Sequence[str]:
+    return (DYNAMIC_ACTIVATIONS,) if any(a.precision == Precision.INT8 for a in artifacts) else ()
+
+
+def lint(path: Path, options: LitertLintOptions) -> Sequence[Finding]:
+    from ..rules.litert import lint_tflite
+
+    return lint_tflite(path, options.delegate)
+
+
+def doctor() -> Iterable[Check]:
+    yield package(NAME, PACKAGE, NAME, module=f"{MODULE}.compiled_model")
+    yield package(NAME, "flatbuffers", NAME)
+    advice = "Files are written and checked here; a phone's speed takes the phone."
+    yield Check(NAME, "phone", None, "not asked: measuring over adb is not part of this version", advice)
+
+
+TFLITE = Format("tflite", "LiteRT", MODULE, open_tflite, loading, open_together)
+
+ANDROID = Target(
+    name=NAME,
+    runtime="LiteRT",
+    summary="Android phones, through LiteRT",
+    extra=NAME,
+    precisions=(Precision.INT8, Precision.FP16, Precision.FP32),
+    formats=(TFLITE,),
+    options=NoOptions,
+    profile_options=ProfileOptions,
+    words=Words(
+        calls="wall time of calls to LiteRT on this machine's CPU, in a process of its own for every round; no phone's",
+        memory="peak resident memory of the measuring process above the same process with the runtime loaded but no "
+        "model opened",
+    ),
+    write=write,
+    measure=measure,
+    doctor=doctor,
+    next_steps=next_steps,
+    check=check,
+    prove=prove,
+    notes=notes,
+    linter=Linter(LitertLintOptions, lint, "a .tflite file"),
+)
