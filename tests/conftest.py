@@ -177,3 +177,34 @@ def apple_packages(square, absmax_quantized, tmp_path_factory):
         return directory, {p: [a for a in artifacts if a.precision == p] for p in variants}, variants
 
     return made_once(tmp_path_factory, "apple", made)
+
+
+@pytest.fixture(scope="session")
+def tflite_files(square, absmax_quantized, tmp_path_factory):
+    """LiteRT files of `square` with signatures for 8, 16 and 32 cores at 32 x 48 pixels: `fp32`, `fp16`, `int8`.
+
+    Returns the directory, the artifacts by precision, and the variants by precision. Read only.
+    """
+    pytest.importorskip("ai_edge_litert")
+    from veca_edge.base.spec import GraphSpec, ImageSize
+    from veca_edge.converters.litert.files import tflite_files_from_variants
+    from veca_edge.model.folding import inference_weights
+    from veca_edge.model.plan import Variant
+
+    weights = inference_weights(square)
+    specs = [GraphSpec(count, ImageSize(32, 48)) for count in (8, 16, 32)]
+    metadata = {"producer": "veca-edge test", "checkpoint_sha256": square.digest, "labels": "a cat\na d\u00f6g"}
+
+    def made(directory: Path):
+        quantized = {spec.core_count: absmax_quantized(weights, spec.core_count) for spec in specs}
+        variants = {
+            precision: [
+                Variant(spec, precision, quantized[spec.core_count] if precision == "int8" else weights)
+                for spec in specs
+            ]
+            for precision in ("fp32", "fp16", "int8")
+        }
+        artifacts = tflite_files_from_variants([v for group in variants.values() for v in group], directory, metadata)
+        return directory, {p: [a for a in artifacts if a.precision == p] for p in variants}, variants
+
+    return made_once(tmp_path_factory, "android", made)

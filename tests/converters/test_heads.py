@@ -112,3 +112,23 @@ def test_coreml(checkpoint, tmp_path, outputs, layout):
     frames, expected = frames_and_reference(checkpoint, spec)
     made = open_mlpackage(tmp_path / artifact.path, artifact.function)(frames)
     assert_alike(made, expected, half=True)
+
+
+@pytest.mark.parametrize("outputs", OUTPUTS, ids=lambda o: o[0])
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_litert(checkpoint, tmp_path, outputs, precision):
+    """XNNPACK takes all but the ARG_MAX, and no other rule is broken."""
+    pytest.importorskip("ai_edge_litert")
+    from veca_edge.converters.litert.files import tflite_files_from_variants
+    from veca_edge.rules.litert import lint_tflite
+    from veca_edge.runtime.litert import check_partitions, open_tflite
+
+    spec = GraphSpec(8, SIZE, 2, outputs=outputs)
+    variant = Variant(spec, precision, inference_weights(checkpoint))
+    artifacts = tflite_files_from_variants([variant], tmp_path, {})
+    check_partitions(tmp_path, artifacts)
+    for delegate in ("xnnpack", "gpu"):
+        left = {f.message for f in lint_tflite(tmp_path / artifacts[0].path, delegate)}
+        assert left == ({"the operator ARG_MAX"} if "segmentation" in outputs else set())
+    frames, expected = frames_and_reference(checkpoint, spec)
+    assert_alike(open_tflite(tmp_path, artifacts[0])(frames), expected, half=precision == "fp16")

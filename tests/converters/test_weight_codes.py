@@ -47,6 +47,18 @@ def test_onnx(extreme, tmp_path, write):
     assert {int(array.min()) for array in codes} == {-127}
 
 
+def test_litert(extreme, tmp_path):
+    pytest.importorskip("ai_edge_litert")
+    from veca_edge.converters.litert.files import tflite_files_from_variants
+    from veca_edge.formats.tflite import read_tflite
+
+    (artifact,) = tflite_files_from_variants([Variant(GraphSpec(8, SIZE), "int8", extreme)], tmp_path, {})
+    model = read_tflite(tmp_path / artifact.path)
+    codes = [model.constant(t) for t in model.subgraphs[0].tensors if t.dtype == "INT8"]
+    assert len(codes) == len(extreme.linears)
+    assert {int(array.min()) for array in codes} == {-127}
+
+
 def test_core_ml(extreme, tmp_path):
     (artifact,) = mlpackages_from_variants([Variant(GraphSpec(8, SIZE), "int8", extreme)], tmp_path, {})
     functions = read_mlpackage(tmp_path / artifact.path).functions.values()

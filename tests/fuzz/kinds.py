@@ -52,6 +52,7 @@ def kinds() -> dict[str, Callable[[Path], Kind]]:
         "labels-json": labels_json,
         "image": image,
         "onnx": onnx_file,
+        "tflite": tflite,
         "mlpackage": mlpackage,
         "mlpackage-manifest": mlpackage_manifest,
         "mlpackage-weights": mlpackage_weights,
@@ -237,6 +238,50 @@ def onnx_file(root: Path) -> Kind:
     return Kind(st.sampled_from(seeds).flatmap(lambda s: damaged_message(s, onnx.ModelProto)), use)
 
 
+def tflite(root: Path) -> Kind:
+    """Read and judged; LiteRT itself is given nothing damaged, which can end the process."""
+    from veca_edge.rules.litert import lint_tflite
+
+    content, path = _made_tflite(), root / "a.tflite"
+
+    def use(content: bytes) -> None:
+        path.unlink(missing_ok=True)  # a new file: the old one may still be mapped
+        path.write_bytes(content)
+        for delegate in ("xnnpack", "gpu", "npu"):
+            lint_tflite(path, delegate)
+
+    # Most of a file is weights; what stands behind them is the graph.
+    graph = content.index(b"cores_2") - 4096
+    halves = st.tuples(st.just(content[:graph]), damaged_bytes(content[graph:])).map(b"".join)
+    return Kind(st.one_of(halves, damaged_bytes(content)), use)
+
+
+@cache
+def _made_tflite() -> bytes:
+    """A LiteRT file of the small model in INT8, with two signatures."""
+    from veca_edge.base.spec import GraphSpec, ImageSize
+    from veca_edge.converters.litert.files import tflite_files_from_variants
+    from veca_edge.model.plan import Variant
+
+    weights = _small_quantized()
+    variants = [Variant(GraphSpec(count, ImageSize(8, 8)), "int8", weights) for count in (2, 4)]
+    with tempfile.TemporaryDirectory(prefix="veca-edge-fuzz-") as name:
+        (first, _) = tflite_files_from_variants(variants, Path(name), {"labels": "a\nb"})
+        return (Path(name) / first.path).read_bytes()
+
+
+def _small_quantized():
+    from veca_edge.model.folding import LinearQuantization, inference_weights
+
+    weights = inference_weights(_small(layers=1))
+    quantized = {}
+    for name, layer in weights.linears.items():
+        scale = (np.abs(layer.weight).max(1) / 127 + 1e-9).astype(np.float32)
+        codes = np.clip(np.rint(layer.weight / scale[:, None]), -127, 127).astype(np.int8)
+        quantized[name] = replace(layer, quantization=LinearQuantization(codes, scale, 0.05))
+    return weights.with_linears(quantized)
+
+
 def _package(root: Path) -> Path:
     return Path(shutil.copytree(_made_package(), root / "a.mlpackage"))
 
@@ -246,16 +291,10 @@ def _made_package() -> Path:
     """A Core ML package of the small model in INT8, with two functions; it takes seconds to make."""
     from veca_edge.base.spec import GraphSpec, ImageSize
     from veca_edge.converters.coreml.packages import mlpackages_from_variants
-    from veca_edge.model.folding import LinearQuantization, inference_weights
     from veca_edge.model.plan import Variant
 
-    weights = inference_weights(_small(layers=1))
-    quantized = {}
-    for name, layer in weights.linears.items():
-        scale = (np.abs(layer.weight).max(1) / 127 + 1e-9).astype(np.float32)
-        codes = np.clip(np.rint(layer.weight / scale[:, None]), -127, 127).astype(np.int8)
-        quantized[name] = replace(layer, quantization=LinearQuantization(codes, scale, 0.05))
-    variants = [Variant(GraphSpec(count, ImageSize(8, 8)), "int8", weights.with_linears(quantized)) for count in (2, 4)]
+    weights = _small_quantized()
+    variants = [Variant(GraphSpec(count, ImageSize(8, 8)), "int8", weights) for count in (2, 4)]
     root = Path(tempfile.mkdtemp(prefix="veca-edge-fuzz-"))
     atexit.register(shutil.rmtree, root, ignore_errors=True)
     return root / mlpackages_from_variants(variants, root, {})[0].path
@@ -427,7 +466,23 @@ def recipe(root: Path) -> Kind:
 
 WORDS = (
     *("8", "16,32", "all", "256", "256x384", "fp32", "int8,fp32", "20ms", "0.5s", "400MB", "50mJ", "cpu", "jetson"),
-    *("apple", "10.3", "0.99", "top1", "ssh://a@b:22", "local", "-1", "0", "1e999", "nan", "8,,16", "8-16", "\u0663"),
+    *(
+        "apple",
+        "android",
+        "xnnpack",
+        "10.3",
+        "0.99",
+        "top1",
+        "ssh://a@b:22",
+        "local",
+        "-1",
+        "0",
+        "1e999",
+        "nan",
+        "8,,16",
+        "8-16",
+        "\u0663",
+    ),
     *("9" * 400, "ssh://-oProxyCommand=x", "\u202e", "'; rm", "$(x)", "%s", "{}", "--", "-", "", " "),
 )
 
@@ -446,7 +501,7 @@ def cli(root: Path) -> Kind:
         ("run", bundle, nowhere): ("--cores", "--precision", "--image-size", "--threads", "--p95", "--fps"),
         ("recommend", bundle): ("--p95", "--min-cosine", "--max-memory", "--max-energy", "--by", "--image-size"),
         ("export", nowhere, "--output", nowhere): ("--cores", "--precision", "--image-size", "--target", "--images"),
-        ("lint", nowhere): ("--target", "--tensorrt"),
+        ("lint", nowhere): ("--target", "--tensorrt", "--delegate"),
         ("verify", bundle): ("--threads",),
         ("devices",): ("--device", "--json"),
         ("report", nowhere): ("--output", "--layers", "--machine"),

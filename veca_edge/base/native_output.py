@@ -27,8 +27,8 @@ def held_back() -> Iterator[IO[bytes]]:
             os.close(before)
 
 
-def last_lines(taken: IO[bytes], containing: tuple[str, ...], most: int = 3) -> str:
-    """The last lines with one of some words, for an error's message; empty where there is none."""
+def last_lines(taken: IO[bytes], start: str, most: int = 2) -> str:
+    """The last lines that begin in some way, without that, for an error's message; empty where there is none."""
     taken.seek(0)
     lines = [line.strip() for line in taken.read().decode("utf-8", "replace").splitlines()]
-    return " ".join([line for line in lines if any(word in line for word in containing)][-most:])
+    return " ".join([line.removeprefix(start)[:300] for line in lines if line.startswith(start)][-most:])

@@ -201,9 +201,7 @@ class _Reader:
             raise ValueError(f"its schema has version {root.Version()}, and version {SCHEMA_VERSION} is known")
         buffers = tuple(self.buffer(b) for b in self.each(root.BuffersLength(), root.Buffers))
         codes = [self.code(c) for c in self.each(root.OperatorCodesLength(), root.OperatorCodes)]
-        subgraphs = tuple(
-            self.subgraph(s, codes, buffers) for s in self.each(root.SubgraphsLength(), root.Subgraphs)
-        )
+        subgraphs = tuple(self.subgraph(s, codes, buffers) for s in self.each(root.SubgraphsLength(), root.Subgraphs))
         if not subgraphs:
             raise ValueError("it has no subgraph")
         signatures = dict(
@@ -280,9 +278,7 @@ class _Reader:
             raise ValueError(f"the tensor '{name}' has {len(scales)} scales and {len(points)} zero points")
         return Quantization(scales, axis, not points.any())
 
-    def operator(
-        self, table: Any, codes: Sequence[tuple[str, int]], tensors: Sequence[TfliteTensor]
-    ) -> TfliteOperator:
+    def operator(self, table: Any, codes: Sequence[tuple[str, int]], tensors: Sequence[TfliteTensor]) -> TfliteOperator:
         kind, version = codes[_index(table.OpcodeIndex(), codes, "operator code")]
         inputs = self.indices(table.InputsAsNumpy(), tensors, lowest=-1)
         outputs = self.indices(table.OutputsAsNumpy(), tensors)

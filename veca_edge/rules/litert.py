@@ -195,10 +195,10 @@ def _left_out(subgraph: TfliteSubgraph, operator: TfliteOperator, delegate: str)
     first = _tensor(subgraph, operator.inputs, 0)
     if operator.type == "CAST" and first is not None and first.dtype in ("UINT8", "INT8") and delegate != "gpu":
         why = (
-            "XNNPACK has no CAST. DEQUANTIZE with scale 1 and zero point 0 does the same inside."
+            "XNNPACK has no CAST. A DEQUANTIZE of bytes that have a scale does the same inside."
             if delegate == "xnnpack"
             else "In the emulation of Qualcomm's compiler a CAST of bytes gives wrong numbers, without an error. "
-            "DEQUANTIZE with scale 1 and zero point 0 gives right ones."
+            "A DEQUANTIZE of bytes that have a scale gives right ones."
         )
         return "image-cast", f"CAST makes floats of {first.dtype}", why, source
     if operator.type not in OPERATORS[delegate]:

@@ -28,7 +28,7 @@ IN_MEMORY = ":memory"
 _TYPES = {"UINT8": np.dtype(np.uint8), "INT32": np.dtype(np.int32), "FLOAT32": np.dtype(np.float32)}
 # What XNNPACK never takes, at the end of a model that answers with class maps.
 AT_THE_END = {"ARG_MAX"}
-_COMPLAINTS = ("ERROR", "Error", "error", "rror:")
+COMPLAINT = "ERROR: "
 
 
 class OpenedFile:
@@ -53,7 +53,7 @@ class OpenedFile:
                 self.model = litert.CompiledModel.from_file(str(path), environment=_environment(), options=options)
             except (RuntimeError, ValueError) as error:
                 raise EdgeError(
-                    f"LiteRT cannot load {path}: {error}. {last_lines(said, _COMPLAINTS)}".strip(),
+                    f"LiteRT cannot load {path}: {last_lines(said, COMPLAINT) or error}",
                     "Check the bundle with 'veca-edge verify'; if it is whole, update ai-edge-litert.",
                 ) from error
 
@@ -66,9 +66,7 @@ class LitertRunner:
         self.file: OpenedFile | None = file
         self.artifact, self._key = artifact, artifact.function or ""
         tensors = file.content.subgraphs[signature.subgraph].tensors
-        self._kinds = {
-            name: (_TYPES[tensors[i].dtype], tensors[i].shape) for name, i in signature.outputs.items()
-        }
+        self._kinds = {name: (_TYPES[tensors[i].dtype], tensors[i].shape) for name, i in signature.outputs.items()}
         with held_back():
             self._image = file.model.create_input_buffer_by_name(self._key, INPUT)
             self._outputs = {name: file.model.create_output_buffer_by_name(self._key, name) for name in self._kinds}
@@ -160,7 +158,7 @@ def partitions_of(model: TfliteModel, signature: str) -> Partitions:
             nodes = interpreter._get_ops_details()
         except (RuntimeError, ValueError) as error:
             raise EdgeError(
-                f"LiteRT cannot load '{signature}' of {model.path}: {error}. {last_lines(said, _COMPLAINTS)}".strip()
+                f"LiteRT cannot load '{signature}' of {model.path}: {last_lines(said, COMPLAINT) or error}"
             ) from error
     taken = [node for node in nodes if node["op_name"] == "DELEGATE"]
     by_delegate = {int(i) for node in taken for i in node["outputs"]}

@@ -21,7 +21,7 @@ from ...images.preprocessing import Preprocessing
 from ...model.folding import Linear
 from ...model.plan import Variant
 from .flatbuffer import PURPOSE, TfliteBuilder
-from .graph import BlockWriter, GraphWriter
+from .graph import PIXEL_CENTRE, PIXEL_SCALE, BlockWriter, GraphWriter
 from .outputs import write_outputs
 
 FOLDER = "models"
@@ -89,7 +89,7 @@ def add_subgraph(file: TfliteBuilder, name: str, variant: Variant) -> None:
     writer, spec = GraphWriter(file, variant, name), variant.spec
     g, (height, width) = writer.g, spec.image_size
     if spec.input == "image":
-        quantization = file.quantization(np.ones(1))
+        quantization = file.quantization(np.array([PIXEL_SCALE]), PIXEL_CENTRE)
         image = g.tensor([spec.batch, height, width, 3], np.uint8, "image", quantization=quantization)
     else:
         image = g.tensor([spec.batch, 3, height, width], np.float32, "image")
@@ -137,7 +137,9 @@ def _check_layer(signature: str, layer: Linear, written: Mapping[str, tuple[np.n
     assert q is not None
     name = layer.name.replace("blocks.", "b").replace(".", "_")
     # The last block may ask for queries and for keys and values of different rows: two operators, one layer.
-    parts = [written[n] for n in (f"{name}_codes", f"{name}_queries_codes", f"{name}_keys_values_codes") if n in written]
+    parts = [
+        written[n] for n in (f"{name}_codes", f"{name}_queries_codes", f"{name}_keys_values_codes") if n in written
+    ]
     codes = np.concatenate([c for c, _ in parts]) if parts else np.zeros((0, 0))
     scales = np.concatenate([s for _, s in parts]) if parts else np.zeros(0)
     if not (np.array_equal(codes, q.codes) and np.array_equal(scales, q.weight_scale)):

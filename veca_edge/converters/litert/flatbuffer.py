@@ -69,13 +69,13 @@ class TfliteBuilder:
             self.model.operatorCodes.append(code)
         return self._codes[key]
 
-    def quantization(self, scale: np.ndarray, axis: int = 0) -> Any:
-        """Symmetric parameters (zero point 0), `scale` float32 `[n]` along `axis`, or `[1]` for the whole tensor."""
+    def quantization(self, scale: np.ndarray, zero_point: int = 0) -> Any:
+        """Parameters with `scale` float32 `[n]` for the rows of a tensor, or `[1]` for the whole of it."""
         scale = np.ascontiguousarray(scale, np.float32)
-        key = scale.tobytes() + bytes([axis])
+        key = scale.tobytes() + bytes([zero_point])
         if key not in self._quantizations:
             made = _shared_quantization(self.schema)
-            made.scale, made.zeroPoint, made.quantizedDimension = scale, np.zeros(len(scale), np.int64), axis
+            made.scale, made.zeroPoint = scale, np.full(len(scale), zero_point, np.int64)
             self._quantizations[key] = made
         return self._quantizations[key]
 
@@ -125,11 +125,10 @@ def _aligned_buffer(schema: Any, content: bytes) -> Any:
 
 def _shared_quantization(schema: Any) -> Any:
     class SharedQuantization(schema.QuantizationParametersT):
-        packed: int | None = None
+        packed: int = 0
 
         def Pack(self, builder: Any) -> int:
-            if self.packed is None:
-                self.packed = super().Pack(builder)
+            self.packed = self.packed or super().Pack(builder)
             return self.packed
 
     return SharedQuantization()

@@ -4,7 +4,9 @@ What it keeps to, so that XNNPACK takes a whole subgraph and GPU delegates too: 
 float tensors between the image and the outputs, no gather, attention as two products and a softmax, a LayerNorm in
 elementary operators, and no transposed operand of a product.
 
-The image is UINT8 with scale 1 and zero point 0, which DEQUANTIZE makes float: a CAST would leave XNNPACK.
+The image is UINT8 with a scale and a zero point that bring it to -1..1, which DEQUANTIZE makes float: a CAST would leave
+XNNPACK. The patch convolution takes the rest of the normalisation; centred pixels cost it less rounding, and its weights
+stay large enough for FP16.
 
 Queries and keys are rotated where they stand, `[B, S, 2h, d]`, as `x * cos + swapped_halves(x) * sin` with the sign in
 the sine; each is then moved once into the order that its product asks for.
@@ -16,13 +18,23 @@ import numpy as np
 
 from ...base.errors import EdgeError
 from ...base.spec import Precision
-from ...model.config import NORM_EPS
-from ...model.folding import Block, Linear
+from ...model.config import IMAGE_MEAN, IMAGE_STD, NORM_EPS
+from ...model.folding import Block, InferenceWeights, Linear
 from ...model.plan import BlockRows, Variant, block_rows, graph_constants
 from .flatbuffer import TfliteBuilder
 from .operators import Subgraph
 
 HALF_MAX = 65504.0
+# Pixels 0..255 become (p - PIXEL_CENTRE) * PIXEL_SCALE, exactly.
+PIXEL_SCALE, PIXEL_CENTRE = 1 / 128, 128
+
+
+def folded_patches(weights: InferenceWeights) -> tuple[np.ndarray, np.ndarray]:
+    """The patch convolution `[D, 3, P, P]`, `[D]` on (p - PIXEL_CENTRE) * PIXEL_SCALE instead of normalised pixels."""
+    std, mean = (np.array(v)[:, None, None] for v in (IMAGE_STD, IMAGE_MEAN))
+    weight = weights.patch_weight.astype(np.float64) / (255 * std)
+    bias = weights.patch_bias + (weight * (PIXEL_CENTRE - 255 * mean)).sum((1, 2, 3))
+    return weight / PIXEL_SCALE, bias
 
 
 class GraphWriter:
@@ -120,12 +132,12 @@ class BlockWriter:
     def embed(self, image: int) -> int:
         """The input to patch tokens `[B, N, D]`."""
         w, g = self.w, self.g
-        weight = w.constants.patch_weight.transpose(0, 2, 3, 1)
         if w.spec.input == "image":
-            x = g.dequantize(image)
+            x, (weight, bias) = g.dequantize(image), folded_patches(w.weights)
         else:
-            x = g.transpose(image, [0, 2, 3, 1])
-        x = g.convolution(x, w.weight(weight, "patch_embed"), w.constants.patch_bias, w.config.patch_size)
+            x, weight, bias = g.transpose(image, [0, 2, 3, 1]), w.weights.patch_weight, w.weights.patch_bias
+        weight = w.weight(weight.transpose(0, 2, 3, 1), "patch_embed")
+        x = g.convolution(x, weight, bias, w.config.patch_size)
         x = g.reshape(x, [w.batch, w.patches, w.config.hidden])
         return x if w.weights.patch_norm is None else w.norm(x, *w.weights.patch_norm)
 
@@ -136,7 +148,8 @@ class BlockWriter:
         w = self.w
         cos, sin = w.constants.patch_cos, w.constants.patch_sin
         cos, sin = np.concatenate([cos, cos], 1), np.concatenate([-sin, sin], 1)
-        return tuple(self.g.floats(w.per_batch(table[None, :, None])) for table in (cos, sin))
+        cos, sin = (self.g.floats(w.per_batch(table[None, :, None])) for table in (cos, sin))
+        return cos, sin
 
     def tables_of_cores(self, raw: int) -> tuple[int, int]:
         """The same of the core tokens `[B, C, 1, d]`, at raw coordinates `[B, C, 2]`."""
