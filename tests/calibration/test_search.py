@@ -5,11 +5,13 @@ from __future__ import annotations
 import torch
 
 from veca_edge.calibration.search import (
+    PER_TOKEN,
     SearchOptions,
     activation_scales,
     gptq,
     nearest,
     quantized,
+    quantized_tokens,
     solve_layer,
     weight_scales,
 )
@@ -46,6 +48,29 @@ def test_gptq_rounds_better_than_nearest():
         return float(((off @ hessian) * off).sum())
 
     assert error(gptq(wanted, hessian, scale)) < 0.6 * error(nearest(wanted, scale))
+
+
+def test_tokens_have_scales_of_their_own():
+    x = torch.tensor([[-1.0, 0.5, 3.0], [0.0, 100.0, 50.0], [-0.02, -0.01, 0.0], [0.0, 0.0, 0.0]])
+    seen = quantized_tokens(x)
+    span = x.amax(1, keepdim=True).clamp_min(0) - x.amin(1, keepdim=True).clamp_max(0)
+    assert ((seen - x).abs() <= span / 255 + 1e-7).all()
+    assert (seen[x == 0] == 0).all()  # a zero stays one, whatever the row
+
+
+def test_search_for_tokens_is_better_where_rows_differ():
+    """Rows of very different size: one scale for all leaves little of the small ones, and one scale each all of it."""
+    weight, x = layer(5)
+    x = x * torch.logspace(-2, 1, len(x))[:, None]
+
+    def error(options: SearchOptions) -> float:
+        found = solve_layer(weight, {8: x}, options)
+        seen = quantized_tokens(x / found.smoothing)
+        made = seen @ (found.codes * found.weight_scale[:, None]).float().T + found.bias_correction
+        wanted = x @ weight.T
+        return float(((made - wanted).square().mean(1) / wanted.square().mean(1)).mean())
+
+    assert error(PER_TOKEN) < 0.8 * error(SearchOptions())
 
 
 def test_activations_are_clipped_where_that_helps():

@@ -31,7 +31,7 @@ from ..proof.gate import below_gate, check_gate, gate_of
 from ..proof.golden import FOLDER as GOLDEN_FOLDER
 from ..proof.golden import write_golden
 from ..targets.base import Built, Log, Target, Written
-from ..targets.table import format_of, open_artifact
+from ..targets.table import format_of, open_artifact, target_named
 from .images import Images, choose_images, few_frames
 from .request import AUTO, ExportRequest
 from .resolve import check_request, checkpoint_of, spec_of
@@ -197,7 +197,7 @@ def make_recipe(
     if not set(spec.precisions) & set(QUANTIZED_PRECISIONS):
         return None
     from ..calibration.calibrate import calibrate
-    from ..calibration.search import SearchOptions
+    from ..calibration.search import PER_TOKEN, SearchOptions
 
     calibrating = [split.calibration for split in images.values() if split.calibration is not None]
     if not calibrating:
@@ -207,7 +207,7 @@ def make_recipe(
 
         options = NncfOptions()
     else:
-        options = SearchOptions()
+        options = PER_TOKEN if target_named(spec.target).quantizes_tokens else SearchOptions()
     return calibrate(
         weights,
         calibrating,

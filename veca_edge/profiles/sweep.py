@@ -48,7 +48,7 @@ class Opening:
 
     Attributes:
         opener: `module:function`, as `bundle.runner.Opener`.
-        package: the Python package behind it.
+        package: the Python package behind it, or the module of it that loads the runtime.
     """
 
     opener: str
@@ -123,7 +123,7 @@ def profile_bundle(
     """
     items = [Item(a) for a in (bundle.artifacts if artifacts is None else artifacts)]
     options = replace(options or ProfileOptions(), threads=(options and options.threads) or default_threads())
-    return sweep_items(Sweep(bundle, options, how, this_machine((how.package,)), progress), items)
+    return sweep_items(Sweep(bundle, options, how, this_machine((how.package.partition(".")[0],)), progress), items)
 
 
 def sweep_items(sweep: Sweep, items: Sequence[Item]) -> Profile:

@@ -155,4 +155,5 @@ ANDROID = Target(
     prove=prove,
     notes=notes,
     linter=Linter(LitertLintOptions, lint, "a .tflite file"),
+    quantizes_tokens=True,
 )
