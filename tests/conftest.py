@@ -186,6 +186,8 @@ def tflite_files(square, absmax_quantized, tmp_path_factory):
     Returns the directory, the artifacts by precision, and the variants by precision. Read only.
     """
     pytest.importorskip("ai_edge_litert")
+    from once import made_once
+
     from veca_edge.base.spec import GraphSpec, ImageSize
     from veca_edge.converters.litert.files import tflite_files_from_variants
     from veca_edge.model.folding import inference_weights

@@ -82,7 +82,7 @@ def test_a_file_that_litert_refuses(tflite_files, tmp_path):
 
     tflite(tmp_path / "a.tflite", write)
     _, artifacts, _ = tflite_files
-    with pytest.raises(EdgeError, match="LiteRT cannot load .*RELU"):
+    with pytest.raises(EdgeError, match=r"LiteRT cannot load .*RELU"):
         open_tflite(tmp_path, replace(artifacts["fp32"][0], path="a.tflite", function="main"), 1)
 
 

@@ -126,7 +126,7 @@ def quantized(x: Tensor, scale: float) -> Tensor:
 
 
 def quantized_tokens(x: Tensor) -> Tensor:
-    """What INT8 makes of activations `[rows, in]` whose rows have scales and zero points of their own (XNNPACK's qd8)."""
+    """What INT8 makes of activations `[rows, in]` whose rows have their own scales and zero points (XNNPACK's qd8)."""
     low, high = x.amin(1, keepdim=True).clamp_max(0.0), x.amax(1, keepdim=True).clamp_min(0.0)
     scale = ((high - low) / (2 * CODE_MAX + 1)).clamp_min(SMALLEST)
     zero = torch.round(-CODE_MAX - 1 - low / scale)

@@ -1,8 +1,8 @@
 """Reads `.tflite` files: subgraphs, signatures, constants and metadata, as they lie on disk.
 
 LiteRT's generated schema finds the fields; what it finds is checked here, because LiteRT itself trusts a file and may
-crash on a damaged one. Whatever holds an index is in range, every constant has the bytes of its type and shape, and every
-tensor is made before it is used. Format: `schema.fbs`, version 3.
+crash on a damaged one. Whatever holds an index is in range, every constant has the bytes of its type and shape, and
+every tensor is made before it is used. Format: `schema.fbs`, version 3.
 """
 
 from __future__ import annotations

@@ -68,7 +68,7 @@ class LitertRunner:
         tensors = file.content.subgraphs[signature.subgraph].tensors
         self._kinds = {name: (_TYPES[tensors[i].dtype], tensors[i].shape) for name, i in signature.outputs.items()}
         with held_back():
-            self._image = file.model.create_input_buffer_by_name(self._key, INPUT)
+            self._image: Any = file.model.create_input_buffer_by_name(self._key, INPUT)
             self._outputs = {name: file.model.create_output_buffer_by_name(self._key, name) for name in self._kinds}
             # The first access to a buffer of a process makes a further environment, which says so.
             dtype, shape = input_type_and_shape(artifact)

@@ -1,9 +1,9 @@
 """The `.tflite` flatbuffer: what all subgraphs of a file share, and its bytes.
 
-LiteRT's own generated schema packs the tables; what it would store once for every subgraph is stored once here. Bytes of
-constants are shared by content, and so are the quantization parameters of equal tensors (a flatbuffer is a graph: two
-tensors may point at one table). Buffers lie at multiples of 16 bytes, as `schema.fbs` asks for and the generated Python
-code forgets.
+LiteRT's own generated schema packs the tables; what it would store for every subgraph anew is stored once here.
+Bytes of constants are shared by content, and so are the quantization parameters of equal tensors (a flatbuffer is a
+graph: two tensors may point at one table). Buffers lie at multiples of 16 bytes, as `schema.fbs` asks for and the
+generated Python code forgets.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
 """VECA as subgraphs of a LiteRT file, operator by operator.
 
-What it keeps to, so that XNNPACK takes a whole subgraph and GPU delegates too: ranks up to 4, static shapes, nothing but
-float tensors between the image and the outputs, no gather, attention as two products and a softmax, a LayerNorm in
-elementary operators, and no transposed operand of a product.
+What it keeps to, so that XNNPACK takes a whole subgraph and GPU delegates too: ranks up to 4, static shapes, nothing
+but float tensors between the image and the outputs, no gather, attention as two products and a softmax, a LayerNorm
+in elementary operators, and no transposed operand of a product.
 
-The image is UINT8 with a scale and a zero point that bring it to -1..1, which DEQUANTIZE makes float: a CAST would leave
-XNNPACK. The patch convolution takes the rest of the normalisation; centred pixels cost it less rounding, and its weights
-stay large enough for FP16.
+The image is UINT8 with a scale and a zero point that bring it to -1..1, which DEQUANTIZE makes float: a CAST would
+leave XNNPACK. The patch convolution takes the rest of the normalisation; centred pixels cost it less rounding, and its
+weights stay large enough for FP16.
 
 Queries and keys are rotated where they stand, `[B, S, 2h, d]`, as `x * cos + swapped_halves(x) * sin` with the sign in
 the sine; each is then moved once into the order that its product asks for.
