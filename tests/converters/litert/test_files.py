@@ -16,6 +16,7 @@ from veca_edge.converters.litert.files import check_export, tflite_files_from_va
 from veca_edge.converters.litert.flatbuffer import BUFFER_ALIGNMENT
 from veca_edge.formats.tflite import read_tflite
 from veca_edge.images.preprocessing import Preprocessing
+from veca_edge.model.checkpoint import load_checkpoint
 from veca_edge.model.folding import inference_weights
 from veca_edge.model.plan import Variant
 from veca_edge.model.torch_graph import InferenceModel
@@ -69,7 +70,7 @@ def test_one_layer(square, tmp_path):
             assert np.abs(made[name] - wanted).max() < 1e-4 * max(1.0, np.abs(wanted).max())
 
 
-@pytest.mark.parametrize(("precision", "least"), [("fp16", 0.99999), ("int8", 0.999)])
+@pytest.mark.parametrize(("precision", "least"), [("fp16", 0.99999), ("int8", 0.99)])
 def test_lower_precisions_are_close(tflite_files, precision, least):
     directory, artifacts, variants = tflite_files
     for artifact, variant in zip(artifacts[precision], variants[precision], strict=True):
@@ -159,3 +160,20 @@ def test_what_cannot_be_written(square, tmp_path, monkeypatch):
     counts = tuple(range(1, 258))
     with pytest.raises(EdgeError, match="256 signatures at most, and 257"):
         check_export(ExportSpec("android", counts, ("fp32",), (SIZE,)))
+
+
+@pytest.mark.parametrize("name", ["square", "prefixed", "wide_projected"])
+def test_fp32_agrees_with_every_vector(data, tmp_path, name):
+    weights = inference_weights(load_checkpoint(data / f"{name}.pt"))
+    vectors = np.load(data / f"{name}.npz")
+    image = vectors["image"].astype(np.float32)
+    # The vectors of wide_projected are themselves up to 1.8e-4 from the result in float64.
+    tolerance = 3e-4 if name == "wide_projected" else 1e-4
+    size, counts = ImageSize(*image.shape[2:]), [c for c in weights.config.core_counts if f"cls_{c}" in vectors]
+    assert counts
+    variants = [Variant(GraphSpec(c, size, len(image), "tensor"), "fp32", weights) for c in counts]
+    artifacts = tflite_files_from_variants(variants, tmp_path, {})
+    for artifact in artifacts:
+        made = open_tflite(tmp_path, artifact, 1)(image)
+        assert np.abs(made["cls"] - vectors[f"cls_{artifact.core_count}"]).max() < 1e-4
+        assert np.abs(made["dense"] - vectors[f"dense_{artifact.core_count}"]).max() < tolerance
