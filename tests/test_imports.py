@@ -22,6 +22,8 @@ HEAVY = (
     "tensorrt",
     "tensorrt_rtx",
     "coremltools",
+    "ai_edge_litert",
+    "flatbuffers",
     "nncf",
     "numpy",
     "PIL",

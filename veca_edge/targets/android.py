@@ -48,7 +48,10 @@ def open_together(directory: Path, artifacts: Mapping[int, Artifact], threads: i
 
 def loading(artifact: Artifact) -> str:
     outputs = ", ".join(artifact.outputs)
-    first, (height, width) = artifact.outputs[0], artifact.image_size
+    write = "writeInt8" if artifact.input == "image" else "writeFloat"
+    named = ", ".join(f'"{name}" to {name}' for name in artifact.outputs)
+    created = "\n".join(f'val {n} = model.createOutputBuffer("{n}", "{artifact.function}")' for n in artifact.outputs)
+    height, width = artifact.image_size
     image = (
         f"RGB bytes [{artifact.batch}, {height}, {width}, 3]"
         if artifact.input == "image"
@@ -63,7 +66,9 @@ import com.google.ai.edge.litert.CompiledModel
 val options = CompiledModel.Options(Accelerator.CPU)
 val model = CompiledModel.create(context.assets, "{Path(artifact.path).name}", options)
 val image = model.createInputBuffer("image", "{artifact.function}")    // {image}
-val {first} = model.createOutputBuffer("{first}", "{artifact.function}")
+{created}
+image.{write}(frame)
+model.run(mapOf("image" to image), mapOf({named}), "{artifact.function}")
 ```
 
 Here, from Python:
