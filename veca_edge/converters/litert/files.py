@@ -106,7 +106,7 @@ def file_facts(signatures: Mapping[str, Variant], precision: str, metadata: Mapp
         **metadata,
         **labels,
         "precision": precision,
-        "preprocessing": Preprocessing().to_json(),
+        "preprocessing": Preprocessing.from_metadata(metadata).to_json(),
         "input_kind": first.input,
         "outputs": list(first.outputs),
         "core_counts": sorted({v.spec.core_count for v in signatures.values()}),
