@@ -1,6 +1,6 @@
 """What a segmentation head costs on top of the backbone: 150 classes, a map of a quarter of each side, on the CPU.
 
-`python -m benchmarks.heads` writes two files of the same random `small` model, one that gives `dense` and one that gives
+`python -m benchmarks.heads` writes two files of one random `small` model, one that gives `dense` and one that gives
 `segmentation` alone, and times them interleaved in one process, in INT8 and in FP32.
 """
 
