@@ -9,6 +9,8 @@ import pytest
 
 # Of every worker, and of every process that a test starts: workers beside each other would take each other's time.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# As the library does: many tests import ONNX Runtime themselves.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 # A stand-in for a Jetson behind a real SSH server; its README says what it plays.
 pytest_plugins = ("standin.fixtures",)

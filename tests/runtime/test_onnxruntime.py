@@ -1,3 +1,4 @@
+import os
 import platform
 import subprocess
 import sys
@@ -142,3 +143,12 @@ def test_rounding_of_fp16_codes_is_found_out():
     known = {"1.23": True, "1.31": False}
     found = onnxruntime_runner.truncates_fp16_codes()
     assert found == known.get(onnxruntime.__version__.rpartition(".")[0], found)
+
+
+def test_nothing_is_reported_to_anybody(tmp_path):
+    """ONNX Runtime keeps no telemetry of its own in the home directory, where it keeps it."""
+    code = "from veca_edge.runtime.onnxruntime import session_options; session_options(1)"
+    environment = {k: v for k, v in os.environ.items() if k not in ("ORT_DISABLE_TELEMETRY", "XDG_CACHE_HOME")}
+    environment |= {"HOME": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+    assert list(tmp_path.iterdir()) == []

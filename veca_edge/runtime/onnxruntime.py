@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import platform
 import sys
 from collections.abc import Collection, Mapping
@@ -213,6 +214,9 @@ def _short(error: Exception) -> str:
 
 
 def _onnxruntime():
+    # 1.32's wheel for Linux reports to Microsoft, and opens a database in the user's cache when it is imported, unless
+    # this is set before (onnxruntime/Privacy.md). Who wants it sets it to 0.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     try:
         import onnxruntime
     except ImportError:
