@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from .actions.build import build
     from .actions.doctor import examine as doctor
     from .actions.export import ExportResult, export
+    from .actions.fit import FitResult, fit
+    from .actions.fit_request import FitRequest
     from .actions.limits import Limits
     from .actions.lint import lint
     from .actions.live import open_live as live
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from .base.checks import Check
     from .base.errors import EdgeError, GateError, MissingDependency
     from .base.spec import ExportSpec, GraphSpec, ImageSize
+    from .base.tasks import HeadFile, Task
     from .bundle.store import open_bundle
     from .bundle.types import Agreement, Artifact, Bundle, Fidelity
     from .converters.coreml.options import CoremlOptions
@@ -73,8 +76,11 @@ _HOMES = {
     "ExportSpec": "base.spec",
     "Fidelity": "bundle.types",
     "Finding": "rules.finding",
+    "FitRequest": "actions.fit_request",
+    "FitResult": "actions.fit",
     "GateError": "base.errors",
     "GraphSpec": "base.spec",
+    "HeadFile": "base.tasks",
     "ImageSize": "base.spec",
     "ImageSource": "actions.request",
     "Limits": "actions.limits",
@@ -97,12 +103,14 @@ _HOMES = {
     "Sensitivity": "actions.sensitivity",
     "Step": "runtime.live",
     "Target": "targets.base",
+    "Task": "base.tasks",
     "TensorrtOptions": "converters.tensorrt.options",
     "Verdict": "profiles.verdict",
     "Verified": "actions.verify",
     "build": "actions.build",
     "doctor": "actions.doctor:examine",
     "export": "actions.export",
+    "fit": "actions.fit",
     "lint": "actions.lint",
     "live": "actions.live:open_live",
     "load": "actions.load:load_bundle",
@@ -139,8 +147,11 @@ __all__ = [
     "ExportSpec",
     "Fidelity",
     "Finding",
+    "FitRequest",
+    "FitResult",
     "GateError",
     "GraphSpec",
+    "HeadFile",
     "ImageSize",
     "ImageSource",
     "Limits",
@@ -163,6 +174,7 @@ __all__ = [
     "Sensitivity",
     "Step",
     "Target",
+    "Task",
     "TensorrtOptions",
     "Verdict",
     "Verified",
@@ -170,6 +182,7 @@ __all__ = [
     "build",
     "doctor",
     "export",
+    "fit",
     "lint",
     "live",
     "load",

@@ -131,7 +131,7 @@ def test_unknown_names_list_the_known():
         target_named("cpu").check_precision("fp16")
 
 
-@pytest.mark.parametrize("target", TARGETS.values(), ids=str)
+@pytest.mark.parametrize("target", TARGETS.values(), ids=list(TARGETS))
 def test_target_table_is_consistent(target):
     assert target.default_precision in target.precisions
     assert TARGETS[target.name] is target

@@ -239,6 +239,17 @@ def test_head_of_the_user_takes_the_place_of_the_own(tmp_path, small):
     assert loaded.labels is None, "the names are of the head that they came with"
 
 
+def test_a_head_as_version_0_1_took_it(tmp_path, small):
+    torch.save({"weight": torch.ones(2, 8), "bias": torch.zeros(2)}, tmp_path / "head.pt")
+    (tmp_path / "labels.txt").write_text("a\nb\n")
+    path = saved(tmp_path, content_of(small))
+    with pytest.warns(DeprecationWarning, match="head_files"):
+        loaded = load_checkpoint(path, head=tmp_path / "head.pt", labels=tmp_path / "labels.txt")
+    assert loaded.labels == ("a", "b")
+    with pytest.warns(DeprecationWarning, match="head_for"):
+        assert (loaded.head.weight == 1).all()
+
+
 def test_classes_without_a_head_name_nothing(tmp_path, small):
     assert load_checkpoint(saved(tmp_path, {**content_of(small), "classes": ["a"]})).labels is None
 

@@ -166,7 +166,7 @@ def head_content(head: Head, checkpoint: Checkpoint, wanted: Wanted) -> bytes:
     import torch
     from safetensors.torch import save
 
-    weight = torch.from_numpy(np.concatenate([term.weight for term in head.terms], axis=1))
+    weight = torch.from_numpy(head.weight)
     facts = {
         "task": str(head.task),
         "labels": head.labels and list(head.labels),

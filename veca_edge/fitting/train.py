@@ -122,7 +122,7 @@ def fit_head(
 
 def evaluate_head(head: Head, features: Features, held_out: np.ndarray, progress: Progress = silent) -> list[HeldOut]:
     """The head on the images `held_out` (indices), in its task's metric, at every core count."""
-    weight = torch.from_numpy(np.concatenate([term.weight for term in head.terms], axis=1))
+    weight = torch.from_numpy(head.weight)
     bias, found = torch.from_numpy(head.bias), []
     bins = torch.linspace(*(head.depth_range or DEPTH_RANGE), head.classes)
     for i, (count, array) in enumerate(features.by_count.items()):

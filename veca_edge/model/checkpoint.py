@@ -10,12 +10,11 @@ import hashlib
 import json
 import math
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from ..base.errors import EdgeError
 from ..base.files import open_regular
@@ -68,6 +67,12 @@ class Checkpoint:
 
     def head_for(self, task: Task) -> Head | None:
         return next((head for head in self.heads if head.task == task), None)
+
+    @property
+    def head(self) -> Head | None:
+        """The classifier, as version 0.1 called it."""
+        warnings.warn("Checkpoint.head is Checkpoint.head_for(Task.CLASSIFY) now.", DeprecationWarning, stacklevel=2)
+        return self.head_for(Task.CLASSIFY)
 
     @property
     def labels(self) -> tuple[str, ...] | None:
@@ -133,8 +138,9 @@ def load_checkpoint(
     heads: int | None = None,
     rope_zero: float | None = None,
     head_files: Sequence[HeadFile] = (),
-    labels: Mapping[Task | None, Path] | None = None,
+    labels: str | Path | Mapping[Task | None, Path] | None = None,
     progress: Progress = silent,
+    head: str | Path | None = None,
 ) -> Checkpoint:
     """Loads and validates a checkpoint.
 
@@ -146,12 +152,19 @@ def load_checkpoint(
         heads: number of attention heads, for a file that does not say it.
         rope_zero: share of rotary frequencies that are zero, for a file that does not say it.
         head_files: task heads; a classifier takes the place of the checkpoint's own.
-        labels: files of class names by the task of their head; under None, for the one head that lacks them.
+        labels: a file of class names for the one head that lacks them, or files by the task of their head.
+        head: as version 0.1 had it, one file; deprecated.
 
     Raises:
         EdgeError: the file is not a checkpoint, holds code, is truncated, lacks keys, or has wrong
             shapes or values; the message names what is wrong.
     """
+    if head is not None:
+        warnings.warn("load_checkpoint takes head_files=[HeadFile(path)] now.", DeprecationWarning, stacklevel=2)
+        head_files = (*head_files, HeadFile(Path(head)))
+    named: Mapping[Task | None, Path] = {}
+    if labels is not None:
+        named = labels if isinstance(labels, Mapping) else {None: Path(labels)}
     path = Path(path)
     content = read_tensors(path)
     state = _state_dict(path, content)
@@ -165,7 +178,7 @@ def load_checkpoint(
     digest = _sha256(path, progress)
     given = [read_head(file, model, digest) for file in head_files]
     task_heads = _task_heads(given, _own_head(path, content, state, model))
-    task_heads = with_labels(task_heads, labels or {})
+    task_heads = with_labels(task_heads, named)
     return Checkpoint(model, tensors, digest, path.stem, task_heads)
 
 
@@ -220,7 +233,7 @@ def save_safetensors(checkpoint: Checkpoint, path: str | Path) -> None:
     }
     head = checkpoint.head_for(Task.CLASSIFY)
     if head is not None:
-        tensors["head.weight"] = torch.from_numpy(np.concatenate([term.weight for term in head.terms], axis=1))
+        tensors["head.weight"] = torch.from_numpy(head.weight)
         tensors["head.bias"] = torch.from_numpy(head.bias)
     if checkpoint.labels is not None:
         metadata["classes"] = json.dumps(list(checkpoint.labels))

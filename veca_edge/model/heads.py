@@ -60,6 +60,11 @@ class Head:
         return len(self.bias)
 
     @property
+    def weight(self) -> np.ndarray:
+        """The weights of all terms side by side, `[K, ...]`: of joined features in their order."""
+        return np.concatenate([term.weight for term in self.terms], axis=1)
+
+    @property
     def blocks(self) -> tuple[int, ...]:
         """The blocks that it reads, ascending."""
         return tuple(sorted({term.block for term in self.terms}))

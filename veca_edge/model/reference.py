@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -214,7 +213,7 @@ def head_outputs(
         return patches
 
     joined = torch.cat([read(term) for term in head.terms], dim=-1)
-    weight = torch.from_numpy(np.concatenate([term.weight for term in head.terms], axis=1))
+    weight = torch.from_numpy(head.weight)
     bias = torch.from_numpy(head.bias)
     if head.task == Task.CLASSIFY:
         return {"logits": F.linear(joined, weight, bias)}
