@@ -15,7 +15,13 @@ pytest.importorskip("ai_edge_litert")
 from litert_files import tflite
 
 from veca_edge.base.errors import EdgeError, GateError, MissingDependency
+from veca_edge.base.files import sha256_of
 from veca_edge.runtime.litert import check_partitions, open_tflite, open_tflite_together
+
+
+def of_file(artifact, directory):
+    """The artifact as if it were in `a.tflite`."""
+    return replace(artifact, path="a.tflite", function="main", sha256=sha256_of(directory / "a.tflite"))
 
 
 def frame(seed=0):
@@ -67,6 +73,9 @@ def test_what_it_refuses(tflite_files, tmp_path, monkeypatch):
     (tmp_path / artifact.path).write_bytes(whole[: len(whole) // 2])
     with pytest.raises(EdgeError, match="not a whole"):
         open_tflite(tmp_path, artifact, 1)
+    (tmp_path / artifact.path).write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    with pytest.raises(EdgeError, match="was changed after the export"):
+        open_tflite(tmp_path, artifact, 1)
     monkeypatch.setitem(sys.modules, "ai_edge_litert.compiled_model", None)
     monkeypatch.delattr("ai_edge_litert.compiled_model", raising=False)
     with pytest.raises(MissingDependency, match="ai-edge-litert"):
@@ -83,7 +92,7 @@ def test_a_file_that_litert_refuses(tflite_files, tmp_path):
     tflite(tmp_path / "a.tflite", write)
     _, artifacts, _ = tflite_files
     with pytest.raises(EdgeError, match=r"LiteRT cannot load .*RELU"):
-        open_tflite(tmp_path, replace(artifacts["fp32"][0], path="a.tflite", function="main"), 1)
+        open_tflite(tmp_path, of_file(artifacts["fp32"][0], tmp_path), 1)
 
 
 def test_pieces_fail_the_proof(tflite_files, tmp_path):
@@ -110,6 +119,7 @@ import numpy as np
 from veca_edge.bundle.types import Artifact
 from veca_edge.base.json_files import typed
 import json
+from veca_edge.base.files import sha256_of
 from veca_edge.runtime.litert import open_tflite
 artifact = typed(json.loads({json.dumps(artifacts["int8"][0].to_json())!r}), Artifact, "it")
 run = open_tflite(Path({str(directory)!r}), artifact, 1)

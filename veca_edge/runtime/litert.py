@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from ..base.errors import EdgeError, GateError, MissingDependency
+from ..base.files import sha256_of
 from ..base.native_output import held_back, last_lines
 from ..base.progress import Progress, silent
 from ..bundle.types import Artifact
@@ -37,11 +38,13 @@ class OpenedFile:
     The signatures share their weights, also in the form that XNNPACK rearranges them to, through its weight cache.
     """
 
-    def __init__(self, path: Path, threads: int | None):
+    def __init__(self, path: Path, sha256: str, threads: int | None):
         if threads is not None and threads < 1:
             raise EdgeError(f"{threads} threads cannot run anything.", "Give --threads 1 or more.")
-        # LiteRT trusts what it loads; this does not.
+        # LiteRT trusts what it loads: of a damaged file that still reads well, it may end the process.
         self.content = read_tflite(path)
+        if sha256_of(path) != sha256:
+            raise EdgeError(f"{path} was changed after the export.", "Copy the whole bundle again, or export it again.")
         self.lock = threading.Lock()
         litert = _compiled_model()
         self._folder = None if sys.platform == "linux" else tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
@@ -81,7 +84,10 @@ class LitertRunner:
             raise closed(self.artifact)
         with file.lock:
             self._image.write(np.ascontiguousarray(batch))
-            file.model.run_by_name(self._key, {INPUT: self._image}, self._outputs)
+            try:
+                file.model.run_by_name(self._key, {INPUT: self._image}, self._outputs)
+            except RuntimeError as error:
+                raise EdgeError(f"LiteRT cannot run {self.artifact.name}: {error}", EXPORT_AGAIN) from error
             return {
                 name: np.array(self._outputs[name].read(int(np.prod(shape)), dtype)).reshape(shape)
                 for name, (dtype, shape) in self._kinds.items()
@@ -100,7 +106,7 @@ def open_tflite(directory: Path, artifact: Artifact, threads: int | None = None)
         EdgeError: the file is missing or damaged, or not what the manifest says. MissingDependency: no LiteRT.
     """
     path = directory / artifact.path
-    return LitertRunner(OpenedFile(path, threads), path, artifact)
+    return LitertRunner(OpenedFile(path, artifact.sha256, threads), path, artifact)
 
 
 def open_tflite_together(
@@ -112,7 +118,7 @@ def open_tflite_together(
     for count, artifact in artifacts.items():
         path = directory / artifact.path
         if artifact.path not in files:
-            files[artifact.path] = OpenedFile(path, threads)
+            files[artifact.path] = OpenedFile(path, artifact.sha256, threads)
         runners[count] = LitertRunner(files[artifact.path], path, artifact)
     return runners
 
