@@ -53,6 +53,7 @@ def onnx_from_dense(weights: InferenceWeights, spec: GraphSpec) -> ir.Model:
     x = g("Concat", d.array("tokens", d.per_batch(d.constants.cores)), patches, axis=1)
     # At the origin nothing rotates; ONNX Runtime turns these tables into constants.
     origin = g.constant("origin", np.zeros((d.batch, d.cores, 2), np.float32))
+    states = []
     for i, (block, rows) in enumerate(zip(weights.blocks, block_rows(spec, d.config.layers), strict=True)):
         with g.within(f"blocks.{i}"):
             q, k, v = later_queries(d, block, rows, x, origin)
@@ -63,4 +64,5 @@ def onnx_from_dense(weights: InferenceWeights, spec: GraphSpec) -> ir.Model:
             (mixed,) = d.linears(d.merge_heads([d.attention(q, k, v)]), d.leaving(rows), [block.out])
             x = g("Add", d.select(x, rows), mixed)
             x = g("Add", x, d.feed_forward(d.layer_norm(x, block.ffn_gain), d.leaving(rows), block))
-    return finished_model(d, [image], write_outputs(d, x), {})
+            states.append(x)
+    return finished_model(d, [image], write_outputs(d, states), {})

@@ -183,6 +183,6 @@ def test_energy_is_a_limit_where_it_was_measured(bundle):
 def test_unknown_names_list_the_known(bundle):
     with pytest.raises(EdgeError) as caught:
         recommend(bundle.directory, Limits(), "speed")
-    assert "top1, cosine, latency" in caught.value.hint
+    assert "top1, miou, depth, cosine, latency" in caught.value.hint
     with pytest.raises(EdgeError, match="between -1 and 1"):
         Limits(min_cosine=98)

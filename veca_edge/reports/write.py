@@ -312,6 +312,24 @@ def _size_section(subjects: Sequence[ReportedBundle], size: ImageSize) -> SizeSe
             lambda c: c.top1,
             percent=True,
         ),
+        trade_off_figure(
+            f"miou-{name}",
+            "mIoU against latency",
+            "Of label maps, with masks where the images had them, else with the float32 model at its full core bank.",
+            "mIoU",
+            series,
+            lambda c: c.miou,
+            percent=True,
+        ),
+        trade_off_figure(
+            f"depth-{name}",
+            "Depth against latency",
+            "One less the mean relative error of depth, with known depths where there were some, else with the float32 "
+            "model at its full core bank.",
+            "1 - error",
+            series,
+            lambda c: None if c.depth_error is None else 1.0 - c.depth_error,
+        ),
     ]
     sustained = sustained_figure(
         f"sustained-{name}",
