@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import ModuleType
@@ -21,6 +22,9 @@ from torch import Tensor, nn
 
 from ..base.errors import MissingDependency
 from .search import CODE_MAX, SMALLEST, Solution, nearest, quantized
+
+# NNCF compiles its kernels at first use, one process at a time; its own limit of a minute is short for a busy machine.
+EXTENSION_SECONDS = "900"
 
 CHUNK = 64
 
@@ -138,6 +142,7 @@ def nncf_parameters(
 def imported_nncf() -> ModuleType:
     """The package `nncf` with its PyTorch part. Raises `MissingDependency` where it is not installed."""
     try:
+        os.environ.setdefault("NNCF_EXTENSION_LOAD_TIMEOUT", EXTENSION_SECONDS)
         import nncf
         import nncf.torch
     except ModuleNotFoundError as error:
