@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from ..base.errors import EdgeError, GateError
 from ..base.files import empty
 from ..base.progress import Progress, silent
-from ..base.spec import MAP_OUTPUTS, QUANTIZED_PRECISIONS, ExportSpec
+from ..base.spec import MAP_OUTPUTS, QUANTIZED_PRECISIONS, ExportSpec, ImageSize
 from ..base.tasks import Task
 from ..base.versions import own_version, tool_versions
 from ..bundle.readme import write_readme
@@ -26,7 +26,7 @@ from ..model.folding import InferenceWeights, inference_weights
 from ..model.heads import Head, active_heads
 from ..model.plan import Variant
 from ..proof.evaluate import golden_cosine, measure_fidelity, run_reference
-from ..proof.fidelity import Fidelity
+from ..proof.fidelity import Fidelity, Truth
 from ..proof.gate import below_gate, check_gate, gate_of
 from ..proof.golden import FOLDER as GOLDEN_FOLDER
 from ..proof.golden import write_golden
@@ -73,6 +73,7 @@ class Sources:
     checkpoint: Checkpoint
     weights: InferenceWeights
     images: Images
+    truth: Mapping[ImageSize, Truth]
     recipe: QuantizationRecipe | None
     preprocessing: Preprocessing
     threads: int | None
@@ -124,8 +125,11 @@ def read_sources(request: ExportRequest, target: Target, progress: Progress) -> 
     target.check(spec, checkpoint.labels)
     weights = inference_weights(checkpoint)
     images = choose_images(request, checkpoint, spec.image_sizes, progress)
+    truth = {size: split.truth(spec.graph(spec.core_counts[0], size).map_size) for size, split in images.items()}
     recipe = make_recipe(request, spec, checkpoint, weights, images, progress)
-    return Sources(target, spec, checkpoint, weights, images, recipe, request.images.preprocessing, request.threads)
+    return Sources(
+        target, spec, checkpoint, weights, images, truth, recipe, request.images.preprocessing, request.threads
+    )
 
 
 def make_within_gate(sources: Sources, directory: Path, progress: Progress) -> Made:
@@ -150,11 +154,8 @@ def write_and_compare(sources: Sources, kept_float: tuple[str, ...], directory: 
     written = Written(directory, spec, variants, artifacts, sources.preprocessing)
     target.prove(written, few_frames(sources.images, PROOF_IMAGES), progress)
     judges = {size: split.evaluation for size, split in sources.images.items()}
-    truth = {
-        size: split.truth(spec.graph(spec.core_counts[0], size).map_size) for size, split in sources.images.items()
-    }
     fidelity = measure_fidelity(
-        sources.checkpoint, spec, artifacts, directory, judges, truth, open_artifact, sources.threads, progress
+        sources.checkpoint, spec, artifacts, directory, judges, sources.truth, open_artifact, sources.threads, progress
     )
     return Made(tuple(artifacts), fidelity, kept_float)
 
