@@ -28,14 +28,7 @@ TARGET_OPTIONS = of_targets(lambda target: target.options)
 @with_fields(Group(ExportRequest), Group(ImageSource), Group(CheckpointSource), *TARGET_OPTIONS)
 def export(
     typed: Typed,
-    checkpoint: Annotated[
-        Path | None,
-        typer.Argument(
-            metavar="CHECKPOINT",
-            help="A trained checkpoint, .pt or .safetensors; without one, the bundled demo model.",
-            show_default=False,
-        ),
-    ] = None,
+    checkpoint: options.CheckpointPath = None,
     output: Annotated[
         Path | None, typer.Option(metavar="DIR", help="The bundle to write.", show_default="veca-edge-out/NAME-TARGET")
     ] = None,

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
-
-import typer
+from typing import TYPE_CHECKING
 
 from ..actions.fit_request import FitRequest
 from ..actions.request import CheckpointSource
@@ -23,17 +21,7 @@ if TYPE_CHECKING:
 
 @with_fields(Group(FitRequest))
 def fit(
-    typed: Typed,
-    checkpoint: Annotated[
-        Path | None,
-        typer.Argument(
-            metavar="CHECKPOINT",
-            help="A trained checkpoint, .pt or .safetensors; without one, the bundled demo model.",
-            show_default=False,
-        ),
-    ] = None,
-    json: options.Json = False,
-    debug: options.Debug = False,
+    typed: Typed, checkpoint: options.CheckpointPath = None, json: options.Json = False, debug: options.Debug = False
 ) -> None:
     """Train a linear head on a model's features: classes, masks or depth, for every core count at once."""
     with command(json, debug) as terminal:

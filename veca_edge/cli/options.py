@@ -19,3 +19,11 @@ Device = Annotated[
 BundlePath = Annotated[Path, typer.Argument(metavar="BUNDLE", help="A bundle that export wrote.")]
 
 DEMO = "No checkpoint was given: this is the bundled demo model, a tiny VECA trained on CIFAR-10."
+CheckpointPath = Annotated[
+    Path | None,
+    typer.Argument(
+        metavar="CHECKPOINT",
+        help="A trained checkpoint, .pt or .safetensors; without one, the bundled demo model.",
+        show_default=False,
+    ),
+]

@@ -12,11 +12,11 @@ from torch import Tensor
 from ..base.progress import Progress, silent
 from ..base.tasks import Task, Tokens
 from ..bundle.types import DepthAgreement, MapAgreement
+from ..model.head_files import DEPTH_BINS
 from ..model.heads import DEPTH_EPSILON, DEPTH_RANGE, Head, Term
 from ..proof.fidelity import DepthErrors, LabelCounts
 from .features import Features
 
-DEPTH_BINS = 256
 # Of the scale-invariant logarithmic loss: the weight of its mean, as DINOv2's depth configurations have it.
 SCALE_INVARIANCE = 0.85
 STATISTICS_IMAGES = 256

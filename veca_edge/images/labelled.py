@@ -21,6 +21,8 @@ import numpy as np
 from ..base.errors import EdgeError
 from ..base.files import read_limited
 from ..base.tasks import Task
+from ..model.head_files import load_labels
+from ..model.tensor_files import listed
 from .folder import find_images
 from .preprocessing import MAX_FILE_BYTES, UNREADABLE, Preprocessing, decoded, reason
 
@@ -72,7 +74,7 @@ def find_labelled(folder: str | Path, task: Task) -> LabelledFolder:
     stems = {path: path.relative_to(folder / "images").with_suffix("").as_posix() for path in images}
     if missing := [str(path) for path, stem in stems.items() if stem not in targets]:
         raise EdgeError(
-            f"{len(missing)} images have nothing in {folder / kind}: {_listed(missing)}.",
+            f"{len(missing)} images have nothing in {folder / kind}: {listed(missing)}.",
             f"Add {' or '.join(TARGET_SUFFIXES[task])} files of the same names, or remove those images.",
         )
     found = tuple(LabelledImage(path, targets[stem]) for path, stem in stems.items())
@@ -110,9 +112,7 @@ def truth_maps(
         if item is None:
             maps.append(empty)
             continue
-        assert isinstance(item.target, Path)
-        read = read_mask(item.target) if task == Task.SEGMENT else read_depth(item.target)
-        maps.append(target_of(item, task, (read.shape[0], read.shape[1]), size, map_size, preprocessing))
+        maps.append(target_of(item, task, None, size, map_size, preprocessing))
     return np.stack(maps)
 
 
@@ -121,7 +121,7 @@ def _classes(folder: Path) -> LabelledFolder:
     loose = [str(path) for path in images if path.parent == folder]
     names = sorted({path.relative_to(folder).parts[0] for path in images if path.parent != folder})
     if loose or len(names) < 2:
-        what = f"images outside of class folders: {_listed(loose)}" if loose else "fewer than two class folders"
+        what = f"images outside of class folders: {listed(loose)}" if loose else "fewer than two class folders"
         raise EdgeError(f"{folder} has {what}.", "Data for classify is one folder of images for each class.")
     index = {name: i for i, name in enumerate(names)}
     found = tuple(LabelledImage(path, index[path.relative_to(folder).parts[0]]) for path in images)
@@ -130,13 +130,7 @@ def _classes(folder: Path) -> LabelledFolder:
 
 def _labels_of(folder: Path) -> tuple[str, ...] | None:
     path = folder / LABELS_FILE
-    if not path.is_file():
-        return None
-    try:
-        text = read_limited(path, MAX_FILE_BYTES).decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise EdgeError(f"{path} can't be read: {error}.", "Write one class name a line, UTF-8.") from error
-    return tuple(line.strip() for line in text.splitlines() if line.strip())
+    return tuple(load_labels(path)) if path.is_file() else None
 
 
 # ---------------------------------------------------------------------------------------- targets
@@ -145,7 +139,7 @@ def _labels_of(folder: Path) -> tuple[str, ...] | None:
 def target_of(
     item: LabelledImage,
     task: Task,
-    shape: tuple[int, int],
+    shape: tuple[int, int] | None,
     size: tuple[int, int],
     map_size: tuple[int, int],
     preprocessing: Preprocessing | None = None,
@@ -153,7 +147,7 @@ def target_of(
     """The mask or depth of an image as a map of the model's input, by the nearest pixel.
 
     Args:
-        shape: rows and columns of the upright picture.
+        shape: rows and columns of the upright picture, which the file has to have; None where nobody decoded it.
         size: height and width of the model's input.
         map_size: rows and columns of the map.
         preprocessing: how the image becomes the input; None is the default.
@@ -166,12 +160,12 @@ def target_of(
     """
     assert isinstance(item.target, Path)
     read = read_mask(item.target) if task == Task.SEGMENT else read_depth(item.target)
-    if read.shape != tuple(shape):
+    if shape is not None and read.shape != tuple(shape):
         raise EdgeError(
             f"{item.target} has {read.shape[1]} x {read.shape[0]} pixels, but its image {shape[1]} x {shape[0]}.",
             "Save masks and depths in the size of their images.",
         )
-    geometry = (preprocessing or Preprocessing()).geometry(shape, size)
+    geometry = (preprocessing or Preprocessing()).geometry((read.shape[0], read.shape[1]), size)
     cut, laid = geometry.cut, geometry.laid
     rows = ((np.arange(map_size[0]) + 0.5) * size[0] / map_size[0] - laid.top) * cut.height / laid.height
     columns = ((np.arange(map_size[1]) + 0.5) * size[1] / map_size[1] - laid.left) * cut.width / laid.width
@@ -216,8 +210,3 @@ def _png(path: Path, modes: Sequence[str], what: str) -> np.ndarray:
     except UNREADABLE as error:
         raise EdgeError(f"{path} can't be read: {reason(error)}.", "Mend or remove it, and its image.") from error
     raise EdgeError(f"{path} is not {what}: its pixels are '{mode}'.", "Convert it, or choose another --task.")
-
-
-def _listed(items: Sequence[str], most: int = 6) -> str:
-    more = f", and {len(items) - most} more" if len(items) > most else ""
-    return ", ".join(items[:most]) + more
