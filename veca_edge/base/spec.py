@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import Enum
 from typing import Any, NamedTuple
 
 from .errors import EdgeError, unknown_name
+from .text_enum import TextEnum
 
 OUTPUTS = ("cls", "dense", "logits", "segmentation", "segmentation_logits", "depth")
 # Outputs of which every pixel or patch is one number or class, by `map_stride`.
@@ -17,7 +17,7 @@ MAP_STRIDE = 4
 INPUTS = ("image", "tensor")
 
 
-class Precision(str, Enum):
+class Precision(TextEnum):
     """The precisions of all targets, the lowest first. Each is the string that manifests hold.
 
     `int8` has INT8 weights and activations, `w8` INT8 weights alone.
@@ -27,10 +27,6 @@ class Precision(str, Enum):
     W8 = "w8"
     FP16 = "fp16"
     FP32 = "fp32"
-
-    __str__ = str.__str__
-    __format__ = str.__format__
-    __hash__ = str.__hash__
 
     @property
     def is_quantized(self) -> bool:

@@ -7,18 +7,15 @@ from enum import Enum
 from pathlib import Path
 
 from .errors import unknown_name
+from .text_enum import TextEnum
 
 
-class Task(str, Enum):
+class Task(TextEnum):
     """What a head answers. Each is the string that command lines and manifests hold."""
 
     CLASSIFY = "classify"
     SEGMENT = "segment"
     DEPTH = "depth"
-
-    __str__ = str.__str__
-    __format__ = str.__format__
-    __hash__ = str.__hash__
 
     @property
     def outputs(self) -> tuple[str, ...]:

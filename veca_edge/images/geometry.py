@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
 from typing import NamedTuple
 
 from ..base.errors import unknown_name
 from ..base.spec import ImageSize
+from ..base.text_enum import TextEnum
 
 
-class Resize(str, Enum):
+class Resize(TextEnum):
     """How a frame of any size becomes the model's input. Each is the string that command lines and manifests hold.
 
     `crop` and `short-side` keep the same centre of the frame, to a pixel. `crop` cuts it out and resizes it: a camera
@@ -23,10 +23,6 @@ class Resize(str, Enum):
     SHORT_SIDE = "short-side"
     LETTERBOX = "letterbox"
     STRETCH = "stretch"
-
-    __str__ = str.__str__
-    __format__ = str.__format__
-    __hash__ = str.__hash__
 
     @property
     def takes_ratio(self) -> bool:
