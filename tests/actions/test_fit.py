@@ -14,6 +14,7 @@ from safetensors import safe_open
 
 from veca_edge.actions.fit import fit
 from veca_edge.actions.fit_request import FitRequest
+from veca_edge.actions.resolve import check_resize
 from veca_edge.base.errors import EdgeError
 from veca_edge.base.spec import ImageSize
 from veca_edge.base.tasks import HeadFile, Task
@@ -130,6 +131,12 @@ def test_features_are_of_frames_prepared_as_asked(tmp_path):
     assert (masks["letterbox"][..., 16:48] >= 0).all()
     with safe_open(asked.output, "np") as file:
         assert json.loads(file.metadata()["head_facts"])["resize"] == "letterbox"
+    head = load_checkpoint(demo_checkpoint(), head_files=[HeadFile(asked.output)]).head_for(Task.SEGMENT)
+    assert head.resize == ("letterbox", 1.0)
+    heads = (head,)
+    check_resize(heads, replace(asked, resize="letterbox"))
+    with pytest.raises(EdgeError, match=r"made with --resize letterbox --crop-ratio 1, and here .* --resize crop"):
+        check_resize(heads, asked)
 
 
 def test_unlabelled_pixels_and_unknown_depths(tmp_path):

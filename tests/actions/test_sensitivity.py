@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from veca_edge.actions.request import ExportRequest
 from veca_edge.actions.sensitivity import sensitivity
+from veca_edge.base.errors import EdgeError
 
 
 def test_sensitivity_ranks_the_layers_of_a_bundle(result):
@@ -14,3 +17,16 @@ def test_sensitivity_ranks_the_layers_of_a_bundle(result):
     assert found.core_counts == (8, 16)
     assert all(0 <= layer.loss < 0.01 for layer in found.layers)
     assert abs(sum(layer.share for layer in found.layers) - 1) < 1e-6
+
+
+def test_by_what_a_task_says(result):
+    """The demo has a segmentation head; a loss of mIoU is another than one of cosines."""
+    request = ExportRequest(Path(), core_counts=(8,))
+    found = sensitivity(request, bundle=result.bundle.directory, count=4, by="miou")
+    losses = [layer.loss_by("miou") for layer in found.layers]
+    assert any(losses)
+    assert all(0 <= loss < 0.5 for loss in losses)
+    with pytest.raises(EdgeError, match="no head for depth"):
+        sensitivity(request, bundle=result.bundle.directory, by="depth")
+    with pytest.raises(EdgeError, match="'beauty'"):
+        sensitivity(request, bundle=result.bundle.directory, by="beauty")

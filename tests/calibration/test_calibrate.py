@@ -39,7 +39,7 @@ def recipe(demo, calibration):
 def cosines(weights: InferenceWeights, recipe: QuantizationRecipe, frames: np.ndarray) -> list[tuple[float, float]]:
     found = []
     for count, made in quantized_variants(weights, recipe).items():
-        agreement = agreement_of(made, frames, count, outputs_of(weights, frames, count))
+        agreement = agreement_of(outputs_of(made, frames, count), outputs_of(weights, frames, count))
         found.append((agreement.cls.mean, agreement.dense.mean))
     return found
 

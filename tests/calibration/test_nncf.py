@@ -59,7 +59,8 @@ def test_a_recipe_of_the_demo_comes_close(short_demo, capfd):
     recipe = calibrate(weights, [images], (16,), options=NncfOptions())
     assert recipe.method == "nncf"
     frames = load_images(find_images(demo_evaluation()), SIZE).frames
-    agreement = agreement_of(quantized_variants(weights, recipe)[16], frames, 16, outputs_of(weights, frames, 16))
+    made = quantized_variants(weights, recipe)[16]
+    agreement = agreement_of(outputs_of(made, frames, 16), outputs_of(weights, frames, 16))
     assert agreement.cls.mean > 0.999
     assert agreement.dense.mean > 0.999
     assert capfd.readouterr() == ("", "")

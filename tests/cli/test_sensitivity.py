@@ -16,19 +16,19 @@ def agreement(loss: float) -> Agreement:
 def test_sensitivity(veca_edge, checkpoint, bundle, monkeypatch, tmp_path):
     asked = []
 
-    def measured(request, path, count, progress):
+    def measured(request, path, count, progress, by):
         asked.append((request, path, count))
         layers = (
             LayerSensitivity("blocks.0.qkv", 0.25, {8: agreement(1e-4), 16: agreement(2e-4)}),
             LayerSensitivity("blocks.0.fc2", 0.75, {8: agreement(1e-3), 16: agreement(4e-3)}),
         )
-        return Sensitivity(layers, (8, 16), 4)
+        return Sensitivity(layers, (8, 16), 4, by)
 
     monkeypatch.setattr(action, "sensitivity", measured)
     ended = veca_edge("sensitivity", checkpoint, "--cores", "8,16", "--calibration", "photos", "--count", "4")
     assert ended.code == 0, ended.err
     rows = [line.split() for line in ended.out.splitlines() if line.startswith("blocks")]
-    assert rows[0][:5] == ["blocks.0.qkv", "25.0%", "2.0e-04", "2.0e-04", "75.0%"]
+    assert rows[0][:5] == ["blocks.0.qkv", "25.0%", "2.0e-04", "2.0e-04", "2.5e-01"]
     assert len(rows[1][5]) == 20, "the worst layer has the longest bar"
     assert f"veca-edge export {checkpoint} --calibration photos --cores 8,16" in ended.out
     request, path, count = asked[-1]
@@ -44,7 +44,8 @@ def test_sensitivity(veca_edge, checkpoint, bundle, monkeypatch, tmp_path):
     assert (ended.code, len(asked)) == (2, asked_before)
     assert ".svg, .png, .pdf" in ended.err
 
-    found = veca_edge("sensitivity", bundle, "--json").json
+    found = veca_edge("sensitivity", bundle, "--by", "top1", "--json").json
+    assert (found["by"], found["layers"][1]["loss"]) == ("top1", 0.25)
     assert found["layers"][1]["agreement"]["16"]["images"] == 4
     assert asked[-1][1] == bundle
     assert asked[-1][0].core_counts == ()

@@ -31,10 +31,11 @@ TOGETHER = (
     ("bare, with the mean of the patches", "bare convolution", "depth by regression"),
 )
 OUTPUTS = (
-    ("cls", "dense", "logits", "segmentation", "segmentation_logits", "depth"),
+    ("cls", "dense", "logits", "segmentation", "segmentation_logits", "depth", "attention"),
     ("segmentation",),
     ("depth",),
     ("logits",),
+    ("attention",),
 )
 
 
@@ -62,6 +63,8 @@ def assert_alike(made, expected, half: bool) -> None:
         assert value.shape == expected[name].shape
         if name == "segmentation":
             assert (value == expected[name]).mean() >= (0.98 if half else 0.999)
+        elif name == "attention":
+            assert np.abs(value / expected[name] - 1).max() < (1e-2 if half else 1e-4)
         elif name == "depth":
             assert (np.abs(value - expected[name]) / np.maximum(expected[name], 0.5)).max() < (5e-3 if half else 1e-3)
         else:

@@ -38,6 +38,19 @@ def test_what_is_shown_by_itself():
         chosen_shows(("depth",), ("cls",))
 
 
+def test_where_the_core_tokens_look(tmp_path):
+    assert chosen_shows((), ("cls", "dense", "attention")) == ("pca",), "only when it is asked for"
+    weights = np.zeros((8, 8), np.float32)
+    weights[:, 4:] = 0.1
+    picture = np.full((320, 320, 3), 128, np.uint8)
+    paint_cores = painter(tmp_path, "cores")
+    made = paint_cores(picture, {"attention": weights}).astype(int)
+    assert made[160, 300, 0] > made[160, 300, 2] + 100, "amber where they look"
+    assert made[160, 20].max() < 128, "darker where they don't"
+    faint = paint_cores(picture, {"attention": weights / 2}).astype(int)
+    assert faint[160, 300, 0] < made[160, 300, 0], "one scale for a run"
+
+
 def test_masks_in_the_colours_of_the_bundle(tmp_path):
     labels = np.zeros((8, 8), np.uint8)
     labels[:, 4:] = 1

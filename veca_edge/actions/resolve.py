@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from ..base.errors import EdgeError, unknown_name
@@ -12,9 +13,10 @@ from ..base.tasks import HeadFile, Task
 from ..bundle.store import check_output
 from ..demo import DEMO_IMAGE_SIZE, demo_checkpoint, demo_segment_head
 from ..images.folder import find_images
+from ..images.options import ResizeOptions
 from ..model.checkpoint import Checkpoint, load_checkpoint
 from ..model.head_files import read_head
-from ..model.heads import active_heads
+from ..model.heads import Head, active_heads
 from ..targets.base import Target
 from ..targets.table import target_named
 from .request import AUTO, CALIBRATION_METHODS, TASK_AGREEMENT, TASK_DEPTH_ERROR, CheckpointSource, ExportRequest
@@ -62,8 +64,21 @@ def checkpoint_of(source: CheckpointSource, progress: Progress = silent) -> Chec
     )
     if source.path is None and checkpoint.head_for(Task.SEGMENT) is None:
         masks = read_head(HeadFile(demo_segment_head(), Task.SEGMENT), checkpoint.config, checkpoint.digest)
-        checkpoint = replace(checkpoint, heads=(*checkpoint.heads, masks))
+        # The demo shows every way to prepare a frame, with the head that it has.
+        checkpoint = replace(checkpoint, heads=(*checkpoint.heads, replace(masks, resize=None)))
     return checkpoint
+
+
+def check_resize(heads: Sequence[Head], how: ResizeOptions) -> None:
+    """Raises `EdgeError` where a head was fitted on frames that were made in another way."""
+    for head in heads:
+        if head.resize is not None and head.resize != (how.resize, how.crop_ratio):
+            name, ratio = head.resize
+            raise EdgeError(
+                f"The head for {head.task} was fitted on frames made with --resize {name} --crop-ratio {ratio:g}, and "
+                f"here they are made with --resize {how.resize} --crop-ratio {how.crop_ratio:g}.",
+                f"Give --resize {name} --crop-ratio {ratio:g}, or fit a head on frames like these: veca-edge fit",
+            )
 
 
 def spec_of(request: ExportRequest, checkpoint: Checkpoint) -> ExportSpec:
@@ -78,7 +93,7 @@ def spec_of(request: ExportRequest, checkpoint: Checkpoint) -> ExportSpec:
     outputs = request.outputs or ("cls", "dense", *(head.task.outputs[0] for head in checkpoint.heads))
     if unknown := [name for name in outputs if name not in OUTPUTS]:
         raise unknown_name("output", unknown[0], OUTPUTS)
-    active_heads(checkpoint.heads, outputs)
+    check_resize(active_heads(checkpoint.heads, outputs), request.images)
     tasks_alone = not {"cls", "dense"} & set(outputs)
     return ExportSpec(
         target.name,

@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..base.errors import EdgeError
+from ..base.errors import EdgeError, unknown_name
 from ..base.progress import Progress, silent
+from ..base.tasks import Task
 from ..bundle.store import open_bundle
 from ..bundle.types import Bundle
 from ..calibration.recipe import QuantizationRecipe
@@ -22,19 +23,30 @@ if TYPE_CHECKING:
     from ..calibration.sensitivity import LayerSensitivity
 
 IMAGES = 16
+# The head that each criterion reads.
+NEEDED = {"top1": Task.CLASSIFY, "miou": Task.SEGMENT, "depth": Task.DEPTH}
 
 
 @dataclass(frozen=True)
 class Sensitivity:
-    """What each layer's quantization does, in order of execution, and on how many images it was measured."""
+    """What each layer's quantization does, in order of execution, and on how many images it was measured.
+
+    Attributes:
+        by: the criterion of `calibration.sensitivity.LOSSES` that was asked for.
+    """
 
     layers: tuple[LayerSensitivity, ...]
     core_counts: tuple[int, ...]
     images: int
+    by: str = "cosine"
 
 
 def sensitivity(
-    request: ExportRequest, bundle: Path | None = None, count: int = IMAGES, progress: Progress = silent
+    request: ExportRequest,
+    bundle: Path | None = None,
+    count: int = IMAGES,
+    progress: Progress = silent,
+    by: str = "cosine",
 ) -> Sensitivity:
     """Quantizes one layer at a time and measures the outputs.
 
@@ -44,11 +56,15 @@ def sensitivity(
             checkpoint must be the one that it was made from. Its weights are then rounded to nearest, which costs a
             little more than the rounding that the bundle's models have.
         count: images to measure on, none of which calibrated.
+        by: a criterion of `calibration.sensitivity.LOSSES`.
 
     Raises:
-        EdgeError: no such checkpoint, bundle or images, or they do not belong together.
+        EdgeError: no such checkpoint, bundle, images or criterion, or they do not belong together.
     """
-    from ..calibration.sensitivity import measure_sensitivity
+    from ..calibration.sensitivity import LOSSES, measure_sensitivity
+
+    if by not in LOSSES:
+        raise unknown_name("criterion", by, LOSSES)
 
     opened = open_bundle(bundle) if bundle else None
     if opened is not None:
@@ -56,6 +72,11 @@ def sensitivity(
         images = prepared_as(opened, request.images)
         request = replace(request, core_counts=counts, image_sizes=opened.image_sizes[:1], images=images)
     checkpoint = checkpoint_of(request.checkpoint, progress)
+    if by in NEEDED and checkpoint.head_for(NEEDED[by]) is None:
+        raise EdgeError(
+            f"This model can't be judged by {by}: it has no head for {NEEDED[by]}.",
+            "Give one with --head FILE, or choose --by cosine.",
+        )
     recipe = None if opened is None else recipe_of(opened, checkpoint.digest)
     spec = spec_of(replace(request, precisions=()), checkpoint)
     weights = inference_weights(checkpoint)
@@ -65,7 +86,7 @@ def sensitivity(
     judged = images[spec.image_sizes[0]].evaluation
     labels = None if judged.labels is None else judged.labels[:count]
     layers = measure_sensitivity(weights, recipe, judged.frames[:count], spec.core_counts, labels, progress)
-    return Sensitivity(layers, spec.core_counts, len(judged.frames[:count]))
+    return Sensitivity(layers, spec.core_counts, len(judged.frames[:count]), by)
 
 
 def prepared_as(bundle: Bundle, images: ImageSource) -> ImageSource:

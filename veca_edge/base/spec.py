@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from .errors import EdgeError, unknown_name
 from .text_enum import TextEnum
 
-OUTPUTS = ("cls", "dense", "logits", "segmentation", "segmentation_logits", "depth")
+OUTPUTS = ("cls", "dense", "logits", "segmentation", "segmentation_logits", "depth", "attention")
 # Outputs of which every pixel or patch is one number or class, by `map_stride`.
 MAP_OUTPUTS = ("segmentation", "depth")
 MAP_STRIDE = 4

@@ -68,6 +68,11 @@ veca-edge profile .
 def output_text(bundle: Bundle, name: str, grid: tuple[int, int]) -> str:
     """An output's type, shape and meaning; `grid`: rows and columns of the patches at the first image size."""
     spec, config, size = bundle.spec, bundle.checkpoint.config, bundle.artifacts[0].image_size
+    if name == "attention":
+        return (
+            f"float32 `[{spec.batch}, {grid[0]}, {grid[1]}]`: how much of their attention the core tokens give each "
+            "patch, in the last block but one"
+        )
     head = next((h for h in bundle.linear_heads if name in h.task.outputs), None)
     if head is None:
         vector = f"float32 `[{spec.batch}, {config.output_dim}]`: one feature vector per image"

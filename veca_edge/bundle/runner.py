@@ -24,8 +24,8 @@ class Runner(Protocol):
 
         Returns:
             The artifact's outputs by name, float32: `cls` `[B, D]`, `dense` `[B, N, D]`, `logits` `[B, K]`,
-            `segmentation_logits` `[B, K, h, w]`, `depth` `[B, H', W']`; and integers: `segmentation` `[B, H', W']`.
-            They are the caller's to keep.
+            `segmentation_logits` `[B, K, h, w]`, `depth` `[B, H', W']`, `attention` `[B, h, w]`; and integers:
+            `segmentation` `[B, H', W']`. They are the caller's to keep.
 
         Raises:
             EdgeError: the batch has another shape or type.

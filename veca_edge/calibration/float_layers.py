@@ -11,10 +11,9 @@ import numpy as np
 from ..base.progress import Progress, silent
 from ..model.config import ModelConfig
 from ..model.folding import InferenceWeights
-from ..proof.fidelity import Comparison
 from ..proof.gate import Gate
 from .recipe import QuantizationRecipe, quantized_variants
-from .sensitivity import measure_sensitivity, most_harmful_first, outputs_of, shares_of
+from .sensitivity import agreement_of, measure_sensitivity, most_harmful_first, outputs_of, shares_of
 
 Result = TypeVar("Result")
 
@@ -57,8 +56,16 @@ class FloatLayerSearch:
         progress: Progress = silent,
     ):
         """Measures every layer. frames: uint8 `[n, H, W, 3]`."""
-        layers = measure_sensitivity(weights, recipe, frames, asked.core_counts, progress=progress)
-        self.ranked = most_harmful_first(layers)
+        layers = measure_sensitivity(
+            weights,
+            recipe,
+            frames,
+            asked.core_counts,
+            progress=progress,
+            outputs=asked.outputs,
+            map_stride=asked.map_stride,
+        )
+        self.ranked = most_harmful_first(layers, asked.gate)
         self._weights, self._recipe, self._frames, self._asked = weights, recipe, frames, asked
         self._expected = {count: self._outputs(weights, count) for count in asked.core_counts}
 
@@ -70,9 +77,8 @@ class FloatLayerSearch:
         mixed = quantized_variants(self._weights, self._recipe, tuple(self._expected), self.ranked[:kept])
         worst = 0.0
         for count, expected in self._expected.items():
-            comparison = Comparison()
-            comparison.add(self._outputs(mixed[count], count), expected)
-            worst = max(worst, self._asked.gate.excess(comparison.agreement()))
+            found = agreement_of(self._outputs(mixed[count], count), expected)
+            worst = max(worst, self._asked.gate.excess(found))
         return worst
 
 

@@ -6,7 +6,7 @@ computes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,9 +17,17 @@ from ..model.config import ModelConfig
 from ..model.folding import InferenceWeights
 from ..model.torch_graph import InferenceModel
 from ..proof.fidelity import Agreement, Comparison
+from ..proof.gate import Gate
 from .recipe import QuantizationRecipe, quantized_variants
 
 BATCH = 8
+# What a layer alone may harm, each 0 where nothing changes: features, or what a task says of the same images.
+LOSSES: Mapping[str, Callable[[Agreement], float | None]] = {
+    "cosine": lambda a: None if a.cls is None and a.dense is None else 1.0 - a.lowest_mean,
+    "top1": lambda a: None if a.top1_agreement is None else 1.0 - a.top1_agreement,
+    "miou": lambda a: None if a.segmentation is None else 1.0 - a.segmentation.miou,
+    "depth": lambda a: None if a.depth is None else a.depth.mean_error,
+}
 
 
 @dataclass(frozen=True)
@@ -40,10 +48,14 @@ class LayerSensitivity:
         """1 - the lowest mean cosine (`cls` or `dense`) over the core counts."""
         return 1.0 - min(a.lowest_mean for a in self.agreement.values())
 
-    @property
-    def loss_per_share(self) -> float:
-        """What leaving it float buys for what it costs."""
-        return self.loss / self.share
+    def loss_by(self, criterion: str) -> float | None:
+        """The largest loss over the core counts by one of `LOSSES`; None where the model has no such output."""
+        losses = (LOSSES[criterion](a) for a in self.agreement.values())
+        return max((loss for loss in losses if loss is not None), default=None)
+
+    def excess(self, gate: Gate) -> float:
+        """The worst loss over the core counts as a multiple of what a gate allows."""
+        return max(gate.excess(a) for a in self.agreement.values())
 
 
 def measure_sensitivity(
@@ -53,16 +65,23 @@ def measure_sensitivity(
     core_counts: Sequence[int],
     labels: np.ndarray | None = None,
     progress: Progress = silent,
+    outputs: Sequence[str] = (),
+    map_stride: int = MAP_STRIDE,
 ) -> tuple[LayerSensitivity, ...]:
     """Quantizes one layer at a time. Layers come back in the order of execution.
 
     Args:
         frames: uint8 `[n, H, W, 3]`.
         labels: class indices `[n]`, for top-1.
+        outputs, map_stride: what to compare; () is `cls`, `dense` and what the heads say.
     """
+
+    def outputs_at(variant: InferenceWeights, count: int) -> dict[str, np.ndarray]:
+        return outputs_of(variant, frames, count, outputs, map_stride)
+
     integer = quantized_variants(weights, recipe, core_counts)
     floating = quantized_variants(weights, recipe, core_counts, keep_float=tuple(recipe.linears))
-    expected = {count: outputs_of(floating[count], frames, count) for count in core_counts}
+    expected = {count: outputs_at(floating[count], count) for count in core_counts}
     shares = shares_of(weights.config, recipe)
     found = []
     in_order = [name for name in weights.linears if name in recipe.linears]
@@ -70,15 +89,15 @@ def measure_sensitivity(
         agreement = {}
         for count in core_counts:
             one = floating[count].with_linears({name: integer[count].linears[name]})
-            agreement[count] = agreement_of(one, frames, count, expected[count], labels)
+            agreement[count] = agreement_of(outputs_at(one, count), expected[count], labels)
         found.append(LayerSensitivity(name, shares[name], agreement))
         progress("measuring layers", i + 1, len(in_order))
     return tuple(found)
 
 
-def most_harmful_first(sensitivities: Sequence[LayerSensitivity]) -> tuple[str, ...]:
-    """Layer names by harm per share of the time."""
-    return tuple(s.name for s in sorted(sensitivities, key=lambda s: -s.loss_per_share))
+def most_harmful_first(sensitivities: Sequence[LayerSensitivity], gate: Gate) -> tuple[str, ...]:
+    """Layer names by how much of what a gate allows they take, for their share of the time."""
+    return tuple(s.name for s in sorted(sensitivities, key=lambda s: (-s.excess(gate) / s.share, -s.loss / s.share)))
 
 
 def shares_of(config: ModelConfig, recipe: QuantizationRecipe) -> dict[str, float]:
@@ -109,12 +128,9 @@ def outputs_of(
 
 
 def agreement_of(
-    weights: InferenceWeights,
-    frames: np.ndarray,
-    core_count: int,
-    expected: Mapping[str, np.ndarray],
-    labels: np.ndarray | None = None,
+    outputs: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray], labels: np.ndarray | None = None
 ) -> Agreement:
+    """Those of one variant against another's, see `Comparison.add`; `labels` `[n]` are the true classes."""
     comparison = Comparison()
-    comparison.add(outputs_of(weights, frames, core_count), expected)
+    comparison.add(outputs, expected)
     return comparison.agreement(labels)

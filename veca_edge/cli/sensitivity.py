@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from ..actions.sensitivity import Sensitivity
 
 
+TASK_COLUMNS = {"top1": "1-top1", "miou": "1-mIoU", "depth": "depth err."}
+
+
 @with_fields(Group(ImageSource), Group(CheckpointSource))
 def sensitivity(
     typed: Typed,
@@ -47,6 +50,9 @@ def sensitivity(
         str, typer.Option(metavar="SIZE", help="256 or HxW.", show_default="256; the demo's own 32; the bundle's")
     ] = "",
     count: Annotated[int, typer.Option(min=1, help="How many images to measure on.")] = 16,
+    by: Annotated[
+        str, typer.Option(help="What a loss is: cosine of the features, or top1, miou, depth of a head.")
+    ] = "cosine",
     plot: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Draw it as well: .svg, .png or .pdf.", show_default=False)
     ] = None,
@@ -79,30 +85,31 @@ def sensitivity(
             image_sizes=(size,) if size else (),
         )
         with terminal.progress() as progress:
-            found = measure(request, bundle, count, progress)
+            found = measure(request, bundle, count, progress, by)
         show(terminal, found)
         if plot is not None:
             from ..reports.sensitivity import plot_sensitivity
 
-            plot_sensitivity(found.layers, found.images, plot)
+            plot_sensitivity(found.layers, found.images, plot, found.by)
             terminal.say(f"Wrote {plot}", "green")
         given = () if source is None else (source, "--calibration", request.images.calibration or "IMAGES")
         terminal.next(quoted("veca-edge", "export", *given, "--cores", ",".join(map(str, found.core_counts))))
 
 
 def show(terminal: Terminal, found: Sensitivity) -> None:
-    worst = max((layer.loss for layer in found.layers), default=0.0) or 1.0
+    losses = [layer.loss_by(found.by) or 0.0 for layer in found.layers]
+    worst = max(losses, default=0.0) or 1.0
+    tasks = [name for name in TASK_COLUMNS if any(layer.loss_by(name) is not None for layer in found.layers)]
     rows = []
-    for layer in found.layers:
+    for layer, lost in zip(found.layers, losses, strict=True):
         agreement = layer.agreement.values()
-        agreed = [a.top1_agreement for a in agreement if a.top1_agreement is not None]
         rows.append(
             [
                 layer.name,
                 f"{layer.share:.1%}",
                 *(loss([getattr(a, name) for a in agreement]) for name in ("cls", "dense")),
-                f"{min(agreed):.1%}" if agreed else "",
-                terminal.bar(layer.loss / worst),
+                *(f"{layer.loss_by(name) or 0.0:.1e}" for name in tasks),
+                terminal.bar(lost / worst),
             ]
         )
     counts = ", ".join(map(str, found.core_counts))
@@ -112,21 +119,22 @@ def show(terminal: Terminal, found: Sensitivity) -> None:
             Column("of MACs"),
             Column("1-cls"),
             Column("1-dense"),
-            Column("agree"),
-            Column("loss", False),
+            *(Column(TASK_COLUMNS[name]) for name in tasks),
+            Column(f"loss by {found.by}", False),
         ],
         rows,
-        f"This layer alone in INT8: 1 - mean cosine, the worst of {counts} cores, {found.images} images",
+        f"This layer alone in INT8 against the FP32 model: the worst of {counts} cores, {found.images} images",
     )
     terminal.result(
         {
             "core_counts": found.core_counts,
             "images": found.images,
+            "by": found.by,
             "layers": [
                 {
                     "name": layer.name,
                     "share": layer.share,
-                    "loss": layer.loss,
+                    "loss": layer.loss_by(found.by),
                     "agreement": {str(count): a.to_json() for count, a in layer.agreement.items()},
                 }
                 for layer in found.layers

@@ -109,6 +109,7 @@ def read_head(file: HeadFile, config: ModelConfig, checkpoint_digest: str | None
             f"Give it with --head {found.layout.task}={path.name}.",
         )
     head = _head_for(path, found, task, config, _depth_range(path, said, task, file))
+    head = replace(head, resize=_resize(path, said))
     names = said.get("labels") or content.get("classes")
     if names is None or task == Task.DEPTH:
         return head
@@ -258,6 +259,15 @@ def _without_norm(
 def _said_task(path: Path, said: Mapping[str, Any]) -> Task | None:
     task = said.get("task")
     return None if task is None else task_named(str(task), f"{path}: the task")
+
+
+def _resize(path: Path, said: Mapping[str, Any]) -> tuple[str, float] | None:
+    if "resize" not in said:
+        return None
+    name, ratio = said["resize"], said.get("crop_ratio", 1.0)
+    if not isinstance(name, str) or not isinstance(ratio, int | float) or isinstance(ratio, bool):
+        raise EdgeError(f"{path}: 'resize' and 'crop_ratio' say {name!r:.40} and {ratio!r:.40}.", HEAD_HINT)
+    return name, float(ratio)
 
 
 def _task_of(found: _Found) -> Task:

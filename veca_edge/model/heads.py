@@ -44,6 +44,7 @@ class Head:
         upsampling: factor by which depth's scores are upsampled before they are made depth; other tasks' is 1.
         depth_range: metres of the first and the last bin, or None for other tasks.
         labels: class names in the order of the scores, or None.
+        resize: how the frames that it was fitted on were made (`--resize`, `--crop-ratio`), where its file says so.
     """
 
     task: Task
@@ -53,6 +54,7 @@ class Head:
     upsampling: int = 1
     depth_range: tuple[float, float] | None = None
     labels: tuple[str, ...] | None = None
+    resize: tuple[str, float] | None = None
 
     @property
     def classes(self) -> int:

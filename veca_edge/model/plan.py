@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..base.errors import EdgeError
 from ..base.spec import GraphSpec, variant_name
 from ..base.tasks import Tokens
 from .config import IMAGE_MEAN, IMAGE_STD, NORM_EPS
@@ -100,13 +101,24 @@ def block_rows(spec: GraphSpec, layers: int, heads: Sequence[LinearHead] = ()) -
         heads: those of the model.
 
     Raises:
-        EdgeError: an output needs a head that the model does not have.
+        EdgeError: an output needs a head or a block that the model does not have.
     """
     heads, last = active_heads(heads, spec.outputs), layers - 1
+    if "attention" in spec.outputs and layers == 1:
+        raise EdgeError(
+            "The output 'attention' shows the last block but one, and this model has a single block.",
+            "Leave attention out of --outputs.",
+        )
     cls = "cls" in spec.outputs or any(reads(head, last, Tokens.CLS) for head in heads)
     dense = "dense" in spec.outputs or any(reads(head, last, Tokens.PATCHES, Tokens.MEAN) for head in heads)
+    cls = cls or not dense  # `attention` alone needs nothing of the last block, but a block without rows is none
     every = BlockRows(spec.core_count, True, True)
     return (every,) * (layers - 1) + (BlockRows(int(cls), dense, cls),)
+
+
+def watched_block(layers: int) -> int:
+    """The block whose attention the output `attention` shows: the last in which every core token asks."""
+    return layers - 2
 
 
 @dataclass(frozen=True)

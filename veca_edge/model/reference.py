@@ -7,7 +7,7 @@ B images, C active cores, N patches, width D, h heads of width d, C + N tokens w
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import torch
 import torch.nn.functional as F
@@ -43,6 +43,12 @@ class CorePeripheryAttention(nn.Module):
         cores = F.scaled_dot_product_attention(q[:, :, :core_count], k, v)
         patches = F.scaled_dot_product_attention(q[:, :, core_count:], k[:, :, :core_count], v[:, :, :core_count])
         return self.out_proj(torch.cat([cores, patches], dim=2).transpose(1, 2).flatten(2))
+
+    def core_weights(self, x: Tensor, cos: Tensor, sin: Tensor, core_count: int) -> Tensor:
+        """How the core tokens share their attention among all tokens: `[B, h, C, C + N]`; each row's sum is 1."""
+        q, k = (p(x).unflatten(-1, (self.heads, -1)).transpose(1, 2) for p in (self.q_proj, self.k_proj))
+        q, k = rotate_pairs(q, cos, sin)[:, :, :core_count], rotate_pairs(k, cos, sin)
+        return torch.softmax(q @ k.transpose(2, 3) / q.shape[-1] ** 0.5, dim=-1)
 
 
 class ReferenceBlock(nn.Module):
@@ -106,6 +112,12 @@ class Veca(nn.Module):
         x = self.final(self.tokens(image, core_count)[-1])
         return x[:, 0], x[:, core_count:]
 
+    def each_block(self) -> Iterator[ReferenceBlock]:
+        """The blocks in order of execution."""
+        for block in self.blocks:
+            assert isinstance(block, ReferenceBlock)
+            yield block
+
     def final(self, x: Tensor) -> Tensor:
         """The final norm and the output projection."""
         return self.output_proj(self.final_norm(x))
@@ -120,7 +132,7 @@ class Veca(nn.Module):
         patches_at = patch_centres(rows, columns).to(raw.dtype).expand(batch, -1, -1)
         x = torch.cat([cores, self.patch_embed(image)], dim=1)
         states = []
-        for i, block in enumerate(self.blocks):
+        for i, block in enumerate(self.each_block()):
             if i:
                 raw = raw + self.pos_alpha[i - 1] * self.pos_linears[i - 1](x[:, :core_count])
             cos, sin = self.rotary(torch.cat([torch.tanh(raw), patches_at], dim=1))
@@ -173,12 +185,25 @@ def reference_model(checkpoint: Checkpoint) -> Veca:
 def reference_outputs(
     model: Veca, checkpoint: Checkpoint, image: Tensor, core_count: int, map_stride: int = MAP_STRIDE
 ) -> dict[str, Tensor]:
-    """`cls`, `dense`, and what the checkpoint's heads answer (see `head_outputs`)."""
+    """`cls`, `dense`, `attention`, and what the checkpoint's heads answer (see `head_outputs`).
+
+    `attention` `[B, h, w]` is how much of their attention the core tokens give each patch in the last block but one
+    (the last one moves patches by cores that nobody reads but the first), the mean of cores and heads.
+    """
+    grid = model.config.grid(*image.shape[-2:])
+    seen: list[tuple[Tensor, ...]] = []
+    hooks = [b.attn.register_forward_pre_hook(lambda _, entering: seen.append(entering)) for b in model.each_block()]
     with torch.inference_mode():
         states = model.tokens(image, core_count)
+        for hook in hooks:
+            hook.remove()
         x = model.final(states[-1])
         outputs = {"cls": x[:, 0], "dense": x[:, core_count:]}
-        grid = model.config.grid(*image.shape[-2:])
+        if len(seen) > 1:
+            (*_, watched, _) = model.each_block()
+            x_in, cos, sin, _ = seen[-2]
+            weights = watched.attn.core_weights(x_in, cos, sin, core_count)
+            outputs["attention"] = weights[..., core_count:].mean((1, 2)).unflatten(1, grid)
         size = image.shape[-2] // map_stride, image.shape[-1] // map_stride
         for head in checkpoint.heads:
             read = {block: model.final(states[block]) if head.normalised else states[block] for block in head.blocks}

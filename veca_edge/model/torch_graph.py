@@ -13,7 +13,7 @@ from ..base.tasks import Task, Tokens
 from .config import NORM_EPS, ModelConfig
 from .folding import Block, InferenceWeights, Linear
 from .heads import Head, active_heads, bilinear_matrix, depth_form
-from .plan import BlockRows, block_rows, graph_constants
+from .plan import BlockRows, block_rows, graph_constants, watched_block
 
 
 class FloatLinear(nn.Linear):
@@ -86,10 +86,20 @@ class InferenceBlock(nn.Module):
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         """x `[B, C + N, D]`; cos, sin `[B, 1, C + N, d / 2]`; returns the rows that leave the block."""
+        return self.leaving_block(x, *self.all_qkv(x, cos, sin))
+
+    def all_qkv(self, x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries of the rows that leave, keys and values, `[B, h, S, d]`."""
         if self.core_qkv is not None:
-            q, k, v = self.first_qkv(x, cos, sin, self.core_qkv)
-        else:
-            q, k, v = self.qkv(x, cos, sin)
+            return self.first_qkv(x, cos, sin, self.core_qkv)
+        return self.qkv(x, cos, sin)
+
+    def looks(self, q: Tensor, k: Tensor) -> Tensor:
+        """The core tokens' attention on the patches, the mean of cores and heads: `[B, N]`."""
+        weights = torch.softmax(q[:, :, : self.rows.core_queries] @ k.transpose(2, 3), dim=-1)
+        return weights[..., self.core_count :].mean((1, 2))
+
+    def leaving_block(self, x: Tensor, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         asking = self.rows.core_queries
         parts = []
         if asking:
@@ -227,7 +237,7 @@ class InferenceModel(nn.Module):
         super().__init__()
         constants = graph_constants(weights, spec)
         config = weights.config
-        self.spec, self.width = spec, config.hidden
+        self.config, self.spec, self.width = config, spec, config.hidden
         for name in ("patch_weight", "patch_bias", "cores", "core_coordinates", "core_cos", "core_sin"):
             self.register_buffer(name, torch.from_numpy(getattr(constants, name)))
         self.register_buffer("patch_cos", torch.from_numpy(constants.patch_cos)[None, None])
@@ -266,17 +276,22 @@ class InferenceModel(nn.Module):
         raw = self.core_coordinates[None].expand(batch, -1, -1)
         patch_cos = self.patch_cos.expand(batch, -1, -1, -1)
         patch_sin = self.patch_sin.expand(batch, -1, -1, -1)
-        states = []
-        for block in self.each_block():
+        states, watched = [], watched_block(len(self.blocks)) if "attention" in self.spec.outputs else None
+        made = {}
+        for i, block in enumerate(self.each_block()):
             if block.position is None:
                 cos = self.core_cos[None, None].expand(batch, -1, -1, -1)
                 sin = self.core_sin[None, None].expand(batch, -1, -1, -1)
             else:
                 raw = raw + block.position(x[:, :count])
                 cos, sin = self.core_tables(raw)
-            x = block(x, torch.cat([cos, patch_cos], dim=2), torch.cat([sin, patch_sin], dim=2))
+            q, k, v = block.all_qkv(x, torch.cat([cos, patch_cos], dim=2), torch.cat([sin, patch_sin], dim=2))
+            if i == watched:
+                made["attention"] = block.looks(q, k).unflatten(1, self.config.grid(*self.spec.image_size))
+            x = block.leaving_block(x, q, k, v)
             states.append(x)
-        return self.outputs(states)
+        made.update(self.answers(states))
+        return tuple(made[name] for name in self.spec.outputs)
 
     def embed(self, image: Tensor) -> Tensor:
         """Normalised (or raw, for `image` input) pixels `[B, 3, H, W]` to patches `[B, N, D]`."""
@@ -292,8 +307,8 @@ class InferenceModel(nn.Module):
         angles = torch.cat([at[..., :1] * self.frequencies, at[..., 1:] * self.frequencies], dim=-1)[:, None]
         return angles.cos(), angles.sin()
 
-    def outputs(self, states: list[Tensor]) -> tuple[Tensor, ...]:
-        """What the outputs of `spec` are, from the tokens that left every block."""
+    def answers(self, states: list[Tensor]) -> dict[str, Tensor]:
+        """The outputs of `spec` that are made of the tokens that left every block, by name."""
         (*_, last) = self.each_block()
         known: dict[tuple[int, bool], Tensor] = {}
 
@@ -313,7 +328,7 @@ class InferenceModel(nn.Module):
             made["dense"] = tokens(len(states) - 1, Tokens.PATCHES)
         for head in self.heads:
             made.update(head(tokens))
-        return tuple(made[name] for name in self.spec.outputs)
+        return made
 
     def final(self, x: Tensor, is_last: bool) -> Tensor:
         """The final norm and the output projection; other blocks' tokens did not calibrate it, and keep it float."""

@@ -46,6 +46,8 @@ def likeness(name: str, value: np.ndarray, expected: np.ndarray) -> float:
         return float((value == expected).mean())
     if name == "depth":
         return 1.0 - float(np.mean(np.abs(value - expected) / np.maximum(np.abs(expected), 1e-6)))
+    if name == "attention":
+        value, expected = (a.reshape(len(a), -1) for a in (value, expected))
     if name == "segmentation_logits":
         value, expected = np.moveaxis(value, 1, -1), np.moveaxis(expected, 1, -1)
     return float(cosine(value, expected).mean())

@@ -21,7 +21,7 @@ FOLDER = "golden"
 DENSE_PATCHES = 16
 DAMAGED_HINT = "The bundle is damaged; copy or export it again."
 # Rank of every output, images first.
-RANKS = {"cls": 2, "dense": 3, "logits": 2, "segmentation": 3, "segmentation_logits": 4, "depth": 3}
+RANKS = {"cls": 2, "dense": 3, "logits": 2, "segmentation": 3, "segmentation_logits": 4, "depth": 3, "attention": 3}
 
 
 @dataclass(frozen=True)

@@ -254,21 +254,12 @@ def core_attention(
     """
     import torch
 
-    from ..model.reference import rotate_pairs
-
     seen: dict[int, np.ndarray] = {}
     moved: dict[int, torch.Tensor] = {}
 
     def watch(layer: int):
         def hook(attention, args) -> None:
-            x, cos, sin, count = args
-
-            def heads(t):
-                return rotate_pairs(t.unflatten(-1, (attention.heads, -1)).transpose(1, 2), cos, sin)
-
-            q, k = heads(attention.q_proj(x))[:, :, :count], heads(attention.k_proj(x))
-            weights = torch.softmax(q @ k.transpose(2, 3) / q.shape[-1] ** 0.5, dim=-1)
-            seen[layer] = weights.mean(1)[0, :, count:].numpy()
+            seen[layer] = attention.core_weights(*args).mean(1)[0, :, core_count:].numpy()
 
         return hook
 

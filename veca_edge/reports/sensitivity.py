@@ -14,7 +14,13 @@ if TYPE_CHECKING:
     from ..calibration.sensitivity import LayerSensitivity
 
 FORMATS = ("svg", "png", "pdf")
-COLOURS = {"cls": "#2a6fbb", "dense": "#d1762b"}
+COLOURS = {"cls": "#2a6fbb", "dense": "#d1762b", "top1": "#2a6fbb", "miou": "#2a6fbb", "depth": "#2a6fbb"}
+AXES = {
+    "cosine": "1 - mean cosine with the FP32 model",
+    "top1": "1 - top-1 agreement with the FP32 model",
+    "miou": "1 - mIoU with the FP32 model",
+    "depth": "mean relative depth error to the FP32 model",
+}
 # Below this a loss is rounding noise, and a logarithmic axis has no zero.
 FLOOR = 1e-8
 
@@ -32,10 +38,13 @@ def check_plot(path: Path) -> None:
         raise MissingDependency("matplotlib", "report", "The plot of a sensitivity") from None
 
 
-def plot_sensitivity(layers: Sequence[LayerSensitivity], images: int, path: Path) -> None:
+def plot_sensitivity(layers: Sequence[LayerSensitivity], images: int, path: Path, by: str = "cosine") -> None:
     """Draws the layers in order of execution, from top to bottom; the format is that of the file's name.
 
     A dot is the worst of the core counts, and its line reaches to the best.
+
+    Args:
+        by: a criterion of `calibration.sensitivity.LOSSES`; by cosine, `cls` and `dense` are drawn apart.
 
     Raises:
         EdgeError: the file cannot be written, or its format is not known.
@@ -46,7 +55,7 @@ def plot_sensitivity(layers: Sequence[LayerSensitivity], images: int, path: Path
     counts = sorted({count for layer in layers for count in layer.agreement})
     figure = Figure(figsize=(7.2, 1.4 + 0.2 * len(layers)), layout="constrained")
     axes = figure.add_subplot()
-    for offset, output in ((-0.14, "cls"), (0.14, "dense")):
+    for offset, output in ((-0.14, "cls"), (0.14, "dense")) if by == "cosine" else ((0.0, by),):
         known = [(i, losses) for i, layer in enumerate(layers) if (losses := losses_of(layer, output))]
         if not known:
             continue
@@ -57,7 +66,7 @@ def plot_sensitivity(layers: Sequence[LayerSensitivity], images: int, path: Path
     axes.set_xscale("log")
     axes.set_yticks(range(len(layers)), [layer.name for layer in layers], fontsize=8)
     axes.set_ylim(len(layers) - 0.4, -0.6)
-    axes.set_xlabel("1 - mean cosine with the FP32 model")
+    axes.set_xlabel(AXES[by])
     axes.set_title(f"This layer alone in INT8, {', '.join(map(str, counts))} cores, {images} images", fontsize=10)
     axes.grid(axis="x", alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
@@ -68,6 +77,12 @@ def plot_sensitivity(layers: Sequence[LayerSensitivity], images: int, path: Path
 
 
 def losses_of(layer: LayerSensitivity, output: str) -> list[float]:
-    """1 - mean cosine of an output at every core count that has it."""
-    found = [getattr(agreement, output) for agreement in layer.agreement.values()]
-    return [max(FLOOR, 1.0 - statistics.mean) for statistics in found if statistics is not None]
+    """1 - mean cosine of an output, or a task's loss, at every core count that has it."""
+    every = layer.agreement.values()
+    if output in ("cls", "dense"):
+        found = [s and 1.0 - s.mean for s in (getattr(agreement, output) for agreement in every)]
+    else:
+        from ..calibration.sensitivity import LOSSES
+
+        found = [LOSSES[output](agreement) for agreement in every]
+    return [max(FLOOR, loss) for loss in found if loss is not None]

@@ -42,7 +42,7 @@ class Output:
     Attributes:
         cls: float32 `[B, D]`, `dense`: `[B, N, D]`, `logits`: `[B, K]`; None where the model does not give it.
         segmentation: integers `[B, H', W']`, the class of every square of pixels; `segmentation_logits`: float32
-            `[B, K, h, w]`; `depth`: float32 `[B, H', W']`, metres; likewise.
+            `[B, K, h, w]`; `depth`: float32 `[B, H', W']`, metres; `attention`: float32 `[B, h, w]`; likewise.
         core_count: what it ran at.
         latency_ms: wall time of the run.
     """
@@ -55,6 +55,7 @@ class Output:
     segmentation: np.ndarray | None = None
     segmentation_logits: np.ndarray | None = None
     depth: np.ndarray | None = None
+    attention: np.ndarray | None = None
 
 
 class Model:

@@ -10,13 +10,23 @@ from ..base.errors import EdgeError, unknown_name
 from ..base.tasks import Task
 from ..bundle.types import Artifact, Bundle
 from ..images.mapping import map_to_frame
-from ..images.overlay import DepthRange, depth_range, draw_classes, draw_colours, draw_depth, draw_masks, enlarged
+from ..images.overlay import (
+    DepthRange,
+    depth_range,
+    draw_attention,
+    draw_classes,
+    draw_colours,
+    draw_depth,
+    draw_masks,
+    enlarged,
+)
 from ..images.patches import PatchBasis, patch_basis, patch_colours
 from ..images.preprocessing import Preprocessing
 from .classes import LikelyClass
 
 # What can be shown, with the output that each needs.
-SHOWN = {"classes": "logits", "segmentation": "segmentation", "depth": "depth", "pca": "dense"}
+SHOWN = {"classes": "logits", "segmentation": "segmentation", "depth": "depth", "pca": "dense", "cores": "attention"}
+FEATURES = ("pca", "cores")
 
 
 def chosen_shows(wanted: Sequence[str], outputs: Sequence[str]) -> tuple[str, ...]:
@@ -33,7 +43,7 @@ def chosen_shows(wanted: Sequence[str], outputs: Sequence[str]) -> tuple[str, ..
                 f"--show {name} needs the output '{SHOWN[name]}', which this model does not give.",
                 f"It gives {', '.join(outputs)}; export with {SHOWN[name]} among --outputs.",
             )
-    tasks = tuple(name for name in SHOWN if name != "pca" and SHOWN[name] in outputs)
+    tasks = tuple(name for name in SHOWN if name not in FEATURES and SHOWN[name] in outputs)
     return tuple(wanted) or tasks or (("pca",) if "dense" in outputs else ())
 
 
@@ -53,6 +63,7 @@ class Painter:
         self._segment = bundle.head_for(Task.SEGMENT)
         self._range: DepthRange | None = None
         self._basis: PatchBasis | None = None
+        self._peak: float | None = None
 
     def __call__(
         self, pixels: np.ndarray, outputs: Mapping[str, np.ndarray], classes: Sequence[LikelyClass] = ()
@@ -77,6 +88,11 @@ class Painter:
             if self._range is None:
                 self._range = depth_range(metres)
             return draw_depth(large, metres, self._range)
+        if name == "cores":
+            weights = self._on(values, large)
+            if self._peak is None:
+                self._peak = float(np.nanmax(weights))
+            return draw_attention(large, weights, self._peak)
         if self._basis is None:
             self._basis = patch_basis(values)
         return draw_colours(large, self._on(patch_colours(values, self._basis, self._grid), large))

@@ -46,7 +46,7 @@ class Record:
     )
     show: tuple[str, ...] = option(
         (),
-        "What to paint: classes, segmentation, depth, pca.",
+        "What to paint: classes, segmentation, depth, pca, cores.",
         metavar="LIST",
         shown="what the tasks say, or else pca",
         parse=lambda text: lists.names(text, "--show"),

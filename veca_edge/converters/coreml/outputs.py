@@ -60,8 +60,12 @@ class ProgramTokens:
         return self._final[block]
 
 
-def write_outputs(writer: Writer, states: Sequence[Var], probabilities: bool) -> tuple[Var, ...]:
-    """The outputs of the program, in their order; `probabilities` adds the softmax of the logits."""
+def write_outputs(writer: Writer, states: Sequence[Var], looks: Var | None, probabilities: bool) -> tuple[Var, ...]:
+    """The outputs of the program, in their order; `probabilities` adds the softmax of the logits.
+
+    Args:
+        looks: `[B, 1, N]`, where the core tokens look, if that is an output.
+    """
     mb, wanted = writer.mb, writer.spec.outputs
     ends = ProgramTokens(writer, states)
     made: dict[str, Var] = {}
@@ -69,6 +73,9 @@ def write_outputs(writer: Writer, states: Sequence[Var], probabilities: bool) ->
         made["cls"] = mb.squeeze(x=ends.tokens(ends.last, Tokens.CLS), axes=[1])
     if "dense" in wanted:
         made["dense"] = ends.tokens(ends.last, Tokens.PATCHES)
+    if looks is not None:
+        rows, columns = writer.config.grid(*writer.spec.image_size)
+        made["attention"] = mb.reshape(x=looks, shape=[writer.batch, rows, columns])
     for head in active_heads(writer.weights.heads, wanted):
         made.update(_answers(writer, head, _scores(writer, head, ends)))
     if probabilities:

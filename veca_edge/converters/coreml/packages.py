@@ -273,6 +273,7 @@ def _feature_text(name: str, variant: Variant) -> str:
         "segmentation": f"The class of every square of {variant.spec.map_stride} pixels.",
         "segmentation_logits": "Class scores of every patch, before upsampling and softmax.",
         "depth": f"Metres, for every square of {variant.spec.map_stride} pixels.",
+        "attention": "How much of their attention the core tokens give each patch.",
         "label": "The most likely class.",
         "label_probs": "Probability of every class.",
     }[name]

@@ -25,7 +25,7 @@ import numpy as np
 
 from ...base.spec import GraphSpec
 from ...model.folding import Block, InferenceWeights
-from ...model.plan import BlockRows, block_rows
+from ...model.plan import BlockRows, block_rows, watched_block
 from .outputs import write_outputs
 from .writer import PIXEL_CENTRE, PIXEL_SCALE, Var, Writer, folded_patches, half
 
@@ -132,7 +132,7 @@ class ProgramWriter(Writer):
         coordinates = self.bank.core_coordinates[: self.cores][::-1]
         raw: Any = self.per_batch(layout.constant(coordinates)).astype(self.float_type)
         self.tables = self.patch_tables()
-        states = []
+        states, looks = [], None
         for i, (block, rows) in enumerate(
             zip(self.weights.blocks, block_rows(self.spec, config.layers, self.weights.heads), strict=True)
         ):
@@ -142,10 +142,21 @@ class ProgramWriter(Writer):
             else:
                 raw = self.move_cores(raw, x, block.position)
                 queries = self.later_queries(i, block, rows, x, raw)
+            if "attention" in self.spec.outputs and i == watched_block(config.layers):
+                looks = self.looks(*queries[:2])
             x = self.finish_block(i, block, rows, x, *queries)
             states.append(x)
         self.mb.enter("out")
-        return write_outputs(self, states, probabilities)
+        return write_outputs(self, states, looks, probabilities)
+
+    def looks(self, q: Var, k: Var) -> Var:
+        """The core tokens' attention on the patches, the mean of cores and heads: `[B, 1, N]`."""
+        weights = self.layout.shares(self.mb, self.rows(q, 0, self.cores, self.layout.head_token_axis), k)
+        weights = self.rows(weights, self.cores, self.cores + self.patches, 3)
+        rows = self.config.heads * self.cores
+        weights = self.mb.reshape(x=weights, shape=[self.batch, rows, self.patches])
+        share = half(np.full((1, 1, rows), 1 / rows), "looks")
+        return self.mb.matmul(x=share, y=weights)
 
 
 def mil_from_veca(

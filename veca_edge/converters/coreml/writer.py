@@ -129,9 +129,12 @@ class RowLayout:
         """Angles `[B, C, d]` as `[B, 1, C, d]`."""
         return mb.expand_dims(x=x, axes=[1])
 
+    def shares(self, mb: Any, q: Var, k: Var) -> Var:
+        """How each query shares its attention among the keys: `[B, h, Q, S]`."""
+        return mb.softmax(x=mb.matmul(x=q, y=k, transpose_y=True), axis=-1)
+
     def attention(self, mb: Any, q: Var, k: Var, v: Var) -> Var:
-        scores = mb.softmax(x=mb.matmul(x=q, y=k, transpose_y=True), axis=-1)
-        return mb.matmul(x=scores, y=v)
+        return mb.matmul(x=self.shares(mb, q, k), y=v)
 
     def by_row(self, mb: Any, x: Var) -> Var:
         """RowLayout as `[B, S, D]`, the form that an app reads."""
@@ -176,9 +179,11 @@ class ChannelLayout(RowLayout):
         batch, width, _, tokens = x.shape
         return mb.reshape(x=x, shape=[batch, 1, width, tokens])
 
+    def shares(self, mb: Any, q: Var, k: Var) -> Var:
+        return mb.softmax(x=mb.matmul(x=q, y=k, transpose_x=True), axis=-1)
+
     def attention(self, mb: Any, q: Var, k: Var, v: Var) -> Var:
-        scores = mb.softmax(x=mb.matmul(x=q, y=k, transpose_x=True), axis=-1)
-        return mb.matmul(x=v, y=scores, transpose_y=True)
+        return mb.matmul(x=v, y=self.shares(mb, q, k), transpose_y=True)
 
     def by_row(self, mb: Any, x: Var) -> Var:
         return mb.transpose(x=mb.squeeze(x=x, axes=[2]), perm=[0, 2, 1])

@@ -93,7 +93,8 @@ def add_subgraph(file: TfliteBuilder, name: str, variant: Variant) -> None:
         image = g.tensor([spec.batch, height, width, 3], np.uint8, "image", quantization=quantization)
     else:
         image = g.tensor([spec.batch, 3, height, width], np.float32, "image")
-    outputs = write_outputs(writer, BlockWriter(writer).states(image))
+    blocks = BlockWriter(writer)
+    outputs = write_outputs(writer, blocks.states(image), blocks.looks)
     g.table.inputs, g.table.outputs = [image], list(outputs.values())
     file.add_signature(name, g.index, {"image": image}, outputs)
 

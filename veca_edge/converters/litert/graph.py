@@ -20,7 +20,7 @@ from ...base.errors import EdgeError
 from ...base.spec import Precision
 from ...model.config import IMAGE_MEAN, IMAGE_STD, NORM_EPS
 from ...model.folding import Block, InferenceWeights, Linear
-from ...model.plan import BlockRows, Variant, block_rows, graph_constants
+from ...model.plan import BlockRows, Variant, block_rows, graph_constants, watched_block
 from .flatbuffer import TfliteBuilder
 from .operators import Subgraph
 
@@ -104,9 +104,13 @@ class BlockWriter:
 
     def __init__(self, writer: GraphWriter):
         self.w, self.g = writer, writer.g
+        self.looks: int | None = None
 
     def states(self, image: int) -> list[int]:
-        """What leaves every block: core tokens and patches `[B, C + N, D]`; of the last, only what is asked for."""
+        """What leaves every block: core tokens and patches `[B, C + N, D]`; of the last, only what is asked for.
+
+        `looks` is set to `[B, N, 1]`, where the core tokens look, if that is an output.
+        """
         w, g = self.w, self.g
         patches = self.embed(image)
         x = g.concat([g.floats(w.per_batch(w.constants.cores[None])), patches], 1)
@@ -125,6 +129,8 @@ class BlockWriter:
                 )
                 raw = g.add(moved, raw)
                 queries = self.later_queries(block, rows, x, raw)
+            if "attention" in w.spec.outputs and i == watched_block(w.config.layers):
+                self.looks = self.looks_of(*queries[:2])
             x = self.finish_block(block, rows, x, *queries)
             states.append(x)
         return states
@@ -211,6 +217,14 @@ class BlockWriter:
         kv = w.linear(y, block.qkv.rows(width, 3 * width, f"{name}.keys_values"))
         k = self.rotate(w.by_head(g.rows(kv, 0, width, 2), heads), *tables)
         return q, k, w.by_head(g.rows(kv, width, 2 * width, 2), heads)
+
+    def looks_of(self, q: int, k: int) -> int:
+        """The core tokens' attention on the patches, the mean of cores and heads: `[B, N, 1]`."""
+        w, g = self.w, self.g
+        q, k = g.transpose(g.rows(q, 0, w.cores, 1), [0, 2, 1, 3]), g.transpose(k, [0, 2, 3, 1])
+        weights = g.rows(g.softmax(g.matmul(q, k)), w.cores, w.cores + w.patches, 3)
+        weights = g.reshape(weights, [w.batch, w.config.heads * w.cores, w.patches])
+        return g.mean(g.transpose(weights, [0, 2, 1]))
 
     def finish_block(self, block: Block, rows: BlockRows, x: int, q: int, k: int, v: int) -> int:
         """Attention, its projection, and the feed-forward, on the rows that leave the block."""

@@ -52,8 +52,12 @@ class SubgraphTokens:
         return self._final[block]
 
 
-def write_outputs(writer: GraphWriter, states: Sequence[int]) -> dict[str, int]:
-    """The outputs that the spec asks for, by name and in their order."""
+def write_outputs(writer: GraphWriter, states: Sequence[int], looks: int | None) -> dict[str, int]:
+    """The outputs that the spec asks for, by name and in their order.
+
+    Args:
+        looks: `[B, N, 1]`, where the core tokens look, if that is an output.
+    """
     g, wanted = writer.g, writer.spec.outputs
     g.enter("out")
     ends = SubgraphTokens(writer, states)
@@ -62,6 +66,8 @@ def write_outputs(writer: GraphWriter, states: Sequence[int]) -> dict[str, int]:
         made["cls"] = g.reshape(ends.tokens(ends.last, Tokens.CLS), [writer.batch, writer.config.output_dim])
     if "dense" in wanted:
         made["dense"] = ends.tokens(ends.last, Tokens.PATCHES)
+    if looks is not None:
+        made["attention"] = g.reshape(looks, [writer.batch, *writer.grid])
     for head in active_heads(writer.weights.heads, wanted):
         made.update(_answers(writer, head, _scores(writer, head, ends)))
     for name in wanted:

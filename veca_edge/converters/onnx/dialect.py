@@ -74,6 +74,12 @@ class Graph:
     def rows(self, x: ir.Value, start: int, stop: int, axis: int = 1) -> ir.Value:
         return self("Slice", x, self.ints([start]), self.ints([stop]), self.ints([axis]))
 
+    def mean(self, x: ir.Value, axis: int) -> ir.Value:
+        """The mean along an axis, which is gone then."""
+        if self.opset < 18:
+            return self("ReduceMean", x, axes=[axis], keepdims=0)
+        return self("ReduceMean", x, self.ints([axis]), keepdims=0)
+
     @contextmanager
     def within(self, scope: str) -> Iterator[None]:
         """Prefixes the names of nodes and constants."""
@@ -184,6 +190,17 @@ class Dialect:
         g = self.g
         scores = g("MatMul", q, g("Transpose", k, perm=[0, 1, 3, 2]))
         return g("MatMul", g("Softmax", scores, axis=-1), v)
+
+    def by_head(self, x: ir.Value) -> ir.Value:
+        """Queries or keys as `[B, h, S, d]`."""
+        return x
+
+    def looks(self, q: ir.Value, k: ir.Value) -> ir.Value:
+        """The attention of core tokens with queries `q` on the patches, the mean of cores and heads: `[B, N]`."""
+        g = self.g
+        scores = g("MatMul", self.by_head(q), g("Transpose", self.by_head(k), perm=[0, 1, 3, 2]))
+        weights = g.rows(g("Softmax", scores, axis=-1), self.cores, self.cores + self.patches, 3)
+        return g.mean(g.mean(weights, 1), 1)
 
     def merge_heads(self, parts: Sequence[ir.Value]) -> ir.Value:
         """The attention results of several groups of queries to `[B, S, D]`."""

@@ -16,7 +16,7 @@ from ...base.spec import GraphSpec
 from ...model.folding import InferenceWeights
 from ...model.plan import BlockRows, block_rows, graph_constants
 from .dialect import Dialect, Graph
-from .graph import finish_block, finished_model, graph_input, later_queries
+from .graph import core_looks, finish_block, finished_model, graph_input, later_queries
 from .outputs import write_outputs
 
 TOKENS, COORDINATES = "core_tokens", "core_coordinates"
@@ -58,14 +58,17 @@ def elastic_from_veca(
     x = g("Concat", d.entering(tokens), patches, axis=1, name="tokens")
     every = BlockRows(core_queries=d.cores, patch_queries=True, patch_keys=True)
     all_rows = (every,) * (config.layers - 1) + block_rows(spec, config.layers, weights.heads)[-1:]
-    states = []
+    states: list[ir.Value] = []
+    looks: ir.Value | None = None
     for i, (block, rows) in enumerate(zip(weights.blocks, all_rows, strict=True)):
         with g.within(f"blocks.{i}"):
             if block.position is not None:
                 raw = d.move_cores(raw, g.rows(x, 0, d.cores), block.position)
-            x = finish_block(d, block, rows, x, *later_queries(d, block, rows, x, raw))
+            q, k, v = later_queries(d, block, rows, x, raw)
+            looks = core_looks(d, i, q, k) or looks
+            x = finish_block(d, block, rows, x, q, k, v)
         states.append(x)
-    return finished_model(d, inputs, write_outputs(d, states), metadata)
+    return finished_model(d, inputs, write_outputs(d, states, looks), metadata)
 
 
 def scales_for_all(weights: Sequence[InferenceWeights]) -> InferenceWeights:

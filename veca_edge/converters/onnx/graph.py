@@ -17,7 +17,7 @@ import onnx_ir as ir
 
 from ...base.spec import GraphSpec
 from ...model.folding import Block, InferenceWeights, Linear
-from ...model.plan import BlockRows, block_rows, graph_constants
+from ...model.plan import BlockRows, block_rows, graph_constants, watched_block
 from .dialect import Dialect
 from .outputs import output_shape, output_type, write_outputs
 
@@ -48,19 +48,29 @@ def onnx_from_veca(
             patches = d.layer_norm(patches, *weights.patch_norm)
     x = g("Concat", d.array("cores", d.per_batch(d.constants.cores)), patches, axis=1, name="tokens")
     raw: ir.Value | None = None
-    states = []
+    states: list[ir.Value] = []
+    looks: ir.Value | None = None
     for i, (block, rows) in enumerate(zip(weights.blocks, block_rows(spec, config.layers, weights.heads), strict=True)):
         with g.within(f"blocks.{i}"):
             if block.position is None:
-                queries = first_queries(d, block, rows, patches)
-                x = finish_block(d, block, rows, x, *queries)
+                q, k, v = first_queries(d, block, rows, patches)
             else:
                 if raw is None:
                     raw = g.constant("core_coordinates", d.per_batch(d.constants.core_coordinates))
                 raw = d.move_cores(raw, g.rows(x, 0, d.cores), block.position)
-                x = finish_block(d, block, rows, x, *later_queries(d, block, rows, x, raw))
+                q, k, v = later_queries(d, block, rows, x, raw)
+            looks = core_looks(d, i, q, k) or looks
+            x = finish_block(d, block, rows, x, q, k, v)
         states.append(x)
-    return finished_model(d, [image], write_outputs(d, states), metadata)
+    return finished_model(d, [image], write_outputs(d, states, looks), metadata)
+
+
+def core_looks(d: Dialect, i: int, q: ir.Value, k: ir.Value) -> ir.Value | None:
+    """Where the core tokens look, `[B, N]`, if block `i` is the one whose attention is an output."""
+    if "attention" not in d.spec.outputs or i != watched_block(d.config.layers):
+        return None
+    with d.g.within("looks"):
+        return d.looks(d.g.rows(q, 0, d.cores, d.token_axis), k)
 
 
 def graph_input(spec: GraphSpec) -> ir.Value:

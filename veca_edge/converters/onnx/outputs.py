@@ -63,8 +63,8 @@ class GraphTokens:
         return self.d.layer_norm(x, weights.final_gain, weights.final_shift if weights.final_shift.any() else None)
 
 
-def write_outputs(d: Dialect, states: Sequence[ir.Value]) -> list[ir.Value]:
-    """The outputs of the graph, in their order, from what leaves every block."""
+def write_outputs(d: Dialect, states: Sequence[ir.Value], looks: ir.Value | None) -> list[ir.Value]:
+    """The outputs of the graph, in their order, from what leaves every block and `[B, N]` of where core tokens look."""
     g, wanted = d.g, d.spec.outputs
     made: dict[str, ir.Value] = {}
     with g.within("final"):
@@ -73,6 +73,8 @@ def write_outputs(d: Dialect, states: Sequence[ir.Value]) -> list[ir.Value]:
             made["cls"] = d.output(g("Squeeze", ends.tokens(ends.last, Tokens.CLS), g.ints([1])))
         if "dense" in wanted:
             made["dense"] = d.output(ends.tokens(ends.last, Tokens.PATCHES))
+        if looks is not None:
+            made["attention"] = d.output(g("Reshape", looks, g.ints([d.batch, *d.grid])))
         for head in active_heads(d.weights.heads, wanted):
             with g.within(head.task):
                 made.update(_answers(d, head, _scores(d, head, ends)))
@@ -155,6 +157,8 @@ def output_shape(d: Dialect, name: str) -> ir.Shape:
         return ir.Shape([spec.batch, width])
     if name == "dense":
         return ir.Shape([spec.batch, d.patches, width])
+    if name == "attention":
+        return ir.Shape([spec.batch, *d.grid])
     (head,) = active_heads(d.weights.heads, (name,))
     return ir.Shape([spec.batch, head.classes, *(d.grid if name == "segmentation_logits" else ())])
 
