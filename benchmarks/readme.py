@@ -1,4 +1,4 @@
-"""The results section of the README, written from the result files between its two markers.
+"""The results: all of them in `docs/results.md`, and a short table in the README between its two markers.
 
 With `--rerun` everything is measured first. Nothing else should use the machine meanwhile.
 """
@@ -23,7 +23,13 @@ from .scaling import DENSE, PLOT, plot
 from .toolchains import INT8_TARGETS, LABELS, OTHER_TARGETS
 
 README = Path(__file__).parent.parent / "README.md"
+DOCUMENT = README.parent / "docs" / "results.md"
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
+TITLE = (
+    "# Results\n\nWritten from the result files in `benchmarks/results` by `python -m benchmarks.readme`; with "
+    "`--rerun` it measures everything first. `python -m benchmarks.claims` checks what the project says of "
+    "itself against them."
+)
 # A result with fewer candidates than this goes into the table of configurations only.
 FULL_TABLE = 9
 BUSY = 0.05
@@ -75,8 +81,36 @@ def rerun(threads: int, directory: Path, fidelity_options: Sequence[str]) -> lis
 # ---------------------------------------------------------------------------------------- sections
 
 
+def summary(directory: Path) -> str:
+    """The README's table: one line for each model and machine, at 256 px and 16 cores. Empty without results."""
+    shown = [
+        result
+        for result in read_results(directory, "peers")
+        if result["core_count"] == 16 and tuple(result["image_size"]) == (256, 256)
+    ]
+    rows = []
+    for result in sorted(shown, key=lambda result: (configuration(result), machine_name(result))):
+        ms = milliseconds(result)
+        cells = [f"{ms[name]:.1f}" if name in ms else "" for name in SUMMARY]
+        ratio = f"{ms['plain_fp32'] / ms['ours_int8']:.2f}x" if "plain_fp32" in ms else ""
+        rows.append([f"{result['family']}, {machine_name(result)}", *cells, ratio])
+    if not rows:
+        return ""
+    header = ["median ms, 256 px, 16 cores", *SUMMARY.values(), "INT8 against plain FP32"]
+    return table(header, rows)
+
+
+SUMMARY = {
+    "eager": "PyTorch eager",
+    "plain_fp32": "plain export FP32",
+    "nncf_openvino": "OpenVINO INT8",
+    "ours_fp32": "veca-edge FP32",
+    "ours_int8": "**veca-edge INT8**",
+}
+
+
 def rendered(directory: Path) -> str:
-    """The whole results section: latencies by machine, then the rest; of the long ones the last measured."""
+    """All results: latencies by machine, then the rest; of the long ones the last measured."""
     machines: dict[str, list[Result]] = {}
     for result in read_results(directory, "peers"):
         machines.setdefault(machine_name(result), []).append(result)
@@ -124,25 +158,20 @@ def milliseconds(result: Result) -> dict[str, float]:
 
 def configurations(peers: Sequence[Result]) -> str:
     """One line per model, image size and core count, of one machine."""
-    names = ("eager", "plain_fp32", "nncf_openvino", "ours_fp32", "ours_int8")
     rows = []
     for result in peers:
         ms = milliseconds(result)
-        cells = [f"{ms[name]:.1f}" if name in ms else "" for name in names]
+        cells = [f"{ms[name]:.1f}" if name in ms else "" for name in SUMMARY]
         rows.append(
             [
                 f"{result['family']}, {result['image_size'][0]} px, {result['core_count']} cores",
                 *cells,
-                *(f"{ms[name] / ms['ours_int8']:.2f}x" if name in ms else "" for name in names[:4]),
+                *(f"{ms[name] / ms['ours_int8']:.2f}x" if name in ms else "" for name in list(SUMMARY)[:4]),
             ]
         )
     header = [
         "median ms",
-        "PyTorch eager",
-        "plain export FP32",
-        "OpenVINO INT8",
-        "veca-edge FP32",
-        "**veca-edge INT8**",
+        *SUMMARY.values(),
         "INT8 against eager",
         "against plain FP32",
         "against OpenVINO INT8",
@@ -349,7 +378,7 @@ def scaling(result: Result) -> str:
     ]
     return (
         f"### VECA beside a dense ViT of the same size\n\n![Latency, memory and attention interactions]"
-        f"({os.path.relpath(PLOT, README.parent)})\n\n`{result['family']}`: the same layers, width, heads and MLP, "
+        f"({os.path.relpath(PLOT, DOCUMENT.parent)})\n\n`{result['family']}`: the same layers, width, heads and MLP, "
         "through the same graph writer and runtime; the dense model has a class token and four registers. "
         "All sizes in one process.\n\n"
         f"{table(['median ms', *pixels], lines(latency))}\n\n"
@@ -392,6 +421,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--results", type=Path, default=RESULTS, help="directory of the result files")
     parser.add_argument("--readme", type=Path, default=README)
+    parser.add_argument("--document", type=Path, default=DOCUMENT)
     parser.add_argument("--calibration", type=Path, help="images for the fidelity benchmark (default: the demo's)")
     parser.add_argument("--evaluation", type=Path, help="likewise")
     parser.add_argument("--modelopt-python", type=Path, help="see benchmarks.fidelity")
@@ -406,11 +436,12 @@ def main() -> None:
             if (value := getattr(asked, name))
         ]
         failed = rerun(asked.threads, asked.results, options)
-    section = rendered(asked.results)
+    sections = rendered(asked.results)
     for result in latest(read_results(asked.results, "scaling"), "family"):
         plot(result, PLOT)
-    write_atomically(asked.readme, replaced(asked.readme.read_text(), section))
-    say("written:", asked.readme)
+    write_atomically(asked.document, f"{TITLE}\n\n{sections}\n")
+    write_atomically(asked.readme, replaced(asked.readme.read_text(), summary(asked.results)))
+    say("written:", asked.document, asked.readme)
     if failed:
         raise SystemExit(f"Ended with an error, or missed what it promises: {'; '.join(failed)}")
 

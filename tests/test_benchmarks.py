@@ -136,6 +136,7 @@ def test_from_measurement_to_readme(tmp_path, capsys):
     assert "| 2 core counts, INT8 |" in section
     assert "| small, 256 px, 16 cores |" in section
     assert "| VECA, 64 cores | 1.623 |" in section
+    assert "veca-edge INT8" in readme.summary(tmp_path)
     text = f"before\n{readme.BEGIN}\nold\n{readme.END}\nafter\n"
     assert readme.replaced(text, "new") == f"before\n{readme.BEGIN}\nnew\n{readme.END}\nafter\n"
     with pytest.raises(SystemExit, match="once and in this order"):

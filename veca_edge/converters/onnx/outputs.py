@@ -63,7 +63,7 @@ class GraphTokens:
         return self.d.layer_norm(x, weights.final_gain, weights.final_shift if weights.final_shift.any() else None)
 
 
-def write_outputs(d: Dialect, states: Sequence[ir.Value], looks: ir.Value | None) -> list[ir.Value]:
+def write_outputs(d: Dialect, states: Sequence[ir.Value], looks: ir.Value | None = None) -> list[ir.Value]:
     """The outputs of the graph, in their order, from what leaves every block and `[B, N]` of where core tokens look."""
     g, wanted = d.g, d.spec.outputs
     made: dict[str, ir.Value] = {}
