@@ -26,9 +26,9 @@ class Ended:
 
 
 def run_command(*words: object) -> Ended:
-    from veca_edge.cli import app
+    from veca_edge.cli import commands
 
-    result = CliRunner().invoke(app, [str(word) for word in words], prog_name="veca-edge")
+    result = CliRunner().invoke(commands, [str(word) for word in words], prog_name="veca-edge")
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     return Ended(result.exit_code, result.stdout, result.stderr)

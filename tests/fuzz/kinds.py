@@ -492,7 +492,7 @@ def cli(root: Path) -> Kind:
     from typer.testing import CliRunner
 
     from veca_edge.base.errors import EdgeError
-    from veca_edge.cli import app
+    from veca_edge.cli import commands as veca_edge
 
     _bundle(root), _written(root / "model.pt", _checkpoint_bytes())
     bundle, model, nowhere = "@bundle", "@model.pt", "@nowhere"  # of whichever run it is
@@ -521,7 +521,7 @@ def cli(root: Path) -> Kind:
         given = [
             str(root / word.rsplit("/", 1)[1]) if word.startswith("/tmp/") else word for word in json.loads(content)
         ]
-        done = runner.invoke(app, given)
+        done = runner.invoke(veca_edge, given)
         if done.exit_code in (1, 2):
             raise EdgeError(done.output)
         if done.exception is not None and not isinstance(done.exception, SystemExit):

@@ -26,6 +26,7 @@ COMMANDS = {
     "recommend": "Name the best measured variant for a budget.",
     "report": "Write measurements and fidelity as one HTML file.",
     "run": "Run a model of a bundle on images, or live on a folder, a video or a camera.",
+    "app": "Write the project of an app around a bundle: camera in, the task's picture out.",
     "sensitivity": "Measure what INT8 does to the outputs, by layer.",
     "inspect": "Show what a checkpoint or a bundle holds.",
     "doctor": "Check what this machine can do.",
@@ -54,7 +55,7 @@ class Commands(TyperGroup):
             formatter.write_dl(list(COMMANDS.items()))
 
 
-app = typer.Typer(
+commands = typer.Typer(
     name="veca-edge",
     cls=Commands,
     help="Takes a trained VECA vision transformer to a camera: export, INT8, proof and profile, per core count.",
@@ -74,7 +75,7 @@ def show_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
+@commands.callback()
 def veca_edge(
     version: Annotated[
         bool, typer.Option("--version", callback=show_version, is_eager=True, help="Show the version and exit.")
@@ -89,6 +90,6 @@ def main() -> None:
     prepare_streams()
     try:
         with ended_cleanly_by_signals():
-            app(prog_name="veca-edge")
+            commands(prog_name="veca-edge")
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)

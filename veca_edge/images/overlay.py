@@ -74,17 +74,14 @@ def draw_masks(
     _check(frame, labels)
     if labels.dtype.kind not in "iu":
         raise EdgeError(f"Labels are integers, not {labels.dtype}.", "Give `segmentation` of a model.")
-    known = labels >= 0
-    if labels.dtype == np.uint8:
-        known &= labels != NO_CLASS
+    known = _known(labels)
     found, counts = np.unique(labels[known], return_counts=True)
     highest = int(found[-1]) if len(found) else 0
     table = colours if colours is not None else palette(highest + 1)
     for what, given in (("colours", table), ("names", names)):
         if given is not None and highest >= len(given):
             raise EdgeError(f"The map has a class {highest}, and there are {len(given)} {what}.", "Give one for each.")
-    rgb = np.array([_rgb(colour) for colour in table] or [(0, 0, 0)], np.float32)
-    made = _blended(frame, rgb[np.where(known, labels, 0)], np.where(known, OPACITY, 0))
+    made = tint_masks(frame, labels, np.array([_rgb(colour) for colour in table] or [(0, 0, 0)], np.uint8))
     order = np.argsort(-counts, kind="stable")
     rows = []
     for i in order[:MOST_LEGEND]:
@@ -94,6 +91,22 @@ def draw_masks(
     if len(order) > MOST_LEGEND:
         rows.append(_Row(f"and {len(order) - MOST_LEGEND} more"))
     return _with_panel(made, rows)
+
+
+def tint_masks(frame: np.ndarray, labels: np.ndarray, colours: np.ndarray) -> np.ndarray:
+    """The masks of `draw_masks` without a legend.
+
+    Args:
+        labels: as `draw_masks` takes them, each below `len(colours)`.
+        colours: uint8 RGB `[classes, 3]`.
+    """
+    known = _known(labels)
+    return _blended(frame, colours.astype(np.float32)[np.where(known, labels, 0)], np.where(known, OPACITY, 0))
+
+
+def _known(labels: np.ndarray) -> np.ndarray:
+    """Where labels `[H, W]` name a class."""
+    return (labels >= 0) & (labels != NO_CLASS) if labels.dtype == np.uint8 else labels >= 0
 
 
 # ------------------------------------------------------------------------------------------ depth
@@ -119,11 +132,15 @@ def draw_depth(frame: np.ndarray, metres: np.ndarray, scale: DepthRange, opacity
         metres: floats `[H, W]`; nan is unknown.
     """
     _check(frame, metres)
+    return _with_scale(tint_depth(frame, metres, scale, opacity), scale)
+
+
+def tint_depth(frame: np.ndarray, metres: np.ndarray, scale: DepthRange, opacity: float = 0.8) -> np.ndarray:
+    """The colours of `draw_depth` without their scale."""
     known = np.isfinite(metres)
     width = scale.far - scale.near
     far = (np.where(known, metres, scale.near) - scale.near) / (width if width > 0 else 1.0)
-    made = _blended(frame, ramp(1 - far), np.where(known, opacity, 0))
-    return _with_scale(made, scale)
+    return _blended(frame, ramp(1 - far), np.where(known, opacity, 0))
 
 
 # ---------------------------------------------------------------------------- features, attention

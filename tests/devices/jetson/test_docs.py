@@ -25,10 +25,10 @@ def test_it_says_that_it_was_not_run():
 
 @pytest.mark.parametrize("line", COMMANDS)
 def test_commands_and_options_exist(line):
-    from veca_edge.cli import app
+    from veca_edge.cli import commands
 
     command = line.split()[1]
-    result = CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "200"})
+    result = CliRunner().invoke(commands, [command, "--help"], env={"COLUMNS": "200"})
     assert result.exit_code == 0, result.output
     for option in re.findall(r"--[a-z-]+", line):
         assert option in result.output, f"{command} has no {option}"
@@ -46,9 +46,9 @@ def test_python_imports(block):
 
 
 def test_the_options_of_its_advice_exist():
-    from veca_edge.cli import app
+    from veca_edge.cli import commands
 
-    shown = CliRunner().invoke(app, ["build", "--help"], env={"COLUMNS": "200"}).output
+    shown = CliRunner().invoke(commands, ["build", "--help"], env={"COLUMNS": "200"}).output
     for option in ("--workspace", "--builder-level", "--device"):
         assert option in PAGE
         assert option in shown

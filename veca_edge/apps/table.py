@@ -1,0 +1,15 @@
+"""The platforms that apps are made for. A new one is one row here, and a module that writes it."""
+
+from __future__ import annotations
+
+from ..base.errors import unknown_name
+from .base import Platform
+
+PLATFORMS: dict[str, Platform] = {platform.name: platform for platform in ()}
+
+
+def platform_named(name: str) -> Platform:
+    """Raises `EdgeError` that lists the known ones."""
+    if name not in PLATFORMS:
+        raise unknown_name("platform", name, PLATFORMS)
+    return PLATFORMS[name]
