@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from .converters.coreml.options import CoremlOptions
     from .converters.tensorrt.options import EngineOptions, TensorrtOptions
     from .images.mapping import map_to_frame, points_to_frame
+    from .images.pictures import Picture
     from .images.preprocessing import Preprocessing, prepare
     from .model.checkpoint import Checkpoint, load_checkpoint
     from .profiles.jetson.options import BoardOptions
@@ -90,6 +91,7 @@ _HOMES = {
     "MissingDependency": "base.errors",
     "Model": "runtime.model",
     "Output": "runtime.model",
+    "Picture": "images.pictures",
     "Prediction": "actions.run",
     "Predictions": "actions.run",
     "Preprocessing": "images.preprocessing",
@@ -161,6 +163,7 @@ __all__ = [
     "MissingDependency",
     "Model",
     "Output",
+    "Picture",
     "Prediction",
     "Predictions",
     "Preprocessing",

@@ -23,6 +23,7 @@ ALL_KINDS = [
     Preprocessing("short-side", 0.889),
     Preprocessing("letterbox"),
     Preprocessing("stretch"),
+    Preprocessing(interpolation="bicubic-antialiased"),
 ]
 
 
@@ -92,21 +93,21 @@ def test_preprocessing_survives_json_and_refuses_others():
         Preprocessing.from_json(without)
 
 
-@pytest.mark.parametrize("how", ALL_KINDS, ids=lambda how: f"{how.resize}-{how.crop_ratio}")
+@pytest.mark.parametrize("how", ALL_KINDS, ids=lambda how: f"{how.resize}-{how.crop_ratio}-{how.interpolation}")
 def test_every_kind_survives_json_and_says_what_it_does(how):
     assert Preprocessing.from_json(json.loads(json.dumps(how.to_json()))) == how
     assert how.metadata["resize"] == how.resize
     assert Preprocessing.from_metadata(how.metadata) == how
-    assert Preprocessing.from_metadata({}) == Preprocessing()
+    assert Preprocessing.from_metadata({}) == Preprocessing(interpolation="bicubic-antialiased")
     with pytest.raises(EdgeError, match="no number"):
         Preprocessing.from_metadata({"crop_ratio": "half"})
     assert len({each.description for each in ALL_KINDS}) == len(ALL_KINDS)
 
 
-def test_manifests_of_version_0_1_mean_the_default(data):
+def test_manifests_of_version_0_1_mean_its_one_way(data):
     written = json.loads((data / "version1/manifest.json").read_text())["preprocessing"]
     assert "crop_ratio" not in written
-    assert Preprocessing.from_json(written) == Preprocessing()
+    assert Preprocessing.from_json(written) == Preprocessing(interpolation="bicubic-antialiased")
     with pytest.raises(EdgeError, match="resize = nearest"):
         Preprocessing.from_json({**written, "resize": "nearest"})
 

@@ -12,6 +12,7 @@ from ..base.tasks import Task
 from ..bundle.store import open_bundle
 from ..bundle.types import Bundle
 from ..calibration.recipe import QuantizationRecipe
+from ..images.geometry import Resize
 from ..images.preprocessing import Preprocessing
 from ..model.folding import inference_weights
 from .export import make_recipe
@@ -92,13 +93,14 @@ def sensitivity(
 def prepared_as(bundle: Bundle, images: ImageSource) -> ImageSource:
     """The images, prepared as the bundle's were. Raises `EdgeError` where another way was asked for."""
     how = Preprocessing.from_json(bundle.preprocessing)
-    if images.preprocessing not in (how, Preprocessing()):
+    asked = images.preprocessing
+    if (asked.resize, asked.crop_ratio) not in ((how.resize, how.crop_ratio), (Resize.CROP, 1.0)):
         raise EdgeError(
             f"The images of the bundle {bundle.directory} were prepared with --resize {how.resize} --crop-ratio "
             f"{how.crop_ratio:g}, not as asked.",
             "Leave out --resize and --crop-ratio: the bundle's are taken.",
         )
-    return replace(images, resize=how.resize, crop_ratio=how.crop_ratio)
+    return replace(images, resize=how.resize, crop_ratio=how.crop_ratio, interpolation=how.interpolation)
 
 
 def recipe_of(bundle: Bundle, digest: str) -> QuantizationRecipe:

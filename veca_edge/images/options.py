@@ -19,6 +19,8 @@ class ResizeOptions:
     Attributes:
         resize: a name of `images.geometry.Resize`.
         crop_ratio: share of the frame's side that `crop` and `short-side` keep, above 0 and at most 1.
+        interpolation: a name of `images.scaling.Interpolation`, for what has to be as it was made; left out it is the
+            newest.
 
     Raises:
         EdgeError: an unknown name, or a ratio that can't be.
@@ -33,6 +35,7 @@ class ResizeOptions:
         kind=float,
         shown="1",
     )
+    interpolation: str = ""
 
     def __post_init__(self) -> None:
         # Bad values are refused here, before anything is read.
@@ -43,4 +46,4 @@ class ResizeOptions:
         """How a frame becomes the model's input."""
         from .preprocessing import Preprocessing
 
-        return Preprocessing(resize_named(self.resize), self.crop_ratio)
+        return Preprocessing(resize_named(self.resize), self.crop_ratio, interpolation=self.interpolation)

@@ -17,11 +17,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..base.errors import EdgeError
+from ..base.errors import EdgeError, unknown_name
 from ..base.files import read_limited
 from ..base.spec import ImageSize
 from ..model.config import IMAGE_MEAN, IMAGE_STD
 from .geometry import FrameGeometry, Resize, frame_geometry, resize_named
+from .pictures import Layout, Picture
+from .scaling import Interpolation, bicubic, halved
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -29,7 +31,8 @@ if TYPE_CHECKING:
 
 # Pixels beside a letterboxed frame: the mean, which normalises to almost nothing.
 PADDING = tuple(round(255 * mean) for mean in IMAGE_MEAN)
-# What the manifests of version 0.1 said instead of `resize`, `crop_ratio`, `interpolation` and `padding`.
+_CHOSEN = ("resize", "crop_ratio", "interpolation")
+# What the manifests of version 0.1 said instead of these and `padding`.
 _VERSION_1 = {"crop": "center", "resize": "bicubic-antialiased"}
 
 
@@ -38,7 +41,8 @@ class Preprocessing:
     """How a frame of any size becomes a model's input; recorded in every bundle.
 
     `resize` and `crop_ratio` are chosen, the rest is what this version does; it is written down so that a bundle says
-    what it was calibrated with, and so that `from_json` refuses a bundle that another version prepared otherwise.
+    what it was calibrated with, that bundles made before keep their `interpolation`, and that `from_json` refuses a
+    bundle that another version prepared otherwise.
 
     Attributes:
         resize: what is kept of the frame; a `Resize` or its name.
@@ -48,12 +52,13 @@ class Preprocessing:
         color: `rgb`, 8 bits a channel; grey is repeated, CMYK converted, 16 bits are divided by 257,
             embedded colour profiles are not applied.
         background: the RGB colour behind transparent pixels.
-        interpolation: `bicubic-antialiased`.
+        interpolation: an `Interpolation` or its name. Left out it is `halved-bicubic`, for `short-side`
+            `bicubic-antialiased`, which is torchvision's.
         padding: the RGB colour beside a letterboxed frame.
         mean, std: of the normalisation `(x / 255 - mean) / std`, per channel.
 
     Raises:
-        EdgeError: an unknown `resize`, or a `crop_ratio` that can't be.
+        EdgeError: an unknown `resize` or `interpolation`, or a `crop_ratio` that can't be.
     """
 
     resize: Resize = Resize.CROP
@@ -61,13 +66,17 @@ class Preprocessing:
     orientation: str = "exif"
     color: str = "rgb"
     background: tuple[int, int, int] = (0, 0, 0)
-    interpolation: str = "bicubic-antialiased"
+    interpolation: str = ""
     padding: tuple[int, ...] = PADDING
     mean: tuple[float, float, float] = IMAGE_MEAN
     std: tuple[float, float, float] = IMAGE_STD
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "resize", resize_named(self.resize))
+        newest = Interpolation.BICUBIC if self.resize == Resize.SHORT_SIDE else Interpolation.HALVED
+        if self.interpolation not in ("", *Interpolation):
+            raise unknown_name("interpolation", self.interpolation, list(Interpolation))
+        object.__setattr__(self, "interpolation", Interpolation(self.interpolation or newest))
         ratio = self.crop_ratio
         if isinstance(ratio, bool) or not isinstance(ratio, int | float) or not 0 < ratio <= 1:
             raise EdgeError(
@@ -90,7 +99,7 @@ class Preprocessing:
         mean, std = (", ".join(f"{v:g}" for v in values) for values in (self.mean, self.std))
         return (
             "Apply the EXIF orientation. Convert to 8-bit RGB; transparent pixels are composited on black. "
-            f"{self._words} "
+            f"{self._words} {self._halving}"
             f"Normalise as (x / 255 - mean) / std with mean ({mean}) and std ({std}); a model with 'image' "
             "input does this last step itself."
         )
@@ -121,9 +130,18 @@ class Preprocessing:
         )
 
     @property
+    def _halving(self) -> str:
+        if self.interpolation == Interpolation.BICUBIC:
+            return ""
+        return (
+            "Before that, while what is resized is at least four times as wide and four times as high as it is to "
+            "become, halve it: every 2 x 2 pixels become (a + b + c + d + 2) >> 2 in each channel. "
+        )
+
+    @property
     def metadata(self) -> dict[str, str]:
         """What a model file says of it, as text."""
-        facts = {"resize": str(self.resize), "interpolation": self.interpolation}
+        facts = {"resize": str(self.resize), "interpolation": str(self.interpolation)}
         if self.resize.takes_ratio:
             facts["crop_ratio"] = str(self.crop_ratio)
         if self.resize == Resize.LETTERBOX:
@@ -132,15 +150,16 @@ class Preprocessing:
 
     @classmethod
     def from_metadata(cls, facts: Mapping[str, str]) -> Preprocessing:
-        """Reads what `metadata` says; without a word of it, the default. Raises `EdgeError` as the constructor does."""
+        """Reads what `metadata` says; without a word of it, what version 0.1 did. Raises as the constructor does."""
         try:
             ratio = float(facts.get("crop_ratio", "1"))
         except ValueError:
             raise EdgeError(f"A crop ratio of '{facts['crop_ratio']}' is no number.", "Export again.") from None
-        return cls(resize_named(facts.get("resize", Resize.CROP)), ratio)
+        interpolation = facts.get("interpolation", str(Interpolation.BICUBIC))
+        return cls(resize_named(facts.get("resize", Resize.CROP)), ratio, interpolation=interpolation)
 
     def to_json(self) -> dict[str, Any]:
-        values = asdict(self) | {"resize": str(self.resize)}
+        values = asdict(self) | {"resize": str(self.resize), "interpolation": str(self.interpolation)}
         return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
 
     @classmethod
@@ -149,9 +168,12 @@ class Preprocessing:
         read: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in value.items()}
         if all(read.get(key) == said for key, said in _VERSION_1.items()):
             read = {key: v for key, v in read.items() if key not in _VERSION_1}
-            read |= {key: getattr(cls(), key) for key in ("resize", "crop_ratio", "interpolation", "padding")}
-        chosen: dict[str, Any] = {key: read[key] for key in ("resize", "crop_ratio") if key in read}
-        ours = asdict(cls(**chosen)) if len(chosen) == 2 else asdict(cls())
+            first = cls(interpolation=Interpolation.BICUBIC)
+            read |= {key: getattr(first, key) for key in (*_CHOSEN, "padding")}
+        chosen: dict[str, Any] = {key: read[key] for key in _CHOSEN if key in read}
+        if chosen.get("interpolation") not in list(Interpolation):
+            chosen.pop("interpolation", None)  # named below
+        ours = asdict(cls(**chosen)) if "resize" in chosen and "crop_ratio" in chosen else asdict(cls())
         other = sorted(key for key in ours.keys() | read.keys() if ours.get(key) != read.get(key))
         if other:
             said = ", ".join(f"{key} = {read.get(key)}" for key in other)
@@ -163,12 +185,15 @@ class Preprocessing:
 
 
 def prepare(
-    image: str | Path | np.ndarray, size: ImageSize | int | tuple[int, int], preprocessing: Preprocessing | None = None
+    image: str | Path | np.ndarray | Picture,
+    size: ImageSize | int | tuple[int, int],
+    preprocessing: Preprocessing | None = None,
 ) -> np.ndarray:
     """One image as a model takes it, in exactly the way of calibration; `Model.prepare` knows a bundle's own.
 
     Args:
-        image: an image file, or an upright picture: uint8 RGB `[h, w, 3]`.
+        image: an image file, or an upright picture: uint8 RGB `[h, w, 3]`, or a `Picture` in a camera's layout, which
+            comes out to a level or two as its RGB would.
         size: height and width in pixels; one number is a square.
         preprocessing: how; None is what `export` does unless it is asked for another.
 
@@ -183,6 +208,8 @@ def prepare(
     how = preprocessing or Preprocessing()
     if isinstance(image, (str, Path)):
         return resized(load_pixels(image), wanted, how)
+    if isinstance(image, Picture):
+        return resized(image, wanted, how)
     if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         given = f"{image.dtype} {list(image.shape)}" if isinstance(image, np.ndarray) else type(image).__name__
         raise EdgeError(f"The picture is {given}.", "Give a file, or an array: uint8 RGB [h, w, 3].")
@@ -199,15 +226,16 @@ def load_pixels(path: str | Path) -> np.ndarray:
         raise EdgeError(f"The image can't be read: {path} ({reason(error)}).", "Mend or remove it.") from error
 
 
-def resized(pixels: np.ndarray, size: ImageSize, preprocessing: Preprocessing) -> np.ndarray:
-    """A picture uint8 `[h, w, 3]` in the model's size, `[H, W, 3]`.
+def resized(pixels: np.ndarray | Picture, size: ImageSize, preprocessing: Preprocessing) -> np.ndarray:
+    """A picture uint8 RGB `[h, w, 3]`, or one in another layout, in the model's size: uint8 RGB `[H, W, 3]`.
+
+    Colours are converted last, where there are the fewest pixels.
 
     Raises:
         EdgeError: `short-side` would make a huge picture of a long one on its way.
     """
-    from PIL import Image
-
-    geometry = preprocessing.geometry(pixels.shape[:2], size)
+    picture = pixels if isinstance(pixels, Picture) else Picture(Layout.RGB, (pixels,))
+    geometry = preprocessing.geometry(picture.size, size)
     cut, laid = geometry.cut, geometry.laid
     if laid.width * laid.height > MAX_PIXELS:
         raise EdgeError(
@@ -215,14 +243,18 @@ def resized(pixels: np.ndarray, size: ImageSize, preprocessing: Preprocessing) -
             f"cropped; at most {MAX_PIXELS:,} are made.",
             "--resize crop keeps the same of it, and crops first.",
         )
-    box = Image.fromarray(np.ascontiguousarray(pixels[cut.top : cut.top + cut.height, cut.left : cut.left + cut.width]))
-    picture = np.asarray(box.resize((laid.width, laid.height), Image.Resampling.BICUBIC))
+    times = Interpolation(preprocessing.interpolation).halvings(cut[2:], laid[2:])
+    values = picture.halved_channels(cut) if times else picture.channels(cut)
+    for _ in range(times - 1):
+        values = halved(values)
+    box = (cut.width / 2**times, cut.height / 2**times) if times else None
+    small = picture.as_rgb(bicubic(values, (laid.width, laid.height), box))
     if (laid.height, laid.width) == tuple(size):
-        return picture
+        return small
     frame = np.empty((*size, 3), np.uint8)
     frame[:] = preprocessing.padding
     top, left = max(0, laid.top), max(0, laid.left)
-    seen = picture[top - laid.top : size.height - laid.top, left - laid.left : size.width - laid.left]
+    seen = small[top - laid.top : size.height - laid.top, left - laid.left : size.width - laid.left]
     frame[top : top + seen.shape[0], left : left + seen.shape[1]] = seen
     return frame
 

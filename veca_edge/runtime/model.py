@@ -15,6 +15,7 @@ import numpy as np
 from ..base.errors import EdgeError
 from ..base.spec import OUTPUTS
 from ..bundle.types import Artifact, Bundle
+from ..images.pictures import Picture
 from ..images.preprocessing import Preprocessing, prepare
 from .governor import Decision, Governor, Rules
 from .onnxruntime import check_batch, closed, input_type_and_shape
@@ -128,8 +129,11 @@ class Model:
         """How a frame becomes the input, as the bundle declares it. Raises `EdgeError` for a way that is not known."""
         return Preprocessing.from_json(self.bundle.preprocessing)
 
-    def prepare(self, image: str | Path | np.ndarray) -> np.ndarray:
-        """An image file, or an upright picture uint8 RGB `[h, w, 3]`, as a frame uint8 RGB `[H, W, 3]` of this model.
+    def prepare(self, image: str | Path | np.ndarray | Picture) -> np.ndarray:
+        """An image file, or an upright picture, as a frame uint8 RGB `[H, W, 3]` of this model.
+
+        Args:
+            image: a file, uint8 RGB `[h, w, 3]`, or a `Picture` in a camera's own layout.
 
         Raises:
             EdgeError: as `images.preprocessing.prepare`.
