@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from ..images.overlay import DepthRange, depth_range, tint_depth, tint_masks
 from ..images.palette import palette, ramp
 from ..images.patches import PatchBasis, patch_basis, patch_colours
 from ..images.preprocessing import Preprocessing, resized
+from ..images.scaling import Interpolation
 from ..runtime.classes import top_classes
 from .governor_traces import governor_traces, rules_json
 
@@ -41,6 +43,8 @@ WAYS = (
     Preprocessing(Resize.LETTERBOX),
     Preprocessing(Resize.STRETCH),
 )
+# Frames that are halved on their way, as far as the interpolation says so.
+HALVING = (*(replace(way, interpolation=kind) for kind in Interpolation for way in WAYS),)
 # Height and width: camera frames in both orientations, odd ones, a line, one smaller than the input.
 FRAMES = (
     (1080, 1920),
@@ -120,7 +124,7 @@ def _way_json(way: Preprocessing, frame: tuple[int, int], size: tuple[int, int])
     return {
         "resize": str(way.resize),
         "cropRatio": way.crop_ratio,
-        "interpolation": way.interpolation,
+        "interpolation": str(way.interpolation),
         "padding": list(way.padding),
         "frame": list(frame),
         "size": list(size),
@@ -138,11 +142,13 @@ def _geometry(way: Preprocessing, frame: tuple[int, int], size: tuple[int, int])
 
 def _preprocessing(array: _Writer) -> list[dict[str, Any]]:
     made = []
-    for height, width, size in ((97, 131, (32, 48)), (131, 97, (32, 48)), (19, 23, (32, 48)), (64, 96, (32, 48))):
+    cases = [(frame, (32, 48), WAYS) for frame in ((97, 131), (131, 97), (19, 23), (64, 96))]
+    cases += [(frame, (16, 24), HALVING) for frame in ((151, 219), (133, 149))]
+    for (height, width), size, ways in cases:
         pixels = picture(height, width)
         source = array(f"frame_{height}x{width}", pixels)
-        for way in WAYS:
-            name = f"input_{way.resize}_{way.crop_ratio:g}_{height}x{width}"
+        for way in ways:
+            name = f"input_{way.resize}_{way.crop_ratio:g}_{way.interpolation}_{height}x{width}"
             made.append(
                 {
                     **_way_json(way, (height, width), size),
