@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -20,6 +20,10 @@ from .features import Features
 # Of the scale-invariant logarithmic loss: the weight of its mean, as DINOv2's depth configurations have it.
 SCALE_INVARIANCE = 0.85
 STATISTICS_IMAGES = 256
+# What a classifier chooses among: with few images for many features it would learn them by heart.
+PENALTIES = (0.0, 1e-3, 1e-2, 3e-2, 1e-1)
+# One in so many training images chooses.
+CHOOSING = 4
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,8 @@ class TrainingOptions:
     Attributes:
         steps: optimizer steps.
         batch: images a step.
+        penalty: of the sum of squared weights, beside the loss. None has a classifier choose one of `PENALTIES` by its
+            loss on a quarter of the training images, which then train it too; maps have pixels enough to go without.
         seed: of the order of images and core counts, and of the first weights.
     """
 
@@ -36,6 +42,7 @@ class TrainingOptions:
     batch: int = 32
     learning_rate: float = 3e-3
     weight_decay: float = 1e-2
+    penalty: float | None = None
     seed: int = 0
 
 
@@ -90,27 +97,12 @@ def fit_head(
         classes: of classify and segment; depth has 256 bins.
         depth_range: metres of the first and the last bin.
     """
-    generator = torch.Generator().manual_seed(options.seed)
-    classes = DEPTH_BINS if task == Task.DEPTH else classes
-    mean, scale = _statistics(features, train, generator)
-    module = LinearHeadModule(mean, scale, classes, generator)
-    optimizer = torch.optim.AdamW(module.parameters(), options.learning_rate, weight_decay=options.weight_decay)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, options.steps)
-    counts = tuple(features.by_count)
-    bins = torch.linspace(*(depth_range or DEPTH_RANGE), DEPTH_BINS)
-    for step in range(options.steps):
-        count = counts[int(torch.randint(len(counts), (1,), generator=generator))]
-        chosen = train[torch.randint(len(train), (min(options.batch, len(train)),), generator=generator).numpy()]
-        chosen = np.sort(chosen)
-        scores = module(_read(features.by_count[count], chosen))
-        loss = _loss(task, scores, torch.from_numpy(features.targets[chosen]), features.grid, bins)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        schedule.step()
-        progress("training the head", step + 1, options.steps)
-    weight, bias = module.folded()
-    width = features.by_count[counts[0]].shape[-1]
+    wanted = _Training(features, task, DEPTH_BINS if task == Task.DEPTH else classes, depth_range or DEPTH_RANGE)
+    if options.penalty is None:
+        penalty = _least_loss(wanted, train, options, progress) if task == Task.CLASSIFY else 0.0
+        options = replace(options, penalty=penalty)
+    weight, bias = _trained(wanted, train, options, progress, "training the head").folded()
+    width = next(iter(features.by_count.values())).shape[-1]
     if task == Task.CLASSIFY:
         terms = (
             Term(last_block, Tokens.CLS, _part(weight, 0, width)),
@@ -118,6 +110,63 @@ def fit_head(
         )
         return Head(task, terms, bias, labels=labels)
     return Head(task, (Term(last_block, Tokens.PATCHES, weight),), bias, labels=labels, depth_range=depth_range)
+
+
+@dataclass(frozen=True)
+class _Training:
+    """What a head is trained for, and on which features."""
+
+    features: Features
+    task: Task
+    classes: int
+    depth_range: tuple[float, float]
+
+    def loss(self, module: LinearHeadModule, count: int, chosen: np.ndarray) -> Tensor:
+        """Of some images (ascending indices) at a core count."""
+        scores = module(_read(self.features.by_count[count], chosen))
+        known, bins = torch.from_numpy(self.features.targets[chosen]), torch.linspace(*self.depth_range, DEPTH_BINS)
+        return _loss(self.task, scores, known, self.features.grid, bins)
+
+
+def _trained(
+    wanted: _Training, train: np.ndarray, options: TrainingOptions, progress: Progress, stage: str
+) -> LinearHeadModule:
+    generator = torch.Generator().manual_seed(options.seed)
+    mean, scale = _statistics(wanted.features, train, generator)
+    module = LinearHeadModule(mean, scale, wanted.classes, generator)
+    optimizer = torch.optim.AdamW(module.parameters(), options.learning_rate, weight_decay=options.weight_decay)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, options.steps)
+    counts = tuple(wanted.features.by_count)
+    for step in range(options.steps):
+        count = counts[int(torch.randint(len(counts), (1,), generator=generator))]
+        chosen = train[torch.randint(len(train), (min(options.batch, len(train)),), generator=generator).numpy()]
+        loss = wanted.loss(module, count, np.sort(chosen))
+        if options.penalty:
+            loss = loss + options.penalty * module.weight.square().sum()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+        progress(stage, step + 1, options.steps)
+    return module
+
+
+def _least_loss(wanted: _Training, train: np.ndarray, options: TrainingOptions, progress: Progress) -> float:
+    """The penalty whose head loses least on images that did not train it, over all core counts."""
+    order = np.random.default_rng(options.seed).permutation(train)
+    judging, rest = (
+        np.sort(order[::CHOOSING]),
+        np.sort(np.concatenate([order[i::CHOOSING] for i in range(1, CHOOSING)])),
+    )
+    if not len(rest):
+        return 0.0
+    losses = {}
+    for i, penalty in enumerate(PENALTIES, 1):
+        stage = f"choosing a penalty, {i} of {len(PENALTIES)}"
+        module = _trained(wanted, rest, replace(options, penalty=penalty), progress, stage)
+        with torch.inference_mode():
+            losses[penalty] = sum(float(wanted.loss(module, count, judging)) for count in wanted.features.by_count)
+    return min(losses, key=losses.__getitem__)
 
 
 def evaluate_head(head: Head, features: Features, held_out: np.ndarray, progress: Progress = silent) -> list[HeldOut]:

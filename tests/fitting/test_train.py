@@ -1,0 +1,33 @@
+"""How a head is trained."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from veca_edge.base.tasks import Task
+from veca_edge.fitting.features import Features
+from veca_edge.fitting.train import TrainingOptions, evaluate_head, fit_head
+
+
+def noisy_features(images: int, width: int) -> Features:
+    """Two classes that one of many features tells apart, most of the time."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, images)
+    arrays = {}
+    for count in (8, 16):
+        array = rng.normal(size=(images, 2, width)).astype(np.float16)
+        array[:, 0, 0] += 2.5 * labels - 1.25
+        arrays[count] = array
+    return Features(arrays, labels, (1, 1))
+
+
+def test_a_classifier_of_few_images_does_not_learn_them_by_heart():
+    features = noisy_features(images=640, width=60)
+    train, judging = np.arange(80), np.arange(80, 640)
+
+    def right(penalty: float | None) -> float:
+        options = TrainingOptions(steps=400, penalty=penalty)
+        head = fit_head(features, Task.CLASSIFY, 2, 0, train, options)
+        return min(found.top1 or 0.0 for found in evaluate_head(head, features, judging))
+
+    assert right(None) > right(0.0) + 0.02
