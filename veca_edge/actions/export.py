@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..base.errors import EdgeError, GateError
-from ..base.files import empty
+from ..base.files import empty, write_atomically
 from ..base.progress import Progress, silent
 from ..base.spec import MAP_OUTPUTS, QUANTIZED_PRECISIONS, ExportSpec, ImageSize
 from ..base.tasks import Task
 from ..base.versions import own_version, tool_versions
 from ..bundle.readme import write_readme
-from ..bundle.store import new_bundle, open_bundle, write_manifest
+from ..bundle.store import RUN_FILE, new_bundle, open_bundle, write_manifest
 from ..bundle.types import Artifact, Bundle, BundleDetails, CheckpointFacts, HeadFacts, TermFacts
 from ..calibration.recipe import QuantizationRecipe, quantized_variants
 from ..images.palette import palette
@@ -77,6 +77,7 @@ class Sources:
     recipe: QuantizationRecipe | None
     preprocessing: Preprocessing
     threads: int | None
+    request: ExportRequest
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,7 @@ def read_sources(request: ExportRequest, target: Target, progress: Progress) -> 
     truth = {size: split.truth(spec.graph(spec.core_counts[0], size).map_size) for size, split in images.items()}
     recipe = make_recipe(request, spec, checkpoint, weights, images, progress)
     return Sources(
-        target, spec, checkpoint, weights, images, truth, recipe, request.images.preprocessing, request.threads
+        target, spec, checkpoint, weights, images, truth, recipe, request.images.preprocessing, request.threads, request
     )
 
 
@@ -303,7 +304,7 @@ def write_golden_data(sources: Sources, directory: Path) -> None:
 
 
 def finish_bundle(sources: Sources, made: Made, directory: Path) -> None:
-    """Recipe, what takes the artifacts the rest of their way, README and, last, the manifest."""
+    """Recipe, what takes the artifacts the rest of their way, run file, README and, last, the manifest."""
     checkpoint, spec, recipe = sources.checkpoint, sources.spec, sources.recipe
     if recipe is not None:
         # The codes are in the models; a record of how they were rounded would be a fifth of a bundle.
@@ -322,9 +323,18 @@ def finish_bundle(sources: Sources, made: Made, directory: Path) -> None:
     )
     checks = {a.name: golden_cosine(bundle, a, open_artifact, sources.threads) for a in made.artifacts}
     sources.target.finish(Written(directory, spec, (), made.artifacts, sources.preprocessing), checks)
-    bundle = replace(bundle, details=BundleDetails(checks, made.kept_float))
+    write_atomically(directory / RUN_FILE, run_file(sources))
+    bundle = replace(bundle, details=BundleDetails(checks, made.kept_float, sources.request.overridden))
     write_readme(bundle, sources.preprocessing.description, loading_of(made.artifacts))
     write_manifest(bundle)
+
+
+def run_file(sources: Sources) -> str:
+    """What repeats this export, on other weights too: with every default as it was decided."""
+    spec = sources.spec
+    decided = {name: getattr(spec, name) for name in ("core_counts", "precisions", "image_sizes", "outputs")}
+    gates = {name: getattr(spec, name) for name in ("min_agreement", "max_depth_error")}
+    return replace(sources.request, **decided, **gates).to_toml()
 
 
 def loading_of(artifacts: tuple[Artifact, ...]) -> list[str]:
@@ -362,7 +372,8 @@ def measured_verdict(sources: Sources, made: Made, directory: Path, progress: Pr
 
 def notes_of(sources: Sources, made: Made) -> tuple[str, ...]:
     """What the user should know of how a bundle came about, each remark once."""
-    notes = [note for split in sources.images.values() for note in split.notes]
+    notes = [f"Instead of what the run file says: {said}." for said in sources.request.overridden]
+    notes += [note for split in sources.images.values() for note in split.notes]
     notes += sources.target.notes(made.artifacts)
     if sources.recipe is not None and made.kept_float:
         from ..calibration.float_layers import describe_float_layers

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..base import lists
 from ..base.errors import EdgeError
 from ..base.moved import with_moved_fields
-from ..base.options import option
+from ..base.options import made_of, option
 from ..base.spec import INPUTS, MAP_STRIDE, OUTPUTS, QUANTIZED_PRECISIONS, ImageSize
 from ..base.tasks import HeadFile, Task, task_named
 from ..images.options import ResizeOptions
 from ..targets.table import TARGETS, target_named
+from .run_file import read_run, run_text
+
+if TYPE_CHECKING:
+    from ..bundle.types import Bundle
 
 DEFAULT_CORE_COUNT = 16
 AUTO = "auto"
@@ -168,6 +172,7 @@ class ExportRequest:
         measure: time the quantized precision against the next one, where the target runs here.
         device: a board to ask for its versions, and to build on: `local`, or `ssh://[user@]host[:port]`.
         threads: CPU threads of what runs here; None leaves them to the runtime.
+        overridden: what was said instead of what the run file says, a text each; `from_toml` and `like` fill it in.
     """
 
     output: Path
@@ -241,6 +246,7 @@ class ExportRequest:
     )
     device: str | None = option(None, "A board to build on: local, or ssh://[user@]host[:port].", metavar="DEVICE")
     threads: int | None = option(None, "CPU threads; by default the runtime decides.", kind=int, lowest=1)
+    overridden: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         checkpoint: Any = self.checkpoint
@@ -257,3 +263,84 @@ class ExportRequest:
         """The quantized precisions that are asked for."""
         wanted = self.precisions or (target_named(self.target).default_precision,)
         return [p for p in wanted if p in QUANTIZED_PRECISIONS]
+
+    @classmethod
+    def from_typed(
+        cls, typed: Mapping[str, Any], checkpoint: Path | None = None, output: Path | None = None
+    ) -> ExportRequest:
+        """The request of what was typed, by flag. Raises `EdgeError` for a value that cannot be."""
+        target = target_named(typed.get("--target") or cls.target)
+        if typed.get("--device") is not None and target.builder is not None:
+            for flag in target.builder.answered:
+                if typed.get(flag) is not None:
+                    raise EdgeError(
+                        f"A board was given with --device, and {flag} for it.", "The board knows its own: leave it out."
+                    )
+        place = output or Path("veca-edge-out") / f"{checkpoint.stem if checkpoint else 'demo'}-{target.name}"
+        return replace(
+            made_of(cls, typed, output=place),
+            checkpoint=replace(made_of(CheckpointSource, typed), path=checkpoint),
+            images=made_of(ImageSource, typed),
+            options=made_of(target.options, typed),
+        )
+
+    @classmethod
+    def from_toml(
+        cls,
+        path: str | Path,
+        checkpoint: Path | None = None,
+        output: Path | None = None,
+        typed: Mapping[str, Any] | None = None,
+    ) -> ExportRequest:
+        """The request of a run file: what `veca-edge export --config` is given.
+
+        Args:
+            path: a TOML file. Its keys are the flags of `veca-edge export` without their dashes, `checkpoint` and
+                `output`; paths in it are relative to its folder.
+            checkpoint, output: instead of those that it names.
+            typed: what else is said instead of what it says, by flag.
+
+        Raises:
+            EdgeError: it can't be read, has an unknown key (the nearest known one is named), or a wrong value.
+        """
+        given = {flag: value for flag, value in (typed or {}).items() if value is not None}
+        run = read_run(path, given, (cls, CheckpointSource, ImageSource), cls.target)
+        places = checkpoint or run.checkpoint, output or run.output
+        return replace(cls.from_typed(run.typed, *places), overridden=run.overridden)
+
+    @classmethod
+    def like(
+        cls,
+        bundle: str | Path | Bundle,
+        checkpoint: Path | None = None,
+        output: Path | None = None,
+        typed: Mapping[str, Any] | None = None,
+    ) -> ExportRequest:
+        """The request that made a bundle, on other weights: what `veca-edge export --like` is given.
+
+        Args:
+            bundle: one with a run file; every export writes one.
+            checkpoint: the new weights; None is those that the bundle was made from.
+            output, typed: as of `from_toml`.
+
+        Raises:
+            EdgeError: the bundle has no run file, or it was changed since; or as `from_toml`.
+        """
+        from ..bundle.store import checked_run_file
+
+        return cls.from_toml(checked_run_file(bundle), checkpoint, output, typed)
+
+    def to_toml(self) -> str:
+        """The run file that repeats this export. Raises `EdgeError` for an unknown task of a head.
+
+        Without what says where and not what (`output`, `force`, `device`), and without what only users of the library
+        can choose.
+        """
+        target = target_named(self.target)
+        return run_text(
+            self.checkpoint.path,
+            (self, self.checkpoint, self.images, self.options or target.options()),
+            self.checkpoint.head_files,
+            self.checkpoint.label_files,
+            self.checkpoint.depth_range,
+        )

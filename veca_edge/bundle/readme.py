@@ -62,6 +62,9 @@ pip install veca-edge
 veca-edge verify .
 veca-edge profile .
 ```
+
+## Make it again
+`run.toml` says how it was made; with other weights: `veca-edge export --like . NEW.pt`.
 """
 
 

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 MANIFEST = "manifest.json"
 PROFILES = "profiles"
+RUN_FILE = "run.toml"
 
 
 def artifact_for(
@@ -172,6 +173,23 @@ def _no_bundle(directory: Path) -> tuple[str, str]:
             )
         return f"There is no bundle at {directory}.", "Make one with: veca-edge export"
     return f"{directory} is not a bundle: it has no {MANIFEST}.", "Give the directory that export wrote."
+
+
+def checked_run_file(bundle: str | Path | Bundle) -> Path:
+    """The run file of an export, as it was written. Raises `EdgeError` where there is none, or it was changed."""
+    found = opened(bundle)
+    if RUN_FILE not in found.files:
+        raise EdgeError(
+            f"The bundle {found.directory} has no {RUN_FILE}: an earlier veca-edge made it.",
+            "Export it again; every bundle has one now.",
+        )
+    path = inside(found.directory, RUN_FILE, _EXPORT_AGAIN)
+    if not path.is_file() or sha256_of(path) != found.files[RUN_FILE]:
+        raise EdgeError(
+            f"{path} is not what was exported: it was changed or removed.",
+            "A run file of your own is given with: veca-edge export --config FILE",
+        )
+    return path
 
 
 def verify_files(bundle: Bundle, progress: Progress = silent) -> int:

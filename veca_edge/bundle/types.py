@@ -245,10 +245,12 @@ class BundleDetails:
     Attributes:
         golden_cosine: by artifact, the lowest mean cosine of its outputs with the golden ones; `verify` compares.
         kept_float: the layers that the gate kept out of INT8.
+        overridden: what was asked for instead of what a run file said, a text each.
     """
 
     golden_cosine: Mapping[str, float] = field(default_factory=dict)
     kept_float: tuple[str, ...] = ()
+    overridden: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,7 +10,6 @@ import typer
 
 from ..actions.request import CheckpointSource, ExportRequest, ImageSource
 from ..base.errors import EdgeError
-from ..base.options import made_of
 from ..targets.table import target_named
 from . import options
 from .console import Column, Terminal, command, quoted
@@ -32,6 +30,13 @@ def export(
     output: Annotated[
         Path | None, typer.Option(metavar="DIR", help="The bundle to write.", show_default="veca-edge-out/NAME-TARGET")
     ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="A run file: TOML with options by name; what is typed wins over it."),
+    ] = None,
+    like: Annotated[
+        Path | None, typer.Option(metavar="BUNDLE", help="Repeat the export that made a bundle, on other weights.")
+    ] = None,
     json: options.Json = False,
     debug: options.Debug = False,
 ) -> None:
@@ -41,9 +46,9 @@ def export(
     that did not calibrate it, and writes a bundle only if all of them pass.
     """
     with command(json, debug) as terminal:
-        if checkpoint is None:
+        request = request_of(typed, checkpoint, output, config, like)
+        if request.checkpoint.path is None:
             terminal.say(options.DEMO)
-        request = request_of(typed, checkpoint, output)
         from ..actions.export import export as export_bundle
         from ..proof.gate import BelowGate
 
@@ -56,23 +61,22 @@ def export(
         show(terminal, result, request.device)
 
 
-def request_of(typed: Typed, checkpoint: Path | None, output: Path | None) -> ExportRequest:
+def request_of(
+    typed: Typed, checkpoint: Path | None, output: Path | None, config: Path | None = None, like: Path | None = None
+) -> ExportRequest:
     """What was typed as a request. Raises `EdgeError` for a value that cannot be, or an option of another target."""
-    target = target_named(typed.get("--target") or ExportRequest.target)
-    refuse_foreign(typed, TARGET_OPTIONS, target.name)
-    if typed.get("--device") is not None and target.builder is not None:
-        for flag in target.builder.answered:
-            if typed.get(flag) is not None:
-                raise EdgeError(
-                    f"A board was given with --device, and {flag} for it.", "The board knows its own: leave it out."
-                )
-    place = output or Path("veca-edge-out") / f"{checkpoint.stem if checkpoint else 'demo'}-{target.name}"
-    return replace(
-        made_of(ExportRequest, typed, output=place),
-        checkpoint=replace(made_of(CheckpointSource, typed), path=checkpoint),
-        images=made_of(ImageSource, typed),
-        options=made_of(target.options, typed),
-    )
+    if config is not None and like is not None:
+        raise EdgeError("Both --config and --like were given.", "Each says the whole run: give one of them.")
+    if config is not None or like is not None:
+        request = (
+            ExportRequest.from_toml(config, checkpoint, output, typed)
+            if config is not None
+            else ExportRequest.like(like or "", checkpoint, output, typed)
+        )
+        refuse_foreign(typed, TARGET_OPTIONS, request.target)
+        return request
+    refuse_foreign(typed, TARGET_OPTIONS, target_named(typed.get("--target") or ExportRequest.target).name)
+    return ExportRequest.from_typed(typed, checkpoint, output)
 
 
 # ------------------------------------------------------------------------------------- rendering

@@ -129,5 +129,16 @@ def show_bundle(terminal: Terminal, bundle: Bundle) -> None:
         [[a.core_count, a.precision, a.image_size, a.format, megabytes(a.bytes), a.path] for a in bundle.artifacts],
     )
     fidelity_tables(terminal, bundle.fidelity)
+    from ..base.toml_options import read_toml
+    from ..bundle.store import RUN_FILE, checked_run_file
+
+    run = checked_run_file(bundle) if RUN_FILE in bundle.files else None
+    if run is not None:
+        terminal.say(f"How it was made ({RUN_FILE})", "bold")
+        for line in run.read_text(encoding="utf-8").splitlines():
+            terminal.say(f"  {line}")
+        for said in bundle.details.overridden:
+            terminal.say(f"  # Instead of another run file's: {said}")
+        terminal.say()
     terminal.next(quoted("veca-edge", "verify", bundle.directory), quoted("veca-edge", "profile", bundle.directory))
-    terminal.result({"kind": "bundle", "manifest": bundle.to_json()})
+    terminal.result({"kind": "bundle", "manifest": bundle.to_json(), "run": None if run is None else read_toml(run)})
