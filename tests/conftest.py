@@ -212,3 +212,70 @@ def tflite_files(square, absmax_quantized, tmp_path_factory):
         return directory, {p: [a for a in artifacts if a.precision == p] for p in variants}, variants
 
     return made_once(tmp_path_factory, "android", made)
+
+
+AWKWARD_LABELS = ('a "cat"', "two\nlines", "\U0001f415 d\u00f6g", " ${x} \\u0041 ", "@'?#!=:", "", "%1$s %2$s")
+
+
+@pytest.fixture(scope="session")
+def app_model(tmp_path_factory):
+    """A random model with a classifier, masks and depth for apps; labels have characters that have to be escaped."""
+    from dataclasses import replace
+
+    import torch
+    from heads import layouts
+
+    from veca_edge.base.tasks import HeadFile
+    from veca_edge.model.checkpoint import random_checkpoint
+    from veca_edge.model.config import ModelConfig
+    from veca_edge.model.head_files import read_head
+
+    config = ModelConfig(32, 2, 2, 48, 8, 16, 8, 32, 0.25)
+    folder, heads = tmp_path_factory.mktemp("app-heads"), []
+    for layout in layouts(config.output_dim, config.hidden, config.layers):
+        if layout.name in ("linear probe", "DINOv3 segmentation", "DINOv3 depth"):
+            torch.save(layout.content, folder / "head.pth")
+            head = read_head(HeadFile(folder / "head.pth", name=layout.choose.lstrip("#") or None), config)
+            heads.append(replace(head, labels=(AWKWARD_LABELS * head.classes)[: head.classes]))
+    return replace(random_checkpoint(config), heads=tuple(heads))
+
+
+@pytest.fixture(scope="session")
+def android_app(app_model, tmp_path_factory):
+    """An app for Android around a LiteRT file of `app_model` in FP32 at 32 x 48 pixels with 8 and 16 cores. Its name
+    has characters that have to be escaped too. Read only."""
+    import numpy as np
+    from bundles import bundle_around
+
+    from veca_edge.actions.export import head_facts
+    from veca_edge.apps.base import App
+    from veca_edge.base.spec import GraphSpec, ImageSize
+    from veca_edge.bundle.types import BundleDetails, CheckpointFacts
+    from veca_edge.model.folding import inference_weights
+    from veca_edge.model.plan import Variant
+    from veca_edge.proof.golden import write_golden
+
+    pytest.importorskip("ai_edge_litert")
+    from veca_edge.converters.litert.files import tflite_files_from_variants
+    from veca_edge.runtime.litert import open_tflite
+
+    size, folder = ImageSize(32, 48), tmp_path_factory.mktemp("android-app")
+    outputs = ("cls", "dense", *(head.task.outputs[0] for head in app_model.heads))
+    weights = inference_weights(app_model)
+    variants = [Variant(GraphSpec(count, size, outputs=outputs), "fp32", weights) for count in (8, 16)]
+    artifacts = tflite_files_from_variants(variants, folder, {})
+    frames = np.random.default_rng(3).integers(0, 256, (2, *size, 3), np.uint8)
+    for artifact in artifacts:
+        run = open_tflite(folder, artifact)
+        answers = [run(frame[None]) for frame in frames]
+        named = {name: np.concatenate([answer[name] for answer in answers]) for name in outputs}
+        write_golden(folder, artifact.core_count, size, frames, named)
+    bundle = bundle_around(
+        folder,
+        artifacts,
+        CheckpointFacts(app_model.name, "ab" * 32, app_model.config),
+        heads=tuple(head_facts(head) for head in app_model.heads),
+        labels=app_model.labels,
+        details=BundleDetails({a.name: 1.0 for a in artifacts}),
+    )
+    return App('Ünser "App" \U0001f4f7 ${x} \\n \'?', bundle, tuple(artifacts))

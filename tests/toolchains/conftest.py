@@ -26,3 +26,9 @@ def arm_root() -> Path:
 def swift_root() -> Path:
     """A root with a Swift compiler."""
     return root("swift")
+
+
+@pytest.fixture(scope="session")
+def kotlin_root() -> Path:
+    """A folder with the Kotlin compiler, JUnit and org.json."""
+    return root("kotlin")

@@ -1,6 +1,6 @@
 """The roots that toolchains of other systems run in: Debian packages, unpacked into a folder of a cache.
 
-    python tests/toolchains/roots.py [arm] [swift]
+    python tests/toolchains/roots.py [arm] [swift] [kotlin]
 
 prepares them. A root is built aside and renamed, so a folder that is there is whole, and its name holds a hash of its
 recipe, so a changed recipe gets a new root. The cache is VECA_EDGE_TOOLCHAINS, by default `veca-edge/toolchains` in
@@ -33,12 +33,19 @@ class Unavailable(Exception):
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a root is made: a script that gets the folder to fill, and further arguments."""
+    """How a root is made: a script that gets the folder to fill, and further arguments.
+
+    Attributes:
+        programs: what it takes of this machine, beside apt.
+        is_entered: whether its programs see it as /, which takes root; others run where it lies.
+    """
 
     name: str
     script: Path
     arguments: tuple[str, ...] = ()
     key: tuple[str, ...] = ()
+    programs: tuple[str, ...] = ()
+    is_entered: bool = True
 
     @property
     def digest(self) -> str:
@@ -66,6 +73,7 @@ def recipes() -> dict[str, Recipe]:
     return {
         "arm": Recipe("arm", HERE / "arm/root.sh", (sys.executable, *requirements), requirements),
         "swift": Recipe("swift", HERE / "swift/root.sh"),
+        "kotlin": Recipe("kotlin", HERE / "kotlin/root.sh", programs=("npm", "java"), is_entered=False),
     }
 
 
@@ -78,10 +86,14 @@ def dependencies() -> list[str]:
     return tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]["dependencies"]
 
 
-def refusal() -> str | None:
-    """Why this process can't enter a root, where it can't."""
+def refusal(recipe: Recipe) -> str | None:
+    """Why this process can't use a root, where it can't."""
     if sys.platform != "linux":
         return "it takes Linux"
+    if missing := [program for program in recipe.programs if shutil.which(program) is None]:
+        return f"{' and '.join(missing)} missing"
+    if not recipe.is_entered:
+        return None
     if os.geteuid() != 0:
         return "it takes root, for chroot and mounts"
     if shutil.which("unshare") is None:
@@ -91,10 +103,11 @@ def refusal() -> str | None:
 
 
 def find(name: str) -> Path:
-    """A finished root that this process can enter, or Unavailable."""
-    if reason := refusal():
+    """A finished root that this process can use, or Unavailable."""
+    recipe = recipes()[name]
+    if reason := refusal(recipe):
         raise Unavailable(reason)
-    root = recipes()[name].path
+    root = recipe.path
     if not root.is_dir():
         raise Unavailable(f"there is no root at {root}: python tests/toolchains/roots.py {name}")
     os.utime(root)
@@ -105,11 +118,11 @@ def prepare(name: str) -> Path:
     """Finds a root, and makes it first where there is none.
 
     Raises:
-        Unavailable: it can't be entered or made here.
+        Unavailable: it can't be used or made here.
     """
-    if reason := refusal():
-        raise Unavailable(reason)
     recipe = recipes()[name]
+    if reason := refusal(recipe):
+        raise Unavailable(reason)
     remove_unused(name, kept=recipe.path)
     if not recipe.path.is_dir():
         build(recipe)

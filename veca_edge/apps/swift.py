@@ -12,8 +12,6 @@ import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
-
 from ..base.errors import EdgeError
 from ..base.files import disk_errors
 from ..base.spec import ImageSize
@@ -21,7 +19,7 @@ from ..bundle.details import CoremlDetails, details_as
 from ..bundle.types import Artifact
 from ..images.geometry import Resize
 from ..images.preprocessing import Preprocessing
-from ..proof.golden import read_golden
+from .golden_frames import write_golden_frames
 
 TEMPLATES = Path(__file__).with_name("templates") / "swift"
 
@@ -38,8 +36,6 @@ _SEEN = {
     Resize.LETTERBOX: "The whole frame is seen, with padding beside it.",
     Resize.STRETCH: "The whole frame is seen, stretched to the model's aspect ratio.",
 }
-# How much lower a device's arithmetic may leave the mean cosine.
-TOLERANCE = 0.005
 
 
 def write_swift_package(
@@ -165,36 +161,6 @@ def default_cores(chosen: Sequence[Artifact]) -> int:
         if artifact.function and artifact.function == default:
             return artifact.core_count
     return min(a.core_count for a in chosen)
-
-
-def write_golden_frames(
-    directory: Path, folder: Path, chosen: Sequence[Artifact], golden_cosine: Mapping[str, float]
-) -> None:
-    """Golden frames and outputs as an XCTest reads them: raw bytes and little-endian float32, listed in JSON."""
-    folder.mkdir(parents=True, exist_ok=True)
-    listed = []
-    for artifact in chosen:
-        golden = read_golden(directory, artifact.core_count, artifact.image_size)
-        frames = f"frames_{artifact.image_size}.rgb"
-        (folder / frames).write_bytes(golden.frames.tobytes())
-        outputs = {}
-        for name, value in golden.outputs.items():
-            file = f"cores{artifact.core_count}_{artifact.image_size}_{name}.f32"
-            (folder / file).write_bytes(value.astype("<f4").tobytes())
-            outputs[name] = {"file": file, "width": value.shape[-1] if name == "dense" else value[0].size}
-        listed.append(
-            {
-                "coreCount": artifact.core_count,
-                "width": artifact.image_size.width,
-                "height": artifact.image_size.height,
-                "frames": frames,
-                "frameCount": len(golden.frames),
-                "patches": np.asarray(golden.patches).tolist(),
-                "outputs": outputs,
-                "minimumCosine": round(golden_cosine[artifact.name] - TOLERANCE, 6),
-            }
-        )
-    (folder / "golden.json").write_text(json.dumps(listed, indent=1) + "\n")
 
 
 def readme(chosen: Sequence[Artifact], how: Preprocessing) -> str:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from ..base.errors import unknown_name
+from .android import ANDROID
 from .base import Platform
 
-PLATFORMS: dict[str, Platform] = {platform.name: platform for platform in ()}
+PLATFORMS: dict[str, Platform] = {platform.name: platform for platform in (ANDROID,)}
 
 
 def platform_named(name: str) -> Platform:

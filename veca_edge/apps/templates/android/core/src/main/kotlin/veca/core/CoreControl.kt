@@ -1,0 +1,80 @@
+package veca.core
+
+/** How hot the phone says that it is: what of Android's thermal states matters here. */
+enum class Heat { COOL, SEVERE, CRITICAL }
+
+/** How the core count is chosen. */
+sealed interface Choice {
+    /** By hand. */
+    data class Fixed(val coreCount: Int) : Choice
+
+    /** The most cores that a frame can take within a budget. */
+    data class Budget(val milliseconds: Double) : Choice
+}
+
+/**
+ * The core count of the next frame: by hand or by a latency budget, and with fewer cores while the phone is hot.
+ *
+ * @param coreCounts those that there are
+ * @param coreCount the one to begin with
+ */
+class CoreControl(coreCounts: List<Int>, coreCount: Int = coreCounts.min()) {
+    private val counts = coreCounts.sorted()
+    private var expected: Map<Int, Double>? = null
+    private var budgetMs: Double? = null
+    private var governor: Governor? = null
+    private var chosen = coreCount
+
+    /** Whether it runs fewer cores while the phone is hot. */
+    @get:Synchronized @set:Synchronized
+    var followsHeat = true
+
+    @get:Synchronized @set:Synchronized
+    var heat = Heat.COOL
+
+    /** What to run next. */
+    val coreCount: Int @Synchronized get() = if (followsHeat) whenHot(chosen, heat) else chosen
+
+    /** Says what each core count takes on this phone, in milliseconds; without it no budget is held. */
+    @Synchronized
+    fun expect(latencies: Map<Int, Double>) {
+        require(latencies.keys.containsAll(counts)) { "latencies of ${latencies.keys}, not of all of $counts" }
+        expected = latencies
+        govern()
+    }
+
+    @Synchronized
+    fun choose(choice: Choice) {
+        when (choice) {
+            is Choice.Fixed -> {
+                require(choice.coreCount in counts) { "there are no ${choice.coreCount} cores, but $counts" }
+                chosen = choice.coreCount
+                budgetMs = null
+            }
+            is Choice.Budget -> {
+                require(choice.milliseconds > 0) { "a budget of ${choice.milliseconds} ms cannot be held" }
+                budgetMs = choice.milliseconds
+            }
+        }
+        govern()
+    }
+
+    /** Takes the latency of one frame; see [Governor.observe]. */
+    @Synchronized
+    fun observe(at: Int, latencyMs: Double, now: Double) {
+        governor?.let { chosen = it.observe(at, latencyMs, now) }
+    }
+
+    private fun govern() {
+        val known = expected
+        val budget = budgetMs
+        governor = if (known == null || budget == null) null else Governor(known, budget, chosen)
+    }
+
+    /** The next fewer cores when the heat is severe, the fewest when it is critical. */
+    private fun whenHot(wanted: Int, heat: Heat): Int = when (heat) {
+        Heat.COOL -> wanted
+        Heat.SEVERE -> counts.lastOrNull { it < wanted } ?: wanted
+        Heat.CRITICAL -> counts.first()
+    }
+}

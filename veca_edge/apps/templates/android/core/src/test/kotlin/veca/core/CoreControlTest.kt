@@ -1,0 +1,49 @@
+package veca.core
+
+import org.junit.Assert.assertEquals
+import org.junit.Assert.assertThrows
+import org.junit.Test
+
+class CoreControlTest {
+    private val control = CoreControl(listOf(8, 16, 32), 32)
+
+    @Test
+    fun heatTakesCoresAndGivesThemBack() {
+        control.heat = Heat.SEVERE
+        assertEquals(16, control.coreCount)
+        control.heat = Heat.CRITICAL
+        assertEquals(8, control.coreCount)
+        control.followsHeat = false
+        assertEquals(32, control.coreCount)
+        control.followsHeat = true
+        control.heat = Heat.COOL
+        assertEquals(32, control.coreCount)
+    }
+
+    @Test
+    fun theFewestCoresStayWhileItIsHot() {
+        control.choose(Choice.Fixed(8))
+        control.heat = Heat.SEVERE
+        assertEquals(8, control.coreCount)
+    }
+
+    @Test
+    fun aBudgetMovesAndAHandHolds() {
+        control.choose(Choice.Budget(18.0))
+        for (i in 0 until 20) control.observe(32, 28.0, i / 10.0)
+        assertEquals("nobody has said yet what the others take", 32, control.coreCount)
+        control.expect(mapOf(8 to 16.0, 16 to 20.0, 32 to 28.0))
+        for (i in 0 until 20) control.observe(control.coreCount, 28.0, i / 10.0)
+        assertEquals(8, control.coreCount)
+        control.choose(Choice.Fixed(16))
+        for (i in 20 until 80) control.observe(control.coreCount, 50.0, i / 10.0)
+        assertEquals(16, control.coreCount)
+    }
+
+    @Test
+    fun unknownCoreCountsAreRefused() {
+        assertThrows(IllegalArgumentException::class.java) { control.choose(Choice.Fixed(12)) }
+        assertThrows(IllegalArgumentException::class.java) { control.choose(Choice.Budget(0.0)) }
+        assertThrows(IllegalArgumentException::class.java) { control.expect(mapOf(8 to 1.0)) }
+    }
+}
