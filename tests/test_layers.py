@@ -38,10 +38,11 @@ ALLOWED = {
     "converters": DEVICES | {"rules"},
     "runtime": DEVICES,
     "profiles": DEVICES | {"runtime"},
+    "evaluation": DEVICES | {"runtime"},
     "targets": DEVICES | {"rules", "apps", "converters", "runtime", "profiles"},
-    "actions": DEVICES | {"rules", "runtime", "profiles", "targets", "apps", "demo"},
-    "reports": DEVICES | {"runtime", "profiles", "targets", "actions"},
-    "cli": DEVICES | {"rules", "runtime", "profiles", "targets", "actions", "reports", "demo"},
+    "actions": DEVICES | {"rules", "runtime", "profiles", "evaluation", "targets", "apps", "demo"},
+    "reports": DEVICES | {"runtime", "profiles", "evaluation", "targets", "actions"},
+    "cli": DEVICES | {"rules", "runtime", "profiles", "evaluation", "targets", "actions", "reports", "demo"},
 }
 TOP = ("__init__", "__main__")
 

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .actions.build import build
     from .actions.doctor import examine as doctor
+    from .actions.evaluate import Evaluated, evaluate
+    from .actions.evaluate_request import EvaluateRequest
     from .actions.export import ExportResult, export
     from .actions.fit import FitResult, fit
     from .actions.fit_request import FitRequest
@@ -72,6 +74,8 @@ _HOMES = {
     "Decision": "runtime.governor",
     "EdgeError": "base.errors",
     "EngineOptions": "converters.tensorrt.options",
+    "EvaluateRequest": "actions.evaluate_request",
+    "Evaluated": "actions.evaluate",
     "ExportRequest": "actions.request",
     "ExportResult": "actions.export",
     "ExportSpec": "base.spec",
@@ -111,6 +115,7 @@ _HOMES = {
     "Verified": "actions.verify",
     "build": "actions.build",
     "doctor": "actions.doctor:examine",
+    "evaluate": "actions.evaluate",
     "export": "actions.export",
     "fit": "actions.fit",
     "lint": "actions.lint",
@@ -144,6 +149,8 @@ __all__ = [
     "Decision",
     "EdgeError",
     "EngineOptions",
+    "EvaluateRequest",
+    "Evaluated",
     "ExportRequest",
     "ExportResult",
     "ExportSpec",
@@ -184,6 +191,7 @@ __all__ = [
     "__version__",
     "build",
     "doctor",
+    "evaluate",
     "export",
     "fit",
     "lint",

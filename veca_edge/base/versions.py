@@ -31,10 +31,15 @@ def own_version() -> str:
 
 def tool_versions() -> dict[str, str]:
     """Versions by package name: Python's, veca-edge's own, and those of what is installed beside it."""
-    found = {"python": platform.python_version(), "veca-edge": own_version()}
-    for package in PACKAGES:
+    return {"python": platform.python_version(), **versions_of(("veca-edge", *PACKAGES))}
+
+
+def versions_of(packages: tuple[str, ...]) -> dict[str, str]:
+    """Versions of those of some packages that are installed; veca-edge's own is that of the code that runs."""
+    found = {}
+    for package in packages:
         try:
-            found[package] = version(package)
+            found[package] = own_version() if package == "veca-edge" else version(package)
         except PackageNotFoundError:
             continue
     return found

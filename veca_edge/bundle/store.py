@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 MANIFEST = "manifest.json"
 PROFILES = "profiles"
 RUN_FILE = "run.toml"
+EVALUATIONS = "evaluations"
 
 
 def artifact_for(
@@ -301,7 +302,8 @@ def _digests(directory: Path, artifacts: Sequence[Artifact], known: Mapping[str,
 
     def counted(relative: str) -> bool:
         part_of_artifact = relative in paths or any(relative.startswith(f"{p}/") for p in paths)
-        return not (relative == MANIFEST or relative.startswith(f"{PROFILES}/") or part_of_artifact)
+        added = relative.startswith((f"{PROFILES}/", f"{EVALUATIONS}/"))
+        return not (relative == MANIFEST or added or part_of_artifact)
 
     found = {file.relative_to(directory).as_posix(): file for file in files_below(directory) if not is_aside(file)}
     every = {**found, **dict.fromkeys(known)}

@@ -23,6 +23,7 @@ COMMANDS = {
     "verify": "Check a bundle: schema, digests, golden outputs.",
     "build": "Build on the board what an export leaves to it: TensorRT engines.",
     "profile": "Measure latency and memory of every variant.",
+    "evaluate": "Run every variant on a whole data set, and compare releases.",
     "recommend": "Name the best measured variant for a budget.",
     "report": "Write measurements and fidelity as one HTML file.",
     "run": "Run a model of a bundle on images, or live on a folder, a video or a camera.",

@@ -44,6 +44,8 @@ EXTRAS = {
     "matplotlib": "report",
     "jinja2": "report",
     "cv2": "camera",
+    "webdataset": "webdataset",
+    "distributed": "cluster",
 }
 ISSUES = "the project's issue tracker"
 

@@ -153,6 +153,13 @@ def _captured(source: Source) -> Iterator[tuple[Any, Any]]:
         capture.release()
 
 
+@contextmanager
+def opened_video(path: Path) -> Iterator[tuple[Any, Any]]:
+    """OpenCV, and a video that it opened, to read frames of one's own choice. Raises `EdgeError` as `frames_of`."""
+    with _captured(Source("video", str(path))) as opened:
+        yield opened
+
+
 def import_cv2(purpose: str):
     """OpenCV, kept from printing what is said here as an `EdgeError`."""
     # FFmpeg's level "quiet"; OpenCV reads it when it first opens a video.

@@ -1,0 +1,85 @@
+"""`veca-edge evaluate` from the command line: the table, the JSON, the bundle, and the exit codes."""
+
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+import pytest
+
+from veca_edge.demo import demo_evaluation
+
+
+@pytest.fixture(scope="module")
+def evaluated(bundle, tmp_path_factory):
+    """A copy of the demo bundle that was evaluated on the demo's images."""
+    from .conftest import run_command
+
+    copy = tmp_path_factory.mktemp("evaluated") / "demo"
+    shutil.copytree(bundle, copy)
+    ended = run_command("evaluate", copy, "--data", demo_evaluation(), "--workers", 1, "--json")
+    assert ended.code == 0, ended.err
+    return copy, ended.json
+
+
+def test_it_says_what_the_bundle_says_of_itself(evaluated):
+    from veca_edge.bundle.store import open_bundle
+
+    copy, found = evaluated
+    assert (found["images"], found["failed"]) == (70, 0)
+    for fidelity in open_bundle(copy).fidelity:
+        metrics = found["variants"][fidelity.name]["metrics"]
+        assert metrics["top1"]["value"] == pytest.approx(fidelity.reference.top1)
+        assert metrics["top1"]["low"] < fidelity.reference.top1 < metrics["top1"]["high"]
+        assert metrics["full_cosine_cls"]["value"] == pytest.approx(fidelity.elastic.cls.mean, abs=1e-9)
+    assert len(found["variants"]["cores16_fp32_32x32"]["classes"]) == 10
+
+
+def test_it_is_read_the_second_time(evaluated, veca_edge):
+    copy, _ = evaluated
+    again = veca_edge("evaluate", copy, "--data", demo_evaluation(), "--workers", 1)
+    assert again.code == 0, again.err
+    assert "70 images of evaluation" in again.out
+    assert "cores16_fp32_32x32" in again.out
+    assert veca_edge("verify", copy).code == 0
+
+
+def test_a_baseline_that_is_the_same_is_no_regression(evaluated, bundle, tmp_path, veca_edge):
+    copy, _ = evaluated
+    ended = veca_edge("evaluate", copy, "--data", demo_evaluation(), "--workers", 1, "--baseline", copy)
+    assert ended.code == 0, ended.err
+    assert "No metric is worse" in ended.out
+
+
+def test_a_worse_release_is_exit_code_1(evaluated, tmp_path, veca_edge):
+    """A release whose weights were spoiled on their way."""
+    copy, _ = evaluated
+    worse = tmp_path / "worse"
+    shutil.copytree(copy, worse, ignore=shutil.ignore_patterns("evaluations"))
+    weights = worse / "models" / "weights.bin"
+    values = np.fromfile(weights, np.float32)
+    values[::7] *= 0.5
+    values.tofile(weights)
+    ended = veca_edge("evaluate", worse, "--data", demo_evaluation(), "--workers", 1, "--baseline", copy, "--json")
+    assert ended.code == 1, ended.err
+    assert {d["metric"] for d in ended.json["regressions"]} >= {"cosine_dense"}
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ((), "There is nothing to evaluate on"),
+        (("--data", "/nowhere"), "There is no data at /nowhere"),
+        (("--data", demo_evaluation(), "--tolerance", "much"), "no difference of shares"),
+        (("--data", demo_evaluation(), "--folder-classes", "odd"), "Unknown way to name classes 'odd'"),
+        (("--data", demo_evaluation(), "--cluster", "local:2", "--workers", 2), "--workers is for this machine"),
+        (("--data", demo_evaluation(), "--format", "engine"), "no format 'engine'|engine"),
+    ],
+)
+def test_what_is_wrong_is_said(bundle, words, said, veca_edge):
+    import re
+
+    ended = veca_edge("evaluate", bundle, *words)
+    assert ended.code == 2
+    assert re.search(said, ended.err), ended.err
+    assert "Traceback" not in ended.err

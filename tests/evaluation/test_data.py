@@ -1,0 +1,169 @@
+"""Folders, CSV files, shards and videos: what is found, in chunks that any process can read."""
+
+from __future__ import annotations
+
+import io
+import pickle
+import tarfile
+
+import numpy as np
+import pytest
+
+from veca_edge.base.errors import EdgeError
+from veca_edge.base.tasks import Task
+from veca_edge.evaluation.data import open_data
+from veca_edge.evaluation.forms import SORTED
+from veca_edge.evaluation.samples import Classes
+
+from .conftest import CLASSES, write_images
+
+KNOWN = Classes(CLASSES, len(CLASSES))
+
+
+def read(data):
+    """Every sample, through chunks as another process gets them."""
+    return [s for chunk in data.chunks() for s in pickle.loads(pickle.dumps(chunk)).samples()]
+
+
+def test_a_folder_names_classes(images):
+    data = open_data(str(images), KNOWN, 7)
+    found = read(data)
+    assert (data.kind, data.images, data.truths) == ("folder", 40, (Task.CLASSIFY,))
+    assert [s.name for s in found] == sorted(s.name for s in found)
+    assert all(s.label == CLASSES.index(s.name.partition("/")[0]) for s in found)
+    assert [s.name for s in found if s.pixels is None] == ["bird/00010.png"]
+    keys = [chunk.key for chunk in data.chunks()]
+    assert len(keys) == len(set(keys)) == 6
+
+
+def test_the_digest_tells_data_apart(tmp_path):
+    one = open_data(str(write_images(tmp_path / "one", 8)), KNOWN)
+    assert open_data(str(tmp_path / "one"), KNOWN).digest == one.digest
+    (tmp_path / "one" / "cat" / "00003.png").rename(tmp_path / "one" / "bird" / "00003.png")
+    assert open_data(str(tmp_path / "one"), KNOWN).digest != one.digest
+
+
+def test_folders_in_their_order(tmp_path):
+    folder = write_images(tmp_path, 8, classes=("n01", "n02", "n03", "n04"))
+    noted = open_data(str(folder), KNOWN)
+    assert noted.truths == ()
+    assert "--folder-classes sorted" in noted.notes[0]
+    data = open_data(str(folder), Classes(CLASSES, 4, SORTED))
+    assert {s.name.partition("/")[0]: s.label for s in read(data)} == {"n01": 0, "n02": 1, "n03": 2, "n04": 3}
+    with pytest.raises(EdgeError, match="4 folders of images, but 5 classes"):
+        open_data(str(folder), Classes(None, 5, SORTED))
+
+
+def test_some_folders_without_a_class_are_an_error(tmp_path):
+    folder = write_images(tmp_path, 8, classes=("cat", "unheard"))
+    with pytest.raises(EdgeError, match="unheard"):
+        open_data(str(folder), KNOWN)
+
+
+@pytest.mark.parametrize("task", [Task.SEGMENT, Task.DEPTH])
+def test_masks_and_depths_beside_images(task, tmp_path):
+    from labelled_data import write_labelled
+
+    folder = write_labelled(tmp_path / "data", task, 6)
+    data = open_data(str(folder), KNOWN, 4)
+    found = read(data)
+    assert data.truths == (task,)
+    assert len(found) == 6
+    assert all((s.mask if task == Task.SEGMENT else s.depth).is_file() for s in found)
+    next((folder / ("masks" if task == Task.SEGMENT else "depth")).iterdir()).unlink()
+    with pytest.raises(EdgeError, match="1 images have no mask or depth"):
+        open_data(str(folder), KNOWN)
+
+
+def test_a_csv_of_paths_and_labels(images, tmp_path):
+    table = tmp_path / "val.csv"
+    paths = [p for p in sorted(images.rglob("*.png")) if p.name != "00010.png"]
+    lines = [f"{p},{p.parent.name if i % 2 else CLASSES.index(p.parent.name)}" for i, p in enumerate(paths)]
+    table.write_text("\n".join(["path,label", *lines, "missing.png,cat"]) + "\n")
+    found = read(open_data(str(table), KNOWN, 16))
+    assert [s.label for s in found[:-1]] == [CLASSES.index(p.parent.name) for p in paths]
+    assert (found[-1].pixels, found[-1].failure) == (None, "no such file")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("file,label\na.png,cat\n", "no column 'path'"),
+        ("path,label\na.png,dog\n", r"line 2: The label 'dog' is no class"),
+        ("path,label\na.png,4\n", "The label '4' is no class"),
+        ("path,label\n", "lists no images"),
+        ("path,label\n,cat\n", "names no path"),
+    ],
+)
+def test_a_csv_that_is_wrong(text, said, tmp_path):
+    table = tmp_path / "val.csv"
+    table.write_text(text)
+    with pytest.raises(EdgeError, match=said):
+        open_data(str(table), KNOWN)
+
+
+def write_shards(images, folder, each: int = 15):
+    """Shards as WebDataset's own tools write them: the image, then its class."""
+    paths = sorted(images.rglob("*.png"))
+    folder.mkdir()
+    for n, start in enumerate(range(0, len(paths), each)):
+        with tarfile.open(folder / f"val-{n:02d}.tar", "w") as tar:
+            for path in paths[start : start + each]:
+                for suffix, content in (("png", path.read_bytes()), ("cls", str(CLASSES.index(path.parent.name)))):
+                    content = content.encode() if isinstance(content, str) else content
+                    member = tarfile.TarInfo(f"{path.stem}.{suffix}")
+                    member.size = len(content)
+                    tar.addfile(member, io.BytesIO(content))
+    return folder
+
+
+def test_shards_are_the_images_that_were_packed(images, tmp_path):
+    pytest.importorskip("webdataset", reason="webdataset is not installed: pip install 'veca-edge[webdataset]'")
+    folder = write_shards(images, tmp_path / "shards")
+    expected = {s.name.rpartition("/")[2]: s for s in read(open_data(str(images), KNOWN))}
+    for text in (str(folder), str(folder / "val-{00..02}.tar")):
+        data = open_data(text, KNOWN, 4)
+        assert (data.kind, data.images, data.truths) == ("shards", 40, (Task.CLASSIFY,))
+        found = read(data)
+        assert len(found) == 40
+        for sample in found:
+            same = expected[sample.name.rpartition("/")[2] + ".png"]
+            assert (sample.label, sample.pixels is None) == (same.label, same.pixels is None)
+            if sample.pixels is not None:
+                np.testing.assert_array_equal(sample.pixels, same.pixels)
+    with pytest.raises(EdgeError, match=r"1 of 4 shards are missing: .*val-03"):
+        open_data(str(folder / "val-{00..03}.tar"), KNOWN)
+
+
+def test_a_shard_that_is_none(tmp_path):
+    pytest.importorskip("webdataset", reason="webdataset is not installed: pip install 'veca-edge[webdataset]'")
+    (tmp_path / "a.tar").write_bytes(b"x" * 2000)
+    with pytest.raises(EdgeError, match="can't be read as a plain tar"):
+        open_data(str(tmp_path / "a.tar"), KNOWN)
+
+
+def test_frames_of_a_video_from_the_middle_are_those_of_the_whole(tmp_path):
+    cv2 = pytest.importorskip("cv2", reason="OpenCV is not installed: pip install 'veca-edge[camera]'")
+    path = tmp_path / "clip.mp4"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), 25, (64, 48))
+    for i in range(50):
+        writer.write(np.full((48, 64, 3), 5 * i, np.uint8))
+    writer.release()
+    whole, parts = (read(open_data(str(path), KNOWN, size)) for size in (1000, 16))
+    assert [s.name for s in parts] == [s.name for s in whole] == [f"clip.mp4#{i}" for i in range(50)]
+    for one, other in zip(whole, parts, strict=True):
+        np.testing.assert_array_equal(one.pixels, other.pixels)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"), [("nothing", "There is no data"), ("text.txt", "no data set of a known form")]
+)
+def test_what_is_no_data(name, said, tmp_path):
+    (tmp_path / "text.txt").write_text("text")
+    with pytest.raises(EdgeError, match=said):
+        open_data(str(tmp_path / name), KNOWN)
+
+
+def test_an_empty_folder_is_no_data(tmp_path):
+    with pytest.raises(EdgeError, match="nothing to evaluate on"):
+        open_data(str(tmp_path), KNOWN)

@@ -1,0 +1,125 @@
+"""Sums, quantiles, counts: the same to the last digit in whatever parts and order they are taken."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+
+import numpy as np
+import pytest
+
+from veca_edge.base.errors import EdgeError
+from veca_edge.evaluation.exact import ExactSum, QuantileSketch, group_of
+from veca_edge.evaluation.statistics import (
+    ImageTruth,
+    Totals,
+    VariantStatistics,
+    merge,
+    packed_bits,
+    totals_from,
+    totals_text,
+    unpacked_bits,
+)
+
+
+def statistics_of(images) -> Totals:
+    totals = Totals()
+    for i in images:
+        rng = np.random.default_rng(i)
+        found = {
+            "cls": rng.normal(size=8),
+            "dense": rng.normal(size=(9, 8)),
+            "logits": rng.normal(size=7),
+            "segmentation": rng.integers(0, 4, (5, 5)),
+            "depth": rng.random((5, 5)) + 0.1,
+        }
+        expected = {k: v if v.dtype.kind == "i" else v + 0.1 * rng.random(v.shape) for k, v in found.items()}
+        truth = ImageTruth(i % 7, rng.integers(-1, 4, (5, 5)), rng.random((5, 5)))
+        name = f"image {i}"
+        variant = totals.variants.setdefault("a", VariantStatistics())
+        variant.own.add(found, expected, group_of(name), name)
+        variant.truth.right[str(i)] = packed_bits([variant.truth.add(found, truth, group_of(name), name)])
+        totals.images += 1
+    return totals
+
+
+def test_parts_in_any_order_are_the_whole():
+    images = list(range(60))
+    whole = totals_text(statistics_of(images))
+    for seed in range(5):
+        rng = random.Random(seed)
+        rng.shuffle(images)
+        cuts = sorted(rng.sample(range(1, 60), 4))
+        total = Totals()
+        for start, stop in zip([0, *cuts], [*cuts, 60], strict=True):
+            part = totals_text(statistics_of(images[start:stop]))
+            merge(total, totals_from(json.loads(part), "a part"))
+        assert totals_text(total) == whole
+
+
+def test_a_chunk_that_is_counted_twice_is_refused():
+    total = statistics_of([1, 2])
+    with pytest.raises(ValueError, match="counted twice"):
+        merge(total, statistics_of([2, 3]))
+
+
+def test_an_exact_sum_has_no_order():
+    values = [1e16, 1.0, -1e16, 0.1, 1e-9, 3.0] * 50
+    sums = []
+    for seed in range(4):
+        random.Random(seed).shuffle(values)
+        total = ExactSum()
+        for value in values:
+            total.add(value)
+        sums.append(total.units)
+    assert len(set(sums)) == 1
+    total.add(-total.value)
+    assert total.value == pytest.approx(0, abs=1e-12)
+    assert ExactSum.decoded(total.encoded()) == total
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_sum_with_no_number_in_it_is_none(value):
+    total = ExactSum()
+    total.add(1.0)
+    total.add(value)
+    assert math.isnan(total.value)
+    assert ExactSum.decoded(total.encoded()) == total
+
+
+def test_a_quantile_is_within_one_percent():
+    values = np.random.default_rng(0).lognormal(-8, 3, 20_000)
+    one, other = QuantileSketch(), QuantileSketch()
+    one.add(values[:5_000].tolist())
+    other.add(values[5_000:].tolist())
+    one.merge(QuantileSketch.decoded(json.loads(json.dumps(other.encoded()))))
+    for share in (0.01, 0.5, 0.99, 0.999):
+        assert one.quantile(share) == pytest.approx(np.quantile(values, share, method="lower"), rel=0.0101)
+
+
+def test_outputs_that_are_no_numbers_are_kept_as_the_worst_there_is():
+    totals = Totals(images=1)
+    variant = totals.variants.setdefault("a", VariantStatistics())
+    broken, sound = np.full((2, 4), np.nan), np.ones((2, 4))
+    variant.own.add({"dense": broken, "depth": broken}, {"dense": sound, "depth": sound}, 0, "broken")
+    again = totals_from(json.loads(totals_text(totals)), "the totals").variants["a"].own
+    assert again.dense.lowest == -1.0
+    assert again.dense.worst == [(-1.0, "broken")]
+    assert math.isnan(again.dense.sums[0].value)
+    assert again.depth.largest >= 1e9
+
+
+def test_bits_come_back():
+    right = [True, None, False, True, None]
+    bits = unpacked_bits(packed_bits(right))
+    assert [(bool(b) if known else None) for known, b in bits[:5]] == right
+    assert not bits[5:].any()
+
+
+def test_damaged_totals_are_refused():
+    text = totals_text(statistics_of([1]))
+    for old, new in ((b'"images":1', b'"images":"one"'), (b'"zero":0', b'"zero":-1')):
+        assert old in text
+        with pytest.raises(EdgeError, match="not what veca-edge writes"):
+            totals_from(json.loads(text.replace(old, new)), "The totals")

@@ -1,0 +1,154 @@
+"""`veca-edge evaluate`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ..actions.evaluate_request import EvaluateRequest
+from ..actions.request import CheckpointSource
+from ..base.options import made_of
+from . import options
+from .console import Column, Terminal, command, quoted
+from .fields import Group, Typed, with_fields
+
+if TYPE_CHECKING:
+    from ..actions.evaluate import Evaluated
+    from ..evaluation.compare import ReleaseComparison
+    from ..evaluation.metrics import MetricValue
+
+SHOWN_FAILURES = 5
+SHOWN_WORST = 3
+
+
+@with_fields(Group(EvaluateRequest), Group(CheckpointSource))
+def evaluate(
+    bundle: options.BundlePath,
+    typed: Typed,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="The checkpoint that the bundle was made from, to compare with.",
+            show_default="labels alone; the demo model's own",
+        ),
+    ] = None,
+    json: options.Json = False,
+    debug: options.Debug = False,
+) -> None:
+    """Run every variant on a whole data set, against labels and the FP32 reference.
+
+    Streamed and resumable: the same command goes on where it was stopped. The results go into the bundle. Exit code 1
+    where a metric is worse than the baseline's.
+    """
+    with command(json, debug) as terminal:
+        from ..actions.evaluate import evaluate as evaluate_bundle
+
+        source = made_of(CheckpointSource, typed, path=checkpoint)
+        request = made_of(EvaluateRequest, typed, bundle=bundle)
+        if source != CheckpointSource():
+            request = replace(request, checkpoint=source)
+        with terminal.progress() as progress:
+            found = evaluate_bundle(request, progress)
+        show(terminal, found)
+        terminal.result(as_json(found))
+        if found.comparison is not None and found.comparison.regressions:
+            raise typer.Exit(1)
+        terminal.next(quoted("veca-edge", "recommend", bundle), quoted("veca-edge", "report", bundle))
+
+
+def show(terminal: Terminal, found: Evaluated) -> None:
+    from ..evaluation.metrics import METRICS, metrics_of, reference_metrics
+
+    evaluation = found.evaluation
+    totals, facts = evaluation.totals, evaluation.facts
+    metrics = {name: metrics_of(statistics) for name, statistics in totals.variants.items()}
+    metrics |= {f"FP32 {key}": each for key, each in reference_metrics(totals).items() if each}
+    shown = [m for m in METRICS if any(m.name in each for each in metrics.values())]
+    columns = [Column("variant", False), *(Column(m.label) for m in shown)]
+    rows = [[name, *(estimate_text(each.get(m.name)) for m in shown)] for name, each in metrics.items()]
+    terminal.table(columns, rows, f"{totals.images:,} images of {facts.data}, with 95% intervals")
+    for name, statistics in totals.variants.items():
+        least = statistics.own.dense.worst or statistics.own.cls.worst
+        if least:
+            named = ", ".join(f"{image} ({cosine:.4f})" for cosine, image in least[:SHOWN_WORST])
+            terminal.say(f"{name}: least like the reference on {named}")
+    if totals.failed:
+        named = "; ".join(f"{name} ({why})" for name, why in totals.failures[:SHOWN_FAILURES])
+        terminal.note(f"{totals.failed} images could not be used and were left out: {named}")
+    for note in found.notes:
+        terminal.note(note)
+    if evaluation.timed:
+        rate = evaluation.timed / max(evaluation.seconds, 1e-9)
+        terminal.say(
+            f"{evaluation.timed:,} images in {evaluation.seconds:.1f} s with {evaluation.workers}: {rate:.1f}/s"
+        )
+    if found.comparison is not None:
+        show_comparison(terminal, found.comparison)
+
+
+def show_comparison(terminal: Terminal, comparison: ReleaseComparison) -> None:
+    rows = [
+        [
+            terminal.mark(False if d.is_regression else True if d.worse <= 0 else None),
+            d.variant,
+            d.metric,
+            f"{d.baseline:.5f}",
+            f"{d.now:.5f}",
+            f"{-d.worse:+.5f}",
+            f"{d.chance:.2g}",
+        ]
+        for d in comparison.differences
+    ]
+    columns = [Column("", False), Column("variant", False), Column("metric", False)]
+    numbers = ("baseline", "now", "better by", "chance")
+    terminal.table([*columns, *(Column(name) for name in numbers)], rows, "Against the baseline")
+    if comparison.missing:
+        terminal.note(f"Only one of the two bundles has: {', '.join(comparison.missing)}")
+    for d in comparison.regressions:
+        terminal.say(
+            f"{d.variant}: {d.metric} is worse by {d.worse:.5f}; by chance with {d.chance:.2g} ({d.test}).", "red"
+        )
+    if not comparison.regressions:
+        terminal.say("No metric is worse than the baseline's by more than the tolerance, beyond chance.", "green")
+
+
+def estimate_text(estimate: MetricValue | None) -> str:
+    if estimate is None:
+        return ""
+    if estimate.low != estimate.low:
+        return f"{estimate.value:.5f}"
+    return f"{estimate.value:.5f} ({estimate.low:.5f} to {estimate.high:.5f})"
+
+
+def as_json(found: Evaluated) -> Mapping[str, object]:
+    from ..evaluation.metrics import metrics_of, recalls, reference_metrics
+
+    evaluation, comparison = found.evaluation, found.comparison
+    totals = evaluation.totals
+    return {
+        "bundle": found.bundle.directory,
+        "facts": evaluation.facts,
+        "images": totals.images,
+        "failed": totals.failed,
+        "failures": [{"name": name, "reason": why} for name, why in totals.failures],
+        "seconds": evaluation.seconds,
+        "timed_images": evaluation.timed,
+        "workers": evaluation.workers,
+        "variants": {
+            name: {
+                "metrics": metrics_of(statistics),
+                "classes": recalls(statistics.truth),
+                "worst": [{"name": image, "cosine": cosine} for cosine, image in statistics.own.dense.worst],
+            }
+            for name, statistics in totals.variants.items()
+        },
+        "references": reference_metrics(totals),
+        "differences": None if comparison is None else comparison.differences,
+        "regressions": None if comparison is None else comparison.regressions,
+        "notes": found.notes,
+    }

@@ -1,0 +1,93 @@
+"""A data set through every variant of a bundle, chunk by chunk, whichever engine runs the chunks."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from datetime import datetime, timezone
+from pathlib import Path
+
+from ..base.errors import EdgeError
+from ..base.progress import Progress
+from .compute import Outcome, Stopped
+from .journal import open_journal
+from .samples import Chunk, DataSet
+from .statistics import Totals
+from .store import Evaluation, EvaluationFacts, evaluation_stem, evaluations_folder, load_evaluation, save_evaluation
+
+Engine = Callable[[Iterator[Chunk]], Iterator[Outcome]]
+STAGE = "evaluating"
+
+
+def evaluate_data(
+    directory: Path,
+    data: DataSet,
+    facts: EvaluationFacts,
+    engine: Engine,
+    workers: str,
+    max_failures: int,
+    again: bool,
+    progress: Progress,
+) -> Evaluation:
+    """Goes on where an earlier run of the same facts stopped; one that came to its end is read, not repeated.
+
+    Args:
+        workers: what the engine runs on, in words.
+        max_failures: images that may fail; each is named in the result.
+        again: evaluate anew whatever is there.
+
+    Raises:
+        EdgeError: more images failed, a worker can't do its work, or another run's journal is in the way.
+    """
+    folder = evaluations_folder(directory)
+    stem = evaluation_stem(facts)
+    path, journal_path = folder / f"{stem}.json", folder / f"{stem}.journal"
+    # Beside a journal it is the result before the one that was interrupted.
+    if path.exists() and not journal_path.exists() and not again:
+        stored = load_evaluation(path)
+        if stored.facts == facts:
+            _check_failures(stored.totals, max_failures)
+            return stored
+    start = time.monotonic()
+    with open_journal(journal_path, facts.to_json(), again) as journal:
+        before = journal.totals.images
+        _check_failures(journal.totals, max_failures)
+        left = (chunk for chunk in data.chunks() if chunk.key not in journal.keys)
+        outcomes = engine(left)
+        try:
+            for key, outcome in outcomes:
+                if isinstance(outcome, Stopped):
+                    raise EdgeError(outcome.message, outcome.hint)
+                journal.append(key, outcome)
+                done = journal.totals.images + journal.totals.failed
+                progress(STAGE, min(done, data.images), data.images)
+                _check_failures(journal.totals, max_failures)
+        finally:
+            if isinstance(outcomes, Iterator) and hasattr(outcomes, "close"):
+                outcomes.close()  # type: ignore[attr-defined]
+        if not journal.totals.images:
+            raise EdgeError(
+                f"None of the {journal.totals.failed} images of {data.name} could be read.", "Check --data."
+            )
+        evaluation = Evaluation(
+            facts,
+            journal.totals,
+            datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            round(time.monotonic() - start, 3),
+            journal.totals.images - before,
+            workers,
+            data.notes,
+        )
+        save_evaluation(directory, evaluation)
+        journal_path.unlink()
+    return evaluation
+
+
+def _check_failures(totals: Totals, most: int) -> None:
+    if totals.failed <= most:
+        return
+    named = "; ".join(f"{name} ({why})" for name, why in totals.failures[:8])
+    raise EdgeError(
+        f"{totals.failed} images could not be used, and --max-failures allows {most}: {named}.",
+        "Mend them and evaluate --again, or allow more and run the same command: it goes on where it stopped.",
+    )
