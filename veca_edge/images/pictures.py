@@ -57,8 +57,8 @@ class Picture:
         object.__setattr__(self, "layout", Layout(self.layout))
         if self.matrix not in MATRICES:
             raise unknown_name("colour matrix", self.matrix, MATRICES)
-        first = self.planes[0] if self.planes else np.empty(0, np.uint8)
-        height, width = (first.shape[0], first.shape[1]) if first.ndim >= 2 else (0, 0)
+        first = self.planes[0] if self.planes else np.empty((0, 0), np.uint8)
+        height, width = (*first.shape, 0, 0)[:2]
         half = ((height + 1) // 2, (width + 1) // 2)
         wanted = {
             Layout.RGB: [(height, width, 3)],
