@@ -141,7 +141,10 @@ OTHER_MEANINGS = {
 
 
 # Modules that only one target uses.
-OWN = ("converters.tensorrt", "converters.coreml", "devices.jetson", "profiles.jetson", "apps")
+OWN = (
+    *("converters.tensorrt", "converters.coreml", "devices.jetson", "profiles.jetson", "apps"),
+    *("devices.android", "profiles.android"),
+)
 
 
 @pytest.mark.parametrize("name", [m for m in MODULES if folder(m) not in ("targets", *TOP) and not m.startswith(OWN)])

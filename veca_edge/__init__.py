@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from .images.pictures import Picture
     from .images.preprocessing import Preprocessing, prepare
     from .model.checkpoint import Checkpoint, load_checkpoint
+    from .profiles.android.options import AndroidProfileOptions
     from .profiles.jetson.options import BoardOptions
     from .profiles.measurement import Measurement
     from .profiles.options import CoremlProfileOptions, ProfileOptions
@@ -62,6 +63,7 @@ if TYPE_CHECKING:
 # Each name of the public API with the module that defines it, and the name there where it differs.
 _HOMES = {
     "Agreement": "bundle.types",
+    "AndroidProfileOptions": "profiles.android.options",
     "Artifact": "bundle.types",
     "BoardOptions": "profiles.jetson.options",
     "Built": "targets.base",
@@ -137,6 +139,7 @@ _HOMES = {
 
 __all__ = [
     "Agreement",
+    "AndroidProfileOptions",
     "Artifact",
     "BoardOptions",
     "Built",

@@ -14,7 +14,6 @@ import veca_edge
 from veca_edge.base.errors import EdgeError
 from veca_edge.demo import demo_evaluation
 from veca_edge.formats.tflite import read_tflite
-from veca_edge.profiles.options import ProfileOptions
 from veca_edge.targets.android import ANDROID, DYNAMIC_ACTIVATIONS
 
 
@@ -49,7 +48,7 @@ def test_one_file_for_all_core_counts(exported):
     assert b'\\"per_token\\": true' in recipe.read_bytes()
     text = (bundle.directory / "README.md").read_text()
     assert 'get_signature_runner("cores_8")' in text
-    assert ANDROID.next_steps(bundle).command == ("verify", str(bundle.directory))
+    assert ANDROID.next_steps(bundle).command == ("profile", str(bundle.directory), "--device", "adb")
 
 
 def test_verify_run_and_load(exported):
@@ -70,7 +69,7 @@ def test_verify_run_and_load(exported):
 
 
 def test_profile_measures_this_cpu_and_says_so(exported, tmp_path):
-    quick = ProfileOptions(threads=1, rounds=1, seconds=0.05)
+    quick = veca_edge.AndroidProfileOptions(threads=1, rounds=1, seconds=0.05)
     request = veca_edge.ProfileRequest(exported.bundle.directory, options=quick)
     measurements = veca_edge.profile(request).profile.measurements
     assert {(m.target, m.core_count, m.precision) for m in measurements} == {
@@ -78,7 +77,7 @@ def test_profile_measures_this_cpu_and_says_so(exported, tmp_path):
     }
     assert all(m.p50_ms > 0 and "ai_edge_litert" in m.machine.versions for m in measurements)
     files = veca_edge.report([exported.bundle.directory], tmp_path / "r.html", veca_edge.ReportOptions(pictures=False))
-    assert "on this machine&#39;s CPU" in Path(files.html).read_text()
+    assert "n this machine, wall time of calls to LiteRT" in Path(files.html).read_text()
 
 
 def test_lint_and_doctor(exported):
@@ -86,4 +85,4 @@ def test_lint_and_doctor(exported):
     assert veca_edge.lint(path, "android") == []
     checks = {c.name: c for c in ANDROID.doctor()}
     assert checks["ai-edge-litert"].ok
-    assert checks["phone"].ok is None
+    assert checks["adb"].ok is not False

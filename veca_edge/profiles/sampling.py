@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -64,6 +64,7 @@ class Answer:
     Attributes:
         other_load: share of the machine's CPUs that other processes used meanwhile, 0 to 1.
         samples_ms or windows: as the request asked for; the other is empty.
+        facts: what only one way of measuring knows; JSON values.
     """
 
     load_ms: float
@@ -73,6 +74,7 @@ class Answer:
     other_load: float
     samples_ms: tuple[float, ...] = ()
     windows: tuple[Window, ...] = ()
+    facts: dict[str, Any] = field(default_factory=dict)
 
 
 def measure(request: Request, say: Callable[[dict[str, Any]], None]) -> Answer:

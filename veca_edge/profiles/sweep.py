@@ -68,6 +68,10 @@ class Failure:
     hint: str | None = None
 
 
+class SweepEnded(EdgeError):
+    """What was measured on is gone: what is left of the sweep is not tried. What was measured is kept."""
+
+
 @dataclass(frozen=True)
 class Profile:
     """Everything that was asked for: measured now, measured before, or failed.
@@ -157,7 +161,11 @@ class Unfinished:
 
 @dataclass(frozen=True)
 class Sweep:
-    """One sweep: what of, how, on which machine."""
+    """One sweep: what of, how, on which machine.
+
+    Attributes:
+        ask: measures one round of an item, or its long run, where that isn't a process of this machine.
+    """
 
     bundle: Bundle
     options: ProfileOptions
@@ -165,6 +173,7 @@ class Sweep:
     machine: Machine
     progress: Progress
     describe: Describe = as_it_is
+    ask: Callable[[Item, bool], Answer] | None = None
 
     @property
     def folder(self) -> Path:
@@ -200,7 +209,9 @@ class Sweep:
     def take_turn(self, item: Item, failures: dict[str, Failure], sustained: bool) -> None:
         """Measures one round, or the long run, and puts it on disk; a failure goes into `failures` and on disk too."""
         try:
-            answer = self.ask_worker(item, sustained)
+            answer = (self.ask or self.ask_worker)(item, sustained)
+        except SweepEnded:
+            raise
         except EdgeError as error:
             failures[self.stem(item)] = failure = Failure(item.artifact, error.message, error.hint)
             self.write(FAILED, item, {**asdict(failure), "at": utc_now()})
@@ -285,7 +296,9 @@ class Sweep:
         samples = [s for r in rounds for s in r.samples_ms]
         details = {
             "key": state.key,
-            "rounds": [{k: v for k, v in asdict(r).items() if k not in ("samples_ms", "windows")} for r in rounds],
+            "rounds": [
+                {k: v for k, v in asdict(r).items() if k not in ("samples_ms", "windows", "facts")} for r in rounds
+            ],
             "cost": cost_facts(self.bundle, artifact),
         }
         measured = replace(

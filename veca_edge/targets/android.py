@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..base.checks import Check, package
+from ..base.checks import Check, output_of, package
 from ..base.spec import Precision
-from ..profiles.options import ProfileOptions
+from ..profiles.android.options import AndroidProfileOptions
 from ..rules.options import LitertLintOptions
 from .base import Format, Linter, Log, Measuring, Next, NoOptions, Target, Words, Written
 
@@ -106,16 +107,21 @@ def prove(written: Written, frames: Mapping[ImageSize, np.ndarray], progress: Pr
 
 
 def measure(asked: Measuring, progress: Progress, on_log: Log) -> Profile:
-    """LiteRT on this machine's CPU, not on a phone's."""
+    """LiteRT on this machine's CPU or, with a device, on the phone there."""
+    options = replace(asked.options, again=asked.again)
+    if asked.device is not None:
+        from ..profiles.android.measure import profile_on_phone
+
+        return profile_on_phone(asked.bundle, asked.device, options, asked.artifacts, progress, on_log)
     from ..profiles.sweep import LITERT, profile_bundle
 
-    options = replace(asked.options, again=asked.again)
-    return profile_bundle(asked.bundle, options, asked.artifacts, progress, LITERT)
+    return profile_bundle(asked.bundle, options.here, asked.artifacts, progress, LITERT)
 
 
 def next_steps(bundle: Bundle) -> Next:
     return Next(
-        ("verify", str(bundle.directory)), "Copy models/ into an app's assets; LiteRT's speed here is no phone's."
+        ("profile", str(bundle.directory), "--device", "adb"),
+        "Measured on this machine, LiteRT's speed would be no phone's.",
     )
 
 
@@ -132,8 +138,10 @@ def lint(path: Path, options: LitertLintOptions) -> Sequence[Finding]:
 def doctor() -> Iterable[Check]:
     yield package(NAME, PACKAGE, NAME, module=f"{MODULE}.compiled_model")
     yield package(NAME, "flatbuffers", NAME)
-    advice = "Files are written and checked here; a phone's speed takes the phone."
-    yield Check(NAME, "phone", None, "not asked: measuring over adb is not part of this version", advice)
+    adb = shutil.which("adb")
+    advice = "" if adb else "Measures on a phone: install the Android SDK Platform-Tools (Debian: apt install adb)."
+    said = (output_of("adb", "version").splitlines() or [""])[0]
+    yield Check(NAME, "adb", True if adb else None, said or ("installed" if adb else "not found"), advice)
 
 
 TFLITE = Format("tflite", "LiteRT", MODULE, open_tflite, loading, open_together)
@@ -146,11 +154,12 @@ ANDROID = Target(
     precisions=(Precision.INT8, Precision.FP16, Precision.FP32),
     formats=(TFLITE,),
     options=NoOptions,
-    profile_options=ProfileOptions,
+    profile_options=AndroidProfileOptions,
     words=Words(
-        calls="wall time of calls to LiteRT on this machine's CPU, in a process of its own for every round; no phone's",
+        calls="on this machine, wall time of calls to LiteRT in a process of its own for every round, no phone's; on a "
+        "phone, wall time of calls in the app, or averages of runs of benchmark_model where the setting names it",
         memory="peak resident memory of the measuring process above the same process with the runtime loaded but no "
-        "model opened",
+        "model opened; on a phone, what the process's memory rose by",
     ),
     write=write,
     measure=measure,
@@ -159,6 +168,7 @@ ANDROID = Target(
     check=check,
     prove=prove,
     notes=notes,
+    devices="adb[:SERIAL], a phone",
     linter=Linter(LitertLintOptions, lint, "a .tflite file"),
     quantizes_tokens=True,
 )
