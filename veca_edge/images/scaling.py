@@ -84,8 +84,13 @@ def bicubic(values: np.ndarray, size: tuple[int, int], box: tuple[float, float] 
     """
     from PIL import Image
 
-    whole = None if box is None else (0.0, 0.0, *box)
-    return np.asarray(picture_of(values).resize(size, Image.Resampling.BICUBIC, whole))
+    picture, (width, height) = picture_of(values), box or (float(values.shape[1]), float(values.shape[0]))
+    if height * size[0] > width * size[1]:
+        # Pillow 13 goes along columns first where that is less work, older ones never do: the order decides roundings.
+        rows = picture.size[1]
+        picture = picture.resize((size[0], rows), Image.Resampling.BICUBIC, (0.0, 0.0, width, float(rows)))
+        width = float(size[0])
+    return np.asarray(picture.resize(size, Image.Resampling.BICUBIC, (0.0, 0.0, width, height)))
 
 
 def picture_of(values: np.ndarray) -> Image.Image:
