@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .actions.build import build
+    from .actions.compare import CompareRequest, ReleaseComparison, compare
     from .actions.doctor import examine as doctor
     from .actions.evaluate import Evaluated, evaluate
     from .actions.evaluate_request import EvaluateRequest
@@ -71,6 +72,7 @@ _HOMES = {
     "Check": "base.checks",
     "Checkpoint": "model.checkpoint",
     "CheckpointSource": "actions.request",
+    "CompareRequest": "actions.compare",
     "CoremlOptions": "converters.coreml.options",
     "CoremlProfileOptions": "profiles.options",
     "Decision": "runtime.governor",
@@ -106,6 +108,7 @@ _HOMES = {
     "ProfileRequest": "actions.profile",
     "Profiled": "actions.profile",
     "Recommendation": "actions.recommend",
+    "ReleaseComparison": "actions.compare",
     "ReportOptions": "reports.write",
     "Rules": "runtime.governor",
     "Sensitivity": "actions.sensitivity",
@@ -116,6 +119,7 @@ _HOMES = {
     "Verdict": "profiles.verdict",
     "Verified": "actions.verify",
     "build": "actions.build",
+    "compare": "actions.compare",
     "doctor": "actions.doctor:examine",
     "evaluate": "actions.evaluate",
     "export": "actions.export",
@@ -147,6 +151,7 @@ __all__ = [
     "Check",
     "Checkpoint",
     "CheckpointSource",
+    "CompareRequest",
     "CoremlOptions",
     "CoremlProfileOptions",
     "Decision",
@@ -182,6 +187,7 @@ __all__ = [
     "ProfileRequest",
     "Profiled",
     "Recommendation",
+    "ReleaseComparison",
     "ReportOptions",
     "Rules",
     "Sensitivity",
@@ -193,6 +199,7 @@ __all__ = [
     "Verified",
     "__version__",
     "build",
+    "compare",
     "doctor",
     "evaluate",
     "export",

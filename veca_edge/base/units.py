@@ -45,6 +45,14 @@ def parse_millijoules(text: str) -> float:
     return _parse(text, "an energy", MILLIJOULES)
 
 
+def parse_share(text: str) -> float:
+    """A share: `5%` or `0.05`. Raises `EdgeError`."""
+    number, percent, rest = text.strip().partition("%")
+    if rest or not re.fullmatch(_NUMBER, number.strip()):
+        raise EdgeError(f"'{text}' is not a share.", "Give a percentage or a number, for example 5% or 0.05.")
+    return float(number) / (100 if percent else 1)
+
+
 def _parse(text: str, what: str, units: Mapping[str, float]) -> float:
     example = f"Give a number and a unit, for example 20{next(iter(units))}; known units: {', '.join(units)}."
     read = re.fullmatch(rf"\s*({_NUMBER})\s*([^\s\d.]*)\s*", text)

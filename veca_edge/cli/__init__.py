@@ -24,6 +24,7 @@ COMMANDS = {
     "build": "Build on the board what an export leaves to it: TensorRT engines.",
     "profile": "Measure latency and memory of every variant.",
     "evaluate": "Run every variant on a whole data set, and compare releases.",
+    "compare": "Compare two releases, or two boards; exit code 1 where a variant got slower.",
     "recommend": "Name the best measured variant for a budget.",
     "report": "Write measurements and fidelity as one HTML file.",
     "run": "Run a model of a bundle on images, or live on a folder, a video or a camera.",
