@@ -44,6 +44,35 @@ def test_it_is_read_the_second_time(evaluated, veca_edge):
     assert veca_edge("verify", copy).code == 0
 
 
+def test_recommend_and_report_take_it(evaluated, tmp_path, veca_edge):
+    from measured import measure
+
+    from veca_edge.bundle.store import open_bundle
+
+    copy, found = evaluated
+    measured = tmp_path / "measured"
+    shutil.copytree(copy, measured)
+    manifest = measured / "manifest.json"
+    opened = open_bundle(measured)
+    # What the export said of itself is not what is shown.
+    spoiled = manifest.read_text().replace(f'"top1": {opened.fidelity[0].reference.top1}', '"top1": 0.5')
+    manifest.write_text(spoiled)
+    assert open_bundle(measured).fidelity[0].reference.top1 == 0.5
+    measure(opened)
+    best = veca_edge("recommend", measured, "--by", "top1", "--json")
+    assert best.code == 0, best.err
+    assert best.json["best"]["top1"] == max(v["metrics"]["top1"]["value"] for v in found["variants"].values())
+    assert "Top-1 is of the 70 images of evaluation." in best.json["notes"]
+    pytest.importorskip("matplotlib")
+    done = veca_edge("report", measured, "--output", tmp_path / "report.html")
+    assert done.code == 0, done.err
+    top1 = found["variants"]["cores16_fp32_32x32"]["metrics"]["top1"]
+    for file in ("report.html", "report.md"):
+        text = (tmp_path / file).read_text()
+        assert f"{top1['value']:.4f} ({top1['low']:.4f} to {top1['high']:.4f})" in text
+        assert "top-1 is lowest of" in text
+
+
 def test_a_baseline_that_is_the_same_is_no_regression(evaluated, bundle, tmp_path, veca_edge):
     copy, _ = evaluated
     ended = veca_edge("evaluate", copy, "--data", demo_evaluation(), "--workers", 1, "--baseline", copy)

@@ -12,6 +12,7 @@ from ..base.errors import EdgeError, GateError, unknown_name
 from ..base.spec import ImageSize
 from ..bundle.store import open_bundle
 from ..bundle.types import Artifact, Bundle
+from ..evaluation.known import known_fidelity
 from ..profiles.machine import this_machine
 from ..profiles.measurement import Measurement
 from ..profiles.store import of_one_machine, read_measurements
@@ -368,7 +369,7 @@ def candidates(bundle: Bundle, machine: str | None = None) -> list[Candidate]:
         EdgeError: there are none, or they are of several machines and none was chosen.
     """
     artifacts = {(a.name, a.format, a.sha256): a for a in bundle.artifacts}
-    fidelity = {f.name: f for f in bundle.fidelity}
+    fidelity = known_fidelity(bundle).by_variant
     measured = [m for m in read_measurements(bundle) if (m.artifact, m.format, m.sha256) in artifacts]
     if not measured:
         raise EdgeError(
@@ -489,8 +490,10 @@ def _notes(bundle: Bundle, best: Candidate, limits: Limits, every: Sequence[Cand
         if limit is not None and value is not None and quantity.sign > 0 and value > (1 - NARROW) * limit:
             notes.append(f"Its {quantity.name} is only {1 - value / limit:.1%} below the limit.")
     notes += best.measurement.warnings
+    sources = known_fidelity(bundle).sources
+    notes += sources
     images = best.fidelity.reference.images if best.fidelity else 0
-    if best.fidelity:
+    if best.fidelity and not sources:
         notes.append(f"Fidelity was measured on {images} image{'' if images == 1 else 's'}.")
     measured = {(c.artifact.name, c.artifact.format) for c in every}
     missing = [

@@ -211,9 +211,7 @@ def overlaps(counts: MapCounts) -> dict[int, tuple[int, float]]:
 
 
 def fidelity_of(evaluation: Evaluation, bundle: Bundle) -> dict[str, Fidelity]:
-    """The same as an export's fidelity, by variant; only of evaluations that compared with the float32 model."""
-    if evaluation.facts.reference is None:
-        return {}
+    """The same as an export's fidelity, by variant; without cosines where nothing compared with the float32 model."""
     totals, found = evaluation.totals, {}
     for a in bundle.artifacts:
         statistics = totals.variants.get(a.name)

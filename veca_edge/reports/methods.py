@@ -17,8 +17,8 @@ class Method(NamedTuple):
     text: str
 
 
-def methods(candidates: Sequence[Candidate]) -> list[Method]:
-    """What is said about each kind of number that the measurements hold."""
+def methods(candidates: Sequence[Candidate], evaluated: bool = False) -> list[Method]:
+    """What is said about each kind of number that the measurements hold; `evaluated` on whole data sets, or not."""
     measurements = [c.measurement for c in candidates]
     said = [Method("Latency", _latency(measurements))]
     if any(m.load_ms is not None for m in measurements):
@@ -58,11 +58,14 @@ def methods(candidates: Sequence[Candidate]) -> list[Method]:
     )
     if any(c.fidelity for c in candidates):
         images = sorted({c.fidelity.reference.images for c in candidates if c.fidelity})
+        when, which = "When the bundle was exported,", " that calibrated nothing"
+        if evaluated:
+            when, which = "When the bundle was exported, or as said under Data sets where it was evaluated,", ""
         said.append(
             Method(
                 "Cosine",
-                f"When the bundle was exported, on {', '.join(map(str, images))} images that calibrated "
-                "nothing: the cosine of cls (one vector an image) and dense (one a patch) with those of the "
+                f"{when} on {', '.join(map(str, images))} images{which}: the cosine of cls (one "
+                "vector an image) and dense (one a patch) with those of the "
                 "float32 model in PyTorch.",
             )
         )

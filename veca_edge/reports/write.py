@@ -18,6 +18,7 @@ from ..profiles.machine import Machine, this_machine
 from ..profiles.measurement import utc_now
 from ..proof.golden import read_golden
 from ..targets.table import target_named
+from .evaluations import EvaluationSection, evaluation_sections
 from .facts import (
     Conditions,
     Range,
@@ -149,6 +150,7 @@ class Report:
     verdicts: tuple[VerdictSummary, ...]
     operators: tuple[Operators, ...]
     pictures: tuple[Pictures, ...]
+    evaluations: tuple[EvaluationSection, ...]
     left_out: tuple[LeftOut, ...]
 
     @property
@@ -161,7 +163,7 @@ class Report:
 
     @property
     def methods(self) -> list[Method]:
-        return methods(self.candidates)
+        return methods(self.candidates, bool(self.evaluations))
 
     @property
     def watched(self) -> list[Labelled]:
@@ -253,6 +255,7 @@ def make_report(subjects: tuple[ReportedBundle, ...], options: ReportOptions, pr
         verdict_summaries(subjects),
         operators,
         pictures,
+        evaluation_sections(subjects),
         tuple(dict.fromkeys(left_out)),
     )
 
