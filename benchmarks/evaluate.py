@@ -24,10 +24,9 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-from veca_edge.base.lists import names
 from veca_edge.profiles.measurement import utc_now
 
-from .common import RESULTS, say, table, write_result
+from .common import add_output_option, numbers, say, table, write_result
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 SAMPLE_S = 0.25
@@ -137,9 +136,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--cluster-workers", type=int, default=3)
-    parser.add_argument("--results", type=Path, default=RESULTS, help="where results are written")
+    add_output_option(parser)
     asked = parser.parse_args(arguments)
-    counts = [int(count) for count in names(asked.images, "--images")]
+    counts = numbers(asked.images)
     with tempfile.TemporaryDirectory() as work:
         bundle, runs = export(Path(work) / "demo"), {}
         for count in counts:
@@ -178,7 +177,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             "workers": asked.cluster_workers, "lost": 1, "same_totals": same_cluster, "seconds": cluster.seconds
         },
     }  # fmt: skip
-    write_result(asked.results, "evaluate", measured)
+    write_result(asked.output, "evaluate", measured)
     if not (same_killed and same_cluster):
         raise SystemExit(1)
 

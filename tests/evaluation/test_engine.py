@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from pathlib import Path
 
 import pytest
 
@@ -103,6 +104,27 @@ def test_a_cluster_that_loses_a_worker_says_what_one_process_says(
     assert totals_text(found) == whole
 
 
+def test_workers_over_ssh_say_what_one_process_says(
+    short_bundle, short_demo, images, job_of, classes_of, whole, tmp_path, monkeypatch
+):
+    pytest.importorskip("asyncssh", reason="asyncssh is not installed: pip install 'veca-edge[cluster]'")
+    from standin.fixtures import start_server
+
+    import veca_edge
+    from veca_edge.evaluation.cluster import on_cluster
+
+    server = start_server(tmp_path / "ssh", {"PYTHONPATH": str(Path(veca_edge.__file__).parents[1])})
+    try:
+        (tmp_path / "home" / ".ssh").mkdir(parents=True)
+        (tmp_path / "home" / ".ssh" / "config").write_text(server.client.read_text())
+        monkeypatch.setenv("HOME", str(tmp_path / "home"))
+        data = open_data(str(images), classes_of(short_bundle), CHUNK)
+        found = summed(on_cluster(job_of(short_bundle, short_demo), data.chunks(), "ssh:orin*2", {}))
+    finally:
+        server.stop()
+    assert totals_text(found) == whole
+
+
 def test_a_worker_of_another_version_is_refused(short_bundle, images, job_of, classes_of):
     pytest.importorskip("distributed", reason="distributed is not installed: pip install 'veca-edge[cluster]'")
     from veca_edge.evaluation.cluster import on_cluster
@@ -113,7 +135,13 @@ def test_a_worker_of_another_version_is_refused(short_bundle, images, job_of, cl
 
 
 @pytest.mark.parametrize(
-    ("address", "said"), [("nowhere", "no cluster"), ("local:none", "number of workers"), ("ssh:", "names no hosts")]
+    ("address", "said"),
+    [
+        ("nowhere", "no cluster"),
+        ("local:none", "number of workers"),
+        ("ssh:", "names no hosts"),
+        ("ssh:lab*x", "number of"),
+    ],
 )
 def test_an_address_that_is_none(short_bundle, job_of, address, said):
     pytest.importorskip("distributed", reason="distributed is not installed: pip install 'veca-edge[cluster]'")

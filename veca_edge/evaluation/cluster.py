@@ -79,10 +79,15 @@ def on_cluster(
 
 
 def _outcome(future: Any) -> Outcome:
-    from distributed import KilledWorker
+    from distributed import CancelledError, KilledWorker
 
     try:
         return future.result()
+    except CancelledError as error:
+        raise EdgeError(
+            "Every worker that held the models is gone, or the scheduler is.",
+            "Start the cluster again, and run the same command: it goes on where it stopped.",
+        ) from error
     except KilledWorker as error:
         raise EdgeError(
             f"{DEATHS} workers died over the same chunk: {error.task}.",
@@ -132,19 +137,25 @@ def _worker_count(address: str) -> int:
 
 
 def _ssh_cluster(address: str) -> Any:
-    hosts = [host.strip() for host in address.removeprefix(SSH).split(",") if host.strip()]
-    if not hosts:
-        raise EdgeError("ssh: names no hosts.", "Give --cluster ssh:HOST,HOST.")
+    workers = [host for text in address.removeprefix(SSH).split(",") if text.strip() for host in _hosts(text.strip())]
+    if not workers:
+        raise EdgeError("ssh: names no hosts.", "Give --cluster ssh:HOST*WORKERS,HOST*WORKERS.")
     try:
         import asyncssh  # noqa: F401
     except ImportError:
         raise MissingDependency("asyncssh", "cluster", "--cluster ssh:") from None
     from distributed import SSHCluster
 
-    # The scheduler runs beside the first host's workers.
-    return SSHCluster(
-        [hosts[0], *hosts], worker_options={"nthreads": 1, "n_workers": -1}, scheduler_options={"dashboard": False}
-    )
+    # The scheduler runs on the first host.
+    return SSHCluster([workers[0], *workers], worker_options={"nthreads": 1}, scheduler_options={"dashboard": False})
+
+
+def _hosts(text: str) -> list[str]:
+    """`lab1*8` as eight times the host; a host alone as one."""
+    host, star, count = text.partition("*")
+    if star and not (count.isascii() and count.isdigit() and 0 < int(count[:5]) < 1000):
+        raise EdgeError(f"'{text}' names no number of workers.", "Give --cluster ssh:lab1*8,lab2*8.")
+    return [host] * (int(count) if star else 1)
 
 
 def _first_line(error: BaseException) -> str:
