@@ -29,6 +29,7 @@ COMMANDS = {
     "report": "Write measurements and fidelity as one HTML file.",
     "run": "Run a model of a bundle on images, or live on a folder, a video or a camera.",
     "app": "Write the project of an app around a bundle: camera in, the task's picture out.",
+    "serve": "Show a bundle in a browser, on this machine or on a phone beside it.",
     "sensitivity": "Measure what INT8 does to the outputs, by layer.",
     "inspect": "Show what a checkpoint or a bundle holds.",
     "doctor": "Check what this machine can do.",

@@ -46,6 +46,10 @@ EXTRAS = {
     "cv2": "camera",
     "webdataset": "webdataset",
     "distributed": "cluster",
+    "starlette": "web",
+    "uvicorn": "web",
+    "segno": "web",
+    "trustme": "web",
 }
 ISSUES = "the project's issue tracker"
 
@@ -136,6 +140,10 @@ class Terminal:
         """The whole result for a program; does nothing without `--json`."""
         if self.json:
             self._stdout.write(json.dumps(json_value(value), indent=2, allow_nan=False) + "\n")
+
+    def flush(self) -> None:
+        """What was said can be read, though the command goes on."""
+        self._stdout.flush()
 
     def next(self, *commands: str) -> None:
         """The next useful commands; each a command line."""

@@ -205,6 +205,7 @@ class Target:
         devices: what `--device` may name for a measurement, in words; empty where it is always this machine.
         layers_hint: how the time of every layer is measured, for a target that can.
         is_local: whether this machine is the device, so that an export can be timed right away.
+        runs_in_browser: whether a browser runs the format that runs on the device.
         quantizes_tokens: whether its runtime finds the scales of INT8 activations itself, token by token.
     """
 
@@ -232,6 +233,7 @@ class Target:
     devices: str = ""
     layers_hint: str = ""
     is_local: bool = False
+    runs_in_browser: bool = False
     quantizes_tokens: bool = False
 
     @property

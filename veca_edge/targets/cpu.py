@@ -143,4 +143,5 @@ CPU = Target(
     doctor=doctor,
     next_steps=next_steps,
     is_local=True,
+    runs_in_browser=True,
 )

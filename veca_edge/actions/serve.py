@@ -1,0 +1,83 @@
+"""A bundle in a browser: its page on loopback, or for the devices of the local network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..base.errors import EdgeError
+from ..base.options import option
+from ..bundle.store import opened
+from ..bundle.types import Artifact, Bundle
+from ..serving.access import Admission
+from ..serving.content import served_bundle, served_page
+from ..serving.server import PORT, check_packages, open_address, page_app, serve
+from ..targets.table import TARGETS, target_named
+
+
+@dataclass(frozen=True)
+class ServeRequest:
+    """What to serve, and where.
+
+    Attributes:
+        bundle: a path, or one that was opened.
+        port: 0 takes a free one.
+        lan: for other devices of the local network, with HTTPS and a token, instead of this machine alone.
+    """
+
+    bundle: Path | Bundle
+    port: int = option(
+        PORT, "Port to listen on; 0 takes a free one.", kind=int, shown=str(PORT), lowest=0, highest=65535
+    )
+    lan: bool = option(False, "Serve the local network, with HTTPS and a code to scan.", kind=bool)
+
+
+@dataclass(frozen=True)
+class Serving:
+    """Where a bundle is served.
+
+    Attributes:
+        url: what to open; over the local network it lets one device in, and then there is another one.
+        fingerprint: SHA-256 of the certificate that the browser is shown, or empty.
+    """
+
+    url: str
+    fingerprint: str
+
+
+def serve_bundle(request: ServeRequest, on_address: Callable[[Serving], None], stopped: Callable[[], bool]) -> None:
+    """Serves until `stopped` says so.
+
+    Args:
+        on_address: called when it can be reached, and over the local network for every device that was let in, with
+            the address for the next one.
+
+    Raises:
+        EdgeError: no bundle, or one that no browser runs; a package is missing; the port is taken.
+    """
+    check_packages()
+    bundle = opened(request.bundle)
+    files = {**served_page(), **served_bundle(bundle, browser_artifacts(bundle))}
+    with open_address(request.lan, request.port) as address:
+        admission = Admission() if request.lan else None
+
+        def tell() -> None:
+            on_address(Serving(address.url(admission=admission), address.fingerprint))
+
+        if admission is not None:
+            admission.on_admitted = tell
+        tell()
+        serve(page_app(files, address.origin, admission), address, stopped)
+
+
+def browser_artifacts(bundle: Bundle) -> list[Artifact]:
+    """Those that a browser runs. Raises `EdgeError` for a bundle of another target."""
+    target = target_named(bundle.spec.target)
+    if not target.runs_in_browser:
+        those = " or ".join(name for name, t in TARGETS.items() if t.runs_in_browser)
+        raise EdgeError(
+            f"The bundle {bundle.directory} is for the target '{target.name}', which no browser runs.",
+            f"Export one with: veca-edge export --target {those}",
+        )
+    return [a for a in bundle.artifacts if a.format == target.deployed.name]

@@ -1,0 +1,1 @@
+"""A web server for the page and one bundle: what can be reached, by whom, and over which address."""

@@ -1,0 +1,46 @@
+var u = ["assets/index-0XyOAQfX.css", "assets/index-Cxx4NgYJ.js", "assets/ort-wasm-simd-threaded-DcHrbrbl.wasm", "assets/ort-wasm-simd-threaded-qyIweqWS.mjs", "assets/ort.wasm.min-COgC6scJ.js", "assets/ort.webgpu.min-SA5ryL1s.js", "assets/worker-BI4zBrp1.js", "index.html", "licenses.txt"];
+const r = self, n = "veca-edge-page-11c1a2446c7e", o = "veca-edge-bundle", l = "bundle/manifest.json";
+r.addEventListener("install", (s) => {
+  s.waitUntil(
+    (async () => {
+      await (await caches.open(n)).addAll(["./", ...u]), await r.skipWaiting();
+    })()
+  );
+});
+r.addEventListener("activate", (s) => {
+  s.waitUntil(
+    (async () => {
+      for (const t of await caches.keys())
+        t.startsWith("veca-edge-page-") && t !== n && await caches.delete(t);
+      await r.clients.claim();
+    })()
+  );
+});
+r.addEventListener("fetch", (s) => {
+  const t = new URL(s.request.url), a = new URL(r.registration.scope);
+  if (s.request.method !== "GET" || t.origin !== a.origin) return;
+  const e = t.pathname.slice(a.pathname.length);
+  e.startsWith("measure") || (t.searchParams.has("sha256") ? s.respondWith(d(s.request, o)) : e === l ? s.respondWith(h(s.request, o)) : e.startsWith("assets/") ? s.respondWith(d(s.request, n)) : (s.request.mode === "navigate" || u.includes(e)) && s.respondWith(h(s.request, n)));
+});
+async function d(s, t) {
+  const a = await caches.open(t), e = await a.match(s);
+  if (e) return c(e);
+  const i = await fetch(s);
+  return i.ok && await a.put(s, i.clone()), c(i);
+}
+async function h(s, t) {
+  const a = await caches.open(t);
+  try {
+    const e = await fetch(s);
+    return e.ok && await a.put(s, e.clone()), c(e);
+  } catch (e) {
+    const i = await a.match(s, { ignoreSearch: !0 });
+    if (i) return c(i);
+    throw e;
+  }
+}
+function c(s) {
+  if (s.status === 0 || s.headers.get("Cross-Origin-Embedder-Policy")) return s;
+  const t = new Headers(s.headers);
+  return t.set("Cross-Origin-Opener-Policy", "same-origin"), t.set("Cross-Origin-Embedder-Policy", "require-corp"), new Response(s.body, { status: s.status, statusText: s.statusText, headers: t });
+}

@@ -1,0 +1,139 @@
+/** A bundle's core counts, loaded at once, so that switching between two frames costs nothing. */
+
+import { EdgeError } from "./errors";
+import type { Size } from "./geometry";
+import { Governor, type Decision } from "./governor";
+import type { Bundle, Variant } from "./manifest";
+import { normalised, prepare } from "./preprocessing";
+import type { Picture } from "./resample";
+import { Runtime, type Session } from "./runtime";
+
+/** One output, without the batch axis. */
+export interface Values {
+  dims: number[];
+  data: Float32Array | Int32Array;
+}
+
+export interface Run {
+  coreCount: number;
+  prepareMs: number;
+  modelMs: number;
+  outputs: Record<string, Values>;
+  decision: Decision | null;
+}
+
+interface Loaded {
+  variant: Variant;
+  session: Session;
+}
+
+/** Calls of each core count when it is loaded; the last says what it takes. */
+const WARM_CALLS = 3;
+
+export class Model {
+  private governor: Governor | null = null;
+  private decided: Decision | undefined;
+
+  private constructor(
+    readonly bundle: Bundle,
+    private readonly runtime: Runtime,
+    private readonly loaded: Map<number, Loaded>,
+    private readonly expectedMs: Map<number, number>,
+    private coreCount: number,
+  ) {}
+
+  /** `variants`: of one precision and size. `onProgress`: after each that is loaded. */
+  static async open(
+    bundle: Bundle,
+    variants: readonly Variant[],
+    runtime: Runtime,
+    onProgress: (done: number) => void,
+  ): Promise<Model> {
+    if (!variants.length) throw new EdgeError("The bundle has no such model.", "Choose another precision or size.");
+    const loaded = new Map<number, Loaded>();
+    const expectedMs = new Map<number, number>();
+    for (const variant of [...variants].sort((a, b) => a.coreCount - b.coreCount)) {
+      const session = await runtime.session(variant);
+      loaded.set(variant.coreCount, { variant, session });
+      expectedMs.set(variant.coreCount, await warmMs(runtime, variant, session));
+      onProgress(loaded.size);
+    }
+    runtime.letFilesGo();
+    return new Model(bundle, runtime, loaded, expectedMs, Math.max(...loaded.keys()));
+  }
+
+  get coreCounts(): number[] {
+    return [...this.loaded.keys()];
+  }
+
+  get size(): Size {
+    return this.loaded.get(this.coreCount)!.variant.size;
+  }
+
+  get outputs(): string[] {
+    return this.loaded.get(this.coreCount)!.variant.outputs;
+  }
+
+  /** A fixed core count, or a budget that the governor holds from the current one on. */
+  steer(coreCount: number, budgetMs: number | null): void {
+    if (!this.loaded.has(coreCount))
+      throw new EdgeError(`There is no model of ${coreCount} cores.`, `There are: ${this.coreCounts.join(", ")}.`);
+    if (budgetMs === null) {
+      this.governor = null;
+      this.coreCount = coreCount;
+    } else if (this.governor?.budgetMs !== budgetMs) {
+      this.governor = new Governor(this.expectedMs, budgetMs, this.coreCount);
+    }
+  }
+
+  async run(picture: Picture): Promise<Run> {
+    const { variant, session } = this.loaded.get(this.coreCount)!;
+    const start = performance.now();
+    const frame = prepare(picture, variant.size, this.bundle.preprocessing);
+    const given = variant.input === "image" ? frame : normalised(frame, this.bundle.preprocessing);
+    const input = this.runtime.input(variant, given);
+    const before = performance.now();
+    const made = await session.run({ [session.inputNames[0]]: input });
+    const after = performance.now();
+    const modelMs = after - before;
+    const coreCount = variant.coreCount;
+    let decision: Decision | null = null;
+    if (this.governor) {
+      this.coreCount = this.governor.observe(coreCount, modelMs, after / 1000);
+      const latest = this.governor.log[this.governor.log.length - 1];
+      if (latest !== this.decided) decision = latest;
+      this.decided = latest;
+    }
+    const outputs: Record<string, Values> = {};
+    for (const name of variant.outputs) {
+      const tensor = made[name];
+      outputs[name] = { dims: tensor.dims.slice(1), data: numbers(tensor.data) };
+      tensor.dispose();
+    }
+    return { coreCount, prepareMs: before - start, modelMs, outputs, decision };
+  }
+
+  async close(): Promise<void> {
+    for (const { session } of this.loaded.values()) await session.release();
+    this.loaded.clear();
+  }
+}
+
+async function warmMs(runtime: Runtime, variant: Variant, session: Session): Promise<number> {
+  const { height, width } = variant.size;
+  const pixels = height * width * 3;
+  const blank = runtime.input(variant, variant.input === "image" ? new Uint8Array(pixels) : new Float32Array(pixels));
+  let taken = 0;
+  for (let i = 0; i < WARM_CALLS; i++) {
+    const start = performance.now();
+    const made = await session.run({ [session.inputNames[0]]: blank });
+    taken = performance.now() - start;
+    for (const tensor of Object.values(made)) tensor.dispose();
+  }
+  return taken;
+}
+
+function numbers(data: unknown): Float32Array | Int32Array {
+  if (data instanceof Float32Array) return data.slice();
+  return Int32Array.from(data as ArrayLike<number>, Number);
+}
