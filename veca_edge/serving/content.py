@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .page import PageFile, page_files
 from ..base.errors import EdgeError
 from ..base.files import inside, open_regular
 from ..bundle.store import MANIFEST
 from ..formats.onnx_external import external_locations
+from .page import PageFile, page_files
 
 if TYPE_CHECKING:
     from ..bundle.types import Artifact, Bundle
@@ -82,4 +82,4 @@ def _whole(bundle: Bundle, relative: str) -> Path:
         open_regular(path).close()
     except OSError as error:
         raise EdgeError(f"{path} can't be read: {error.strerror}.", "Copy or export the bundle again.") from error
-    return path
+    return path.resolve()

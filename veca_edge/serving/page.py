@@ -1,7 +1,7 @@
 """The built page, which lies in this package: its files as a server, or a folder on a web host, gives them.
 
-It is built from `web/` (`npm run build`), and committed so that an installation needs no Node. WebAssembly is stored with
-gzip, a quarter of its size, which browsers undo themselves.
+It is built from `web/` (`npm run build`), and committed so that an installation needs no Node. WebAssembly is stored
+with gzip, a quarter of its size, which browsers undo themselves.
 """
 
 from __future__ import annotations

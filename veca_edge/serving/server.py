@@ -124,8 +124,8 @@ def page_app(
 
     async def file(request: Any) -> Response:
         served = files.get(request.path_params["path"] or index)
-        # A file that is gone since then, or was replaced with something else, is not there.
-        if served is None or not served.path.is_file():
+        # A file that is gone since then, or was replaced with a link, is not there.
+        if served is None or served.path.is_symlink() or not served.path.is_file():
             return PlainTextResponse("There is no such file.", 404)
         headers = {"Cache-Control": "max-age=31536000, immutable" if served.is_constant else "no-cache"}
         if served.encoding:

@@ -59,7 +59,7 @@ function tapsOf(given: number, extent: number, made: number): Taps {
 }
 
 /**
- * The box of a picture, resized: RGB `[height, width, 3]`; each of the two passes rounds to 8 bits.
+ * The box of a picture, resized: RGB `[height, width, 3]`; rows first, then columns, each rounded to 8 bits.
  *
  * `halvings`: how often it is halved before, each time with the last row and column twice where a side is odd.
  */
@@ -72,13 +72,6 @@ export function resized(picture: Picture, box: Box, width: number, height: numbe
   }
   const across = box.width / 2 ** halvings;
   const down = box.height / 2 ** halvings;
-  // Pillow's order: columns first where that takes away more than twice as many lines. (Before 13, rows always.)
-  if (down > height && down - height > 2 * (across - width)) {
-    const columns = resizedDown(copied(from, part), part.width, part.height, down, height);
-    if (across === width) return columns;
-    const thin: Picture = { width: part.width, height, channels: 3, data: columns };
-    return resizedAlong(thin, { left: 0, top: 0, width: part.width, height }, across, width);
-  }
   const rows = across === width ? copied(from, part) : resizedAlong(from, part, across, width);
   return down === height ? rows : resizedDown(rows, width, part.height, down, height);
 }

@@ -1,0 +1,118 @@
+"""A bundle with every task, a server around it in this process, and Chromium where there is one."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+CORES = (16, 64)
+SIZE = (32, 32)
+WEB = Path(__file__).parents[2] / "web"
+CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
+
+
+@pytest.fixture(scope="session")
+def tasks_bundle(demo, absmax_quantized, tmp_path_factory) -> Path:
+    """The demo model with random masks and depths beside its classes, in INT8 and float32, at 16 and 64 cores."""
+    from bundles import bundle_around
+
+    from veca_edge.base.spec import GraphSpec, ImageSize
+    from veca_edge.base.tasks import Task, Tokens
+    from veca_edge.bundle.store import new_bundle, write_manifest
+    from veca_edge.bundle.types import CheckpointFacts, HeadFacts, TermFacts
+    from veca_edge.converters.cpu import onnx_models_from_variants
+    from veca_edge.images.palette import palette
+    from veca_edge.model.folding import inference_weights
+    from veca_edge.model.heads import Head, Term
+    from veca_edge.model.plan import Variant
+    from veca_edge.proof.golden import write_golden
+
+    block, width = demo.config.layers - 1, demo.config.output_dim
+    random = np.random.default_rng(7)
+    heads, facts = list(demo.heads), []
+    for task, classes, limits in ((Task.SEGMENT, 4, None), (Task.DEPTH, 16, (1.0, 4.0))):
+        weight = random.normal(0, 0.3, (classes, width)).astype(np.float32)
+        term = Term(block, Tokens.PATCHES, weight)
+        heads.append(Head(task, (term,), np.zeros(classes, np.float32), depth_range=limits))
+    for head in heads:
+        terms = tuple(TermFacts(t.block, t.tokens) for t in head.terms)
+        is_masks = head.task == Task.SEGMENT
+        labels = ("sky", "road", "tree", "car") if is_masks else head.labels
+        colours = palette(4) if is_masks else None
+        facts.append(HeadFacts(head.task, head.classes, terms, 1, labels, colours, head.depth_range))
+    weights = inference_weights(replace(demo, heads=tuple(heads)))
+    names = ("cls", "dense", "logits", "segmentation", "depth")
+    specs = [GraphSpec(count, ImageSize(*SIZE), outputs=names) for count in CORES]
+    variants = [Variant(s, "int8", absmax_quantized(weights, s.core_count)) for s in specs]
+    variants += [Variant(s, "fp32", weights) for s in specs]
+    frames = random.integers(0, 256, (2, *SIZE, 3), np.uint8)
+    output = tmp_path_factory.mktemp("tasks") / "bundle"
+    with new_bundle(output) as directory:
+        artifacts = onnx_models_from_variants(variants, directory, {})
+        for spec in specs:
+            cls = np.zeros((2, width), np.float32)
+            write_golden(directory, spec.core_count, spec.image_size, frames, {"cls": cls})
+        known = CheckpointFacts("demo", demo.digest, demo.config)
+        labels = next(h.labels for h in heads if h.task == Task.CLASSIFY)
+        write_manifest(bundle_around(directory, artifacts, known, heads=tuple(facts), labels=labels))
+    return output
+
+
+@contextmanager
+def served(bundle: Path) -> Iterator[str]:
+    """The bundle on a free port of loopback while the block runs; yields the page's address."""
+    from veca_edge.actions.serve import ServeRequest, serve_bundle
+
+    pytest.importorskip("uvicorn", reason="uvicorn is not installed: pip install 'veca-edge[web]'")
+    ready, stop, found = threading.Event(), threading.Event(), []
+
+    def on_address(at) -> None:
+        found.append(at.url)
+        ready.set()
+
+    request = ServeRequest(bundle, port=0)
+    thread = threading.Thread(target=serve_bundle, args=(request, on_address, stop.is_set))
+    thread.start()
+    try:
+        assert ready.wait(20)
+        yield found[0]
+    finally:
+        stop.set()
+        thread.join(20)
+        assert not thread.is_alive()
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    """A headless browser; the tests that need it are skipped without one."""
+    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
+    path = next((found for name in CHROMIUM if (found := shutil.which(name))), None)
+    if path is None:
+        pytest.skip("no Chromium is installed: apt-get install chromium")
+    words = ["--no-sandbox", "--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream"]
+    with api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=words)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="session")
+def web_modules() -> Path:
+    """`web/` with its npm packages; without npm, or without a registry, the tests that need it are skipped."""
+    import subprocess
+
+    if shutil.which("npm") is None:
+        pytest.skip("npm is not installed: apt-get install npm, or https://nodejs.org")
+    if not (WEB / "node_modules").is_dir():
+        words = ["npm", "ci", "--no-audit", "--no-fund"]
+        done = subprocess.run(words, cwd=WEB, capture_output=True, text=True, check=False, timeout=600)
+        if done.returncode:
+            pytest.skip(f"npm ci failed: {done.stderr.strip().splitlines()[-1:]}")
+    return WEB

@@ -1,0 +1,262 @@
+"""What is refused: everything but this page's own requests for the files that it needs."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import random
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import time
+from urllib.parse import urlsplit
+
+import pytest
+
+from .conftest import served
+
+pytest.importorskip("starlette", reason="starlette is not installed: pip install 'veca-edge[web]'")
+
+SECRET = b"not for you"
+
+
+@pytest.fixture(scope="module")
+def outside(tasks_bundle):
+    """A file beside the bundle, and a link to it in the bundle."""
+    secret = tasks_bundle.parent / "secret.txt"
+    secret.write_bytes(SECRET)
+    (tasks_bundle / "link.txt").symlink_to(secret)
+    return secret
+
+
+@pytest.fixture(scope="module")
+def address(tasks_bundle, outside):
+    with served(tasks_bundle) as url:
+        yield urlsplit(url)
+
+
+def asked(address, path, method="GET", **headers) -> http.client.HTTPResponse:
+    connection = http.client.HTTPConnection(address.hostname, address.port, timeout=10)
+    connection.putrequest(method, path, skip_host="Host" in headers)
+    for name, value in headers.items():
+        connection.putheader(name.replace("_", "-"), value)
+    connection.endheaders()
+    return connection.getresponse()
+
+
+def test_the_page_and_the_models_are_there(address, tasks_bundle):
+    index = asked(address, "/")
+    assert index.status == 200
+    assert index.headers["Cross-Origin-Opener-Policy"] == "same-origin"
+    assert index.headers["Cross-Origin-Embedder-Policy"] == "require-corp"
+    assert b"<title>" in index.read()
+    for name in ("manifest.json", "models/weights.bin", "models/cores16_int8_32x32.onnx"):
+        assert asked(address, f"/bundle/{name}").read() == (tasks_bundle / name).read_bytes()
+
+
+@pytest.mark.parametrize("name", ["README.md", "link.txt", "golden/frames_32x32.npz", "profiles", "", "models/"])
+def test_no_other_file_of_the_bundle_is(address, name):
+    assert asked(address, f"/bundle/{name}").status == 404
+
+
+def test_compressed_files_say_so(address):
+    from veca_edge.serving.page import page_files
+
+    wasm = next(name for name in page_files() if name.endswith(".wasm"))
+    answer = asked(address, f"/{wasm}")
+    assert answer.headers["Content-Encoding"] == "gzip"
+    assert answer.headers["Content-Type"] == "application/wasm"
+
+
+def test_a_thousand_hostile_requests(address):
+    """Path traversal in every spelling, foreign hosts and origins, methods, and bytes that are no HTTP at all."""
+    rng = random.Random(1)
+    ups = ["../", "..%2f", "%2e%2e/", "..\\", "..%5c", "%252e%252e%252f", "....//", "..;/", "%c0%ae%c0%ae/", "./", "//"]
+    ends = ["secret.txt", "etc/passwd", "manifest.json%00.png", "recipe.safetensors", "README.md", ".git/config", "%00"]
+    starts = ["/", "/bundle/", "/bundle/models/", "/assets/", "//", "/./", "/bundle/%2e/", "/bundle//"]
+    refused = 0
+    for i in range(1000):
+        path = rng.choice(starts) + "".join(rng.choice(ups) for _ in range(rng.randint(1, 6))) + rng.choice(ends)
+        kind = i % 5
+        if kind == 0:
+            answer = asked(address, path)
+            assert answer.status in (400, 404), path
+        elif kind == 1:
+            host = rng.choice(["evil.example", "127.0.0.1", f"localhost:{address.port}", "", f"evil:{address.port}"])
+            answer = asked(address, "/bundle/manifest.json", Host=host)
+            assert answer.status in (400, 421), host
+        elif kind == 2:
+            origin = rng.choice(
+                ["http://evil.example", "null", f"http://127.0.0.1:{address.port + 1}", "https://127.0.0.1"]
+            )
+            answer = asked(address, "/bundle/manifest.json", Origin=origin)
+            assert answer.status == 403
+        elif kind == 3:
+            method = rng.choice(["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "CONNECT", "X" * 300])
+            answer = asked(address, rng.choice(["/", path, "/measure/answer"]), method)
+            assert answer.status in (400, 405), method
+        else:
+            assert_bytes_are_refused(address, rng, path)
+            refused += 1
+            continue
+        assert SECRET not in answer.read()
+        refused += 1
+    assert refused == 1000
+    assert asked(address, "/").status == 200, "and it still answers its own page"
+
+
+def assert_bytes_are_refused(address, rng, path: str) -> None:
+    sent = rng.choice(
+        [
+            b"GET " + path.encode() + b" HTTP/1.1\r\n\r\n",
+            b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+            rng.randbytes(200) + b"\r\n\r\n",
+            b"GET /" + b"a" * 70_000 + b" HTTP/1.1\r\n\r\n",
+            b"GET / HTTP/1.1\r\nHost: evil\r\nContent-Length: -1\r\n\r\n",
+        ]
+    )
+    with socket.create_connection((address.hostname, address.port), timeout=10) as connection:
+        got = b""
+        try:
+            connection.sendall(sent)
+            connection.shutdown(socket.SHUT_WR)
+            while chunk := connection.recv(65536):
+                got += chunk
+        except OSError:
+            pass  # it hung up before it had read everything
+    assert not got.startswith(b"HTTP/1.1 200")
+    assert SECRET not in got
+
+
+def test_other_sites_may_open_the_page_and_nothing_else(address):
+    opened = asked(address, "/", Sec_Fetch_Site="cross-site", Sec_Fetch_Mode="navigate")
+    assert opened.status == 200
+    taken = asked(address, "/bundle/manifest.json", Sec_Fetch_Site="cross-site", Sec_Fetch_Mode="no-cors")
+    assert taken.status == 403
+
+
+def test_a_file_that_is_replaced_with_a_link_or_gone_is_not_given(tasks_bundle, outside, tmp_path):
+    import shutil
+
+    copy = tmp_path / "bundle"
+    shutil.copytree(tasks_bundle, copy, symlinks=True)
+    with served(copy) as url:
+        address, weights = urlsplit(url), copy / "models/weights.bin"
+        assert asked(address, "/bundle/models/weights.bin").status == 200
+        weights.unlink()
+        assert asked(address, "/bundle/models/weights.bin").status == 404
+        weights.symlink_to(tasks_bundle.parent / "secret.txt")
+        assert asked(address, "/bundle/models/weights.bin").status == 404
+
+
+# ------------------------------------------------------------------------------- the local network
+
+
+@pytest.mark.filterwarnings("ignore:Using `httpx` with")
+def test_a_token_lets_one_device_in_once():
+    from starlette.testclient import TestClient
+
+    from veca_edge.serving.access import COOKIE, Admission
+    from veca_edge.serving.content import served_page
+    from veca_edge.serving.server import page_app
+
+    shown = []
+    admission = Admission()
+    admission.on_admitted = lambda: shown.append(admission.token)
+    origin = "https://192.0.2.7:8471"
+    app = page_app(served_page(), origin, admission)
+    first, second = (TestClient(app, base_url=origin, follow_redirects=False) for _ in range(2))
+    token = admission.token
+    assert first.get("/").status_code == 401
+    assert first.get("/?token=wrong").status_code == 401
+    let_in = first.get(f"/?token={token}")
+    assert let_in.status_code == 303
+    assert let_in.headers["location"] == "/"
+    for word in ("HttpOnly", "Secure", "SameSite=strict"):
+        assert word in let_in.headers["set-cookie"]
+    assert first.get("/").status_code == 200
+    assert second.get(f"/?token={token}").status_code == 401, "it was used"
+    second.cookies.set(COOKIE, "wrong")
+    assert second.get("/").status_code == 401
+    assert second.get(f"/?token={shown[0]}").status_code == 303, "the next one is another"
+
+
+def test_the_network_gets_https_with_the_certificate_that_is_told(tasks_bundle, monkeypatch):
+    import hashlib
+    import threading
+
+    from veca_edge.actions import serve as action
+    from veca_edge.serving import server
+
+    monkeypatch.setattr(server, "lan_address", lambda: "127.0.0.1")
+    told, ready, stop = [], threading.Event(), threading.Event()
+
+    def on_address(at) -> None:
+        told.append(at)
+        ready.set()
+
+    request = action.ServeRequest(tasks_bundle, port=0, lan=True)
+    thread = threading.Thread(target=action.serve_bundle, args=(request, on_address, stop.is_set))
+    thread.start()
+    try:
+        assert ready.wait(20)
+        url = urlsplit(told[0].url)
+        assert url.scheme == "https"
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        with (
+            socket.create_connection((url.hostname, url.port), timeout=10) as plain,
+            context.wrap_socket(plain, server_hostname=url.hostname) as secure,
+        ):
+            der = secure.getpeercert(binary_form=True)
+            assert hashlib.sha256(der).hexdigest().upper() == told[0].fingerprint.replace(":", "")
+            secure.sendall(f"GET /bundle/manifest.json HTTP/1.1\r\nHost: {url.netloc}\r\n\r\n".encode())
+            assert b" 401 " in secure.recv(100)
+    finally:
+        stop.set()
+        thread.join(20)
+    assert not thread.is_alive()
+
+
+# ------------------------------------------------------------------------------------ the command
+
+
+def test_a_port_that_is_taken_is_an_error(tasks_bundle):
+    from veca_edge.actions.serve import ServeRequest, serve_bundle
+    from veca_edge.base.errors import EdgeError
+
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(EdgeError, match=f"The port {port} .* is in use"):
+            serve_bundle(ServeRequest(tasks_bundle, port=port), lambda at: None, lambda: True)
+
+
+def test_a_bundle_that_no_browser_runs_is_refused(apple_packages, tmp_path):
+    from bundles import bundle_around
+
+    from veca_edge.actions.serve import browser_artifacts
+    from veca_edge.base.errors import EdgeError
+
+    _, artifacts, _ = apple_packages
+    bundle = bundle_around(tmp_path, artifacts["fp16"])
+    with pytest.raises(EdgeError, match="which no browser runs") as caught:
+        browser_artifacts(bundle)
+    assert "--target cpu" in caught.value.hint
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals are sent as POSIX does")
+def test_ctrl_c_ends_it_cleanly(tasks_bundle):
+    words = [sys.executable, "-m", "veca_edge", "serve", str(tasks_bundle), "--port", "0"]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout.readline().startswith("Open http://127.0.0.1:")
+        time.sleep(0.3)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=20)
+    finally:
+        process.kill()
+    assert process.returncode == 0, err
+    assert out == "Stopped.\n"
+    assert err == ""

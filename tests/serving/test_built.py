@@ -1,0 +1,43 @@
+"""The page's sources: checked, tested against the golden vectors, and the same as what is committed of their build."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+from veca_edge.apps.golden_vectors import write_golden_vectors
+from veca_edge.serving.page import BUILT
+
+
+def ran(folder: Path, *words: str, **variables: str) -> None:
+    done = subprocess.run(
+        words, cwd=folder, env={**os.environ, **variables}, capture_output=True, text=True, check=False, timeout=600
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_types_lint_and_golden_vectors(web_modules, tmp_path):
+    write_golden_vectors(tmp_path)
+    ran(web_modules, "npm", "run", "check", VECA_EDGE_VECTORS=str(tmp_path))
+
+
+def test_the_committed_build_is_that_of_the_sources(web_modules, tmp_path):
+    """Compressed files are compared as they are unpacked: compressors differ by their version."""
+    import gzip
+
+    ran(web_modules, "npm", "run", "build", VECA_EDGE_WEB_OUT=str(tmp_path))
+
+    def contents(folder: Path) -> dict[str, bytes]:
+        found = {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+        return {name: gzip.decompress(data) if name.endswith(".gz") else data for name, data in found.items()}
+
+    built, committed = contents(tmp_path), contents(BUILT)
+    assert built.keys() == committed.keys(), "build it again: npm run build in web/"
+    assert [name for name in built if built[name] != committed[name]] == [], "build it again: npm run build in web/"
+
+
+def test_the_licences_are_there():
+    text = (BUILT / "licenses.txt").read_text()
+    assert "MIT License" in text
+    assert "onnxruntime-web 1.30.0" in text
