@@ -13,6 +13,9 @@ from veca_edge.model.config import FAMILIES
 
 TINY = CheckpointFacts("tiny", "ab" * 32, FAMILIES["small"].config())
 
+# Labels whose characters have to be escaped somewhere.
+AWKWARD_LABELS = ('a "cat"', "two\nlines", "\U0001f415 d\u00f6g", " ${x} \\u0041 ", "@'?#!=:", "", "%1$s %2$s")
+
 
 def bundle_around(
     directory: Path, artifacts: Sequence[Artifact], checkpoint: CheckpointFacts = TINY, **fields: Any

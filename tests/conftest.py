@@ -214,15 +214,13 @@ def tflite_files(square, absmax_quantized, tmp_path_factory):
     return made_once(tmp_path_factory, "android", made)
 
 
-AWKWARD_LABELS = ('a "cat"', "two\nlines", "\U0001f415 d\u00f6g", " ${x} \\u0041 ", "@'?#!=:", "", "%1$s %2$s")
-
-
 @pytest.fixture(scope="session")
 def app_model(tmp_path_factory):
     """A random model with a classifier, masks and depth for apps; labels have characters that have to be escaped."""
     from dataclasses import replace
 
     import torch
+    from bundles import AWKWARD_LABELS
     from heads import layouts
 
     from veca_edge.base.tasks import HeadFile

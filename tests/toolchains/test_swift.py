@@ -7,29 +7,31 @@ computes. docs/apple.md says what is proven by it.
 
 from __future__ import annotations
 
-import itertools
-import json
 import platform
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
+from bundles import AWKWARD_LABELS, bundle_around
 
-from veca_edge.apps.swift import GOLDEN, write_swift_package
-from veca_edge.images.geometry import Resize, frame_geometry
+from veca_edge.apps.base import App
+from veca_edge.apps.ios import PACKAGE, write_ios
+from veca_edge.bundle.types import BundleDetails
 from veca_edge.proof.golden import write_golden
 from veca_edge.runtime.program import open_mlpackage
 
 from . import roots
 
 SIZE = (32, 48)
-FRAMEWORKS = ("CoreVideo", "os", "CoreImage", "CoreML", "AVFoundation")
+FRAMEWORKS = ("CoreVideo", "os", "CoreImage", "CoreGraphics", "CoreML", "AVFoundation", "SwiftUI")
+# Those that import the one before all.
+ALONE = ("CoreVideo", "os")
 MODES = {
     "5": ["-swift-version", "5"],
     "complete": ["-swift-version", "5", "-strict-concurrency=complete"],
@@ -59,24 +61,9 @@ class Swift:
         assert not re.search(r"(warning|error):", ended.stdout), ended.stdout
 
 
-def geometries() -> Iterator[dict[str, object]]:
-    """Where frames of many sizes go, for `testFramesGoWhereCalibrationPutThem`."""
-    for frame, input, (resize, ratio) in itertools.product(
-        [(720, 1280), (1920, 1080), (64, 64), (101, 67), (333, 500), (32, 48), (7, 300), (1080, 1919)],
-        [(32, 48), (256, 256), (384, 224)],
-        [("crop", 1), ("crop", 0.889), ("short-side", 1), ("short-side", 0.875), ("letterbox", 1), ("stretch", 1)],
-    ):
-        found = frame_geometry(frame, input, Resize(resize), ratio)
-        cut, laid = found.cut, found.laid
-        across, down = cut.width / laid.width, cut.height / laid.height
-        left, top = cut.left - laid.left * across, cut.top - laid.top * down
-        seen = (left, top, left + input[1] * across, top + input[0] * down)
-        yield {"resize": resize, "ratio": ratio, "frame": frame, "input": input, "laid": laid, "seen": seen}
-
-
 @pytest.fixture(scope="module")
 def swift(swift_root, apple_packages, tmp_path_factory) -> Swift:
-    """The Swift package of `apple_packages` in FP16 as /work/package, and the compiled stand-ins."""
+    """The iOS project of `apple_packages` in FP16: /work/ios, its package /work/package, and the compiled stand-ins."""
     source, artifacts, _ = apple_packages
     work = tmp_path_factory.mktemp("swift")
     bundle = work / "bundle"
@@ -89,9 +76,10 @@ def swift(swift_root, apple_packages, tmp_path_factory) -> Swift:
         outputs = [run(frame[None]) for frame in frames]
         golden = {name: np.concatenate([o[name] for o in outputs]) for name in artifact.outputs}
         write_golden(bundle, artifact.core_count, artifact.image_size, frames, golden)
-    write_swift_package(bundle, chosen, {a.name: 1.0 for a in chosen})
-    (bundle / "apple").rename(work / "package")
-    (work / "package" / GOLDEN / "geometries.json").write_text(json.dumps(list(geometries())))
+    whole = bundle_around(bundle, chosen, labels=AWKWARD_LABELS, details=BundleDetails({a.name: 1.0 for a in chosen}))
+    (work / "ios").mkdir()
+    write_ios(App('An "app" \\(x) \U0001f4f7', whole, tuple(chosen)), work / "ios")
+    (work / "ios" / PACKAGE).rename(work / "package")
     shutil.copy(roots.HERE / "swift/tests/StandInTests.swift", work / "package/Tests/VecaTests")
     # SwiftPM makes this accessor of a target's resources.
     (work / "resources.swift").write_text("import Foundation\nextension Bundle { static let module = Bundle.main }\n")
@@ -106,10 +94,11 @@ def swift(swift_root, apple_packages, tmp_path_factory) -> Swift:
     made = Swift(swift_root, work)
     (work / "frameworks").mkdir()
     for name in FRAMEWORKS:
-        libraries = [] if name in ("CoreVideo", "os") else ["-lCoreVideo"]
+        libraries = [] if name in ALONE else ["-lCoreVideo"]
+        version = "6" if name == "SwiftUI" else "5"
         made.compiled(
             [
-                *("swiftc", "-swift-version", "5", "-parse-as-library", "-emit-library", "-emit-module"),
+                *("swiftc", "-swift-version", version, "-parse-as-library", "-emit-library", "-emit-module"),
                 *("-module-name", name, "-I", "frameworks", "-L", "frameworks", *libraries),
                 *("-o", f"frameworks/lib{name}.so", f"/stubs/{name}/{name}.swift"),
             ]
@@ -145,11 +134,13 @@ def test_package_and_tests_compile_without_a_warning(swift, mode):
     swift.compiled(module("VecaTests", mode, sources(swift, "package/Tests")))
 
 
-def test_an_app_in_swift_6_mode_hands_over_camera_frames(swift):
+def test_apps_in_swift_6_mode(swift):
+    """The generated one, and a small one that hands over camera frames; bare buffers are refused."""
     (swift.work / "modules").mkdir(exist_ok=True)
     shutil.copytree(roots.HERE / "swift/app", swift.work / "app", dirs_exist_ok=True)
     swift.compiled(module("Veca", "5", sources(swift, "package/Sources")))
     swift.compiled(module("App", "6", ["app/CameraReader.swift"]))
+    swift.compiled(module("VecaCamera", "6", sources(swift, "ios/App")[1:]))
     refused = swift.run(module("App", "6", ["app/BareBuffer.swift"]))
     assert refused.returncode != 0
     assert "sending 'buffer' risks causing data races" in refused.stdout
@@ -170,7 +161,7 @@ def test_golden_frames_replay_and_faults_are_caught(swift):
     assert not re.search(r"\.swift:\d+:\d+: warning:", ended.stdout), ended.stdout
     for name in ("testEveryVariantAnswersAsTheModelDid", "testOfOverlappingUsesTheLastDecides"):
         assert re.search(rf"{name}' passed", ended.stdout), ended.stdout
-    assert "Executed 9 tests, with 0 failures" in ended.stdout
+    assert "Executed 17 tests, with 0 failures" in ended.stdout
 
     faults = {
         "Sources/Veca/Veca.swift": ("configuration.functionName = function", "_ = function"),

@@ -16,6 +16,7 @@ from ..images.palette import palette
 from .base import TEMPLATES, App, Platform
 from .golden_frames import write_golden_frames
 from .golden_vectors import write_golden_vectors
+from .markdown import markdown
 
 VALUES = "core/src/main/resources/veca.properties"
 VECTORS = "core/src/test/resources/golden"
@@ -162,11 +163,6 @@ veca-edge's own tests do this with every project that they generate, on Linux:
 - **Compiled only**, against stand-ins for Android, CameraX and Compose, without Compose's compiler plugin: `app`.
 - **Neither**: the Gradle files, the manifest, resources, and the real Android libraries. Nothing ran on a phone.
 """
-
-
-def markdown(text: str) -> str:
-    """A text that Markdown and HTML show as it is."""
-    return "".join(f"&#{ord(c)};" if c in "\\`*_{}[]<>()#+!|&~" else c for c in text)
 
 
 ANDROID = Platform(

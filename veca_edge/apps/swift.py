@@ -64,27 +64,49 @@ def write_swift_package(
         raise EdgeError(
             "The Swift package takes camera frames, but these models take tensors.", "Export with --input image."
         )
-    how = preprocessing or Preprocessing()
     folder = directory / Path(artifacts[0].path).parent
     chosen = [a for a in artifacts if a.precision == artifacts[0].precision]
     with disk_errors(folder):
         before = set(directory.rglob("*"))
-        shutil.copytree(TEMPLATES, folder, dirs_exist_ok=True)
-        (folder / "Package.swift").write_text(package_swift(artifacts, chosen))
-        (folder / "Sources/Veca/Variants.swift").write_text(variants_swift(chosen, how))
-        (folder / "README.md").write_text(readme(chosen, how))
-        write_golden_frames(directory, folder / GOLDEN, chosen, golden_cosine)
+        write_package_sources(directory, folder, artifacts, chosen, golden_cosine, preprocessing or Preprocessing())
         return sorted(p.relative_to(directory) for p in directory.rglob("*") if p not in before and p.is_file())
 
 
-def package_swift(artifacts: Sequence[Artifact], chosen: Sequence[Artifact]) -> str:
+def write_package_sources(
+    bundle: Path,
+    folder: Path,
+    artifacts: Sequence[Artifact],
+    chosen: Sequence[Artifact],
+    golden_cosine: Mapping[str, float],
+    how: Preprocessing,
+    test_resources: Sequence[str] = (),
+) -> None:
+    """Writes everything of a Swift package but the `.mlpackage` directories, which lie in its folder.
+
+    Args:
+        bundle: where the golden data is.
+        artifacts: all that lie in the folder; `chosen`: those that go into the package.
+        test_resources: folders beside `Golden` that the tests read.
+    """
+    shutil.copytree(TEMPLATES, folder, dirs_exist_ok=True)
+    (folder / "Package.swift").write_text(package_swift(artifacts, chosen, ("Golden", *test_resources)))
+    (folder / "Sources/Veca/Variants.swift").write_text(variants_swift(chosen, how))
+    (folder / "README.md").write_text(readme(chosen, how))
+    write_golden_frames(bundle, folder / GOLDEN, chosen, golden_cosine)
+
+
+def package_swift(
+    artifacts: Sequence[Artifact], chosen: Sequence[Artifact], test_resources: Sequence[str] = ("Golden",)
+) -> str:
     """The package's manifest. Packages of other precisions are beside the sources and are left out."""
-    ios = details_as(chosen[0].details, CoremlDetails, chosen[0].name).ios
+    ios = lowest_ios(chosen)
     macos = {17: 14, 18: 15, 26: 26}[ios]
     resources = list(dict.fromkeys(Path(a.path).name for a in chosen))
     others = [name for name in dict.fromkeys(Path(a.path).name for a in artifacts) if name not in resources]
     excluded = ", ".join(f'"{name}"' for name in ("README.md", "Tests", *others))
-    copied = "\n".join(f'                .copy("{name}"),' for name in resources)
+    copied, tested = (
+        "\n".join(f'                .copy("{name}"),' for name in names) for names in (resources, test_resources)
+    )
     return f"""// swift-tools-version: 5.9
 import PackageDescription
 
@@ -112,13 +134,18 @@ let package = Package(
             dependencies: ["Veca"],
             path: "Tests/VecaTests",
             resources: [
-                .copy("Golden"),
+{tested}
             ],
             swiftSettings: concurrency
         ),
     ]
 )
 """
+
+
+def lowest_ios(chosen: Sequence[Artifact]) -> int:
+    """The first iOS that runs the packages."""
+    return details_as(chosen[0].details, CoremlDetails, chosen[0].name).ios
 
 
 def variants_swift(chosen: Sequence[Artifact], how: Preprocessing) -> str:
@@ -193,6 +220,9 @@ if let buffer = CMSampleBufferGetImageBuffer(sampleBuffer) {{ arrived.yield(Fram
 // in a task
 for await frame in frames {{ show(try await veca.predict(frame)) }}
 ```
+
+`Camera` gives frames, `Pipeline` makes pictures of them (masks, depth, patch colours) and chooses the core count by
+hand, by a latency budget (`Governor`) or by heat; `veca-edge app --platform ios` writes an app that uses them.
 
 `prediction.cls` is the feature of the whole image, `prediction.dense` one feature per patch; `logits` and `label` are
 there when they were exported. Normalisation is in the model. {_SEEN[how.resize].format(ratio=kept)}

@@ -5,8 +5,9 @@ from __future__ import annotations
 from ..base.errors import unknown_name
 from .android import ANDROID
 from .base import Platform
+from .ios import IOS
 
-PLATFORMS: dict[str, Platform] = {platform.name: platform for platform in (ANDROID,)}
+PLATFORMS: dict[str, Platform] = {platform.name: platform for platform in (IOS, ANDROID)}
 
 
 def platform_named(name: str) -> Platform:

@@ -64,38 +64,34 @@ final class StandInTests: XCTestCase {
         }
     }
 
-    /// `geometries.json` is what veca-edge does with the same frames.
-    func testFramesGoWhereCalibrationPutThem() throws {
+    /// The stand-in for Core Image blurs more than it has to: what it shows is where pixels go, and their channels.
+    func testFittedFramesAreThoseOfCalibration() throws {
+        struct Pixels: Decodable { let file: String }
         struct Case: Decodable {
             let resize: String
-            let ratio: Double
-            let frame, input: [Double]
-            /// Left, top, width and height of the scaled frame in the input; for `crop`, of its box.
-            let laid: [Double]
-            /// The input's left, top, right and bottom edge in the frame.
-            let seen: [Double]
+            let cropRatio: Double
+            let padding: [Double]
+            let frame: [Int], size: [Int]
+            let pixels: Pixels, expected: Pixels
         }
+        struct Index: Decodable { let preprocessing: [Case] }
         let kinds: [String: Resize] = ["crop": .crop, "short-side": .shortSide, "letterbox": .letterbox, "stretch": .stretch]
-        let folder = try XCTUnwrap(Bundle.module.url(forResource: "Golden", withExtension: nil))
-        let data = try Data(contentsOf: folder.appendingPathComponent("geometries.json"))
-        let cases = try JSONDecoder().decode([Case].self, from: data)
-        XCTAssertGreaterThan(cases.count, 100)
+        let folder = try XCTUnwrap(Bundle.module.url(forResource: "Vectors", withExtension: nil))
+        let read = { (file: String) in try Data(contentsOf: folder.appendingPathComponent(file)) }
+        let variant = Variant.all[0]
+        let cases = try JSONDecoder().decode(Index.self, from: try read("vectors.json")).preprocessing
+            .filter { $0.size == [variant.height, variant.width] && $0.frame[0] * $0.frame[1] < 40_000 }
+        XCTAssertGreaterThan(cases.count, 10)
         for each in cases {
-            let geometry = FrameGeometry(
-                frame: CGSize(width: each.frame[1], height: each.frame[0]),
-                input: CGSize(width: each.input[1], height: each.input[0]),
-                Preparation(resize: try XCTUnwrap(kinds[each.resize]), cropRatio: each.ratio))
-            let (x, y) = (geometry.scaleX, geometry.scaleY)
-            let seen = [
-                -geometry.left / x, -geometry.top / y,
-                (each.input[1] - geometry.left) / x, (each.input[0] - geometry.top) / y,
-            ]
-            // `crop` cuts whole pixels of the frame, and Core Image whole ones of the scaled frame.
-            let within = each.resize == "crop" ? 1 + 1 / min(x, y) : 1e-6
-            for (a, b) in zip(seen, each.seen) { XCTAssertEqual(a, b, accuracy: within, "\(each): \(seen)") }
-            if each.resize != "crop" {
-                XCTAssertEqual([geometry.left, geometry.top, geometry.width, geometry.height], each.laid)
-            }
+            let (frame, expected) = ([UInt8](try read(each.pixels.file)), [UInt8](try read(each.expected.file)))
+            let padding = (red: CGFloat(each.padding[0]), green: CGFloat(each.padding[1]), blue: CGFloat(each.padding[2]))
+            let how = Preparation(
+                resize: try XCTUnwrap(kinds[each.resize]), cropRatio: CGFloat(each.cropRatio), padding: padding)
+            let buffer = try GoldenTests.pixelBuffer(frame, each.frame[1], each.frame[0])
+            let fitted = Frame(try variant.fitted(buffer, CIContext(), how))
+            let found = try XCTUnwrap(Picture(fitted)).rgb
+            let off = zip(found, expected).reduce(0) { $0 + abs(Int($1.0) - Int($1.1)) } / expected.count
+            XCTAssertLessThanOrEqual(off, 10, "\(each.resize) \(each.cropRatio) of \(each.frame)")
         }
     }
 

@@ -23,51 +23,50 @@ struct Preparation {
     var color: CIColor { CIColor(red: padding.red / 255, green: padding.green / 255, blue: padding.blue / 255) }
 }
 
-/// Where the scaled frame lies in the model's input, in whole pixels from the top left.
+/// Where a frame goes in the model's input, in whole pixels from the top left: the box `cut` of the frame is scaled to
+/// the size of `laid` and laid into the input there.
 ///
 /// What sticks out of the input is cut off; what stays empty is padding.
-struct FrameGeometry {
-    let scaleX: CGFloat
-    let scaleY: CGFloat
-    let left: CGFloat
-    let top: CGFloat
-    let width: CGFloat
-    let height: CGFloat
+struct FrameGeometry: Equatable {
+    let cut: CGRect
+    let laid: CGRect
+
+    init(cut: CGRect, laid: CGRect) { (self.cut, self.laid) = (cut, laid) }
 
     init(frame: CGSize, input: CGSize, _ preparation: Preparation) {
-        let ratio = preparation.cropRatio
+        let (ratio, whole) = (preparation.cropRatio, CGRect(origin: .zero, size: frame))
         switch preparation.resize {
         case .crop:
-            scaleX = max(input.width / frame.width, input.height / frame.height) / ratio
-            scaleY = scaleX
-            width = (frame.width * scaleX).rounded()
-            height = (frame.height * scaleY).rounded()
-            left = -((width - input.width) / 2).rounded(.down)
-            top = input.height - height + ((height - input.height) / 2).rounded(.down)
-            return
+            let scale = min(frame.width / input.width, frame.height / input.height) * ratio
+            let box = Self.rounded(input.width * scale, input.height * scale)
+            (cut, laid) = (Self.centred(box, in: frame), CGRect(origin: .zero, size: input))
         case .shortSide:
+            var size = CGSize.zero
             if frame.height * input.width >= frame.width * input.height {
-                width = (input.width / ratio).rounded(.toNearestOrEven)
-                height = (width * frame.height / frame.width).rounded(.down)
+                size.width = (input.width / ratio).rounded(.toNearestOrEven)
+                size.height = (size.width * frame.height / frame.width).rounded(.down)
             } else {
-                height = (input.height / ratio).rounded(.toNearestOrEven)
-                width = (height * frame.width / frame.height).rounded(.down)
+                size.height = (input.height / ratio).rounded(.toNearestOrEven)
+                size.width = (size.height * frame.width / frame.height).rounded(.down)
             }
-            left = -((width - input.width) / 2).rounded(.toNearestOrEven)
-            top = -((height - input.height) / 2).rounded(.toNearestOrEven)
+            let left = -((size.width - input.width) / 2).rounded(.toNearestOrEven)
+            let top = -((size.height - input.height) / 2).rounded(.toNearestOrEven)
+            (cut, laid) = (whole, CGRect(origin: CGPoint(x: left, y: top), size: size))
         case .letterbox:
             let scale = min(input.width / frame.width, input.height / frame.height)
-            width = max(1, (frame.width * scale).rounded(.toNearestOrEven))
-            height = max(1, (frame.height * scale).rounded(.toNearestOrEven))
-            left = ((input.width - width) / 2).rounded(.down)
-            top = ((input.height - height) / 2).rounded(.down)
+            (cut, laid) = (whole, Self.centred(Self.rounded(frame.width * scale, frame.height * scale), in: input))
         case .stretch:
-            (left, top, width, height) = (0, 0, input.width, input.height)
+            (cut, laid) = (whole, CGRect(origin: .zero, size: input))
         }
-        scaleX = width / frame.width
-        scaleY = height / frame.height
     }
 
-    /// Whether the scaled frame is the input, with nothing cut off and nothing added.
-    func isWhole(_ input: CGSize) -> Bool { left == 0 && top == 0 && CGSize(width: width, height: height) == input }
+    /// Halves go to the even neighbour; at least a pixel is left.
+    private static func rounded(_ width: CGFloat, _ height: CGFloat) -> CGSize {
+        CGSize(width: max(1, width.rounded(.toNearestOrEven)), height: max(1, height.rounded(.toNearestOrEven)))
+    }
+
+    private static func centred(_ box: CGSize, in size: CGSize) -> CGRect {
+        let left = ((size.width - box.width) / 2).rounded(.down)
+        return CGRect(origin: CGPoint(x: left, y: ((size.height - box.height) / 2).rounded(.down)), size: box)
+    }
 }

@@ -74,6 +74,9 @@ public actor Veca {
     /// The core counts in this package, fewest first.
     public static let coreCounts = Set(Variant.all.map(\.coreCount)).sorted()
 
+    /// Width and height of the image that the model takes.
+    public nonisolated let inputSize: (width: Int, height: Int)
+
     /// The core count of the variant that is loaded.
     public var coreCount: Int { variant.coreCount }
 
@@ -93,6 +96,7 @@ public actor Veca {
         let variant = try Variant.find(coreCount: coreCount, width: imageSize.width, height: imageSize.height)
         self.model = try await variant.load(computeUnits)
         self.variant = variant
+        self.inputSize = imageSize
         self.wanted = coreCount
         self.computeUnits = computeUnits
     }
@@ -121,6 +125,17 @@ public actor Veca {
         try await predict(frame.pixelBuffer)
     }
 
+    /// A frame of the model's size with nothing in it, to measure with.
+    nonisolated func blankFrame() throws -> Frame { Frame(try Self.pixelBuffer(inputSize.width, inputSize.height)) }
+
+    static func pixelBuffer(_ width: Int, _ height: Int) throws -> CVPixelBuffer {
+        var made: CVPixelBuffer?
+        let attributes = [kCVPixelBufferIOSurfacePropertiesKey: [String: Any]()] as CFDictionary
+        let status = CVPixelBufferCreate(nil, width, height, kCVPixelFormatType_32BGRA, attributes, &made)
+        guard let buffer = made else { throw VecaError.pixelBuffer(status) }
+        return buffer
+    }
+
     /// Changes the number of core tokens. Frames keep running on the old variant until the new one is loaded.
     ///
     /// Of calls that overlap the last one decides; the earlier ones then return without a change.
@@ -144,12 +159,7 @@ public actor Veca {
 
     /// What to run in a thermal state: the next fewer cores when it is serious, the fewest when it is critical.
     static func coreCount(for state: ProcessInfo.ThermalState, wanted: Int) -> Int {
-        let fewer = coreCounts.filter { $0 < wanted }
-        switch state {
-        case .serious: return fewer.last ?? wanted
-        case .critical: return fewer.first ?? wanted
-        default: return wanted
-        }
+        CoreControl.coreCount(for: state, wanted: wanted, among: coreCounts)
     }
 
     private func adapt(to state: ProcessInfo.ThermalState) async {
@@ -188,26 +198,28 @@ extension Variant {
     func fitted(
         _ frame: CVPixelBuffer, _ context: CIContext, _ preparation: Preparation = .declared
     ) throws -> CVPixelBuffer {
-        let size = CGSize(width: width, height: height)
+        let bounds = CGRect(x: 0, y: 0, width: CGFloat(width), height: CGFloat(height))
         let image = CIImage(cvPixelBuffer: frame)
-        let geometry = FrameGeometry(frame: image.extent.size, input: size, preparation)
-        if geometry.isWhole(size) && isFitting(frame) { return frame }
-        let scaled = image.clampedToExtent().applyingFilter(
+        let geometry = FrameGeometry(frame: image.extent.size, input: bounds.size, preparation)
+        let (cut, laid) = (geometry.cut, geometry.laid)
+        if isFitting(frame) && cut == bounds && laid == bounds { return frame }
+        // Core Image counts from the bottom.
+        let below = CGRect(
+            x: cut.minX, y: image.extent.height - cut.maxY, width: cut.width, height: cut.height)
+        let box = image.cropped(to: below).transformed(by: CGAffineTransform(translationX: -below.minX, y: -below.minY))
+        let (across, down) = (laid.width / cut.width, laid.height / cut.height)
+        let scaled = box.clampedToExtent().applyingFilter(
             "CILanczosScaleTransform",
-            parameters: [kCIInputScaleKey: geometry.scaleY, kCIInputAspectRatioKey: geometry.scaleX / geometry.scaleY])
-        let bottom = size.height - geometry.top - geometry.height
-        var laid = scaled.transformed(by: CGAffineTransform(translationX: geometry.left, y: bottom))
-        let bounds = CGRect(origin: .zero, size: size)
-        if geometry.width < size.width || geometry.height < size.height {
-            let seen = CGRect(x: geometry.left, y: bottom, width: geometry.width, height: geometry.height)
+            parameters: [kCIInputScaleKey: down, kCIInputAspectRatioKey: across / down])
+        let bottom = bounds.height - laid.maxY
+        var seen = scaled.transformed(by: CGAffineTransform(translationX: laid.minX, y: bottom))
+        if laid.width < bounds.width || laid.height < bounds.height {
+            let place = CGRect(x: laid.minX, y: bottom, width: laid.width, height: laid.height)
             let padding = CIImage(color: preparation.color).cropped(to: bounds)
-            laid = laid.cropped(to: seen.intersection(bounds)).composited(over: padding)
+            seen = seen.cropped(to: place.intersection(bounds)).composited(over: padding)
         }
-        var made: CVPixelBuffer?
-        let attributes = [kCVPixelBufferIOSurfacePropertiesKey: [String: Any]()] as CFDictionary
-        let status = CVPixelBufferCreate(nil, width, height, kCVPixelFormatType_32BGRA, attributes, &made)
-        guard let buffer = made else { throw VecaError.pixelBuffer(status) }
-        context.render(laid, to: buffer, bounds: bounds, colorSpace: nil)
+        let buffer = try Veca.pixelBuffer(width, height)
+        context.render(seen, to: buffer, bounds: bounds, colorSpace: nil)
         return buffer
     }
 

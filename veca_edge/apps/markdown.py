@@ -1,0 +1,8 @@
+"""Text in Markdown."""
+
+from __future__ import annotations
+
+
+def markdown(text: str) -> str:
+    """A text that Markdown and HTML show as it is."""
+    return "".join(f"&#{ord(c)};" if c in "\\`*_{}[]<>()#+!|&~" else c for c in text)
