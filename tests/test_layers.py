@@ -144,7 +144,7 @@ OTHER_MEANINGS = {
 # Modules that only one target uses.
 OWN = (
     *("converters.tensorrt", "converters.coreml", "devices.jetson", "profiles.jetson", "apps"),
-    *("devices.android", "profiles.android"),
+    *("devices.android", "profiles.android", "converters.qnn"),
 )
 
 

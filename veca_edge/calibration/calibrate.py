@@ -46,7 +46,7 @@ def calibrate(
     if isinstance(options, SearchOptions):
         rows = max(rows, options.pooled_rows // len(core_counts))
     activations = collect_activations(weights, [s.frames for s in images], core_counts, rows, seed, progress)
-    solutions = {}
+    solutions, peaks = {}, {}
     with torch.inference_mode():
         for i, (name, layer) in enumerate(weights.linears.items()):
             weight, bias = torch.from_numpy(layer.weight), torch.from_numpy(layer.bias)
@@ -55,6 +55,7 @@ def calibrate(
                 solutions[name] = solve_layer_with_nncf(weight, bias, seen, options)
             else:
                 solutions[name] = solve_layer(weight, seen, options)
+            peaks[name] = peaks_of(weight, seen, solutions[name])
             progress("quantizing layers", i + 1, len(weights.linears))
     facts = CalibrationFacts(
         checkpoint_digest=checkpoint_digest,
@@ -65,7 +66,7 @@ def calibrate(
         tools=tool_versions(),
     )
     return QuantizationRecipe(
-        recipes_from_solutions(weights, solutions),
+        recipes_from_solutions(weights, solutions, peaks),
         tuple(core_counts),
         "nncf" if isinstance(options, NncfOptions) else "search",
         asdict(options),
@@ -73,8 +74,21 @@ def calibrate(
     )
 
 
-def recipes_from_solutions(weights: InferenceWeights, solutions: Mapping[str, Solution]) -> dict[str, LinearRecipe]:
-    """Solutions are for each layer alone; a recipe is for the weights with all smoothing folded in."""
+def peaks_of(weight: torch.Tensor, seen: Mapping[int, torch.Tensor], solution: Solution) -> tuple[float, np.ndarray]:
+    """The largest magnitudes of a layer: of its input after smoothing, and `[out]` of its output without the bias."""
+    inputs = max(float((x / solution.smoothing).abs().max()) for x in seen.values())
+    outputs = torch.stack([(x @ weight.T).abs().amax(0) for x in seen.values()]).amax(0)
+    return inputs, outputs.numpy()
+
+
+def recipes_from_solutions(
+    weights: InferenceWeights, solutions: Mapping[str, Solution], peaks: Mapping[str, tuple[float, np.ndarray]]
+) -> dict[str, LinearRecipe]:
+    """Solutions are for each layer alone; a recipe is for the weights with all smoothing folded in.
+
+    Args:
+        peaks: of each layer, as `peaks_of` finds them.
+    """
     factors = {name: s.smoothing.numpy().astype(np.float32) for name, s in solutions.items()}
     folded = smoothed(weights, factors)
     recipes = {}
@@ -89,6 +103,8 @@ def recipes_from_solutions(weights: InferenceWeights, solutions: Mapping[str, So
             activation_scale={count: float(np.float32(s)) for count, s in solution.activation_scale.items()},
             rounding=rounding.astype(np.int8) if rounding.any() else None,
             bias_correction=None if correction is None else (correction.numpy() / divisor).astype(np.float32),
+            input_peak=float(np.float32(peaks[name][0])),
+            output_peak=(peaks[name][1] / divisor).astype(np.float32),
         )
     return recipes
 

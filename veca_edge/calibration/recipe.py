@@ -36,6 +36,8 @@ class LinearRecipe:
         activation_scale: per core count, the input's per-tensor scale (symmetric, after smoothing).
         rounding: int8 `[out, in]`, what is added to the codes of rounding to nearest, or None.
         bias_correction: float32 `[out]`, added to the bias where the layer runs in INT8, or None.
+        input_peak: the largest magnitude of the input after smoothing that calibration saw, at any core count;
+            output_peak: float32 `[out]`, that of each output channel, without the bias. None in recipes before 0.2.
     """
 
     smoothing: np.ndarray
@@ -43,6 +45,8 @@ class LinearRecipe:
     activation_scale: Mapping[int, float]
     rounding: np.ndarray | None = None
     bias_correction: np.ndarray | None = None
+    input_peak: float | None = None
+    output_peak: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -98,6 +102,9 @@ class QuantizationRecipe:
             tensors[f"{name}/weight_scale"] = linear.weight_scale
             if linear.bias_correction is not None:
                 tensors[f"{name}/bias_correction"] = linear.bias_correction
+            if linear.input_peak is not None and linear.output_peak is not None:
+                tensors[f"{name}/input_peak"] = np.array([linear.input_peak], np.float32)
+                tensors[f"{name}/output_peak"] = linear.output_peak
             if linear.rounding is not None and keep_rounding:
                 tensors[f"{name}/rounding"] = _packed(linear.rounding)
             scales[name] = {str(count): scale for count, scale in linear.activation_scale.items()}
@@ -214,7 +221,8 @@ def _quantized(layer: Linear, recipe: LinearRecipe) -> Linear:
     if recipe.rounding is not None:
         codes = np.clip(codes + recipe.rounding, -CODE_MAX, CODE_MAX)
     bias = layer.bias if recipe.bias_correction is None else layer.bias + recipe.bias_correction
-    return replace(layer, bias=bias, quantization=LinearQuantization(codes.astype(np.int8), recipe.weight_scale, 0.0))
+    made = LinearQuantization(codes.astype(np.int8), recipe.weight_scale, 0.0, recipe.input_peak, recipe.output_peak)
+    return replace(layer, bias=bias, quantization=made)
 
 
 def _at(layer: Linear, activation_scale: float) -> Linear:
@@ -264,7 +272,18 @@ def _linear(
     if set(read) != set(counts) or not all(0 < scale < float(np.finfo(np.float32).max) for scale in read.values()):
         raise ValueError(f"'{name}' does not have one positive activation scale for every core count")
     rounding = None if packed is None else _unpacked(packed, (len(weight_scale), len(smoothing)))
-    return LinearRecipe(smoothing, weight_scale, read, rounding, correction)
+    return LinearRecipe(smoothing, weight_scale, read, rounding, correction, *_peaks(tensors, name, len(weight_scale)))
+
+
+def _peaks(tensors: Mapping[str, np.ndarray], name: str, channels: int) -> tuple[float | None, np.ndarray | None]:
+    keys = (f"{name}/input_peak", f"{name}/output_peak")
+    if not any(key in tensors for key in keys):
+        return None, None
+    for key, shape in zip(keys, ((1,), (channels,)), strict=True):
+        array = tensors[key]
+        if array.dtype != np.float32 or array.shape != shape or not (np.isfinite(array).all() and (array >= 0).all()):
+            raise ValueError(f"'{key}' is {array.dtype} {list(array.shape)}, or holds what is no magnitude")
+    return float(tensors[keys[0]][0]), tensors[keys[1]]
 
 
 def _positive(tensors: Mapping[str, np.ndarray], key: str) -> np.ndarray:

@@ -41,11 +41,20 @@ class LinearQuantization:
         weight_scale: float32 `[out]`, per output channel.
         activation_scale: per-tensor scale of the input, symmetric signed:
             `q(x) = clip(round_half_even(x / scale), -128, 127)`.
+        input_peak: the largest magnitude of the input that calibration saw, at any core count; None where a recipe
+            does not say. output_peak: float32 `[out]`, that of each output channel, without the bias.
     """
 
     codes: np.ndarray
     weight_scale: np.ndarray
     activation_scale: float
+    input_peak: float | None = None
+    output_peak: np.ndarray | None = None
+
+    def rows(self, start: int, stop: int) -> LinearQuantization:
+        """That of output channels start..stop."""
+        peak = None if self.output_peak is None else self.output_peak[start:stop]
+        return replace(self, codes=self.codes[start:stop], weight_scale=self.weight_scale[start:stop], output_peak=peak)
 
 
 @dataclass(frozen=True)
@@ -64,12 +73,7 @@ class Linear:
     def rows(self, start: int, stop: int, name: str) -> Linear:
         """The layer that computes output channels start..stop."""
         q = self.quantization
-        return Linear(
-            name,
-            self.weight[start:stop],
-            self.bias[start:stop],
-            q and replace(q, codes=q.codes[start:stop], weight_scale=q.weight_scale[start:stop]),
-        )
+        return Linear(name, self.weight[start:stop], self.bias[start:stop], q and q.rows(start, stop))
 
 
 @dataclass(frozen=True)

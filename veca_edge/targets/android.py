@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -10,9 +11,10 @@ from typing import TYPE_CHECKING
 
 from ..base.checks import Check, output_of, package
 from ..base.spec import Precision
+from ..converters.qnn.options import SnapdragonOptions
 from ..profiles.android.options import AndroidProfileOptions
 from ..rules.options import LitertLintOptions
-from .base import Format, Linter, Log, Measuring, Next, NoOptions, Target, Words, Written
+from .base import Format, Linter, Log, Measuring, Next, Target, Words, Written
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,6 +34,10 @@ MODULE = "ai_edge_litert"
 DYNAMIC_ACTIVATIONS = (
     "INT8 on Android has the recipe's weights, but not its activation scales: LiteRT's fast kernels quantize the input "
     "of every layer token by token while it runs."
+)
+EMULATED = (
+    "The files for the NPU were compiled whole by Qualcomm's compiler and executed in its emulation on this machine; "
+    "none ran on a phone."
 )
 
 
@@ -87,23 +93,35 @@ The file's metadata `veca_edge` says as JSON how frames are prepared, what the s
 
 def check(spec: ExportSpec, labels: Sequence[str] | None) -> None:
     from ..converters.litert.files import check_export
+    from ..converters.qnn.contexts import check_export as check_npu
 
     check_export(spec)
+    check_npu(spec, ANDROID.options_of(spec))
 
 
 def write(
     spec: ExportSpec, variants: Sequence[Variant], directory: Path, metadata: Mapping[str, str], progress: Progress
 ) -> list[Artifact]:
+    """LiteRT files and, where some are asked for, context binaries of NPUs, which the files' artifacts tell of."""
     from ..converters.litert.files import tflite_files_from_variants
+    from ..converters.qnn.contexts import FOLDER, compile_contexts
 
-    return tflite_files_from_variants(variants, directory, metadata, progress)
+    artifacts = tflite_files_from_variants(variants, directory, metadata, progress)
+    options = ANDROID.options_of(spec)
+    if not options.npu:
+        return artifacts
+    contexts = compile_contexts(variants, directory, metadata, options, progress)
+    return [replace(a, details={**a.details, FOLDER: contexts[a.name]}) if a.name in contexts else a for a in artifacts]
 
 
 def prove(written: Written, frames: Mapping[ImageSize, np.ndarray], progress: Progress) -> None:
-    """XNNPACK takes every signature in one piece."""
+    """XNNPACK takes every signature in one piece; context binaries of NPUs compute what the model does."""
+    from ..converters.qnn.contexts import check_emulation
     from ..runtime.litert import check_partitions
 
     check_partitions(written.directory, written.artifacts, progress)
+    least = written.spec.min_cosine
+    check_emulation(written.directory, written.artifacts, written.variants, frames, least, progress)
 
 
 def measure(asked: Measuring, progress: Progress, on_log: Log) -> Profile:
@@ -126,10 +144,17 @@ def next_steps(bundle: Bundle) -> Next:
 
 
 def notes(artifacts: Sequence[Artifact]) -> Sequence[str]:
-    return (DYNAMIC_ACTIVATIONS,) if any(a.precision == Precision.INT8 for a in artifacts) else ()
+    found = [DYNAMIC_ACTIVATIONS] if any(a.precision == Precision.INT8 for a in artifacts) else []
+    if any(a.details.get("npu") for a in artifacts):
+        found.append(EMULATED)
+    return found
 
 
 def lint(path: Path, options: LitertLintOptions) -> Sequence[Finding]:
+    if path.suffix == ".onnx" and options.delegate == "npu":
+        from ..rules.qnn import lint_onnx
+
+        return lint_onnx(path)
     from ..rules.litert import lint_tflite
 
     return lint_tflite(path, options.delegate)
@@ -138,6 +163,9 @@ def lint(path: Path, options: LitertLintOptions) -> Sequence[Finding]:
 def doctor() -> Iterable[Check]:
     yield package(NAME, PACKAGE, NAME, module=f"{MODULE}.compiled_model")
     yield package(NAME, "flatbuffers", NAME)
+    if platform.system() == "Linux" and platform.machine() == "x86_64":
+        purpose = "compiles for a Snapdragon's NPU; needs Python 3.11"
+        yield package(NAME, "onnxruntime-qnn", "snapdragon", needed=False, purpose=purpose)
     adb = shutil.which("adb")
     advice = "" if adb else "Measures on a phone: install the Android SDK Platform-Tools (Debian: apt install adb)."
     said = (output_of("adb", "version").splitlines() or [""])[0]
@@ -153,7 +181,7 @@ ANDROID = Target(
     extra=NAME,
     precisions=(Precision.INT8, Precision.FP16, Precision.FP32),
     formats=(TFLITE,),
-    options=NoOptions,
+    options=SnapdragonOptions,
     profile_options=AndroidProfileOptions,
     words=Words(
         calls="on this machine, wall time of calls to LiteRT in a process of its own for every round, no phone's; on a "
@@ -169,6 +197,8 @@ ANDROID = Target(
     prove=prove,
     notes=notes,
     devices="adb[:SERIAL], a phone",
-    linter=Linter(LitertLintOptions, lint, "a .tflite file"),
+    linter=Linter(
+        LitertLintOptions, lint, "a .tflite file; with --delegate npu also an .onnx file for Qualcomm's compiler"
+    ),
     quantizes_tokens=True,
 )

@@ -192,8 +192,8 @@ class InstalledApp:
         if wanted not in [line.strip() for line in known]:
             raise EdgeError(
                 f"{adb.name} has no app {package} with its benchmark, {package}.test.",
-                "Install both from the project of veca-edge app (gradle :app:installDebug "
-                ":app:installDebugAndroidTest), say which app with --app, or give Google's tool with --benchmark-model FILE.",
+                "Install both with gradle :app:installDebug :app:installDebugAndroidTest, in the project of veca-edge "
+                "app; say which with --app; or give Google's tool with --benchmark-model FILE.",
             )
         code, _ = adb.shell(f"run-as {package} mkdir -p {results.FOLDER}")
         if code:

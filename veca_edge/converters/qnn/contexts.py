@@ -1,0 +1,272 @@
+"""Context binaries for Snapdragons' NPUs: written from variants, compiled whole, and executed in emulation.
+
+Nothing of this ran on a Snapdragon: it is Qualcomm's own compiler, and its own emulation of the processor, on x86-64
+Linux.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...base.errors import EdgeError, GateError, MissingDependency
+from ...base.files import bytes_of, sha256_of
+from ...base.json_files import parse_json
+from ...base.progress import Progress, silent
+from ...base.spec import ExportSpec, Precision
+from ...bundle.types import Artifact
+from ...devices.process import TooLong, TooSlow, run_bounded
+from ...images.preprocessing import normalised
+from ...model.plan import Variant
+from ...proof.fidelity import likeness
+from ...rules.qnn import lint_model
+from ..onnx.files import save_models
+from ..onnx.graph import onnx_from_veca
+from .dialect import A8W8, A16W8, QnnDialect
+from .options import A8W8 as A8W8_NAME
+from .options import A16W8 as A16W8_NAME
+from .options import FP16, SNAPDRAGONS, Snapdragon, SnapdragonOptions
+
+PACKAGE = "onnxruntime-qnn"
+EXTRA = "snapdragon"
+FOLDER = "npu"
+PROOF = f"{FOLDER}/emulation.json"
+# Emulation takes seconds to minutes a frame.
+EMULATED_FRAMES = 2
+_LONGEST_S = 3600.0
+_DIALECTS = {FP16: QnnDialect, A16W8_NAME: A16W8, A8W8_NAME: A8W8}
+
+
+def check_export(spec: ExportSpec, options: SnapdragonOptions) -> None:
+    """Refuses what cannot be compiled here, before anything slow.
+
+    Raises:
+        EdgeError: another machine than x86-64 Linux with Python 3.11, or weights that are not exported.
+        MissingDependency: no compiler.
+    """
+    if not options.npu:
+        return
+    if (platform.system(), platform.machine()) != ("Linux", "x86_64") or sys.version_info < (3, 11):
+        raise EdgeError(
+            f"Qualcomm's compiler runs on Linux on x86-64 with Python 3.11 or later; this is {platform.system()} on "
+            f"{platform.machine()} with Python {platform.python_version()}.",
+            "Export there, or leave out --npu.",
+        )
+    if find_spec("onnxruntime_qnn") is None:
+        raise MissingDependency(PACKAGE, EXTRA, "Compiling for a Snapdragon's NPU")
+    needed = "int8,fp16" if set(options.npu_precision) - {FP16} else "fp16"
+    has_float = bool(set(spec.precisions) - {Precision.INT8})
+    if not has_float or ("int8" in needed and Precision.INT8 not in spec.precisions):
+        raise EdgeError(
+            f"For the NPU in {', '.join(options.npu_precision)} the export has to hold the weights "
+            f"{'in INT8 and in a float precision' if 'int8' in needed else 'in a float precision'}.",
+            f"Give --precision {needed}",
+        )
+
+
+def context_path(variant: Variant, precision: str, soc: str) -> str:
+    """Where a context binary is in a bundle."""
+    spec = variant.spec
+    return f"{FOLDER}/{soc}/cores{spec.core_count}_{precision}_{spec.image_size}.onnx"
+
+
+def sources_of(variants: Sequence[Variant], options: SnapdragonOptions) -> list[tuple[Variant, str]]:
+    """Which variant's weights each NPU precision is written from: INT8's, or the first float ones."""
+    made = []
+    for precision in options.npu_precision:
+        seen = set()
+        for variant in variants:
+            key = (variant.spec.core_count, variant.spec.image_size)
+            if key not in seen and (variant.precision == Precision.INT8) == (precision != FP16):
+                seen.add(key)
+                made.append((variant, precision))
+    return made
+
+
+def compile_contexts(
+    variants: Sequence[Variant],
+    directory: Path,
+    facts: Mapping[str, str],
+    options: SnapdragonOptions,
+    progress: Progress = silent,
+) -> dict[str, list[dict[str, Any]]]:
+    """Writes a context binary for every variant, NPU precision and SoC below `directory/npu`.
+
+    Returns:
+        By variant, the name of the one that it was written from: for every file `path`, `soc`, `precision`, `sha256`,
+        `bytes`, `sdk`, `package`, `compile_s`, and `placement`, how many operators are on the `htp` and on the `cpu`.
+
+    Raises:
+        EdgeError: the compiler does not take the whole graph, and which operators it leaves.
+    """
+    found: dict[str, list[dict[str, Any]]] = {}
+    sources = sources_of(variants, options)
+    total, done = len(sources) * len(options.npu), 0
+    with tempfile.TemporaryDirectory(prefix="veca-edge-npu-") as folder:
+        for variant, precision in sources:
+            model = onnx_from_veca(variant.weights, variant.spec, _DIALECTS[precision], {**facts, "npu": precision})
+            if findings := lint_model(model):
+                raise EdgeError(f"The file for the NPU breaks a rule: {findings[0].message}", "Please report this.")
+            save_models({"source.onnx": model}, Path(folder), "")
+            count = sum(1 for _ in model.graph)
+            for soc in (SNAPDRAGONS[name] for name in options.npu):
+                path = context_path(variant, precision, soc.name)
+                (directory / path).parent.mkdir(parents=True, exist_ok=True)
+                seconds = compile_one(Path(folder, "source.onnx"), directory / path, soc)
+                found.setdefault(variant.name, []).append(
+                    {
+                        "path": path,
+                        "soc": soc.name,
+                        "precision": precision,
+                        "sha256": sha256_of(directory / path),
+                        "bytes": bytes_of(directory / path),
+                        "sdk": f"QAIRT {sdk_version()}",
+                        "package": f"{PACKAGE} {metadata.version(PACKAGE)}",
+                        "compile_s": seconds,
+                        "placement": {"htp": count, "cpu": 0},
+                    }
+                )
+                done += 1
+                progress("compiling for the NPU", done, total)
+    return found
+
+
+def compile_one(source: Path, context: Path, soc: Snapdragon) -> float:
+    """Compiles one ONNX file; returns the seconds it took. Raises `EdgeError` where some of it stays on the CPU."""
+    request = {"source": str(source), "context": str(context), "soc_model": soc.soc_model, "htp_arch": soc.htp_arch}
+    try:
+        seconds = asked({"do": "compile", **request})["seconds"]
+    except EdgeError as error:
+        context.unlink(missing_ok=True)
+        left = left_operators(request, context)
+        raise EdgeError(
+            f"Qualcomm's compiler does not take the whole graph for {soc.name}"
+            + (f": it leaves {left} to the CPU." if left else f": {error.message}"),
+            "Leave out the outputs that need them (--outputs), or the --npu.",
+        ) from error
+    if rest := operators_beside_contexts(context):
+        raise EdgeError(f"The compiled file for {soc.name} holds {rest} beside the context.", "Please report this.")
+    return float(seconds)
+
+
+def left_operators(request: Mapping[str, Any], context: Path) -> str:
+    """The operators that the compiler leaves when it may, in words; empty where it fails in another way."""
+    try:
+        asked({"do": "compile in parts", **request})
+        return operators_beside_contexts(context) if context.is_file() else "everything"
+    except EdgeError:
+        return ""
+    finally:
+        context.unlink(missing_ok=True)
+
+
+def operators_beside_contexts(path: Path) -> str:
+    """What a compiled file holds beside its context binaries, in words."""
+    import onnx
+
+    nodes = onnx.load(path, load_external_data=False).graph.node
+    counts = Counter(node.op_type for node in nodes if node.op_type != "EPContext")
+    return ", ".join(f"{count} {name}" for name, count in counts.most_common(8))
+
+
+def asked(request: Mapping[str, Any]) -> dict[str, Any]:
+    """What the process of the compiler answers. Raises `EdgeError` for its errors, and where it ends without one."""
+    command = [sys.executable, "-m", f"{__package__}.worker"]
+    try:
+        done = run_bounded(command, seconds=_LONGEST_S, most_bytes=1 << 20, stdin=json.dumps(request).encode())
+    except TooSlow as error:
+        raise EdgeError(f"Qualcomm's compiler took longer than {_LONGEST_S / 60:.0f} minutes.") from error
+    except TooLong as error:
+        raise EdgeError("Qualcomm's compiler wrote too much.") from error
+    lines = done.text.strip().splitlines()
+    try:
+        answer = parse_json(lines[-1]) if lines else {}
+    except ValueError:
+        answer = {}
+    if "seconds" in answer:
+        return answer
+    said = answer.get("error") or (done.error_text.splitlines() or ["it said nothing"])[-1]
+    raise EdgeError(f"it ended with: {' '.join(str(said).split())[:300]}")
+
+
+def sdk_version() -> str:
+    from onnxruntime_qnn import build_and_package_info
+
+    return str(build_and_package_info.qnn_version)
+
+
+# ----------------------------------------------------------------------------------------- emulation
+
+
+def check_emulation(
+    directory: Path,
+    artifacts: Sequence[Artifact],
+    variants: Sequence[Variant],
+    frames: Mapping[Any, np.ndarray],
+    least: float,
+    progress: Progress = silent,
+) -> None:
+    """Executes every context binary in the compiler's emulation of the processor, and compares with the float32 model.
+
+    What it finds goes into `npu/emulation.json`: of every file the likeness of each output, and on how many frames.
+
+    Raises:
+        GateError: an output is less like the reference's than `least`.
+    """
+    files = [(a, one) for a in artifacts for one in a.details.get(FOLDER, ())]
+    if not files:
+        return
+    floats = {(v.spec.core_count, v.spec.image_size): v for v in variants if v.precision != Precision.INT8}
+    found = []
+    for i, (artifact, one) in enumerate(files):
+        variant = floats[artifact.core_count, artifact.image_size]
+        chosen = frames[artifact.image_size][: max(EMULATED_FRAMES, artifact.batch)]
+        alike = emulated_likeness(directory / one["path"], SNAPDRAGONS[one["soc"]], variant, chosen)
+        found.append({"path": one["path"], "frames": len(chosen), "likeness": alike})
+        name, lowest = min(alike.items(), key=lambda pair: pair[1])
+        if not lowest >= least:
+            raise GateError(
+                f"{one['path']}, executed in Qualcomm's emulation, gives '{name}' with a likeness of {lowest:.4f} to "
+                f"the reference, below {least:g}.",
+                "Try --npu-precision fp16 or a16w8, or allow it with --min-cosine.",
+            )
+        progress("emulating the NPU", i + 1, len(files))
+    (directory / PROOF).write_text(json.dumps(found, indent=1) + "\n")
+
+
+def emulated_likeness(path: Path, soc: Snapdragon, variant: Variant, frames: np.ndarray) -> dict[str, float]:
+    """How alike the emulated outputs are to those of the float32 model, by name (`proof.fidelity.likeness`)."""
+    import torch
+
+    from ...model.torch_graph import FloatLinear, InferenceModel
+
+    spec = variant.spec
+    batches = np.stack(
+        [
+            np.resize(frames[i : i + spec.batch], (spec.batch, *frames.shape[1:]))
+            for i in range(0, len(frames), spec.batch)
+        ]
+    )
+    if spec.input != "image":
+        batches = np.stack([normalised(batch) for batch in batches])
+    model = InferenceModel(variant.weights, spec, make_linear=FloatLinear).eval()
+    with torch.inference_mode():
+        made = [model(torch.from_numpy(batch)) for batch in batches]
+    expected = {name: torch.cat([m[i] for m in made]).numpy() for i, name in enumerate(spec.outputs)}
+    with tempfile.TemporaryDirectory(prefix="veca-edge-npu-") as folder:
+        given, left = Path(folder, "frames.npy"), Path(folder, "outputs.npz")
+        np.save(given, batches)
+        request = {"context": str(path), "soc_model": soc.soc_model, "htp_arch": soc.htp_arch}
+        asked({"do": "emulate", **request, "frames": str(given), "outputs": str(left)})
+        with np.load(left) as outputs:
+            return {name: likeness(name, outputs[name], expected[name]) for name in spec.outputs}
