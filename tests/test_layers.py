@@ -34,7 +34,7 @@ ALLOWED = {
     "fitting": PROOF,
     "rules": CALIBRATION,
     "devices": CALIBRATION,
-    "apps": DEVICES | {"runtime", "serving"},
+    "apps": DEVICES | {"rules", "converters", "runtime", "profiles", "serving"},
     "converters": DEVICES | {"rules"},
     "runtime": DEVICES,
     "serving": CALIBRATION,

@@ -32,8 +32,6 @@ VERSION = 1
 INDEX = "vectors.json"
 # Pillow rounds to 8 bits between its two passes, with weights of its own width: a port may be off by one level.
 PIXEL_TOLERANCE = 1
-# Pillow 13 resizes columns before rows where that costs less, older ones and ports never do: levels between the two.
-ORDER_TOLERANCE = 4
 _TYPES = {"uint8": ("u8", "u1"), "int32": ("i32", "<i4"), "float32": ("f32", "<f4")}
 
 # Every way that a frame can become the input.
@@ -157,7 +155,7 @@ def _preprocessing(array: _Writer) -> list[dict[str, Any]]:
                     **_boxes(way.geometry((height, width), size)),
                     "pixels": source,
                     "expected": array(name, resized(pixels, ImageSize(*size), way)),
-                    "tolerance": ORDER_TOLERANCE if way.resize == Resize.STRETCH else PIXEL_TOLERANCE,
+                    "tolerance": PIXEL_TOLERANCE,
                 }
             )
     return made

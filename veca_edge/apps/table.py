@@ -6,8 +6,9 @@ from ..base.errors import unknown_name
 from .android import ANDROID
 from .base import Platform
 from .ios import IOS
+from .jetson import JETSON
 
-PLATFORMS: dict[str, Platform] = {platform.name: platform for platform in (IOS, ANDROID)}
+PLATFORMS: dict[str, Platform] = {platform.name: platform for platform in (IOS, ANDROID, JETSON)}
 
 
 def platform_named(name: str) -> Platform:

@@ -1,0 +1,73 @@
+// The model on the CPU, in ONNX Runtime: for machines without a GPU, and to check a build.
+#include <onnxruntime_cxx_api.h>
+
+#include <stdexcept>
+
+#include "backend.h"
+#include "preprocess.h"
+
+namespace veca {
+namespace {
+
+class OnnxRuntimeBackend : public Backend {
+ public:
+  OnnxRuntimeBackend(const AppValues& app, const std::string& folder)
+      : size_(app.size), prepare_(app.size, app.preprocessing), environment_(ORT_LOGGING_LEVEL_WARNING, "veca") {
+    Ort::SessionOptions options;
+    // The defaults but for the threads, which would otherwise spin between frames.
+    options.AddConfigEntry("session.intra_op.allow_spinning", "0");
+    for (const Variant& variant : app.variants) {
+      const std::string path = folder + "/models/" + variant.stem + ".onnx";
+      sessions_.emplace(variant.core_count, Ort::Session(environment_, path.c_str(), options));
+    }
+    Ort::AllocatorWithDefaultOptions allocator;
+    Ort::Session& first = sessions_.begin()->second;
+    for (std::size_t i = 0; i < first.GetOutputCount(); ++i)
+      names_.emplace_back(first.GetOutputNameAllocated(i, allocator).get());
+  }
+
+  void prepare(const Picture& frame) override { input_ = prepare_(frame); }
+
+  const Outputs& infer(int core_count) override {
+    const std::int64_t shape[] = {1, size_.height, size_.width, 3};
+    const auto memory = Ort::MemoryInfo::CreateCpu(OrtArenaAllocator, OrtMemTypeDefault);
+    const Ort::Value input = Ort::Value::CreateTensor<std::uint8_t>(memory, input_.data(), input_.size(), shape, 4);
+    const char* input_name = "image";
+    std::vector<const char*> names;
+    for (const std::string& name : names_) names.push_back(name.c_str());
+    values_ = sessions_.at(core_count).Run(Ort::RunOptions(), &input_name, &input, 1, names.data(), names.size());
+    outputs_.clear();
+    for (std::size_t i = 0; i < names_.size(); ++i) {
+      const auto info = values_[i].GetTensorTypeAndShapeInfo();
+      Tensor tensor;
+      const std::vector<std::int64_t> all = info.GetShape();
+      for (std::size_t axis = 1; axis < all.size(); ++axis) tensor.shape.push_back(static_cast<int>(all[axis]));
+      if (info.GetElementType() == ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT)
+        tensor.floats = values_[i].GetTensorData<float>();
+      else if (info.GetElementType() == ONNX_TENSOR_ELEMENT_DATA_TYPE_INT32)
+        tensor.integers = values_[i].GetTensorData<std::int32_t>();
+      else
+        throw std::runtime_error("the output '" + names_[i] + "' has another type than the app knows");
+      outputs_[names_[i]] = tensor;
+    }
+    return outputs_;
+  }
+
+ private:
+  Size size_;
+  Preprocessor prepare_;
+  Ort::Env environment_;
+  std::map<int, Ort::Session> sessions_;
+  std::vector<std::string> names_;
+  std::vector<std::uint8_t> input_;
+  std::vector<Ort::Value> values_;
+  Outputs outputs_;
+};
+
+}  // namespace
+
+std::unique_ptr<Backend> open_backend(const AppValues& app, const std::string& folder) {
+  return std::make_unique<OnnxRuntimeBackend>(app, folder);
+}
+
+}  // namespace veca
