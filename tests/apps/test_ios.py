@@ -83,5 +83,6 @@ def test_the_lowest_ios_is_that_of_the_packages(project):
     assert (project / "Values.xcconfig").read_text() == "IPHONEOS_DEPLOYMENT_TARGET = 18.0\n"
     manifest = (project / PACKAGE / "Package.swift").read_text()
     assert '.iOS("18.0")' in manifest
-    assert '.copy("Golden")' in manifest and '.copy("Vectors")' in manifest
+    assert '.copy("Golden")' in manifest
+    assert '.copy("Vectors")' in manifest
     assert (project / TESTS / VECTORS / "vectors.json").is_file()

@@ -65,7 +65,7 @@ extension Facts {{
     static let declared = Facts(
         outputs: {_strings(app.variants[0].outputs)},
         labels: {_strings(app.bundle.labels or ())},
-        maskLabels: {_strings(segment and segment.labels or ())},
+        maskLabels: {_strings((segment and segment.labels) or ())},
         palette: [{", ".join(f"0x{colour.removeprefix('#')}" for colour in colours)}],
         patchSize: {app.bundle.checkpoint.config.patch_size})
 }}
@@ -88,27 +88,27 @@ def strings_literal(text: str) -> str:
 
 def readme(app: App) -> str:
     first = app.variants[0]
-    counts = ", ".join(str(a.core_count) for a in app.variants)
+    counts, ios = ", ".join(str(a.core_count) for a in app.variants), lowest_ios(app.variants)
     return f"""# {markdown(app.name)}
 
 An iOS app around a VECA vision transformer: {first.precision}, {counts} core tokens, images of
 {first.image_size} (height x width), outputs {", ".join(first.outputs)}.
 
 Open `VecaCamera.xcodeproj` in Xcode 16 or later, choose your team under Signing and change the bundle identifier
-`com.example.veca.camera` to one of yours, and run it on an iPhone or iPad with iOS {lowest_ios(app.variants)} or later. The simulator has
-no camera and no Neural Engine.
+`com.example.veca.camera` to one of yours, and run it on an iPhone or iPad with iOS {ios} or later. The simulator has no
+camera and no Neural Engine.
 
 | | |
 |---|---|
-| `Veca` | the Swift package: the models, the camera, preprocessing, predictions, masks, depth, patch colours, governors |
+| `Veca` | the Swift package: models, camera, preprocessing, predictions, masks, depth, patch colours, governors |
 | `App` | the screen (SwiftUI) |
 
-`App/Values.swift` holds the values of this bundle for the app: name, labels, colours. `Veca/Sources/Veca/Variants.swift`
-holds those of the package, `App/en.lproj/InfoPlist.strings` the name on the home screen, `Values.xcconfig` the lowest
-iOS.
+`App/Values.swift` holds the values of this bundle for the app: name, labels, colours. Those of the package stand in
+`Veca/Sources/Veca/Variants.swift`, the name on the home screen in `App/en.lproj/InfoPlist.strings`, the lowest iOS in
+`Values.xcconfig`.
 
-The core count is chosen by hand, by a latency budget, or by both with fewer cores while the device is hot. For the first
-budget the app measures what each core count takes on this device.
+The core count is chosen by hand, by a latency budget, or by both with fewer cores while the device is hot. For the
+first budget the app measures what each core count takes on this device.
 
 `swift test` in `Veca` on a Mac, or `xcodebuild test -scheme Veca -destination 'platform=iOS,name=YOUR IPHONE'`, replays
 the golden frames and the golden vectors.
