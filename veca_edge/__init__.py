@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .actions.build import build
-    from .actions.compare import CompareRequest, ReleaseComparison, compare
+    from .actions.compare import CompareRequest, TimeComparison, compare
     from .actions.doctor import examine as doctor
     from .actions.evaluate import Evaluated, evaluate
     from .actions.evaluate_request import EvaluateRequest
@@ -108,7 +108,6 @@ _HOMES = {
     "ProfileRequest": "actions.profile",
     "Profiled": "actions.profile",
     "Recommendation": "actions.recommend",
-    "ReleaseComparison": "actions.compare",
     "ReportOptions": "reports.write",
     "Rules": "runtime.governor",
     "Sensitivity": "actions.sensitivity",
@@ -116,6 +115,7 @@ _HOMES = {
     "Target": "targets.base",
     "Task": "base.tasks",
     "TensorrtOptions": "converters.tensorrt.options",
+    "TimeComparison": "actions.compare",
     "Verdict": "profiles.verdict",
     "Verified": "actions.verify",
     "build": "actions.build",
@@ -187,7 +187,6 @@ __all__ = [
     "ProfileRequest",
     "Profiled",
     "Recommendation",
-    "ReleaseComparison",
     "ReportOptions",
     "Rules",
     "Sensitivity",
@@ -195,6 +194,7 @@ __all__ = [
     "Target",
     "Task",
     "TensorrtOptions",
+    "TimeComparison",
     "Verdict",
     "Verified",
     "__version__",

@@ -61,7 +61,7 @@ class FidelityChange:
 
 
 @dataclass(frozen=True)
-class ReleaseComparison:
+class TimeComparison:
     """What differs between two releases or boards.
 
     Attributes:
@@ -130,7 +130,7 @@ def _variant_json(variant: ComparedVariant) -> dict[str, Any]:
     }
 
 
-def compare(request: CompareRequest) -> ReleaseComparison:
+def compare(request: CompareRequest) -> TimeComparison:
     """Compares two bundles, or two machines, by the distributions of their samples.
 
     Raises:
@@ -161,7 +161,7 @@ def compare(request: CompareRequest) -> ReleaseComparison:
             f"Measure both again {why.how_again if why else ''}: veca-edge profile BUNDLE --again",
         )
     same = before.directory.resolve() == after.directory.resolve()
-    return ReleaseComparison(
+    return TimeComparison(
         before, after, request.max_slowdown, tuple(found), () if same else fidelity_changes(before, after)
     )
 

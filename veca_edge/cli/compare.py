@@ -12,7 +12,7 @@ from . import options
 from .console import Column, Terminal, command
 
 if TYPE_CHECKING:
-    from ..actions.compare import ReleaseComparison
+    from ..actions.compare import TimeComparison
 
 
 def compare(
@@ -55,7 +55,7 @@ def compare(
             raise typer.Exit(1)
 
 
-def show(terminal: Terminal, comparison: ReleaseComparison) -> None:
+def show(terminal: Terminal, comparison: TimeComparison) -> None:
     from ..reports.comparison import memory_text
 
     columns = [

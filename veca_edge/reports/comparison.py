@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from ..actions.compare import OnMachine, ReleaseComparison
+from ..actions.compare import OnMachine, TimeComparison
 from ..profiles.comparison import ComparedVariant
 from .text import markdown_cell
 
 
-def comparison_markdown(comparison: ReleaseComparison) -> str:
+def comparison_markdown(comparison: TimeComparison) -> str:
     """Headings, tables and sentences; ends with a line break."""
     failed = bool(comparison.regressions)
     before, after = (markdown_cell(str(b.directory)) for b in (comparison.before, comparison.after))
@@ -43,7 +43,7 @@ def _times(here: OnMachine) -> list[str]:
     return _table(["variant", "", "before ms", "after ms", "change", "", "memory"], rows, 2)
 
 
-def _fidelity(comparison: ReleaseComparison) -> list[str]:
+def _fidelity(comparison: TimeComparison) -> list[str]:
     rows = [
         [markdown_cell(f.name), quantity, f"{one:.5f}", f"{other:.5f}", f"{other - one:+.5f}"]
         for f in comparison.fidelity
@@ -61,7 +61,7 @@ def memory_text(variant: ComparedVariant) -> str:
     return "" if variant.memory_ratio is None else f"{variant.memory_ratio - 1:+.1%}"
 
 
-def remarks(comparison: ReleaseComparison) -> list[str]:
+def remarks(comparison: TimeComparison) -> list[str]:
     """What a reader of the times should know, a sentence each."""
     found = []
     one_run = [v.name for v in comparison.variants if v.has_one_run]
