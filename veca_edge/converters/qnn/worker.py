@@ -58,8 +58,9 @@ def emulate(request: dict[str, Any]) -> None:
     session = session_on_htp(request["context"], request, dict([WHOLE]))
     names = [output.name for output in session.get_outputs()]
     batches = np.load(request["frames"])
-    found = [session.run(names, {"image": batch}) for batch in batches]
-    np.savez(request["outputs"], **{name: np.concatenate([f[i] for f in found]) for i, name in enumerate(names)})
+    found = [[np.asarray(array) for array in session.run(names, {"image": batch})] for batch in batches]
+    outputs: dict[str, Any] = {name: np.concatenate([f[i] for f in found]) for i, name in enumerate(names)}
+    np.savez(request["outputs"], **outputs)
 
 
 def main() -> None:
