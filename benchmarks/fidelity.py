@@ -3,8 +3,8 @@ quantize.
 
 Every tool gets the same calibration images, and is compared, image by image, with the float32 reference at the same
 core count. The hard twin computes exactly the same function from rescaled channels (see `common.hard_twin`). The files
-for Jetson and Apple are the very ones that an export writes, executed here: ONNX Runtime runs the former, our own
-executor of Core ML programs the latter.
+for Jetson, Apple and Android are the very ones that an export writes, executed here: by ONNX Runtime, our own executor
+of Core ML programs, and LiteRT, for which the recipe is searched in its own way.
 """
 
 from __future__ import annotations
@@ -105,7 +105,9 @@ def measure(
                     )
         for name in [name for name in names if name in OTHER_TARGETS]:
             say(f"{twin} weights, {LABELS[name]}")
-            found = on_other_target(OTHER_TARGETS[name], ours, checkpoint, evaluation, expected, threads)
+            target = OTHER_TARGETS[name]
+            own = our_weights(model, calibration, core_counts, target) if quantizes_tokens(target) else ours
+            found = on_other_target(target, own, checkpoint, evaluation, expected, threads)
             rows += [
                 {
                     "weights": twin,
@@ -145,12 +147,20 @@ def check_twin(model: Checkpoint, evaluation: ImageSet, core_count: int, expecte
             raise SystemExit(f"{model.name} is another function: its {name} differs by {difference:.2g}.")
 
 
-def our_weights(model: Checkpoint, calibration: ImageSet, core_counts: Sequence[int]) -> dict[int, InferenceWeights]:
-    """What an export computes with its defaults: one recipe for all core counts."""
+def quantizes_tokens(target: str) -> bool:
+    return target_named(target).quantizes_tokens
+
+
+def our_weights(
+    model: Checkpoint, calibration: ImageSet, core_counts: Sequence[int], target: str = "cpu"
+) -> dict[int, InferenceWeights]:
+    """What an export for a target computes with its defaults: one recipe for all core counts."""
     from veca_edge.calibration.calibrate import calibrate
+    from veca_edge.calibration.search import PER_TOKEN, SearchOptions
 
     start, weights = time.perf_counter(), inference_weights(model)
-    recipe = calibrate(weights, [calibration], tuple(core_counts), seed=0)
+    options = PER_TOKEN if quantizes_tokens(target) else SearchOptions()
+    recipe = calibrate(weights, [calibration], tuple(core_counts), options=options, seed=0)
     say(f"{model.name}: our calibration took {time.perf_counter() - start:.0f} s")
     return quantized_variants(weights, recipe, core_counts)
 

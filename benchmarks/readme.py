@@ -318,7 +318,7 @@ def fidelity(result: Result) -> str:
     left_out = "".join(f"\n\nNot run: {name} ({reason})." for name, reason in result["not_run"].items())
     every_target = (
         "veca-edge on every target, the lowest of each figure over "
-        f"{counted(len(counts), 'core count')}; the files for Jetson and Apple are executed without their "
+        f"{counted(len(counts), 'core count')}; the files for Jetson, Apple and Android are executed without their "
         f"hardware:\n\n{table(header, ours)}\n\n"
         if ours
         else ""

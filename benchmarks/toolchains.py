@@ -127,12 +127,13 @@ LABELS = {
     "ours_int8": "veca-edge INT8",
     "ours_jetson": "veca-edge INT8 for Jetson",
     "ours_apple": "veca-edge INT8 for Apple",
+    "ours_android": "veca-edge INT8 for Android",
 }
 
 
 OURS = ("ours_fp32", "ours_int8", "plain_w8a8")
 # Our files for targets that are not here; executed for their fidelity alone.
-OTHER_TARGETS = {"ours_jetson": "jetson", "ours_apple": "apple"}
+OTHER_TARGETS = {"ours_jetson": "jetson", "ours_apple": "apple", "ours_android": "android"}
 INT8_TARGETS = {"ours_int8": "cpu", **OTHER_TARGETS}
 
 

@@ -230,6 +230,6 @@ def test_fidelity_on_every_target(short_demo, tmp_path):
     assert all(row["dense"]["mean"] > 0.99 for row in result["rows"])
     write_result(tmp_path, "fidelity", result)
     section = readme.rendered(tmp_path)
-    for target in ("cpu", "jetson", "apple"):
+    for target in ("cpu", "jetson", "apple", "android"):
         assert f"| {target} |" in section
     assert len([claim for claim in claims.claims(tmp_path) if " on apple, 8 cores" in claim.text]) == 6

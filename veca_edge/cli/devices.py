@@ -7,8 +7,9 @@ from .console import Column, command
 
 
 def devices(json: options.Json = False, debug: options.Debug = False) -> None:
-    """List the known Jetson modules and JetPacks."""
+    """List the known Jetson modules, JetPacks and SoCs of phones."""
     with command(json, debug) as terminal:
+        from ..devices.android.socs import SOCS
         from ..devices.jetson.modules import DEFAULT_JETPACK, JETPACKS, MODULES
 
         terminal.table(
@@ -37,6 +38,11 @@ def devices(json: options.Json = False, debug: options.Debug = False) -> None:
             [Column("JetPack", False), Column("L4T", False), Column("TensorRT", False), Column("CUDA", False)],
             [[j.version, j.l4t, j.tensorrt, j.cuda] for j in JETPACKS.values()],
         )
+        terminal.table(
+            [Column(name, False) for name in ("SoC", "sold as", "CPU", "GPU", "NPU", "INT8 TOPS")],
+            [[s.name, s.sold_as, s.cpu, s.gpu, s.npu, s.int8_tops or "not published"] for s in SOCS.values()],
+            "SoCs of phones, as --npu takes them",
+        )
         terminal.next(f"veca-edge export --cores 16 --target jetson --jetpack {DEFAULT_JETPACK}")
         terminal.result(
             {
@@ -54,6 +60,7 @@ def devices(json: options.Json = False, debug: options.Debug = False) -> None:
                     for m in MODULES.values()
                 ],
                 "jetpacks": list(JETPACKS.values()),
+                "socs": list(SOCS.values()),
             }
         )
 

@@ -13,7 +13,8 @@ from veca_edge.converters.onnx.graph import onnx_from_veca
 from veca_edge.converters.qnn import contexts
 from veca_edge.converters.qnn.contexts import check_emulation, check_export, compile_contexts, emulated_likeness
 from veca_edge.converters.qnn.dialect import A8W8, A16W8, QnnDialect
-from veca_edge.converters.qnn.options import SNAPDRAGONS, SnapdragonOptions
+from veca_edge.converters.qnn.options import SnapdragonOptions
+from veca_edge.devices.android.socs import SOCS
 from veca_edge.model.folding import inference_weights
 from veca_edge.model.plan import Variant
 from veca_edge.rules.qnn import lint_model, lint_onnx
@@ -94,7 +95,7 @@ def test_a_cast_of_the_image_is_found(variants, tmp_path):
 def test_options():
     with pytest.raises(EdgeError, match="Unknown Snapdragon 'SM1'") as error:
         SnapdragonOptions(npu=("SM1",))
-    assert all(name in error.value.hint for name in SNAPDRAGONS)
+    assert all(name in error.value.hint for name in SOCS)
     with pytest.raises(EdgeError, match="NPU precision 'int4'"):
         SnapdragonOptions(("SM8650",), ("int4",))
     with pytest.raises(EdgeError, match="without --npu"):
@@ -139,7 +140,7 @@ def test_compiled_whole_and_emulated(variants, tmp_path):
         assert (tmp_path / one["path"]).stat().st_size == one["bytes"]
     frames = np.random.default_rng(0).integers(0, 256, (1, *SIZE, 3), np.uint8)
     path = tmp_path / found["cores8_int8_32x48"][0]["path"]
-    alike = emulated_likeness(path, SNAPDRAGONS["SM8750"], variants[1], frames)
+    alike = emulated_likeness(path, SOCS["SM8750"], variants[1], frames)
     assert set(alike) == {"cls", "dense"}
     assert min(alike.values()) >= 0.998
 

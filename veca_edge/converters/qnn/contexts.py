@@ -25,6 +25,7 @@ from ...base.json_files import parse_json
 from ...base.progress import Progress, silent
 from ...base.spec import ExportSpec, Precision
 from ...bundle.types import Artifact
+from ...devices.android.socs import SOCS, Soc
 from ...devices.process import TooLong, TooSlow, run_bounded
 from ...images.preprocessing import normalised
 from ...model.plan import Variant
@@ -35,7 +36,7 @@ from ..onnx.graph import onnx_from_veca
 from .dialect import A8W8, A16W8, QnnDialect
 from .options import A8W8 as A8W8_NAME
 from .options import A16W8 as A16W8_NAME
-from .options import FP16, SNAPDRAGONS, Snapdragon, SnapdragonOptions
+from .options import FP16, SnapdragonOptions
 
 PACKAGE = "onnxruntime-qnn"
 EXTRA = "snapdragon"
@@ -119,7 +120,7 @@ def compile_contexts(
                 raise EdgeError(f"The file for the NPU breaks a rule: {findings[0].message}", "Please report this.")
             save_models({"source.onnx": model}, Path(folder), "")
             count = sum(1 for _ in model.graph)
-            for soc in (SNAPDRAGONS[name] for name in options.npu):
+            for soc in (SOCS[name] for name in options.npu):
                 path = context_path(variant, precision, soc.name)
                 (directory / path).parent.mkdir(parents=True, exist_ok=True)
                 seconds = compile_one(Path(folder, "source.onnx"), directory / path, soc)
@@ -141,7 +142,7 @@ def compile_contexts(
     return found
 
 
-def compile_one(source: Path, context: Path, soc: Snapdragon) -> float:
+def compile_one(source: Path, context: Path, soc: Soc) -> float:
     """Compiles one ONNX file; returns the seconds it took. Raises `EdgeError` where some of it stays on the CPU."""
     request = {"source": str(source), "context": str(context), "soc_model": soc.soc_model, "htp_arch": soc.htp_arch}
     try:
@@ -231,7 +232,7 @@ def check_emulation(
     for i, (artifact, one) in enumerate(files):
         variant = floats[artifact.core_count, artifact.image_size]
         chosen = frames[artifact.image_size][: max(EMULATED_FRAMES, artifact.batch)]
-        alike = emulated_likeness(directory / one["path"], SNAPDRAGONS[one["soc"]], variant, chosen)
+        alike = emulated_likeness(directory / one["path"], SOCS[one["soc"]], variant, chosen)
         found.append({"path": one["path"], "frames": len(chosen), "likeness": alike})
         name, lowest = min(alike.items(), key=lambda pair: pair[1])
         if not lowest >= least:
@@ -244,7 +245,7 @@ def check_emulation(
     (directory / PROOF).write_text(json.dumps(found, indent=1) + "\n")
 
 
-def emulated_likeness(path: Path, soc: Snapdragon, variant: Variant, frames: np.ndarray) -> dict[str, float]:
+def emulated_likeness(path: Path, soc: Soc, variant: Variant, frames: np.ndarray) -> dict[str, float]:
     """How alike the emulated outputs are to those of the float32 model, by name (`proof.fidelity.likeness`)."""
     import torch
 

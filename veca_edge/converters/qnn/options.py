@@ -1,4 +1,4 @@
-"""What only exports for a Snapdragon's NPU understand, and the Snapdragons that there are."""
+"""What only exports for a Snapdragon's NPU understand."""
 
 from __future__ import annotations
 
@@ -6,32 +6,9 @@ from dataclasses import dataclass
 
 from ...base.errors import EdgeError, unknown_name
 from ...base.options import option
+from ...devices.android.socs import SOCS
 
 FP16, A16W8, A8W8 = NPU_PRECISIONS = ("fp16", "a16w8", "a8w8")
-
-
-@dataclass(frozen=True)
-class Snapdragon:
-    """One SoC, as the compiler calls it: its number among them, and the version of its Hexagon Tensor Processor."""
-
-    name: str
-    soc_model: int
-    htp_arch: int
-
-
-# QNN_SOC_MODEL_* of the QAIRT SDK's QnnTypes.h, as github.com/pytorch/executorch lists them with their versions
-# (backends/qualcomm/serialization/qc_schema.py). Older ones have no FP16.
-SNAPDRAGONS = {
-    s.name: s
-    for s in (
-        Snapdragon("SM8450", 36, 69),
-        Snapdragon("SM8475", 42, 69),
-        Snapdragon("SM8550", 43, 73),
-        Snapdragon("SM8650", 57, 75),
-        Snapdragon("SM8750", 69, 79),
-        Snapdragon("SM8850", 87, 81),
-    )
-}
 
 
 def parse_names(text: str) -> tuple[str, ...]:
@@ -57,8 +34,8 @@ class SnapdragonOptions:
 
     def __post_init__(self) -> None:
         for name in self.npu:
-            if name not in SNAPDRAGONS:
-                raise unknown_name("Snapdragon", name, SNAPDRAGONS)
+            if name not in SOCS:
+                raise unknown_name("Snapdragon", name, SOCS)
         for name in self.npu_precision:
             if name not in NPU_PRECISIONS:
                 raise unknown_name("NPU precision", name, NPU_PRECISIONS)
