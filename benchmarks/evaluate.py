@@ -92,7 +92,7 @@ def run(bundle: Path, images: Path, *words: object, kill_after: float | None = N
             peak = max(peak, sum(proportional_bytes(p) for p in everyone))
             passed = time.monotonic() - start
             journal = next((bundle / "evaluations").glob("*.journal"), None)
-            if not lost and journal is not None and journal.stat().st_size > 100_000:
+            if not lost and journal is not None and journal.stat().st_size > 10_000:
                 workers = [p for p in everyone[1:] if not p.children()]
                 max(workers, key=proportional_bytes).kill()
                 lost = True
@@ -162,10 +162,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for (n, w), r in runs.items()
     ]
     say(table(["images", "processes", "seconds", "images/s", "peak MB"], rows))
-    say(f"Killed {killed} times and resumed: {'the same totals' if same_killed else 'OTHER TOTALS'}.")
-    say(
-        f"A cluster that lost a worker: {'the same totals' if same_cluster else 'OTHER TOTALS'}, {cluster.seconds:.1f} s."
-    )
+    say(f"Killed {killed} times and resumed: {'the same' if same_killed else 'OTHER'} totals.")
+    say(f"A cluster that lost a worker: {'the same' if same_cluster else 'OTHER'} totals, {cluster.seconds:.1f} s.")
     measured = {
         "measured_at": utc_now(),
         "runs": [

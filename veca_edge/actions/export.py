@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..base.errors import EdgeError, GateError
 from ..base.files import empty, write_atomically
@@ -38,6 +38,8 @@ from .resolve import check_request, checkpoint_of, spec_of
 
 if TYPE_CHECKING:
     from ..profiles.verdict import Verdict
+
+T = TypeVar("T")
 
 GOLDEN_IMAGES = 2
 # On so many images what was written is compared with what it was written from.
@@ -80,6 +82,19 @@ class Sources:
     request: ExportRequest
 
 
+class Shared:
+    """What exports of one checkpoint and one set of images have in common: the first that needs it reads or calibrates
+    it for all."""
+
+    def __init__(self) -> None:
+        self._made: dict[Hashable, Any] = {}
+
+    def once(self, key: Hashable, make: Callable[[], T]) -> T:
+        if key not in self._made:
+            self._made[key] = make()
+        return self._made[key]
+
+
 @dataclass(frozen=True)
 class Made:
     """Artifacts on disk with their fidelity; `kept_float` names the layers that the gate kept out of INT8."""
@@ -89,11 +104,14 @@ class Made:
     kept_float: tuple[str, ...]
 
 
-def export(request: ExportRequest, progress: Progress = silent, on_log: Log = lambda line: None) -> ExportResult:
+def export(
+    request: ExportRequest, progress: Progress = silent, on_log: Log = lambda line: None, shared: Shared | None = None
+) -> ExportResult:
     """Exports a checkpoint: converts, calibrates, proves and bundles it, and builds it on a board if one is named.
 
     Args:
         on_log: gets the lines of a board's builder.
+        shared: what exports for other targets have made already; see `export_matrix`.
 
     Raises:
         EdgeError: bad input, or something that is missing; nothing is written. When only building on the board
@@ -101,12 +119,12 @@ def export(request: ExportRequest, progress: Progress = silent, on_log: Log = la
         GateError: a variant stays below `min_cosine`; nothing is written.
     """
     if request.precisions == (AUTO,):
-        return export_fastest(request, progress, on_log)
+        return export_fastest(request, progress, on_log, shared)
     target = check_request(request)
     if request.device is not None and target.builder is not None:
         options = target.builder.options_for(request.options or target.options(), request.device)
         request = replace(request, options=options)
-    sources = read_sources(request, target, progress)
+    sources = read_sources(request, target, progress, shared or Shared())
     with new_bundle(request.output, request.force) as directory:
         made = make_within_gate(sources, directory, progress)
         write_golden_data(sources, directory)
@@ -119,15 +137,20 @@ def export(request: ExportRequest, progress: Progress = silent, on_log: Log = la
     return ExportResult(bundle, made.fidelity, verdict, notes_of(sources, made), built)
 
 
-def read_sources(request: ExportRequest, target: Target, progress: Progress) -> Sources:
+def read_sources(request: ExportRequest, target: Target, progress: Progress, shared: Shared) -> Sources:
     """Reads the checkpoint and the images, and calibrates where something is quantized."""
-    checkpoint = checkpoint_of(request.checkpoint, progress)
+    checkpoint = shared.once("checkpoint", lambda: checkpoint_of(request.checkpoint, progress))
     spec = spec_of(request, checkpoint)
     target.check(spec, checkpoint.labels)
-    weights = inference_weights(checkpoint)
-    images = choose_images(request, checkpoint, spec.image_sizes, progress)
+    weights = shared.once("weights", lambda: inference_weights(checkpoint))
+    sizes = spec.image_sizes
+    images = shared.once(("images", sizes), lambda: choose_images(request, checkpoint, sizes, progress))
     truth = {size: split.truth(spec.graph(spec.core_counts[0], size).map_size) for size, split in images.items()}
-    recipe = make_recipe(request, spec, checkpoint, weights, images, progress)
+    recipe = None
+    if set(spec.precisions) & set(QUANTIZED_PRECISIONS):
+        # Targets whose runtime finds the scales of activations itself are calibrated for that.
+        key = "recipe", sizes, spec.core_counts, request.calibration_method, target.quantizes_tokens
+        recipe = shared.once(key, lambda: make_recipe(request, spec, checkpoint, weights, images, progress))
     return Sources(
         target, spec, checkpoint, weights, images, truth, recipe, request.images.preprocessing, request.threads, request
     )
@@ -161,13 +184,16 @@ def write_and_compare(sources: Sources, kept_float: tuple[str, ...], directory: 
     return Made(tuple(artifacts), fidelity, kept_float)
 
 
-def export_fastest(request: ExportRequest, progress: Progress, on_log: Log) -> ExportResult:
+def export_fastest(
+    request: ExportRequest, progress: Progress, on_log: Log, shared: Shared | None = None
+) -> ExportResult:
     """Ships the target's default precision where it holds the gate and is measured to be faster, else the next one."""
+    shared = shared or Shared()
     target = check_request(replace(request, precisions=()))
     low = target.default_precision
     high = target.above(low)
     try:
-        result = export(replace(request, precisions=(low,), measure=True), progress, on_log)
+        result = export(replace(request, precisions=(low,), measure=True), progress, on_log, shared)
     except GateError as error:
         why = error.message
     else:
@@ -180,7 +206,7 @@ def export_fastest(request: ExportRequest, progress: Progress, on_log: Log) -> E
         if not (result.verdict.is_slower or result.verdict.is_close):
             return replace(result, notes=(f"auto chose {low}.", *result.notes))
         why = result.verdict.sentence
-    result = export(replace(request, precisions=(high,), force=True), progress, on_log)
+    result = export(replace(request, precisions=(high,), force=True), progress, on_log, shared)
     return replace(result, notes=(f"auto chose {high}. {why}", *result.notes))
 
 

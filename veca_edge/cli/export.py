@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ..actions.request import CheckpointSource, ExportRequest, ImageSource
+from ..base import lists
 from ..base.errors import EdgeError
 from ..targets.table import target_named
 from . import options
 from .console import Column, Terminal, command, quoted
-from .fields import Group, Typed, of_targets, refuse_foreign, with_fields
+from .fields import Group, Typed, of_targets, owners_of, refuse_foreign, with_fields
 
 if TYPE_CHECKING:
     from ..actions.export import ExportResult
@@ -46,19 +49,83 @@ def export(
     that did not calibrate it, and writes a bundle only if all of them pass.
     """
     with command(json, debug) as terminal:
+        targets = list(dict.fromkeys(lists.names(typed.get("--target") or "", "--target")))
+        if len(targets) > 1:
+            export_for_all(terminal, requests_of(terminal, targets, typed, checkpoint, output, config, like))
+            return
         request = request_of(typed, checkpoint, output, config, like)
         if request.checkpoint.path is None:
             terminal.say(options.DEMO)
         from ..actions.export import export as export_bundle
-        from ..proof.gate import BelowGate
 
-        try:
-            with terminal.progress() as progress:
-                result = export_bundle(request, progress, terminal.log)
-        except BelowGate as failed:
-            fidelity_tables(terminal, failed.fidelity)
-            raise
+        with below_gate_shown(terminal), terminal.progress() as progress:
+            result = export_bundle(request, progress, terminal.log)
         show(terminal, result, request.device)
+        terminal.result(as_json(result))
+
+
+@contextmanager
+def below_gate_shown(terminal: Terminal) -> Iterator[None]:
+    """Shows what a variant that misses the gate was like."""
+    from ..proof.gate import BelowGate
+
+    try:
+        yield
+    except BelowGate as failed:
+        fidelity_tables(terminal, failed.fidelity)
+        raise
+
+
+def export_for_all(terminal: Terminal, requests: Sequence[ExportRequest]) -> None:
+    """A bundle for each target, one after the other, on one calibration."""
+    from ..actions.matrix import export_matrix
+
+    if requests[0].checkpoint.path is None:
+        terminal.say(options.DEMO)
+    made: list[ExportResult] = []
+    try:
+        with below_gate_shown(terminal), terminal.progress() as progress:
+            made += export_matrix(requests, progress, terminal.log)
+    finally:
+        # Of those that were made before one failed, too.
+        for request, result in zip(requests, made, strict=False):
+            show(terminal, result, request.device)
+    terminal.result({"exports": [as_json(result) for result in made]})
+
+
+def requests_of(
+    terminal: Terminal,
+    targets: Sequence[str],
+    typed: Typed,
+    checkpoint: Path | None,
+    output: Path | None,
+    config: Path | None,
+    like: Path | None,
+) -> list[ExportRequest]:
+    """A request for each target: its own options of those that were typed, its own of the precisions, and a place below
+    `output`. Raises `EdgeError` as `request_of`."""
+    from ..actions.matrix import precisions_for
+
+    owners, made = owners_of(TARGET_OPTIONS), []
+    for target in targets:
+        others = {flag for flag, (_, whose) in owners.items() if target not in whose and {*whose} & {*targets}}
+        own = {flag: value for flag, value in typed.items() if flag not in others} | {"--target": target}
+        place = output / target_named(target).name if output is not None else None
+        request = request_of(own, checkpoint, place, config, like)
+        precisions = precisions_for(target, request.precisions)
+        if left_out := [p for p in request.precisions if p not in precisions]:
+            terminal.note(f"The target '{target}' has no {', '.join(left_out)}.")
+        made.append(replace(request, precisions=precisions))
+    return made
+
+
+def as_json(result: ExportResult) -> dict[str, Any]:
+    return {
+        "bundle": result.bundle.directory,
+        "notes": result.notes,
+        "verdict": result.verdict and result.verdict.sentence,
+        "manifest": result.bundle.to_json(),
+    }
 
 
 def request_of(
@@ -108,14 +175,6 @@ def show(terminal: Terminal, result: ExportResult, device: str | None) -> None:
         if ahead.sentence:
             terminal.say(ahead.sentence)
         terminal.next(quoted("veca-edge", *ahead.command))
-    terminal.result(
-        {
-            "bundle": bundle.directory,
-            "notes": result.notes,
-            "verdict": result.verdict and result.verdict.sentence,
-            "manifest": bundle.to_json(),
-        }
-    )
 
 
 def show_board(terminal: Terminal, built: Built) -> None:
