@@ -14,6 +14,11 @@ function filesOf(folder: string): string[] {
     .sort();
 }
 
+function versionOf(name: string): string {
+  const content = readFileSync(join(import.meta.dirname, "node_modules", name, "package.json"), "utf8");
+  return (JSON.parse(content) as { version: string }).version;
+}
+
 /** The service worker with the list of what it keeps, the licences, and WebAssembly a quarter of its size. */
 function finished(): Plugin {
   return {
@@ -25,7 +30,7 @@ function finished(): Plugin {
       const digest = createHash("sha256");
       for (const file of files) digest.update(file).update(readFileSync(join(OUT, file)));
       // WebGPU's runtime is kept once it was used: it is twice as large as the rest together.
-      const kept = files.filter((file) => !file.includes("asyncify") && file !== "sw.js");
+      const kept = files.filter((file) => !file.includes("asyncify") && !["sw.js", "measure.html"].includes(file));
       await build({
         configFile: false,
         logLevel: "warn",
@@ -55,6 +60,7 @@ export default defineConfig({
     // ONNX Runtime with its WebAssembly and its threads' module as files of their own, not inside of our chunks.
     conditions: ["onnxruntime-web-use-extern-wasm", ...defaultClientConditions],
   },
+  define: { RUNTIME_VERSION: JSON.stringify(versionOf("onnxruntime-web")) },
   worker: { format: "es" },
   build: {
     outDir: OUT,
@@ -62,6 +68,7 @@ export default defineConfig({
     target: "es2022",
     assetsInlineLimit: 0,
     modulePreload: { polyfill: false },
+    rollupOptions: { input: ["index.html", "measure.html"].map((name) => join(import.meta.dirname, name)) },
     chunkSizeWarningLimit: 1000,
   },
   plugins: [finished()],

@@ -196,7 +196,7 @@ def test_a_budget_moves_the_core_count(opened):
     page.wait_for_selector("#decision:not(:empty)")
     assert f"{CORES[-1]} to {CORES[0]} cores" in opened.text("#decision")
     assert page.is_disabled("#cores")
-    assert opened.text("#cores-shown") == str(CORES[0])
+    page.wait_for_selector(f"#cores-shown:text-is('{CORES[0]}')")
     page.fill("#budget", "-3")
     page.dispatch_event("#budget", "change")
     assert "above 0" in opened.text("#alert")

@@ -62,8 +62,13 @@ class Profiled:
         yield self.profile
 
 
-def profile(request: ProfileRequest, progress: Progress = silent, on_log: Log = lambda line: None) -> Profiled:
+def profile(
+    request: ProfileRequest, progress: Progress = silent, on_log: Log = lambda line: None, say: Log = lambda line: None
+) -> Profiled:
     """Measures the variants that are asked for, and stores the measurements in the bundle.
+
+    Args:
+        say: told what the user has to do meanwhile: which page to open in a browser.
 
     Raises:
         EdgeError: no bundle; it lacks what is asked for; options of another target; it does not run here.
@@ -80,7 +85,7 @@ def profile(request: ProfileRequest, progress: Progress = silent, on_log: Log = 
             f"--device is for bundles of the target {those}; this one is for '{target.name}'.",
             "Leave it out, and run veca-edge profile on the machine itself.",
         )
-    asked = Measuring(bundle, chosen(bundle, request), options, request.device, request.again)
+    asked = Measuring(bundle, chosen(bundle, request), options, request.device, request.again, say)
     return Profiled(bundle, target.measure(asked, progress, on_log))
 
 

@@ -12,6 +12,7 @@ from ..bundle.store import opened
 from ..bundle.types import Artifact, Bundle
 from ..serving.access import Admission
 from ..serving.content import served_bundle, served_page
+from ..serving.page import MEASURE
 from ..serving.server import PORT, check_packages, open_address, page_app, serve
 from ..targets.table import TARGETS, target_named
 
@@ -58,7 +59,8 @@ def serve_bundle(request: ServeRequest, on_address: Callable[[Serving], None], s
     """
     check_packages()
     bundle = opened(request.bundle)
-    files = {**served_page(), **served_bundle(bundle, browser_artifacts(bundle))}
+    page = {address: file for address, file in served_page().items() if address != MEASURE}
+    files = {**page, **served_bundle(bundle, browser_artifacts(bundle))}
     with open_address(request.lan, request.port) as address:
         admission = Admission() if request.lan else None
 

@@ -58,7 +58,7 @@ def profile(
         refuse_foreign(typed, PROFILE_OPTIONS, target.name, "bundles")
         request = ProfileRequest(opened, *wanted, device, made_of(target.profile_options, typed), again)
         with terminal.progress() as progress:
-            profiled = measure(request, progress, terminal.log)
+            profiled = measure(request, progress, terminal.log, terminal.note)
         show(terminal, profiled.bundle, profiled.profile)
         if profiled.profile.failures:
             raise typer.Exit(1)

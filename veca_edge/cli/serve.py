@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from typing import TYPE_CHECKING
 
 from ..actions.serve import ServeRequest
@@ -33,6 +32,8 @@ def serve(bundle: options.BundlePath, typed: Typed, json: options.Json = False, 
 def show(terminal: Terminal, at: Serving) -> None:
     """Where to look; the code to scan is for another device."""
     if at.fingerprint:
+        from ..serving.server import qr_code
+
         terminal.say(qr_code(at.url))
         terminal.say(f"The code lets one device in: {at.url}", "bold")
         terminal.say("The browser does not know this certificate, and asks. Its SHA-256:")
@@ -41,11 +42,3 @@ def show(terminal: Terminal, at: Serving) -> None:
         terminal.say(f"Open {at.url}", "bold")
     terminal.result({"url": at.url, "fingerprint": at.fingerprint})
     terminal.flush()
-
-
-def qr_code(text: str) -> str:
-    import segno
-
-    drawn = io.StringIO()
-    segno.make(text, micro=False).terminal(drawn, compact=True)
-    return drawn.getvalue()

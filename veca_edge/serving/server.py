@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import hashlib
+import io
 import socket
 import ssl
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -104,6 +105,15 @@ def certificate(host: str) -> tuple[ssl.SSLContext, str]:
     der = ssl.PEM_cert_to_DER_cert(leaf.cert_chain_pems[0].bytes().decode())
     digest = hashlib.sha256(der).hexdigest().upper()
     return context, ":".join(digest[i : i + 2] for i in range(0, len(digest), 2))
+
+
+def qr_code(text: str) -> str:
+    """A QR code in characters of a terminal."""
+    import segno
+
+    drawn = io.StringIO()
+    segno.make(text, micro=False).terminal(drawn, compact=True)
+    return drawn.getvalue()
 
 
 def page_app(

@@ -93,6 +93,7 @@ class Measuring:
         options: of the target's `profile_options`.
         device: where, or None for this machine.
         again: also what has been measured before.
+        say: tells the user what to do for it.
     """
 
     bundle: Bundle
@@ -100,6 +101,7 @@ class Measuring:
     options: Any
     device: str | None
     again: bool
+    say: Log = lambda line: None
 
 
 @dataclass(frozen=True)

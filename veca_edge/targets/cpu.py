@@ -77,6 +77,11 @@ def write(
 
 
 def measure(asked: Measuring, progress: Progress, on_log: Log) -> Profile:
+    if asked.device is not None:
+        from ..profiles.web.measure import profile_in_browser
+
+        options = replace(asked.options, again=asked.again)
+        return profile_in_browser(asked.bundle, asked.device, options, asked.artifacts, progress, asked.say)
     from ..profiles.sweep import profile_bundle
 
     return profile_bundle(asked.bundle, replace(asked.options, again=asked.again), asked.artifacts, progress)
@@ -142,6 +147,7 @@ CPU = Target(
     measure=measure,
     doctor=doctor,
     next_steps=next_steps,
+    devices="web for a browser on this machine, web:lan for one in its network",
     is_local=True,
     runs_in_browser=True,
 )

@@ -18,7 +18,7 @@ export function defaultThreads(): number {
 }
 
 export class Runtime {
-  private readonly weights = new Map<string, Promise<Uint8Array<ArrayBuffer>>>();
+  private readonly files = new Map<string, Promise<Uint8Array<ArrayBuffer>>>();
 
   private constructor(
     private readonly ort: typeof Ort,
@@ -42,7 +42,7 @@ export class Runtime {
   }
 
   async session(variant: Variant): Promise<Session> {
-    const content = await fetchFile(this.base, variant.file);
+    const content = await this.fileOnce(variant.file);
     const externalData = await Promise.all(
       variant.weights.map(async (file) => ({ path: file.path.split("/").pop()!, data: await this.fileOnce(file) })),
     );
@@ -53,15 +53,20 @@ export class Runtime {
     });
   }
 
+  /** The files of a model, so that making its session waits for no network. */
+  async fetchAll(variant: Variant): Promise<void> {
+    await Promise.all([variant.file, ...variant.weights].map((file) => this.fileOnce(file)));
+  }
+
   private fileOnce(file: BundleFile): Promise<Uint8Array<ArrayBuffer>> {
-    const found = this.weights.get(file.path) ?? fetchFile(this.base, file);
-    this.weights.set(file.path, found);
+    const found = this.files.get(file.path) ?? fetchFile(this.base, file);
+    this.files.set(file.path, found);
     return found;
   }
 
   /** The files that several sessions were made of; they hold copies. */
   letFilesGo(): void {
-    this.weights.clear();
+    this.files.clear();
   }
 
   /** `frame`: uint8 `[H, W, 3]`, or float32 `[3, H, W]` for `tensor` input. */

@@ -1,5 +1,5 @@
-var u = ["assets/index-0XyOAQfX.css", "assets/index-DXZsgw0S.js", "assets/ort-wasm-simd-threaded-DcHrbrbl.wasm", "assets/ort-wasm-simd-threaded-qyIweqWS.mjs", "assets/ort.wasm.min-COgC6scJ.js", "assets/ort.webgpu.min-SA5ryL1s.js", "assets/worker-WOieHF3k.js", "index.html", "licenses.txt"];
-const r = self, n = "veca-edge-page-a1ffd1ad89bb", o = "veca-edge-bundle", l = "bundle/manifest.json";
+var u = ["assets/index-B64oCRKs.js", "assets/measure-88l5asHZ.js", "assets/ort-wasm-simd-threaded-DcHrbrbl.wasm", "assets/ort-wasm-simd-threaded-qyIweqWS.mjs", "assets/ort.wasm.min-COgC6scJ.js", "assets/ort.webgpu.min-SA5ryL1s.js", "assets/patches-0XyOAQfX.css", "assets/patches-DzPsjM5t.js", "assets/sampler-CMQTH6hA.js", "assets/worker-CZ6NPXnn.js", "index.html", "licenses.txt"];
+const r = self, n = "veca-edge-page-cb74dd8106ae", o = "veca-edge-bundle", l = "bundle/manifest.json";
 r.addEventListener("install", (s) => {
   s.waitUntil(
     (async () => {

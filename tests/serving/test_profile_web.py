@@ -1,0 +1,160 @@
+"""`profile --device web`: ordinary measurements from a page, also after it was closed in between."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import socket
+import threading
+import time
+
+import pytest
+
+from veca_edge.base.errors import EdgeError
+
+pytest.importorskip("uvicorn", reason="uvicorn is not installed: pip install 'veca-edge[web]'")
+
+
+class Profiling:
+    """`profile` in a thread of its own, and what it says."""
+
+    def __init__(self, bundle, **fields):
+        from veca_edge.actions.profile import ProfileRequest, profile
+        from veca_edge.profiles.options import ProfileOptions
+
+        self.said: list[str] = []
+        self.result = self.error = None
+        options = ProfileOptions(rounds=2, seconds=0.05, samples=4, warmup_seconds=0.01)
+        request = ProfileRequest(bundle, (), ("fp32",), "web", options, **fields)
+
+        def run() -> None:
+            try:
+                self.result = profile(request, say=self.said.append)
+            except EdgeError as error:
+                self.error = error
+
+        self.thread = threading.Thread(target=run)
+        self.thread.start()
+
+    @property
+    def url(self) -> str:
+        self.wait(lambda: self.said)
+        return re.search(r"http://\S+", self.said[0]).group()
+
+    def wait(self, condition, seconds: float = 120) -> None:
+        until = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < until
+            assert self.thread.is_alive(), self.error
+            time.sleep(0.05)
+
+    def end(self):
+        self.thread.join(180)
+        assert not self.thread.is_alive()
+        assert self.error is None
+        return self.result
+
+
+@pytest.fixture
+def copied(tasks_bundle, tmp_path, monkeypatch):
+    from veca_edge.profiles.web import measure
+
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    monkeypatch.setattr(measure, "PORT", port)
+    shutil.copytree(tasks_bundle, tmp_path / "bundle", ignore=shutil.ignore_patterns("link.txt"))
+    return tmp_path / "bundle"
+
+
+def unfinished(bundle) -> int:
+    import json
+
+    paths = bundle.glob("profiles/*/unfinished/*.json")
+    return sum(len(json.loads(path.read_text())["rounds"]) for path in paths)
+
+
+def test_a_page_measures_and_goes_on_where_it_was_closed(chromium, copied):
+    from veca_edge.actions.limits import Limits
+    from veca_edge.actions.recommend import recommend
+    from veca_edge.profiles.store import read_measurements
+
+    context = chromium.new_context()
+    profiling = Profiling(copied)
+    page = context.new_page()
+    complaints: list[str] = []
+    page.on("console", lambda m: complaints.append(m.text) if m.type == "error" else None)
+    page.goto(profiling.url)
+    # Events of the browser are heard while something is asked of it.
+    profiling.wait(lambda: page.wait_for_timeout(50) or unfinished(copied) >= 1)
+    page.close(run_before_unload=False)
+    profiling.wait(lambda: any("was closed" in line for line in profiling.said))
+    came = unfinished(copied)
+    assert 1 <= came < 4
+    assert not list(copied.glob("profiles/*/*.json"))
+    page = context.new_page()
+    page.goto(profiling.url)
+    page.wait_for_selector("#status:has-text('Done')", timeout=120_000)
+    result = profiling.end()
+    context.close()
+    assert complaints == []
+
+    profile = result.profile
+    assert not profile.failures
+    assert [m.core_count for m in profile.measurements] == [16, 64]
+    stored = read_measurements(result.bundle)
+    assert [m.samples_ms for m in stored] == [m.samples_ms for m in profile.measurements]
+    for m in stored:
+        assert m.machine.architecture == "wasm"
+        assert m.machine.versions["onnxruntime-web"] == "1.30.0"
+        assert re.match(r"Chrom\w+( \w+)* on Linux", m.machine.name), m.machine.name
+        assert len(m.round_sizes) == 2
+        assert min(m.round_sizes) >= 4
+        assert m.load_ms > 0
+        assert m.first_ms > 0
+        assert m.peak_memory_bytes >= 0
+        assert m.threads >= 1
+    found = recommend(copied, Limits(p95_ms=1e6), by="latency")
+    assert found.best.measurement.machine.architecture == "wasm"
+
+
+def test_another_browser_is_told_to_wait_and_nonsense_is_refused():
+    from veca_edge.profiles.web.desk import Desk
+
+    facts = {"browser": "A 1", "system": "B", "runtime": "1", "cores": 2, "threads": 2}
+    first, second = (f"{i:08d}-0000-4000-8000-000000000000" for i in range(2))
+    desk = Desk()
+    desk.hello({"identity": first, **facts})
+    desk.hello({"identity": first, **facts})
+    with pytest.raises(EdgeError, match="Another browser"):
+        desk.hello({"identity": second, **facts})
+    with pytest.raises(EdgeError, match="Another browser"):
+        desk.next_turn({"identity": second})
+    for wrong in (None, [], {"identity": first}, {"identity": first, **facts, "cores": -1}, {"identity": "x", **facts}):
+        with pytest.raises(EdgeError, match="What the page says"):
+            desk.hello(wrong)
+    answer = {"load_ms": 1.0, "first_ms": 1.0, "idle_memory_bytes": 0, "peak_memory_bytes": 0, "was_hidden": False}
+    for wrong in ({}, {**answer, "load_ms": "1"}, {**answer, "samples_ms": [-1.0]}, {**answer, "first_ms": 1e300}):
+        with pytest.raises(EdgeError, match="What the page measured"):
+            desk.answered({"identity": first, "id": "0", "answer": wrong})
+
+
+def test_a_page_that_stays_away_ends_the_sweep():
+    from veca_edge.profiles.sweep import SweepEnded
+    from veca_edge.profiles.web.desk import Desk
+
+    identity = "00000000-0000-4000-8000-000000000000"
+    lost = []
+    desk = Desk(lambda: lost.append(1), patience_s=0.3)
+    desk.hello({"identity": identity, "browser": "A 1", "system": "B", "runtime": "1", "cores": 2, "threads": 2})
+    desk.left({"identity": identity})
+    with pytest.raises(SweepEnded, match="closed before everything"):
+        desk.ask({"path": "x"})
+    assert lost == [1]
+
+
+def test_an_unknown_device_is_told_the_known_ones(tasks_bundle):
+    from veca_edge.actions.profile import ProfileRequest, profile
+
+    with pytest.raises(EdgeError, match="Unknown device 'phone'") as caught:
+        profile(ProfileRequest(tasks_bundle, device="phone"))
+    assert "web, web:lan" in caught.value.hint
