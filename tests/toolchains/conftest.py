@@ -32,3 +32,9 @@ def swift_root() -> Path:
 def kotlin_root() -> Path:
     """A folder with the Kotlin compiler, JUnit and org.json."""
     return root("kotlin")
+
+
+@pytest.fixture(scope="session")
+def jetson_root() -> Path:
+    """A root with g++, CMake, GStreamer and ONNX Runtime's headers."""
+    return root("jetson")

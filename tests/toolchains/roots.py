@@ -72,6 +72,7 @@ def recipes() -> dict[str, Recipe]:
     requirements = tuple(dependencies())
     return {
         "arm": Recipe("arm", HERE / "arm/root.sh", (sys.executable, *requirements), requirements),
+        "jetson": Recipe("jetson", HERE / "jetson/root.sh"),
         "swift": Recipe("swift", HERE / "swift/root.sh"),
         "kotlin": Recipe("kotlin", HERE / "kotlin/root.sh", programs=("npm", "java"), is_entered=False),
     }

@@ -109,7 +109,7 @@ A camera app for NVIDIA Jetson around a VECA model: {first.precision}, {counts} 
 
 ```bash
 sudo apt install cmake g++ libgstreamer1.0-dev libgstreamer-plugins-base1.0-dev libgstrtspserver-1.0-dev \\
-  gstreamer1.0-plugins-{{base,good,bad,ugly}} gstreamer1.0-libav doctest-dev nlohmann-json3-dev
+  gstreamer1.0-plugins-{{base,good,bad,ugly}} gstreamer1.0-libav gstreamer1.0-x doctest-dev nlohmann-json3-dev
 sh build.sh                                        # the engines, minutes each; once for each board and power mode
 cmake -B build && cmake --build build
 ctest --test-dir build --output-on-failure

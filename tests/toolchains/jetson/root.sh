@@ -5,7 +5,7 @@ set -euo pipefail
 here=$(dirname "${BASH_SOURCE[0]}") architecture=$(dpkg --print-architecture)
 "$here/../debian-root.sh" "$1" "$architecture" bookworm bash coreutils g++ cmake make pkg-config \
   doctest-dev nlohmann-json3-dev libgstreamer1.0-dev libgstreamer-plugins-base1.0-dev libgstrtspserver-1.0-dev \
-  gstreamer1.0-plugins-{base,good,bad,ugly} gstreamer1.0-libav gstreamer1.0-tools
+  gstreamer1.0-plugins-{base,good,bad,ugly} gstreamer1.0-libav gstreamer1.0-x gstreamer1.0-tools fonts-dejavu-core
 # Some packages bring /bin and the like as folders, in place of the links to /usr.
 for folder in bin sbin lib lib64; do
   if [ ! -L "$1/$folder" ]; then

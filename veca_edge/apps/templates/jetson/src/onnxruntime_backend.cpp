@@ -1,6 +1,7 @@
 // The model on the CPU, in ONNX Runtime: for machines without a GPU, and to check a build.
 #include <onnxruntime_cxx_api.h>
 
+#include <cstdlib>
 #include <stdexcept>
 
 #include "backend.h"
@@ -9,10 +10,18 @@
 namespace veca {
 namespace {
 
+// ONNX Runtime's builds may report their use to their maker: not from here.
+Ort::Env quiet_environment() {
+  setenv("ORT_DISABLE_TELEMETRY", "1", 1);
+  Ort::Env made(ORT_LOGGING_LEVEL_WARNING, "veca");
+  made.DisableTelemetryEvents();
+  return made;
+}
+
 class OnnxRuntimeBackend : public Backend {
  public:
   OnnxRuntimeBackend(const AppValues& app, const std::string& folder)
-      : size_(app.size), prepare_(app.size, app.preprocessing), environment_(ORT_LOGGING_LEVEL_WARNING, "veca") {
+      : size_(app.size), prepare_(app.size, app.preprocessing), environment_(quiet_environment()) {
     Ort::SessionOptions options;
     // The defaults but for the threads, which would otherwise spin between frames.
     options.AddConfigEntry("session.intra_op.allow_spinning", "0");

@@ -1,0 +1,244 @@
+"""The Jetson app compiled and run on Linux without a GPU.
+
+ONNX Runtime stands in TensorRT's place, GStreamer's test picture in a camera's. The kernels are compiled by nvcc where
+there is one, and the TensorRT part against a header that states what it uses (`jetson/stubs`); neither runs. The app's
+README says the same.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from bundles import bundle_around
+
+from veca_edge.actions.app import write_app
+from veca_edge.actions.load import load_bundle
+from veca_edge.apps.base import TEMPLATES
+from veca_edge.apps.jetson import FRAMES, VECTORS
+from veca_edge.base.spec import GraphSpec, ImageSize
+from veca_edge.bundle.store import new_bundle, open_bundle, write_manifest
+from veca_edge.bundle.types import Bundle, BundleDetails, CheckpointFacts
+from veca_edge.converters.tensorrt.dialects import tensorrt_models_from_variants
+from veca_edge.converters.tensorrt.options import TensorrtOptions
+from veca_edge.model.folding import inference_weights
+from veca_edge.model.plan import Variant
+from veca_edge.model.torch_graph import InferenceModel
+from veca_edge.proof.golden import write_golden
+
+from . import roots
+
+SIZE, COUNTS = ImageSize(32, 32), (8, 16, 32)
+AWKWARD = 'A "camera" \\n \U0001f4f7 %s'
+SECONDS = 900
+LIBRARIES = ("/work/lib", *(f"/usr/lib/x86_64-linux-gnu/{name}" for name in ("pulseaudio", "blas", "lapack")))
+
+
+def exported_for_jetson(checkpoint, output: Path) -> Bundle:
+    """A bundle of a random model for TensorRT 10, in float32."""
+    weights = inference_weights(checkpoint)
+    frames = np.random.default_rng(0).integers(0, 256, (2, *SIZE, 3), np.uint8)
+    with new_bundle(output) as directory:
+        variants = [Variant(GraphSpec(count, SIZE), "fp32", weights) for count in COUNTS]
+        artifacts = tensorrt_models_from_variants(variants, directory, {}, TensorrtOptions(compile=False))
+        for variant in variants:
+            with torch.no_grad():
+                cls, dense = (v.numpy() for v in InferenceModel(weights, variant.spec)(torch.from_numpy(frames)))
+            write_golden(directory, variant.spec.core_count, SIZE, frames, {"cls": cls, "dense": dense})
+        facts = CheckpointFacts("square", checkpoint.digest, checkpoint.config)
+        details = BundleDetails(golden_cosine={a.name: 1.0 for a in artifacts})
+        write_manifest(bundle_around(directory, artifacts, facts, details=details))
+    return open_bundle(output)
+
+
+@dataclass(frozen=True)
+class Board:
+    """The root, the folder that is /work in it, and the bundle that /work/app was made from."""
+
+    root: Path
+    work: Path
+    bundle: Bundle
+
+    def run(self, script: str, code: int = 0) -> str:
+        """Runs a script in /work, and returns what it says."""
+        environment = (
+            f"export LD_LIBRARY_PATH={':'.join(LIBRARIES)} GST_REGISTRY=/work/registry.bin; set -e; cd /work; "
+        )
+        command = roots.entering(self.root, self.work, [], ["bash", "-c", environment + script])
+        ended = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=SECONDS)
+        assert ended.returncode == code, ended.stdout[-6000:]
+        return ended.stdout
+
+
+@pytest.fixture(scope="module")
+def board(jetson_root, square, tmp_path_factory) -> Board:
+    """An app around a bundle, and ONNX Runtime's library, of this machine's Python package, beside it."""
+    work = tmp_path_factory.mktemp("jetson")
+    bundle = exported_for_jetson(square, work / "bundle")
+    write_app(bundle, "jetson", work / "app", AWKWARD)
+    (library,) = (Path(onnxruntime.__file__).parent / "capi").glob("libonnxruntime.so.1.*")
+    (work / "lib").mkdir()
+    shutil.copyfile(library, work / "lib/libonnxruntime.so.1")
+    (work / "lib/libonnxruntime.so").symlink_to("libonnxruntime.so.1")
+    return Board(jetson_root, work, bundle)
+
+
+@pytest.fixture(scope="module")
+def built(board) -> Board:
+    """The whole project, with the sanitizers; any warning is an error."""
+    options = "-DVECA_BACKEND=onnxruntime -DONNXRUNTIME=/work/lib/libonnxruntime.so -DVECA_SANITIZE=ON"
+    said = board.run(f"cmake -S app -B build -DCMAKE_BUILD_TYPE=Debug -DCMAKE_CXX_FLAGS=-O1 {options} && make -C build")
+    assert "warning:" not in said
+    return board
+
+
+def test_its_own_tests_pass(built):
+    said = built.run("cd build && ctest --output-on-failure")
+    assert "100% tests passed, 0 tests failed out of 2" in said
+
+
+def test_outputs_are_those_of_run(built):
+    """The same ONNX Runtime on the same frames: only the number of threads may differ."""
+    built.run(f"mkdir -p outputs && build/golden_frames app/{FRAMES} app outputs")
+    listed = json.loads((built.work / "app" / FRAMES / "golden.json").read_text())
+    frames = np.fromfile(built.work / "app" / FRAMES / listed[0]["frames"], np.uint8).reshape(-1, *SIZE, 3)
+    with load_bundle(built.bundle, format="onnx", threads=1) as model:
+        for count in COUNTS:
+            model.use(count)
+            for i, frame in enumerate(frames):
+                for name, expected in model(frame[None]).items():
+                    made = np.fromfile(built.work / "outputs" / f"cores{count}_{name}_{i}", "<f4")
+                    np.testing.assert_allclose(made, expected.ravel(), atol=1e-4)
+
+
+def test_frames_go_through_it(built):
+    """From GStreamer's test picture to a file, and from that file on; the governor and the painter in between."""
+    app = "ASAN_OPTIONS=detect_leaks=0 build/veca_app --folder app"
+    said = built.run(f"{app} --source test://12 --output first.mp4 --budget 10000 && ls -s first.mp4")
+    assert "12 frames in" in said
+    again = built.run(f"{app} --source /work/first.mp4 --output second.mkv --cores 8 --show pca")
+    assert "8 cores:" in again
+    assert "runtime error" not in said + again
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ("", "--source is missing"),
+        ("--source nothing.mp4", "could not be opened"),
+        ("--source test://3 --cores 9", "it has 8 16 32"),
+        ("--source test://3 --show depth", "needs the output 'depth'"),
+        ("--source test://3 --output a.gif", "ends in neither"),
+        ("--source test://3 --output a.mp4 --encoder nvv4l2h264enc", "give another --encoder"),
+        ("--source test://3 --budget -1", "above 0"),
+        ("--source test://3 --cores 8 --budget 5", "give one"),
+    ],
+)
+def test_refusals(built, options, words):
+    said = built.run(f"ASAN_OPTIONS=detect_leaks=0 build/veca_app --folder app {options}", code=2)
+    assert words in said
+
+
+# What is broken on purpose: a file, what stands there, and what is put in its place.
+BROKEN = {
+    "red and blue swapped": ("preprocess.cpp", "from.pixels + c, from.step", "from.pixels + 2 - c, from.step"),
+    "red and blue swapped in the resize": ("preprocess.cpp", "* from.step + c,", "* from.step + 2 - c,"),
+    "a crop from the corner": ("picture.cpp", "{half(frame.width - width),", "{0,"),
+    "halves rounded up": ("picture.cpp", "std::nearbyint(value)", "std::round(value)"),
+    "halved once too often": (
+        "preprocess.cpp",
+        "(4 << plan.halvings) * laid.width",
+        "(3 << plan.halvings) * laid.width",
+    ),
+    "no antialiasing": ("preprocess.cpp", "std::max(1.0, scale)", "1.0"),
+    "a frame at the budget missed it": ("governor.cpp", "> budget_ms_) missed", ">= budget_ms_) missed"),
+    "a climb a frame late": ("governor.cpp", "since_move_ < rules_.least", "since_move_ <= rules_.least"),
+    "a move a frame late": ("governor.cpp", "moved_at_ < rules_.interval", "moved_at_ <= rules_.interval"),
+    "a window of one more": ("governor.cpp", "size_t>(rules_.window)", "size_t>(rules_.window) + 1"),
+    "a pause a frame longer": ("governor.cpp", "now < failed.until", "now <= failed.until"),
+    "a failure a frame earlier": ("governor.cpp", ".at > rules_.probation", ".at >= rules_.probation"),
+    "far is bright": ("painting.cpp", "ramp(1 - (metres", "ramp((metres"),
+    "masks a pixel off": ("painting.cpp", "(pixel + 0.5 - cut)", "(pixel + 1.5 - cut)"),
+}
+
+
+@pytest.fixture(scope="module")
+def objects(board) -> Board:
+    """The logic test and what it tests, as objects: a broken file is compiled alone."""
+    sources = " ".join(f"src/{name}.cpp" for name in ("picture", "preprocess", "painting", "governor"))
+    board.run(
+        f"mkdir -p objects/broken && cd app && for file in tests/test_logic.cpp {sources}; do "
+        f"g++ -std=c++17 -O1 -ffp-contract=off -Isrc -DVECA_VECTORS='\"/work/app/{VECTORS}\"' -c $file "
+        "-o ../objects/$(basename $file .cpp).o; done"
+    )
+    return board
+
+
+def test_nothing_broken_passes(objects):
+    assert "SUCCESS" in objects.run("g++ objects/*.o -o objects/test && objects/test")
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_the_vectors_notice(objects, name):
+    file, right, wrong = BROKEN[name]
+    source = (TEMPLATES / "jetson/src" / file).read_text()
+    assert source.count(right) == 1
+    (objects.work / "objects/broken" / file).write_text(source.replace(right, wrong))
+    stem = file.removesuffix(".cpp")
+    others = " ".join(
+        f"objects/{other}.o"
+        for other in ("test_logic", "picture", "preprocess", "painting", "governor")
+        if other != stem
+    )
+    said = objects.run(
+        f"g++ -std=c++17 -O1 -ffp-contract=off -Iapp/src -c objects/broken/{file} -o objects/broken/{stem}.o && "
+        f"g++ {others} objects/broken/{stem}.o -o objects/broken/test && objects/broken/test",
+        code=1,
+    )
+    assert "Status: FAILURE" in said
+
+
+# ---------------------------------------------------------------------------------- CUDA and TensorRT
+
+
+def cuda() -> tuple[str, Path]:
+    """nvcc, and the folder of CUDA's headers."""
+    nvcc = shutil.which("nvcc")
+    folders = [Path("/usr/local/cuda/include"), *(Path(p) / "nvidia/cu13/include" for p in sys.path)]
+    packaged = [Path(p) / "nvidia/cu13/bin/nvcc" for p in sys.path]
+    nvcc = nvcc or next((str(p) for p in packaged if p.is_file()), None)
+    headers = next((f for f in folders if (f / "cuda_runtime_api.h").is_file()), None)
+    if nvcc is None or headers is None:
+        pytest.skip("no nvcc with CUDA's headers here; pip install nvidia-cuda-nvcc nvidia-cuda-runtime brings them")
+    return nvcc, headers
+
+
+WARNINGS = ("-Wall", "-Wextra", "-Werror")
+
+
+def test_the_kernels_compile_for_orin(tmp_path):
+    nvcc, _ = cuda()
+    command = [nvcc, "-c", "-gencode", "arch=compute_87,code=sm_87", "-std=c++17", "-Werror", "all-warnings"]
+    command += [f"-Xcompiler={','.join(WARNINGS)}", str(TEMPLATES / "jetson/src/gpu_preprocess.cu")]
+    ended = subprocess.run([*command, "-o", tmp_path / "k.o"], capture_output=True, text=True, timeout=SECONDS)
+    assert ended.returncode == 0, ended.stderr
+    assert (tmp_path / "k.o").stat().st_size > 10_000
+
+
+def test_the_tensorrt_part_compiles(tmp_path):
+    _, headers = cuda()
+    if shutil.which("g++") is None:
+        pytest.skip("g++ is missing")
+    source = TEMPLATES / "jetson/src/tensorrt_backend.cpp"
+    command = ["g++", "-std=c++17", *WARNINGS, "-isystem", headers, "-isystem", roots.HERE / "jetson/stubs"]
+    command += ["-c", source, "-o", tmp_path / "backend.o"]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)
+    assert ended.returncode == 0, ended.stderr
