@@ -34,7 +34,7 @@ HEAVY = (
 COMMANDS = sorted(
     path.stem
     for path in (PACKAGE / "cli").glob("*.py")
-    if path.stem not in ("__init__", "console", "fields", "live", "options", "process", "signals")
+    if path.stem not in ("__init__", "console", "fields", "fleet", "live", "options", "process", "signals")
 )
 
 # Runs Python in a process in which the heavy packages are not installed.

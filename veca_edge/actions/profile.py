@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,12 +63,17 @@ class Profiled:
 
 
 def profile(
-    request: ProfileRequest, progress: Progress = silent, on_log: Log = lambda line: None, say: Log = lambda line: None
+    request: ProfileRequest,
+    progress: Progress = silent,
+    on_log: Log = lambda line: None,
+    say: Log = lambda line: None,
+    on_variant: Callable[[str, str], None] = lambda variant, state: None,
 ) -> Profiled:
     """Measures the variants that are asked for, and stores the measurements in the bundle.
 
     Args:
         say: told what the user has to do meanwhile: which page to open in a browser.
+        on_variant: gets a variant's name and its state in words, from devices that say so.
 
     Raises:
         EdgeError: no bundle; it lacks what is asked for; options of another target; it does not run here.
@@ -85,7 +90,9 @@ def profile(
             f"--device is for bundles of the target {those}; this one is for '{target.name}'.",
             "Leave it out, and run veca-edge profile on the machine itself.",
         )
-    asked = Measuring(bundle, chosen(bundle, request), options, request.device, request.again, say)
+    asked = Measuring(
+        bundle, chosen(bundle, request), options, request.device, request.again, say=say, on_variant=on_variant
+    )
     return Profiled(bundle, target.measure(asked, progress, on_log))
 
 

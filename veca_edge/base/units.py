@@ -45,6 +45,14 @@ def parse_millijoules(text: str) -> float:
     return _parse(text, "an energy", MILLIJOULES)
 
 
+def parse_celsius(text: str) -> float:
+    """A temperature: `45C` or `45`. Raises `EdgeError`."""
+    number = text.strip().removesuffix("C").removesuffix("\N{DEGREE SIGN}").strip()
+    if not re.fullmatch(_NUMBER, number) or not 0 < float(number) < 150:
+        raise EdgeError(f"'{text}' is not a temperature that a board could have.", "Give degrees, for example 45C.")
+    return float(number)
+
+
 def parse_share(text: str) -> float:
     """A share: `5%` or `0.05`. Raises `EdgeError`."""
     number, percent, rest = text.strip().partition("%")

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import typer
+
 from ..base.options import made_of
 from . import options
-from .console import command, quoted
+from .console import Terminal, command, quoted
 from .export import show_board
 from .fields import Typed, of_targets, refuse_foreign, with_fields
+from .fleet import Fleet, Tag, boards_asked, outcome_json, show_failures, watched
+
+if TYPE_CHECKING:
+    from ..bundle.types import Bundle
+    from ..devices.fleet import FleetBoard
 
 BUILD_OPTIONS = of_targets(lambda target: target.builder and target.builder.options)
 
@@ -15,13 +25,16 @@ BUILD_OPTIONS = of_targets(lambda target: target.builder and target.builder.opti
 def build(
     bundle: options.BundlePath,
     typed: Typed,
-    device: options.Device = "local",
+    device: options.Devices = None,
+    fleet: Fleet = None,
+    tag: Tag = None,
     json: options.Json = False,
     debug: options.Debug = False,
 ) -> None:
     """Build on the board what an export leaves to it: TensorRT engines.
 
     Detached: after a lost connection the same command goes on where it was. The engines are fetched into the bundle.
+    On several boards at the same time with --device several times, or --fleet; boards that one engine fits share it.
     """
     with command(json, debug) as terminal:
         from ..actions.build import build as build_bundle
@@ -32,10 +45,15 @@ def build(
         target = target_named(opened.spec.target)
         refuse_foreign(typed, BUILD_OPTIONS, target.name, "bundles")
         chosen = target.builder and made_of(target.builder.options, typed)
+        boards = boards_asked(device, fleet, tag)
+        if boards is not None:
+            build_boards(terminal, opened, boards, chosen)
+            return
+        one = device[0] if device else "local"
         with terminal.progress() as progress:
-            built = build_bundle(opened, device, chosen, progress, terminal.log)
+            built = build_bundle(opened, one, chosen, progress, terminal.log)
         show_board(terminal, built)
-        terminal.next(quoted("veca-edge", "profile", built.bundle.directory, "--device", device))
+        terminal.next(quoted("veca-edge", "profile", built.bundle.directory, "--device", one))
         terminal.result(
             {
                 "bundle": built.bundle.directory,
@@ -43,3 +61,30 @@ def build(
                 "engines": [engine.to_json() for engine in built.artifacts],
             }
         )
+
+
+def build_boards(terminal: Terminal, bundle: Bundle, boards: Sequence[FleetBoard], chosen: Any) -> None:
+    from ..actions.fleet import build_fleet
+
+    with watched(terminal, boards) as (watch, on_tick):
+        outcomes = build_fleet(bundle, boards, chosen, watch, on_tick, terminal.log)
+    for outcome in outcomes:
+        if outcome.result is not None:
+            terminal.say(f"{outcome.board.name}: {outcome.board.device}", "bold")
+            show_board(terminal, outcome.result)
+    failed = show_failures(terminal, outcomes)
+    terminal.result(
+        {
+            "bundle": bundle.directory,
+            "boards": [
+                {
+                    **outcome_json(outcome),
+                    "facts": outcome.result and outcome.result.board,
+                    "engines": [e.to_json() for e in outcome.result.artifacts] if outcome.result else [],
+                }
+                for outcome in outcomes
+            ],
+        }
+    )
+    if failed:
+        raise typer.Exit(1)

@@ -16,6 +16,14 @@ Device = Annotated[
         metavar="DEVICE", help="local, or ssh://[user@]host[:port]; host may be an alias of your SSH configuration."
     ),
 ]
+Devices = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="DEVICE",
+        help="local, or ssh://[user@]host[:port]; host may be an alias of your SSH configuration; repeatable.",
+        show_default="local",
+    ),
+]
 BundlePath = Annotated[Path, typer.Argument(metavar="BUNDLE", help="A bundle that export wrote.")]
 
 DEMO = "No checkpoint was given: this is the bundled demo model, a tiny VECA trained on CIFAR-10."

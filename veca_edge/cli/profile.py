@@ -15,9 +15,12 @@ from . import options
 from .console import Column, Terminal, command, quoted
 from .export import megabytes
 from .fields import Typed, of_targets, refuse_foreign, with_fields
+from .fleet import Fleet, Tag, boards_asked, outcome_json, show_failures, show_profiles, watched
 
 if TYPE_CHECKING:
+    from ..actions.profile import ProfileRequest
     from ..bundle.types import Bundle
+    from ..devices.fleet import FleetBoard
     from ..profiles.measurement import Measurement
     from ..profiles.sweep import Profile
 
@@ -32,20 +35,24 @@ def profile(
     cores: Annotated[str, typer.Option(metavar="LIST", help="Only these core counts.", show_default="all")] = "all",
     precision: Annotated[str, typer.Option(metavar="LIST", help="Only these precisions.", show_default="all")] = "",
     device: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
             metavar="DEVICE",
-            help="; ".join(f"{name}: {target.devices}" for name, target in TARGETS.items() if target.devices) + ".",
+            help="; ".join(f"{name}: {target.devices}" for name, target in TARGETS.items() if target.devices)
+            + "; repeatable.",
         ),
     ] = None,
+    fleet: Fleet = None,
+    tag: Tag = None,
     again: Annotated[bool, typer.Option("--again", help="Also measure what has been measured before.")] = False,
     json: options.Json = False,
     debug: options.Debug = False,
 ) -> None:
     """Measure latency and memory of every variant.
 
-    Interleaved, each in a process of its own, on this machine or on what --device names. Measurements are kept in
-    the bundle; a profile that was interrupted goes on where it stopped.
+    Interleaved, each in a process of its own, on this machine or on what --device names; on several boards at the
+    same time with --device several times, or --fleet. Measurements are kept in the bundle; a profile that was
+    interrupted goes on where it stopped.
     """
     with command(json, debug) as terminal:
         from ..actions.profile import ProfileRequest
@@ -56,12 +63,53 @@ def profile(
         opened = open_bundle(bundle)
         target = target_named(opened.spec.target)
         refuse_foreign(typed, PROFILE_OPTIONS, target.name, "bundles")
-        request = ProfileRequest(opened, *wanted, device, made_of(target.profile_options, typed), again)
+        boards = boards_asked(device, fleet, tag)
+        one = device[0] if device and boards is None else None
+        request = ProfileRequest(opened, *wanted, one, made_of(target.profile_options, typed), again)
+        if boards is not None:
+            profile_boards(terminal, request, boards)
+            return
         with terminal.progress() as progress:
             profiled = measure(request, progress, terminal.log, terminal.note)
         show(terminal, profiled.bundle, profiled.profile)
         if profiled.profile.failures:
             raise typer.Exit(1)
+
+
+def profile_boards(terminal: Terminal, request: ProfileRequest, boards: Sequence[FleetBoard]) -> None:
+    from ..actions.fleet import profile_fleet
+
+    with watched(terminal, boards) as (watch, on_tick):
+        outcomes = profile_fleet(request, boards, watch, on_tick, terminal.log)
+    show_profiles(terminal, outcomes)
+    for outcome in outcomes:
+        for m in outcome.result.profile.measurements if outcome.result else ():
+            for warning in m.warnings:
+                terminal.note(f"{outcome.board.name}: {m.artifact}: {warning}")
+    failed = show_failures(terminal, outcomes)
+    done = [outcome.result.profile for outcome in outcomes if outcome.result]
+    directory = getattr(request.bundle, "directory", request.bundle)
+    if len({p.machine.machine_id for p in done}) > 1:
+        ids = [word for p in done[:2] for word in ("--machine", p.machine.machine_id)]
+        terminal.next(quoted("veca-edge", "compare", directory, *ids), quoted("veca-edge", "report", directory))
+    terminal.result(
+        {
+            "bundle": directory,
+            "boards": [
+                {
+                    **outcome_json(outcome),
+                    "machine": outcome.result and outcome.result.profile.machine.to_json(),
+                    "kept": outcome.result.profile.kept if outcome.result else (),
+                    "measurements": [m.to_json() for m in outcome.result.profile.measurements]
+                    if outcome.result
+                    else [],
+                }
+                for outcome in outcomes
+            ],
+        }
+    )
+    if failed:
+        raise typer.Exit(1)
 
 
 def show(terminal: Terminal, bundle: Bundle, result: Profile) -> None:

@@ -94,6 +94,7 @@ class Measuring:
         device: where, or None for this machine.
         again: also what has been measured before.
         say: tells the user what to do for it.
+        on_variant: gets a variant's name and its state in words, where many are watched at once.
     """
 
     bundle: Bundle
@@ -102,6 +103,7 @@ class Measuring:
     device: str | None
     again: bool
     say: Log = lambda line: None
+    on_variant: Callable[[str, str], None] = lambda variant, state: None
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING
 
 from ..base.checks import Check, installed, is_wheel, output_of, package
@@ -123,13 +124,22 @@ def options_for(options: TensorrtOptions, device: str) -> TensorrtOptions:
         return replace(options, version=board_tensorrt(connection, board))
 
 
+_building: dict[str, Lock] = {}
+
+
+def _alone_building(slug: str) -> Lock:
+    """Held by the one thread that builds engines of a key: other boards of that key take what it made."""
+    return _building.setdefault(slug, Lock())
+
+
 def build(bundle: Bundle, device: str, options: EngineOptions | None, progress: Progress, on_log: Log) -> Built:
     from ..bundle.store import add_artifacts, withdraw_artifacts
     from ..converters.tensorrt.engine import build_engines
-    from ..devices.jetson.probe import open_board
+    from ..devices.jetson.probe import check_power_mode, engine_key, open_board
 
     files = [a for a in bundle.artifacts if a.format == ONNX.name]
-    with open_board(device) as (connection, board):
+    with open_board(device) as (connection, board), _alone_building(engine_key(board).slug):
+        check_power_mode(connection, board, options and options.power_mode)
         engines = build_engines(
             connection,
             board,
@@ -191,14 +201,25 @@ def estimates(bundle: Bundle) -> Table | None:
 
 def measure(asked: Measuring, progress: Progress, on_log: Log) -> Profile:
     """Engines, on the board that they were built on; by default this machine."""
-    from ..devices.jetson.probe import open_board
+    from ..devices.jetson.probe import check_power_mode, open_board
     from ..profiles.jetson.measure import profile_on_board
 
     device = asked.device or "local"
     rebuild = f"veca-edge build {shlex.quote(str(asked.bundle.directory))} --device {device}"
     options = replace(asked.options, again=asked.again)
     with open_board(device) as (connection, board):
-        return profile_on_board(connection, board, asked.bundle, asked.artifacts, options, progress, on_log, rebuild)
+        check_power_mode(connection, board, options.power_mode)
+        return profile_on_board(
+            connection,
+            board,
+            asked.bundle,
+            asked.artifacts,
+            options,
+            progress,
+            on_log,
+            rebuild,
+            on_variant=asked.on_variant,
+        )
 
 
 def losses(lower: Measurement, higher: Measurement) -> Sequence[str] | None:

@@ -57,6 +57,7 @@ class EngineOptions:
         workspace_mib: memory the builder may take for one layer's scratch; None takes half of what the board
             has free, 1024 at most.
         level: builder optimization level 0 to 5 (TensorRT 8.6 and later); None leaves TensorRT's own, 3.
+        power_mode: the one that the board has to be in; None takes any.
     """
 
     workspace_mib: int | None = option(
@@ -77,6 +78,7 @@ class EngineOptions:
         lowest=0,
         highest=5,
     )
+    power_mode: str | None = None
 
     def __post_init__(self) -> None:
         if self.workspace_mib is not None and self.workspace_mib < 1:

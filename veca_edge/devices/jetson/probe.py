@@ -178,6 +178,15 @@ def open_board(device: str) -> Iterator[tuple[Connection, Board]]:
         connection.close()
 
 
+def check_power_mode(connection: Connection, board: Board, wanted: str | None) -> None:
+    """Raises `EdgeError` where a board is in another power mode than it has to be; it is never changed from here."""
+    if wanted is not None and board.power_mode != wanted:
+        raise EdgeError(
+            f"{connection.name} is in the power mode {board.power_mode or 'that it does not say'}, not in {wanted}.",
+            "Change it there with sudo nvpmodel -m NUMBER (it may have to start again), or change the fleet's file.",
+        )
+
+
 def board_tensorrt(connection: Connection, board: Board) -> str:
     """The TensorRT to export for, `major.minor`. Raises `EdgeError` where there is none."""
     if board.tensorrt is None:

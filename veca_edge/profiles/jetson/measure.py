@@ -31,6 +31,7 @@ from ..measurement import Measurement, measurement_of, utc_now
 from ..store import load_measurement, measurement_stem, measurements_folder, save_measurement
 from ..sweep import Failure, Profile, cost_facts
 from . import tegrastats, trtexec
+from .cooling import wait_until_cool
 from .layers import model_part
 from .options import BoardOptions
 from .tegrastats import PowerWindow
@@ -43,6 +44,8 @@ BUSY_PERCENT = 10
 OLDEST_S = 3600
 # Loading an engine and timing its layers, on a busy board.
 _LONGEST_S = 1800.0
+# Another client's measurement may take this long.
+_QUEUE_S = 3600.0
 _FILE_BYTES = 64 << 20
 _OLDEST_TENSORRT = "8.5"
 _CLOCK = Reader("The board's clock", "Run the same command again.")
@@ -58,6 +61,7 @@ def profile_on_board(
     on_log: Log = ignore,
     rebuild: str = "veca-edge build BUNDLE",
     interval_s: float = 1.0,
+    on_variant: Callable[[str, str], None] = lambda variant, state: None,
 ) -> Profile:
     """Measures engines on their board and stores the measurements in the bundle.
 
@@ -68,10 +72,11 @@ def profile_on_board(
         artifacts: which of the bundle's; None is all of them. Where the bundle holds engines for several boards,
             those for this one are measured.
         rebuild: the command that builds the engines for this board, for messages.
+        on_variant: gets a variant's name and its state in words.
 
     Raises:
         EdgeError: there is no engine; an engine was built for another board; nothing there can time it; the
-            clocks cannot be locked; the connection was lost.
+            clocks cannot be locked; it does not cool down; the connection was lost.
     """
     options = options or BoardOptions()
     chosen = engines_for(bundle.artifacts if artifacts is None else artifacts, board)
@@ -94,7 +99,18 @@ def profile_on_board(
         if old is not None:
             measured.append(old)
             kept.append(artifact.name)
+            on_variant(artifact.name, f"{old.p50_ms:.2f} ms, kept")
         else:
+            start_c = None
+            if options.cool_to_c is not None:
+                start_c = wait_until_cool(
+                    connection,
+                    board,
+                    options.cool_to_c,
+                    options.cool_patience_s,
+                    lambda now, name=artifact.name: on_variant(name, f"cooling, at {now:.0f} C"),
+                )
+            on_variant(artifact.name, "measuring")
             try:
                 new = _measure(
                     connection,
@@ -108,9 +124,13 @@ def profile_on_board(
                     on_log,
                     interval_s,
                 )
+                if start_c is not None:
+                    new = replace(new, details={**new.details, "start_c": start_c})
                 save_measurement(bundle.directory, new)
                 measured.append(new)
+                on_variant(artifact.name, f"{new.p50_ms:.2f} ms")
             except MeasurementFailed as error:
+                on_variant(artifact.name, "failed")
                 failures.append(Failure(artifact, error.message, error.hint))
         progress(stage, i + 1, len(chosen))
     return Profile(machine, tuple(measured), tuple(failures), tuple(kept))
@@ -176,6 +196,12 @@ for found in @GPU_CLOCKS@; do
     [ ! -r "$found/cur_freq" ] || gpu=$found
 done
 
+# One measurement at a time, whoever asks for it: the lock goes with the last process that holds it.
+if command -v flock >/dev/null; then
+    exec 9>../../measuring.lock
+    flock -w @QUEUE_S@ 9 || exit 22
+fi
+
 if [ $lock_clocks = yes ]; then
     rm -f clocks.before
     if ! sudo -n jetson_clocks --store "$PWD/clocks.before"; then
@@ -233,6 +259,7 @@ def profile_job_script(board: Board, command: str, options: BoardOptions, detail
         "COMMAND": command,
         "TIMING": shlex.join([*selection, *trtexec.timing_arguments(version, options.warmup_s, options.seconds)]),
         "HAS_LAYERS": "yes" if options.layers else "no",
+        "QUEUE_S": f"{_QUEUE_S:.0f}",
         "LAYERS": shlex.join([*selection, *trtexec.layer_arguments(version)]),
     }
     return re.sub(r"@([A-Z_]+)@", lambda match: values[match[1]], _SCRIPT)
@@ -258,7 +285,7 @@ def _measure(
         profile_job_script(board, command, options, artifact.details),
         inputs,
         needed_bytes=64 << 20,
-        longest_s=_LONGEST_S + 2 * (options.seconds + options.warmup_s + options.idle_s),
+        longest_s=_QUEUE_S + _LONGEST_S + 2 * (options.seconds + options.warmup_s + options.idle_s),
     )
     started_at, log = utc_now(), []
 
@@ -290,6 +317,10 @@ def timing_error(name: str, place: str, log: str, code: int) -> EdgeError:
         return EdgeError(
             f"The clocks of {place} could not be locked.",
             "Lock them there yourself (sudo jetson_clocks), and leave --lock-clocks out.",
+        )
+    if code == 22:
+        return MeasurementFailed(
+            f"{name} could not be timed on {place}: another measurement ran there for an hour.", "Try again later."
         )
     said = last_words(log)
     if code in (137, 9) or re.search("out of memory|OutOfMemory|bad_alloc", log):
@@ -447,12 +478,12 @@ def _warnings(
 
 def measurement_key(artifact: Artifact, machine: Machine, board: Board, options: BoardOptions) -> dict[str, Any]:
     """The conditions: the same file, timed in the same way, with the same versions and power mode."""
-    return {
-        "sha256": artifact.sha256,
-        "how": asdict(replace(options, again=False)),
-        "versions": dict(machine.versions),
-        "power_mode": board.power_mode,
-    }
+    how = asdict(replace(options, again=False))
+    # What says when and where, not how; the rest stands in the keys of versions that had no cooling.
+    del how["cool_patience_s"], how["power_mode"]
+    if options.cool_to_c is None:
+        del how["cool_to_c"]
+    return {"sha256": artifact.sha256, "how": how, "versions": dict(machine.versions), "power_mode": board.power_mode}
 
 
 def _measured_before(

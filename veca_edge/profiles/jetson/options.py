@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from ...base.errors import EdgeError
 from ...base.options import option
+from ...base.units import parse_celsius
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,9 @@ class BoardOptions:
         layers: also the time of every layer, in a run of its own.
         lock_clocks: `jetson_clocks` while it measures; needs root without a password, and is undone.
         again: also measure what has been measured before.
+        cool_to_c: wait before each variant until the hottest sensor is at this or below; None waits for nothing.
+        cool_patience_s: so long at most.
+        power_mode: the one that the board has to be in; None takes any.
     """
 
     seconds: float = option(10.0, "Of timed queries, after warm-up.", kind=float, shown="10", lowest=0.01)
@@ -26,6 +30,15 @@ class BoardOptions:
     layers: bool = option(False, "Also the time of every layer.", kind=bool)
     lock_clocks: bool = option(False, "Lock the clocks meanwhile, and put them back; needs root there.", kind=bool)
     again: bool = False
+    cool_to_c: float | None = option(
+        None,
+        "Wait before each variant until the board is as cool as this (45C).",
+        flag="--cool-to",
+        metavar="TEMP",
+        parse=parse_celsius,
+    )
+    cool_patience_s: float = 900.0
+    power_mode: str | None = None
 
     def __post_init__(self) -> None:
         if self.seconds < 1:

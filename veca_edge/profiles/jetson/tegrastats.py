@@ -19,7 +19,7 @@ _EMC = re.compile(r"\bEMC(?:_FREQ)? ([0-9]+)%(?:@([0-9]+))?", re.IGNORECASE)
 # Above this a Jetson is about to slow down to save itself (Orin's software throttling begins at 99 C).
 HOT_C = 95.0
 # Sensors that are switched off read -256; PMIC is a constant on many boards.
-_NO_TEMPERATURE = -100.0
+NO_TEMPERATURE_C = -100.0
 _NO_SENSOR = ("pmic",)
 # Ten hours at ten lines a second; a line of a Thor has about a thousand characters.
 _MOST_LINES = 360_000
@@ -73,7 +73,7 @@ def parse_line(line: str) -> Sample:
         gpu_mhz=max(clocks) if clocks else None,
         emc_mhz=_whole("the memory's clock", emc[2]) if emc and emc[2] else None,
         temperatures_c={
-            name: value for name, value in temperatures.items() if value > _NO_TEMPERATURE and name not in _NO_SENSOR
+            name: value for name, value in temperatures.items() if value > NO_TEMPERATURE_C and name not in _NO_SENSOR
         },
         rails_mw={name.upper(): round(_decimal("a rail's power", value)) for name, value in _RAIL.findall(line)},
     )

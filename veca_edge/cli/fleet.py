@@ -1,0 +1,109 @@
+"""Options and tables of commands that take many boards."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..base.errors import EdgeError
+from .console import Column, Terminal
+
+if TYPE_CHECKING:
+    from ..actions.fleet import BoardOutcome, Watch
+    from ..devices.fleet import FleetBoard
+
+Fleet = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="A TOML file that names boards; all of them, at the same time.")
+]
+Tag = Annotated[list[str] | None, typer.Option(metavar="NAME", help="Only its boards with this tag; repeatable.")]
+
+
+def boards_asked(
+    devices: Sequence[str] | None, fleet: Path | None, tags: Sequence[str] | None
+) -> tuple[FleetBoard, ...] | None:
+    """The boards of a command, or None where it is about one device at most. Raises `EdgeError` for both kinds."""
+    from ..devices.fleet import boards_of, read_fleet
+
+    if fleet is not None:
+        if devices:
+            raise EdgeError("Both --device and --fleet were given.", "Add the device to the fleet's file.")
+        return read_fleet(fleet, tuple(tags or ()))
+    if tags:
+        raise EdgeError("--tag chooses among the boards of a fleet, and none was given.", "Give --fleet FILE.")
+    return boards_of(devices) if devices and len(devices) > 1 else None
+
+
+@contextmanager
+def watched(terminal: Terminal, boards: Sequence[FleetBoard]) -> Iterator[tuple[Watch, Callable[[], None]]]:
+    """What boards tell of their variants, in a table that changes at a terminal: a line for each board."""
+    cells: dict[str, dict[str, str]] = {board.name: {} for board in boards}
+
+    def watch(board: str, variant: str, state: str) -> None:
+        cells[board][variant] = state
+
+    def facts() -> dict[str, str]:
+        variants = list(dict.fromkeys(name for row in cells.values() for name in list(row) if name))
+        widths = {name: max(len(name), *(len(row.get(name, "")) for row in cells.values())) for name in variants}
+        lines = {"": "  ".join(f"{name:<{widths[name]}}" for name in variants)} if variants else {}
+        for board, row in cells.items():
+            told = [f"{row.get(name, '-'):<{widths[name]}}" for name in variants]
+            lines[board] = "  ".join([*told, row.get("", "waiting").split("\n")[0][:100]])
+        return lines
+
+    with terminal.live() as view:
+        yield watch, lambda: view.show(facts)
+
+
+def show_failures(terminal: Terminal, outcomes: Sequence[BoardOutcome[Any]]) -> list[BoardOutcome[Any]]:
+    """Says what happened to the boards that failed, and to those that did only the second time; returns the failed."""
+    failed = [outcome for outcome in outcomes if outcome.error is not None]
+    for outcome in outcomes:
+        if outcome.error is not None:
+            tried = " (tried twice)" if outcome.attempts > 1 else ""
+            terminal.failure(f"{outcome.board.name}{tried}: {outcome.error.message}", outcome.error.hint)
+        elif outcome.attempts > 1:
+            terminal.note(f"{outcome.board.name} did it the second time; at first: {outcome.first_error}")
+    done = len(outcomes) - len(failed)
+    terminal.say(f"{done} of {len(outcomes)} boards are done.", "bold red" if failed else "bold green")
+    if failed:
+        terminal.say("The same command goes on where these stopped.")
+    return failed
+
+
+def show_profiles(terminal: Terminal, outcomes: Sequence[BoardOutcome[Any]]) -> None:
+    """Medians, boards by variants."""
+    rows, variants = [], {}
+    for outcome in outcomes:
+        for m in outcome.result.profile.measurements if outcome.result is not None else ():
+            variants[m.artifact] = f"{m.core_count} {m.precision}"
+    sizes = {name.rpartition("_")[2] for name in variants}
+    for outcome in outcomes:
+        profile = outcome.result.profile if outcome.result is not None else None
+        found = {m.artifact: f"{m.p50_ms:.2f}" for m in profile.measurements} if profile else {}
+        setting = next((m.setting for m in profile.measurements), "") if profile else ""
+        machine = (profile.machine.name, profile.machine.machine_id, setting) if profile else ("", "", "")
+        mark = terminal.mark(outcome.error is None)
+        rows.append([mark, outcome.board.name, *machine, *(found.get(name, "") for name in variants)])
+    names = [f"{text} {name.rpartition('_')[2]}" if len(sizes) > 1 else text for name, text in variants.items()]
+    columns = [
+        Column(""),
+        *(Column(name, False) for name in ("board", "module", "machine", "power mode")),
+        *map(Column, names),
+    ]
+    terminal.table(columns, rows, "Milliseconds per call, the median; cores and precision")
+
+
+def outcome_json(outcome: BoardOutcome[Any]) -> dict[str, Any]:
+    error = outcome.error
+    return {
+        "board": outcome.board.name,
+        "device": outcome.board.device,
+        "tags": outcome.board.tags,
+        "attempts": outcome.attempts,
+        "first_error": outcome.first_error,
+        "error": error and {"message": error.message, "hint": error.hint},
+    }

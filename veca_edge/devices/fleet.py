@@ -1,0 +1,85 @@
+"""The boards of a fleet, as a TOML file names them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..base.errors import EdgeError, unknown_name
+from ..base.toml_options import check_keys, read_toml
+from .device import parse_device
+
+_KEYS = ("device", "tags", "power-mode")
+
+
+@dataclass(frozen=True)
+class FleetBoard:
+    """A board by the name that people give it.
+
+    Attributes:
+        device: as `--device` takes it.
+        tags: what it is chosen by.
+        power_mode: the power mode that it has to be in, as `nvpmodel -q` calls it; None takes any.
+    """
+
+    name: str
+    device: str
+    tags: tuple[str, ...] = ()
+    power_mode: str | None = None
+
+
+def read_fleet(path: str | Path, tags: Sequence[str] = ()) -> tuple[FleetBoard, ...]:
+    """Reads a fleet's boards that have every one of `tags`.
+
+    Raises:
+        EdgeError: it can't be read, has an unknown key, a device that is none, one device twice, or no such board.
+    """
+    values = read_toml(path)
+    check_keys(values, ("boards",), str(path))
+    boards = values.get("boards")
+    if not isinstance(boards, dict) or not boards:
+        raise EdgeError(f"{path} names no boards.", 'Give each as: [boards.NAME] and device = "ssh://HOST"')
+    every = tuple(_board(name, facts, f"{path}: the board '{name}'") for name, facts in boards.items())
+    check_distinct(every)
+    known = sorted({tag for board in every for tag in board.tags})
+    for tag in tags:
+        if tag not in known:
+            raise unknown_name("tag", tag, known)
+    chosen = tuple(board for board in every if set(tags) <= set(board.tags))
+    if not chosen:
+        raise EdgeError(f"No board of {path} has all of the tags {', '.join(tags)}.", "Give fewer of them.")
+    return chosen
+
+
+def boards_of(devices: Iterable[str]) -> tuple[FleetBoard, ...]:
+    """Boards without names of their own. Raises `EdgeError` for what is no device, or is given twice."""
+    found = tuple(FleetBoard(device, device) for device in devices)
+    check_distinct(found)
+    return found
+
+
+def check_distinct(boards: Sequence[FleetBoard]) -> None:
+    """Raises `EdgeError` where two are one device: they would disturb each other."""
+    first: dict[str, str] = {}
+    for board in boards:
+        place = str(parse_device(board.device))
+        if place in first:
+            raise EdgeError(f"'{board.name}' and '{first[place]}' are one device, {place}.", "Name it once.")
+        first[place] = board.name
+
+
+def _board(name: str, facts: Any, whose: str) -> FleetBoard:
+    if not isinstance(facts, dict):
+        raise EdgeError(f"{whose} is no table.", 'Give it as: [boards.NAME] and device = "ssh://HOST"')
+    check_keys(facts, _KEYS, whose)
+    device, tags, mode = facts.get("device"), facts.get("tags", []), facts.get("power-mode")
+    if not isinstance(device, str):
+        raise EdgeError(f"{whose} has no device.", 'Give one: device = "ssh://HOST"')
+    if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
+        raise EdgeError(f"{whose} has tags that are no list of texts.", 'Give them as: tags = ["orin", "door"]')
+    if mode is not None and not isinstance(mode, str):
+        raise EdgeError(f"{whose} has a power mode that is no text.", 'Give it as nvpmodel -q says it: "15W"')
+    parse_device(device)
+    return FleetBoard(name, device, tuple(tags), mode)

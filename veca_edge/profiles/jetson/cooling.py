@@ -1,0 +1,79 @@
+"""Waits until a board is cool: what is measured on a hot one says more of the last run than of this one."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections.abc import Callable
+
+from ...base.errors import EdgeError
+from ...devices.answers import Reader
+from ...devices.connection import Connection
+from ...devices.jetson.probe import BOARD_ROOT, Board
+from . import tegrastats
+
+_HINT = "Run the same command again."
+# Every zone's name and thousandths of a degree; a sensor that is switched off can't be read.
+_ZONES = f"""\
+root={BOARD_ROOT}
+for zone in "$root"/sys/class/thermal/thermal_zone*; do
+    [ -r "$zone/temp" ] || continue
+    value=$(cat "$zone/temp" 2>/dev/null) || continue
+    echo "$value $(cat "$zone/type" 2>/dev/null)"
+done
+"""
+
+
+def temperature_of(connection: Connection, board: Board) -> float:
+    """The hottest sensor of a board now, Celsius: of the kernel's thermal zones, else as tegrastats says it.
+
+    Raises:
+        EdgeError: nothing there says it, or what does cannot be read; the connection was lost.
+    """
+    reader = Reader(f"The temperature of {connection.name}", _HINT)
+    found = {}
+    for line in connection.run(_ZONES).text.splitlines():
+        value, _, name = line.strip().partition(" ")
+        if value and "pmic" not in name.lower():
+            celsius = reader.decimal("a temperature", value) / 1000
+            if celsius > tegrastats.NO_TEMPERATURE_C:
+                found[name] = celsius
+    if not found and board.tegrastats:
+        script = f"timeout 5 {shlex.quote(board.tegrastats)} --interval 100 2>/dev/null | head -n 1"
+        found = tegrastats.parse_line(connection.run(script).text).temperatures_c
+    if not found:
+        raise EdgeError(
+            f"{connection.name} does not say how hot it is: it has no thermal zones, and no tegrastats.",
+            "Leave --cool-to out.",
+        )
+    return max(found.values())
+
+
+def wait_until_cool(
+    connection: Connection,
+    board: Board,
+    celsius: float,
+    patience_s: float,
+    on_wait: Callable[[float], None],
+    interval_s: float = 5.0,
+) -> float:
+    """Waits until the hottest sensor is at `celsius` or below, and returns what it is at then.
+
+    Args:
+        on_wait: called with the temperature at every look.
+
+    Raises:
+        EdgeError: it is hotter after `patience_s` seconds; or as `temperature_of`.
+    """
+    deadline = time.monotonic() + patience_s
+    while True:
+        now = temperature_of(connection, board)
+        on_wait(now)
+        if now <= celsius:
+            return now
+        if time.monotonic() >= deadline:
+            raise EdgeError(
+                f"{connection.name} is at {now:.0f} C, and did not cool to {celsius:g} C within {patience_s:g} s.",
+                "Is its fan running? Give it time, cooler air, or a higher --cool-to.",
+            )
+        time.sleep(interval_s)
