@@ -179,3 +179,46 @@ def test_holds_the_budget_on_recorded_latencies(data, seed):
     assert min(count for now, count, _ in machine.frames if now > 66) <= 32
     assert min(np.diff(moves(governor))) >= 1
     assert len(moves(governor)) <= 12
+
+
+def observe_all(governor, latency, before, seconds, rate=30.0, start=0.0):
+    """Frames at a rate; `latency` is of a core count. Returns when the last one ended."""
+    now = start
+    while now < start + seconds:
+        now += 1 / rate
+        governor.observe(governor.core_count, latency(governor.core_count), now, before)
+    return now
+
+
+def test_a_frame_budget_leaves_the_model_what_the_other_stages_do_not_take():
+    expected = {8: 10.0, 16: 12.0, 32: 18.0, 64: 30.0}
+    governor = Governor(expected, None, 64, frame_budget_ms=33.0)
+    observe_all(governor, expected.get, {"waiting": 1.0, "preparing": 11.0}, 10)
+    assert governor.core_count == 32, "21 ms are left, and 18 fit with room"
+    decision = governor.log[-1]
+    assert "21.0 ms that preparing and the rest leave of 33 ms" in decision.reason
+    assert decision.stage == "model"
+    observe_all(governor, expected.get, {"waiting": 0.0, "preparing": 0.0}, 10, start=20)
+    assert governor.core_count == 64, "nothing but the model is left, and 30 of 33 fit"
+
+
+def test_both_budgets_hold():
+    expected = {8: 10.0, 16: 12.0, 32: 18.0, 64: 30.0}
+    governor = Governor(expected, 14.0, 64, frame_budget_ms=33.0)
+    observe_all(governor, expected.get, {"preparing": 3.0}, 10)
+    assert governor.core_count == 16
+    assert "longer than 14 ms" in governor.log[-1].reason
+    with pytest.raises(EdgeError, match="no budget to hold"):
+        Governor(expected, None, 8)
+    with pytest.raises(EdgeError, match="cannot be held"):
+        Governor(expected, 10.0, 8, frame_budget_ms=0)
+
+
+def test_where_another_stage_takes_it_all_it_is_said_once_and_nothing_moves():
+    expected = {8: 10.0, 64: 30.0}
+    governor = Governor(expected, None, 64, frame_budget_ms=33.0)
+    observe_all(governor, expected.get, {"waiting": 2.0, "preparing": 64.0}, 20)
+    assert governor.core_count == 64
+    (decision,) = governor.log
+    assert (decision.before, decision.after, decision.stage) == (64, 64, "preparing")
+    assert decision.reason == "preparing takes 64.0 of 33 ms: no core count can help"

@@ -11,6 +11,7 @@ from veca_edge.actions.run_request import LiveRequest
 from veca_edge.base.errors import EdgeError
 from veca_edge.base.spec import ImageSize
 from veca_edge.bundle.types import Agreement, CosineStatistics, Fidelity
+from veca_edge.images.pictures import Picture
 from veca_edge.runtime.governor import Decision
 from veca_edge.runtime.live import Step, Tally
 from veca_edge.runtime.sources import Frame
@@ -105,15 +106,15 @@ def test_ends_when_asked(exported_square, photos):
 
 
 def test_keeps_the_pace_of_a_camera_without_bursts(exported_square, photos):
-    steps = open_live(request(exported_square, photos, core_count=8, fps=20, repeat=True, frames=8)).steps
+    steps = open_live(request(exported_square, photos, core_count=8, fps=20, repeat=True, frames=14)).steps
     at = []
     for step in steps:
         at.append(step.at)
         if step.frame.number == 3:
-            time.sleep(0.2)  # the consumer is late once
+            time.sleep(0.6)  # who takes the results is late once: twelve frames' time, with four frames in hand
     gaps = np.diff(at)
-    assert gaps[3] >= 0.2
-    assert np.delete(gaps, 3).min() >= 0.03
+    assert gaps.max() >= 0.2
+    assert gaps.min() >= 0.03
 
 
 def test_refuses_what_excludes_each_other(exported_square, photos):
@@ -130,10 +131,10 @@ def test_refuses_what_excludes_each_other(exported_square, photos):
 
 def test_the_tally_adds_up():
     tally = Tally(10.0)
-    pixels = np.zeros((1, 1, 3), np.uint8)
+    picture = Picture("rgb", (np.zeros((1, 1, 3), np.uint8),))
     decisions = {3: Decision(0.3, 16, 8, 1.0, 5.0, "late"), 5: Decision(0.5, 8, 8, 1.0, 5.0, "helpless")}
     for i, ms in enumerate([8.0, 10.0, 11.0, 14.0, 4.0, 5.0, 6.0, 7.0]):
-        tally.add(Step(Frame(i, "x", pixels), i / 10, 16 if i < 4 else 8, 1.0, ms, {}, (), decisions.get(i)))
+        tally.add(Step(Frame(i, "x", picture), i / 10, 16 if i < 4 else 8, 1.0, ms, {}, (), decisions.get(i)))
     assert tally.recent_fps == pytest.approx(10)
     assert tally.recent_percentiles_ms[0] == 7.5
     summary = tally.summary()

@@ -10,6 +10,7 @@ from PIL import Image
 from veca_edge.base.errors import EdgeError, MissingDependency
 from veca_edge.base.spec import ImageSize
 from veca_edge.images.preprocessing import prepare
+from veca_edge.runtime.capture import CaptureMode
 from veca_edge.runtime.sources import Source, find_source, frame_rate, frames_of, import_cv2
 
 pytest.importorskip("cv2")
@@ -58,8 +59,11 @@ def camera(monkeypatch, video):
         def isOpened(self):
             return asked[0] == 3
 
-        def read(self):
-            return self.video.read()
+        def get(self, prop):
+            return self.video.get(prop)
+
+        def read(self, image=None):
+            return self.video.read(image)
 
         def release(self):
             asked.append("released")
@@ -124,7 +128,7 @@ def test_a_camera_that_is_not_there(name, capfd):
 def test_what_is_no_source(tmp_path, folder):
     for name, said in (
         (str(tmp_path / "absent"), "There is no source"),
-        ("rtsp://camera", "There is no source"),
+        ("http://camera", "There is no kind of source 'http'"),
         (str(folder / "a.png"), "is an image"),
     ):
         with pytest.raises(EdgeError, match=said) as caught:
@@ -133,6 +137,39 @@ def test_what_is_no_source(tmp_path, folder):
     (tmp_path / "empty").mkdir()
     with pytest.raises(EdgeError, match="no images in"):
         find_source(str(tmp_path / "empty"))
+
+
+def test_frames_that_are_kept_stay_as_they_are(video):
+    """Decoders fill buffers again, but none that somebody looks at."""
+    frames = list(frames_of(find_source(str(video)), repeat=False))
+    kept = [frame.picture.planes[0][10:20] for frame in frames]
+    del frames
+    for pixels, colour in zip(kept, COLOURS, strict=True):
+        np.testing.assert_allclose(pixels.mean((0, 1))[::-1], colour, atol=6)
+    numbers = [id(frame.picture.planes[0]) for frame in frames_of(find_source(str(video)), repeat=False)]
+    assert len(set(numbers)) < 3
+
+
+def test_a_camera_is_asked_for_a_mode(camera):
+    frames = frames_of(find_source("3", CaptureMode.parse("640x480@15:yuyv")))
+    assert next(frames).rate == 5, "what it gives is said, whatever was asked for"
+    frames.close()
+    wanted = [cv2.CAP_PROP_FOURCC, cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT, cv2.CAP_PROP_FPS]
+    assert [asked for asked in camera if isinstance(asked, tuple) and asked[0] in wanted] == [
+        *zip(wanted, (cv2.VideoWriter.fourcc(*"YUYV"), 640, 480, 15.0), strict=True)
+    ]
+
+
+def test_modes_are_read_strictly(video):
+    assert str(CaptureMode.parse("1920x1080@29.97:nv12")) == "1920x1080@29.97:nv12"
+    assert CaptureMode.parse("640x480") == CaptureMode(640, 480)
+    for text in ("1920", "1920x0", "axb", "1920x1080@", "1920x1080@0", "1x1@30 !"):
+        with pytest.raises(EdgeError, match="can't be asked for"):
+            CaptureMode.parse(text)
+    with pytest.raises(EdgeError, match=r"'h264'.*\n.*nv12, yuyv, i420, mjpg"):
+        CaptureMode.parse("640x480:h264")
+    with pytest.raises(EdgeError, match="is not a camera that could be asked for 640x480"):
+        find_source(str(video), CaptureMode(640, 480))
 
 
 def test_what_does_not_decode(tmp_path, video, folder, capfd):
@@ -161,6 +198,7 @@ def test_without_opencv_the_extra_is_named(monkeypatch, video, folder):
 def test_a_folder_needs_neither_opencv_nor_torch(folder):
     code = f"""
 import sys
+from veca_edge.runtime.capture import CaptureMode
 from veca_edge.runtime.sources import find_source, frames_of
 assert len(list(frames_of(find_source({str(folder)!r})))) == 4
 heavy = {{"torch", "onnx", "cv2", "typer", "rich"}} & set(sys.modules)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 
 from ..base.errors import EdgeError
 from ..bundle.store import open_bundle
 from ..images.preprocessing import Preprocessing
-from ..runtime.live import Live, Pace, steps_of
+from ..runtime.live import Live, steps_of
 from ..runtime.model import Model
+from ..runtime.pipeline import Pace
 from ..runtime.sources import find_source, frames_of
 from .load import chosen_artifacts, load_bundle, runnable_format
 from .run_request import LiveRequest
@@ -25,25 +27,28 @@ def open_live(request: LiveRequest, stopped: Callable[[], bool] = lambda: False)
             `frames_of` raises.
     """
     check_request(request)
-    source = find_source(request.source)
+    source = find_source(request.source, request.capture)
     if source.is_endless and (request.repeat or request.fps is not None):
         raise EdgeError(
-            f"{source.name} is a camera, which has no end to repeat at and sets its own pace.",
+            f"{source.name} is a {source.kind}, which has no end to repeat at and sets its own pace.",
             "Leave out --repeat and --fps; end with --frames or --duration.",
         )
     model = open_model(request)
     pace = Pace(request.fps, request.frames, request.seconds)
-    steps = steps_of(model, frames_of(source, request.repeat), pace, stopped)
+    ending = threading.Event()
+    frames = frames_of(source, request.repeat, ending.is_set)
+    steps = steps_of(model, frames, pace, stopped, source.is_live, ending)
     return Live(model, source, steps, request.fps)
 
 
 def check_request(request: LiveRequest) -> None:
-    if request.budget_ms is not None and request.core_count is not None:
+    is_adaptive = request.budget_ms is not None or request.frame_budget_ms is not None
+    if is_adaptive and request.core_count is not None:
         raise EdgeError(
             "A budget chooses the core count, so it can't be fixed as well.",
-            "Give --budget or --cores; --min-cosine keeps --budget from the smallest core counts.",
+            "Give --budget (--frame-budget) or --cores; --min-cosine keeps --budget from the smallest core counts.",
         )
-    if request.min_cosine is not None and request.budget_ms is None:
+    if request.min_cosine is not None and not is_adaptive:
         raise EdgeError("A floor of fidelity is for what a budget may choose from.", "Give --budget with --min-cosine.")
 
 
@@ -59,8 +64,9 @@ def open_model(request: LiveRequest) -> Model:
         raise EdgeError(
             f"{largest.name} takes batches of {largest.batch}, but frames come one by one.", "Export with --batch 1."
         )
-    wanted = (largest.core_count,) if request.budget_ms is None else tuple(artifacts)
+    is_adaptive = request.budget_ms is not None or request.frame_budget_ms is not None
+    wanted = tuple(artifacts) if is_adaptive else (largest.core_count,)
     model = load_bundle(bundle, wanted, largest.precision, largest.image_size, request.threads, request.format)
-    if request.budget_ms is not None:
-        model.adapt(request.budget_ms, request.min_cosine)
+    if is_adaptive:
+        model.adapt(request.budget_ms, request.min_cosine, None, request.frame_budget_ms)
     return model

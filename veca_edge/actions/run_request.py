@@ -9,6 +9,7 @@ from ..base import lists
 from ..base.options import option
 from ..base.spec import ImageSize
 from ..base.units import parse_milliseconds, parse_seconds
+from ..runtime.capture import CaptureMode
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +57,10 @@ class LiveRequest(ModelChoice):
     Attributes:
         source: as `find_source` takes it.
         budget_ms: what the model may take for a frame; it moves between all core counts of the bundle to hold it.
+        frame_budget_ms: what a frame may take from its capture to its result, of which the model gets what the
+            other stages leave.
         min_cosine: the floor of fidelity below which `budget_ms` may not push; see `Model.adapt`.
+        capture: size, rate and format that a camera is asked for; what it gives is said.
         fps: at most so many frames a second, as a camera would give them; none is left out.
         repeat: begin again where the folder or the video ends.
         frames, seconds: end after so many, or so long after the first.
@@ -71,6 +75,13 @@ class LiveRequest(ModelChoice):
         metavar="TIME",
         parse=parse_milliseconds,
     )
+    frame_budget_ms: float | None = option(
+        None,
+        "Live: choose the core count so that a frame takes at most this from its capture to its result.",
+        flag="--frame-budget",
+        metavar="TIME",
+        parse=parse_milliseconds,
+    )
     min_cosine: float | None = option(
         None,
         "With --budget: no core count whose cosine with the full model is below this.",
@@ -82,6 +93,12 @@ class LiveRequest(ModelChoice):
         None, "Live: at most so many frames a second of a folder or video; none is left out.", kind=float, lowest=0.001
     )
     repeat: bool = option(False, "Live: begin a folder or video again at its end.", kind=bool)
+    capture: CaptureMode | None = option(
+        None,
+        "Live: ask the camera for a size, a rate and a format (1920x1080@30:nv12).",
+        metavar="MODE",
+        parse=CaptureMode.parse,
+    )
     frames: int | None = option(None, "Live: end after so many frames.", kind=int, lowest=1)
     seconds: float | None = option(
         None, "Live: end after this time (10s, 5m).", flag="--duration", metavar="TIME", parse=parse_seconds

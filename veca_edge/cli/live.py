@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -26,7 +27,7 @@ def live(terminal: Terminal, request: LiveRequest, record: Record) -> None:
     from ..runtime.recording import check_record, recorder
 
     check_record(record)
-    tally, failure = Tally(request.budget_ms), None
+    tally, failure = Tally(request.budget_ms, request.frame_budget_ms), None
     with interruptible() as stopped:
         opened = open_live(request, stopped)
         model = opened.model
@@ -35,8 +36,11 @@ def live(terminal: Terminal, request: LiveRequest, record: Record) -> None:
         with opened, recorder(record, opened) as write, terminal.live() as view:
             try:
                 for step in opened:
+                    if not tally.frames:
+                        terminal.say(gives(step, request))
+                    began = time.perf_counter()
                     write(step)
-                    tally.add(step)
+                    tally.add(step, 1000 * (time.perf_counter() - began))
                     if step.decision is not None:
                         view.event(said(step.decision))
                     view.show(lambda step=step: facts(step, tally))
@@ -62,6 +66,14 @@ def live(terminal: Terminal, request: LiveRequest, record: Record) -> None:
         }
     )
     terminal.next(quoted("veca-edge", "profile", request.bundle))
+
+
+def gives(step: Step, request: LiveRequest) -> str:
+    """What the source gives, and what it was asked for."""
+    height, width = step.frame.picture.size
+    rate = "" if step.frame.rate is None else f" at {step.frame.rate:g} frames/s"
+    asked = "" if request.capture is None else f", asked for {request.capture}"
+    return f"{request.source} gives {width}x{height}{rate} as {step.frame.picture.layout}{asked}"
 
 
 @contextmanager
@@ -91,6 +103,17 @@ def facts(step: Step, tally: Tally) -> Mapping[str, str]:
     }
     if tally.budget_ms is not None:
         shown["budget"] = f"{tally.budget_ms:g} ms, {tally.within_budget:.1%} within"
+    total = tally.recent_frame_percentiles_ms
+    shown["frame time"] = (
+        f"{step.frame_ms:.1f} ms, p50 {total.p50:.1f}, p95 {total.p95:.1f} "
+        f"(waiting {step.wait_ms:.1f}, preparing {step.prepare_ms:.1f})"
+    )
+    if tally.frame_budget_ms is not None:
+        shown["frame budget"] = f"{tally.frame_budget_ms:g} ms, {tally.within_frame_budget:.1%} within"
+    if tally.dropped:
+        shown["dropped"] = str(tally.dropped)
+    if tally.reconnected:
+        shown["reconnected"] = str(tally.reconnected)
     if tally.recent_fps is not None:
         shown["speed"] = f"{tally.recent_fps:.1f} frames/s"
     if step.classes:
@@ -110,18 +133,27 @@ def said(decision: Decision) -> str:
 def show(terminal: Terminal, summary: Summary) -> None:
     terminal.say(
         f"{summary.frames} frames in {summary.seconds:.1f} s, {summary.fps:.1f} frames/s"
-        + (
-            ""
-            if summary.prepare_p50_ms is None
-            else f"; cropping and resizing took {summary.prepare_p50_ms:.1f} ms of each"
-        )
+        + ("" if summary.prepare_p50_ms is None else f"; preparing took {summary.prepare_p50_ms:.1f} ms of each")
     )
     if summary.within_budget is not None:
         terminal.say(
             f"{summary.within_budget:.1%} of them within {summary.budget_ms:g} ms; "
             f"{summary.switches} switches, {summary.switches_per_second:.2f} a second"
         )
+    if summary.within_frame_budget is not None:
+        terminal.say(
+            f"{summary.within_frame_budget:.1%} of them within {summary.frame_budget_ms:g} ms from capture to result"
+        )
+    if summary.dropped:
+        terminal.say(f"{summary.dropped} frames were dropped for newer ones")
+    if summary.reconnected:
+        terminal.say(f"the source was lost and came back {summary.reconnected} times")
     terminal.say()
+    if summary.stages:
+        terminal.table(
+            [Column("stage", False), *(Column(name) for name in ("mean ms", "p50 ms", "p95 ms"))],
+            [[s.name, f"{s.mean_ms:.2f}", f"{s.p50_ms:.2f}", f"{s.p95_ms:.2f}"] for s in summary.stages],
+        )
     if summary.core_counts:
         terminal.table(
             [Column(name) for name in ("cores", "frames", "p50 ms", "p95 ms")],

@@ -37,7 +37,8 @@ def run(
     source: Annotated[
         str | None,
         typer.Option(
-            metavar="SOURCE", help="Run live: a folder of images, a video file, or a camera (0, /dev/video0)."
+            metavar="SOURCE",
+            help="Run live: a folder, a video, a camera (0, v4l2:///dev/video0, csi://0), rtsp://..., gst:PIPELINE.",
         ),
     ] = None,
     json: options.Json = False,

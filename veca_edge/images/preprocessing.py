@@ -259,10 +259,19 @@ def resized(pixels: np.ndarray | Picture, size: ImageSize, preprocessing: Prepro
     return frame
 
 
-def normalised(frames: np.ndarray) -> np.ndarray:
-    """Frames uint8 `[n, H, W, 3]` to float32 `[n, 3, H, W]`: (x / 255 - mean) / std."""
-    mean, std = np.array(IMAGE_MEAN, np.float32), np.array(IMAGE_STD, np.float32)
-    return np.ascontiguousarray(((frames.astype(np.float32) / 255.0 - mean) / std).transpose(0, 3, 1, 2))
+def normalised(frames: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+    """Frames uint8 `[n, H, W, 3]` to float32 `[n, 3, H, W]`: (x / 255 - mean) / std.
+
+    Args:
+        out: an array to fill and return instead of a new one.
+    """
+    count, height, width, channels = frames.shape
+    made = np.empty((count, channels, height, width), np.float32) if out is None else out
+    np.copyto(made, frames.transpose(0, 3, 1, 2))
+    made /= np.float32(255.0)
+    made -= np.array(IMAGE_MEAN, np.float32)[:, None, None]
+    made /= np.array(IMAGE_STD, np.float32)[:, None, None]
+    return made
 
 
 # --------------------------------------------------------------------------------------- decoding

@@ -5,6 +5,8 @@ whichever core count it was measured at, so the recent loads predict what any ot
 
 - Down, when too many recent frames missed the budget: to the largest core count that is predicted to meet it.
 - Up, when the slowest of the recent frames would have met it with room to spare at a larger core count.
+- A budget of the whole frame leaves the model what the stages before it do not take: most of the recent frames' waiting
+  and preparing is subtracted. Where they alone take it all, no core count can help, which is said instead of moving.
 - At most one move a second. A core count that had to be left soon after it was reached is not tried again
   for a while that doubles each time, unless the machine has become clearly faster since: no oscillation.
 """
@@ -32,6 +34,7 @@ class Rules:
         probation: a core count that is left within this time of reaching it has failed.
         backoff, longest_backoff: how long one that failed is not tried; doubles with each failure.
         relief: it is tried earlier once its prediction is below this share of the one that failed.
+        usual: of a frame's budget is subtracted what this share of the recent frames' earlier stages did not exceed.
     """
 
     interval: float = 1.0
@@ -45,6 +48,7 @@ class Rules:
     backoff: float = 5.0
     longest_backoff: float = 120.0
     relief: float = 0.85
+    usual: float = 0.9
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,7 @@ class Decision:
         before, after: core counts; the same where nothing can be done.
         load: measured over expected latency that it was decided on (the median of the recent frames).
         predicted_ms: what `after` is expected to take.
+        stage: what binds: `model`, or the stage that takes most of the frame's budget before it.
     """
 
     at: float
@@ -64,6 +69,7 @@ class Decision:
     load: float
     predicted_ms: float
     reason: str
+    stage: str = "model"
 
 
 @dataclass
@@ -80,15 +86,30 @@ class Governor:
 
     Args:
         expected_ms: latency of each allowed core count on the idle machine; only their ratios matter.
-        budget_ms: what a frame may take.
+        budget_ms: what the model may take for a frame; None sets no limit.
         core_count: the current one, one of `expected_ms`.
+        frame_budget_ms: what a frame may take from its capture to its result; None sets no limit.
     """
 
-    def __init__(self, expected_ms: Mapping[int, float], budget_ms: float, core_count: int, rules: Rules | None = None):
-        if not budget_ms > 0:
-            raise EdgeError(f"A budget of {budget_ms} ms cannot be held.", "Give a positive number of milliseconds.")
+    def __init__(
+        self,
+        expected_ms: Mapping[int, float],
+        budget_ms: float | None,
+        core_count: int,
+        rules: Rules | None = None,
+        frame_budget_ms: float | None = None,
+    ):
+        for budget in (budget_ms, frame_budget_ms):
+            if budget is not None and not budget > 0:
+                raise EdgeError(f"A budget of {budget} ms cannot be held.", "Give a positive number of milliseconds.")
+        if budget_ms is None and frame_budget_ms is None:
+            raise EdgeError("There is no budget to hold.", "Give one for the model, for the frame, or both.")
         self.rules = rules or Rules()
-        self.budget_ms = budget_ms
+        self.frame_budget_ms = frame_budget_ms
+        self._model_budget_ms = float("inf") if budget_ms is None else budget_ms
+        # What the model may take: its own budget, or what the stages before it leave of the frame's.
+        self.budget_ms = min(self._model_budget_ms, frame_budget_ms or float("inf"))
+        self._before: deque[dict[str, float]] = deque(maxlen=self.rules.window)
         self.core_count = core_count
         # More cores never cost less: what a noisy measurement says otherwise is levelled.
         self.expected_ms: dict[int, float] = {}
@@ -102,22 +123,67 @@ class Governor:
         self._failed: dict[int, _Failed] = {}
         self._helpless_at = float("-inf")
 
-    def observe(self, core_count: int, latency_ms: float, now: float) -> int:
+    def observe(
+        self, core_count: int, latency_ms: float, now: float, before_ms: Mapping[str, float] | None = None
+    ) -> int:
         """Takes the latency of one frame and returns the core count for the next.
 
         Args:
             core_count: what the frame ran at; one that has been left meanwhile (by another thread) is ignored.
             now: seconds, never decreasing.
+            before_ms: what the frame took before the model, by stage.
         """
         if core_count != self.core_count:
             return self.core_count
         self._loads.append(latency_ms / self.expected_ms[core_count])
         self._since_move += 1
+        if self.frame_budget_ms is not None:
+            self._before.append(dict(before_ms or {}))
         if now - self._moved_at < self.rules.interval:
+            return self.core_count
+        if self.frame_budget_ms is not None and not self._leave_for_model(now, self.frame_budget_ms):
             return self.core_count
         if not self._down(now):
             self._up(now)
         return self.core_count
+
+    def _leave_for_model(self, now: float, frame_budget_ms: float) -> bool:
+        """Sets what the stages before the model leave it; whether they leave anything."""
+        before = _quantile([sum(stages.values()) for stages in self._before], self.rules.usual)
+        left = frame_budget_ms - before
+        self.budget_ms = min(self._model_budget_ms, left)
+        if left > 0:
+            return True
+        self.budget_ms = min(self._model_budget_ms, frame_budget_ms)
+        if len(self._before) >= self.rules.burst and now - self._helpless_at >= self.rules.longest_backoff:
+            self._helpless_at = now
+            self._note(
+                now,
+                self.core_count,
+                self._loads[-1],
+                f"{self._slowest_before} takes {self._usual(self._slowest_before):.1f} of {frame_budget_ms:g} ms: "
+                "no core count can help",
+                self._slowest_before,
+            )
+        return False
+
+    def _usual(self, stage: str) -> float:
+        return _quantile([stages.get(stage, 0.0) for stages in self._before], self.rules.usual)
+
+    @property
+    def _slowest_before(self) -> str:
+        """The stage before the model that takes most."""
+        names = {name for stages in self._before for name in stages} or {"model"}
+        return max(sorted(names), key=lambda name: sum(stages.get(name, 0.0) for stages in self._before))
+
+    @property
+    def _limit(self) -> str:
+        """What the model may take, in words."""
+        if self.frame_budget_ms is None or self.budget_ms >= self._model_budget_ms:
+            return f"{self.budget_ms:g} ms"
+        return (
+            f"the {self.budget_ms:.1f} ms that {self._slowest_before} and the rest leave of {self.frame_budget_ms:g} ms"
+        )
 
     # --------------------------------------------------------------------------------- down
 
@@ -128,7 +194,7 @@ class Governor:
             missed, frames, load = self._scattered()
         if not missed:
             return False
-        why = f"{missed} of the last {frames} frames took longer than {self.budget_ms:g} ms"
+        why = f"{missed} of the last {frames} frames took longer than {self._limit}"
         smaller = [count for count in self.expected_ms if count < self.core_count]
         if not smaller:
             if now - self._helpless_at >= self.rules.longest_backoff:
@@ -209,8 +275,8 @@ class Governor:
         self._moved_at = now
         self._since_move = 0
 
-    def _note(self, now: float, count: int, load: float, reason: str) -> None:
-        self.log.append(Decision(now, self.core_count, count, load, load * self.expected_ms[count], reason))
+    def _note(self, now: float, count: int, load: float, reason: str, stage: str = "model") -> None:
+        self.log.append(Decision(now, self.core_count, count, load, load * self.expected_ms[count], reason, stage))
 
 
 def _quantile(values: list[float], share: float) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import threading
 from array import array
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping
@@ -12,15 +12,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..images.preprocessing import normalised
 from .classes import LikelyClass, top_classes
 from .governor import Decision
 from .model import Model
+from .pipeline import Pace, Pipeline
 from .sources import Frame, Source
 
-# A pause is slept in slices of this many seconds, so that who stops a run need not wait for its end.
-SLICE_S = 0.1
 RECENT = 120
+# Parts of a frame's way; `frame` is those before it together, and `recording` comes after it.
+STAGES = ("waiting", "preparing", "model", "frame", "recording")
 
 
 @dataclass(frozen=True)
@@ -28,12 +28,16 @@ class Step:
     """One frame that was run.
 
     Attributes:
-        at: seconds since the first frame, when this one was taken up.
+        at: seconds from the capture of the first frame to the capture of this one.
         prepare_ms: wall time of resizing and, for `tensor` input, normalisation.
         latency_ms: wall time of the model, which is what the budget is about.
-        outputs: float32 arrays without the batch axis; the next step may overwrite them.
+        outputs: arrays without the batch axis, views of buffers that are filled again: they hold until the next step is
+            asked for. Copy what must last longer.
         classes: the most likely ones, best first; empty without a head.
         decision: what the governor decided upon this frame (`at` as above), or None.
+        wait_ms: what it waited between the stages: for one to be free, for the next to take it.
+        dropped: frames of a camera that gave way to a newer one, from the start to this frame.
+        reconnected: how often the source came back until this frame.
     """
 
     frame: Frame
@@ -44,6 +48,14 @@ class Step:
     outputs: Mapping[str, np.ndarray]
     classes: tuple[LikelyClass, ...]
     decision: Decision | None
+    wait_ms: float = 0.0
+    dropped: int = 0
+    reconnected: int = 0
+
+    @property
+    def frame_ms(self) -> float:
+        """From capture to result: what the frame budget is about. The stages and `wait_ms` add up to it."""
+        return self.wait_ms + self.prepare_ms + self.latency_ms
 
 
 @dataclass(frozen=True)
@@ -74,62 +86,49 @@ class Live:
         self.model.close()
 
 
-@dataclass(frozen=True)
-class Pace:
-    """How fast frames are taken, and until when; None sets no limit.
-
-    Attributes:
-        fps: at most so many frames a second, as a camera would give them; none is left out.
-        frames, seconds: end after so many, or so long after the first.
-    """
-
-    fps: float | None = None
-    frames: int | None = None
-    seconds: float | None = None
-
-
 def steps_of(
-    model: Model, frames: Generator[Frame, None, None], pace: Pace, stopped: Callable[[], bool]
+    model: Model,
+    frames: Generator[Frame, None, None],
+    pace: Pace,
+    stopped: Callable[[], bool],
+    drops: bool = False,
+    ending: threading.Event | None = None,
 ) -> Generator[Step, None, None]:
-    """Runs frame after frame. The steps end with the frames, with the pace's limits, or when `stopped` says so."""
-    start = due = None
+    """Runs frame after frame. The steps end with the frames, with the pace's limits, or when `stopped` says so.
+
+    The next frames are captured, prepared and run in threads while a step is looked at.
+
+    Args:
+        drops: take a camera's newest frame instead of every one.
+        ending: is set when the steps end, for who reads the frames.
+
+    Raises:
+        EdgeError: while iterating, what a stage raised; every frame that came through before is a step first.
+    """
+    start: float | None = None
     decided: Decision | None = None
-    with closing(frames):
-        for frame in frames:
-            if due is not None:
-                wait_until(due, stopped)
-            now = time.perf_counter()
-            start = now if start is None else start
-            if stopped() or (pace.seconds is not None and now - start >= pace.seconds):
-                return
-            if pace.fps is not None:
-                # A little lateness is made up for; after more than a frame's time the clock starts anew.
-                due = (now if due is None or now - due > 1 / pace.fps else due) + 1 / pace.fps
-            picture = model.prepare(frame.pixels)
-            given = picture if model.input == "image" else normalised(picture[None])
-            prepare_ms = 1000 * (time.perf_counter() - now)
-            output = model(given)
-            outputs = {name: getattr(output, name)[0] for name in model.outputs}
+    pipeline = Pipeline(model, frames, pace, drops, ending)
+    with closing(pipeline), closing(pipeline.results(stopped)) as results:
+        for made in results:
+            prepared = made.prepared
+            start = prepared.captured if start is None else start
             latest = next(reversed(model.decisions), None)
             decision = None if latest is None or latest is decided else replace(latest, at=latest.at - start)
             decided = latest
+            prepare_ms = 1000 * (prepared.ended - prepared.began)
             yield Step(
-                frame,
-                now - start,
-                output.core_count,
+                prepared.frame,
+                prepared.captured - start,
+                made.core_count,
                 prepare_ms,
-                output.latency_ms,
-                outputs,
-                top_classes(outputs.get("logits"), model.labels),
+                made.latency_ms,
+                made.outputs,
+                top_classes(made.outputs.get("logits"), model.labels),
                 decision,
+                max(0.0, 1000 * (made.ended - prepared.captured) - prepare_ms - made.latency_ms),
+                prepared.dropped,
+                prepared.frame.reconnected,
             )
-            if pace.frames is not None and frame.number + 1 >= pace.frames:
-                return
-
-
-def wait_until(due: float, stopped: Callable[[], bool]) -> None:
-    while (left := due - time.perf_counter()) > 0 and not stopped():
-        time.sleep(min(left, SLICE_S))
 
 
 # ------------------------------------------------------------------------------------- statistics
@@ -146,6 +145,21 @@ class CoreCountSummary:
 
 
 @dataclass(frozen=True)
+class StageSummary:
+    """What one part of the frames' way took; `waiting` is all that lies between the stages.
+
+    Attributes:
+        name: `waiting`, `preparing`, `model`; `frame` is the three together, from capture to result; `recording` comes
+            after it.
+    """
+
+    name: str
+    mean_ms: float
+    p50_ms: float
+    p95_ms: float
+
+
+@dataclass(frozen=True)
 class Summary:
     """What a run came to.
 
@@ -155,6 +169,10 @@ class Summary:
         within_budget: share of the frames whose latency met the budget; None without a budget or frames.
         switches: decisions that changed the core count; the others say that nothing could be done.
         core_counts: ascending.
+        stages: in the order of a frame's way; none without frames.
+        frame_budget_ms, within_frame_budget: likewise, of the whole frame.
+        dropped: frames of a camera that gave way to a newer one.
+        reconnected: how often the source came back.
     """
 
     frames: int
@@ -167,6 +185,11 @@ class Summary:
     switches_per_second: float
     decisions: tuple[Decision, ...]
     core_counts: tuple[CoreCountSummary, ...]
+    stages: tuple[StageSummary, ...] = ()
+    frame_budget_ms: float | None = None
+    within_frame_budget: float | None = None
+    dropped: int = 0
+    reconnected: int = 0
 
 
 class Percentiles(NamedTuple):
@@ -182,32 +205,52 @@ class Tally:
 
     Attributes:
         recent: time and latency of the last frames.
+        dropped, reconnected: as the last step says.
     """
 
     budget_ms: float | None
+    frame_budget_ms: float | None = None
     recent: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=RECENT))
     decisions: list[Decision] = field(default_factory=list)
     _latencies: dict[int, array] = field(default_factory=dict)
-    _prepared: array = field(default_factory=lambda: array("d"))
+    dropped: int = 0
+    reconnected: int = 0
+    _stages: dict[str, array] = field(default_factory=lambda: {name: array("d") for name in STAGES})
     _within: int = 0
     _end: float = 0.0
 
-    def add(self, step: Step) -> None:
+    def add(self, step: Step, record_ms: float = 0.0) -> None:
+        """Adds one step; `record_ms` is what drawing and recording it took."""
         self.recent.append((step.at, step.latency_ms))
         self._latencies.setdefault(step.core_count, array("d")).append(step.latency_ms)
-        self._prepared.append(step.prepare_ms)
+        taken = (step.wait_ms, step.prepare_ms, step.latency_ms, step.frame_ms, record_ms)
+        for name, ms in zip(STAGES, taken, strict=True):
+            self._stages[name].append(ms)
         self._within += self.budget_ms is not None and step.latency_ms <= self.budget_ms
-        self._end = step.at + (step.prepare_ms + step.latency_ms) / 1000
+        self._end = step.at + step.frame_ms / 1000
+        self.dropped, self.reconnected = step.dropped, step.reconnected
         if step.decision is not None:
             self.decisions.append(step.decision)
 
     @property
     def frames(self) -> int:
-        return len(self._prepared)
+        return len(self._stages["frame"])
 
     @property
     def within_budget(self) -> float | None:
         return self._within / self.frames if self.budget_ms is not None and self.frames else None
+
+    @property
+    def within_frame_budget(self) -> float | None:
+        if self.frame_budget_ms is None or not self.frames:
+            return None
+        return float(np.mean(np.asarray(self._stages["frame"]) <= self.frame_budget_ms))
+
+    @property
+    def recent_frame_percentiles_ms(self) -> Percentiles:
+        """From capture to result, of the recent frames."""
+        p50, p95 = np.percentile(self._stages["frame"][-RECENT:], (50, 95))
+        return Percentiles(float(p50), float(p95))
 
     @property
     def recent_percentiles_ms(self) -> Percentiles:
@@ -232,11 +275,23 @@ class Tally:
             self.frames,
             self._end,
             self.frames * per_second,
-            float(np.median(self._prepared)) if self.frames else None,
+            float(np.median(self._stages["preparing"])) if self.frames else None,
             self.budget_ms,
             self.within_budget,
             switches,
             switches * per_second,
             tuple(self.decisions),
             tuple(rows),
+            self._stage_summaries() if self.frames else (),
+            self.frame_budget_ms,
+            self.within_frame_budget,
+            self.dropped,
+            self.reconnected,
         )
+
+    def _stage_summaries(self) -> tuple[StageSummary, ...]:
+        made = []
+        for name, taken in self._stages.items():
+            p50, p95 = np.percentile(taken, (50, 95))
+            made.append(StageSummary(name, float(np.mean(taken)), float(p50), float(p95)))
+        return tuple(made)

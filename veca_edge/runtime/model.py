@@ -98,12 +98,13 @@ class Model:
         for run in self._runs.values():  # the first run of a session allocates; a switch must not
             run(self._blank)
 
-    def __call__(self, frame: np.ndarray) -> Output:
+    def __call__(self, frame: np.ndarray, before_ms: Mapping[str, float] | None = None) -> Output:
         """Runs one frame, or one batch.
 
         Args:
             frame: uint8 RGB `[H, W, 3]` or `[B, H, W, 3]`; for `tensor` input float32 `[3, H, W]` or `[B, 3, H, W]`.
                 It is not copied where it is contiguous.
+            before_ms: what the frame took since it was captured, by stage; for the frame budget of `adapt`.
 
         Raises:
             EdgeError: the frame has another size or type than the model takes.
@@ -120,7 +121,7 @@ class Model:
         if self._governor is not None:
             with self._lock:
                 if self._governor is not None and core_count == self._core_count:
-                    self._core_count = self._governor.observe(core_count, latency_ms, now)
+                    self._core_count = self._governor.observe(core_count, latency_ms, now, before_ms)
         named = {name: made.get(name) for name in OUTPUTS}
         return Output(**named, core_count=core_count, latency_ms=latency_ms)
 
@@ -187,8 +188,14 @@ class Model:
             self._governor = None
             self._core_count = value
 
-    def adapt(self, budget_ms: float, min_cosine: float | None = None, rules: Rules | None = None) -> None:
-        """From now on chooses the core count so that a frame takes at most `budget_ms`.
+    def adapt(
+        self,
+        budget_ms: float | None,
+        min_cosine: float | None = None,
+        rules: Rules | None = None,
+        frame_budget_ms: float | None = None,
+    ) -> None:
+        """From now on chooses the core count so that the model takes at most `budget_ms` for a frame.
 
         How the core counts compare with each other is taken from the bundle's measurements
         (`veca-edge profile`), or, where it has none, from the cost of their graphs.
@@ -196,6 +203,8 @@ class Model:
         Args:
             min_cosine: core counts whose mean cosine with the float32 model *at its full core bank* (the lower of
                 `cls` and `dense`, measured at export) is below this are never used.
+            frame_budget_ms: what a frame may take from its capture to its result; the model gets what `before_ms`
+                of the calls leaves of it. With `budget_ms` as well, the one that leaves less holds.
 
         Raises:
             EdgeError: no core count is that faithful.
@@ -204,7 +213,7 @@ class Model:
         expected = self._expected_latencies([self._artifacts[count] for count in allowed])
         with self._lock:
             start = self._core_count if self._core_count in allowed else allowed[-1]
-            self._governor = Governor(expected, budget_ms, start, rules)
+            self._governor = Governor(expected, budget_ms, start, rules, frame_budget_ms)
             self._core_count = start
 
     def hold(self) -> None:

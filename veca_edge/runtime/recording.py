@@ -29,7 +29,10 @@ if TYPE_CHECKING:
 
 Write = Callable[[Step], None]
 
-CSV_COLUMNS = ("frame", "name", "time_s", "core_count", "latency_ms", "label", "share")
+CSV_COLUMNS = (
+    *("frame", "name", "time_s", "core_count", "latency_ms", "label", "share"),
+    *("wait_ms", "prepare_ms", "frame_ms", "dropped", "reconnected"),
+)
 # Frames a second of an overlay where neither the source nor the user names any.
 FOLDER_RATE, CAMERA_RATE = 10.0, 30.0
 # Smaller pictures are enlarged by a whole factor, so that the caption can be read.
@@ -98,7 +101,7 @@ def recorder(record: Record, live: Live) -> Iterator[Write]:
         if record.table is not None:
             writes.append(stack.enter_context(table_to(record.table)))
         if record.overlay is not None and record.overlay.suffix:
-            is_camera = live.source.kind == "camera"
+            is_camera = live.source.is_live
             rate = live.fps or frame_rate(live.source) or (CAMERA_RATE if is_camera else FOLDER_RATE)
             writes.append(stack.enter_context(video_to(record.overlay, rate, is_camera, painter)))
         elif record.overlay is not None:
@@ -167,6 +170,11 @@ def table_to(path: Path) -> Iterator[Write]:
                     f"{step.latency_ms:.3f}",
                     label,
                     "" if share is None else f"{share:.4f}",
+                    f"{step.wait_ms:.3f}",
+                    f"{step.prepare_ms:.3f}",
+                    f"{step.frame_ms:.3f}",
+                    step.dropped,
+                    step.reconnected,
                 ]
             )
 

@@ -1,0 +1,182 @@
+"""Real GStreamer pipelines: test patterns as cameras and files, and a camera on loopback that dies and returns."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from veca_edge.actions.live import open_live
+from veca_edge.actions.run_request import LiveRequest
+from veca_edge.base.errors import EdgeError
+from veca_edge.runtime import gstreamer, sources
+from veca_edge.runtime.sources import find_source, frames_of
+
+if not gstreamer.has_gstreamer():
+    pytest.skip(
+        f"Python can't import GStreamer: {gstreamer.INSTALL}, or pip install 'PyGObject<3.52'", allow_module_level=True
+    )
+Gst = gstreamer.import_gst("Testing")[0]
+FORMATS = {"NV12": "nv12", "I420": "i420", "YUY2": "yuyv", "RGB": "rgb", "BGR": "bgr"}
+
+
+def pattern(count=5, size=(98, 162), form="NV12", rate=30, extra="pattern=smpte75"):
+    caps = f"video/x-raw,format={form},width={size[1]},height={size[0]},framerate={rate}/1"
+    return f"gst:videotestsrc num-buffers={count} {extra} ! {caps}"
+
+
+def test_every_layout_is_the_same_picture():
+    made = {}
+    for form, layout in FORMATS.items():
+        frames = list(frames_of(find_source(pattern(3, form=form))))
+        assert [frame.number for frame in frames] == [0, 1, 2]
+        assert frames[0].picture.layout == layout
+        assert frames[0].picture.size == (98, 162)
+        assert frames[0].rate == 30
+        assert frames[2].name == "pipeline#2"
+        made[form] = frames[0].pixels
+    for form, pixels in made.items():
+        # The colour bars; snow is beside them in the lower third, and colours bleed where bars meet.
+        difference = np.abs(pixels[:60].astype(int) - made["RGB"][:60])
+        assert np.median(difference) <= 2, form
+        assert difference.mean() < 4, form
+
+
+def test_a_file_ends_and_a_camera_is_gone():
+    source = find_source(pattern(4))
+    assert not source.is_live
+    assert len(list(frames_of(source))) == 4
+    source = find_source(pattern(4, extra="is-live=true"))
+    assert source.is_live
+    taken = []
+    with pytest.raises(EdgeError, match="gave no more frames after 4"):
+        taken.extend(frame.number for frame in frames_of(source))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("gst:nosuchelement", "not a pipeline that GStreamer can make.*nosuchelement"),
+        ("gst:videotestsrc ! ! x", "not a pipeline that GStreamer can make"),
+        ("gst:", "not a pipeline that GStreamer can make"),
+        ("gst:filesrc location=/nowhere.mp4 ! decodebin", "filesrc.*No such file"),
+        ("gst:audiotestsrc", "not a pipeline that GStreamer can make|could not link"),
+    ],
+)
+def test_what_does_not_run_is_one_message(text, said):
+    with pytest.raises(EdgeError, match=said) as caught:
+        list(frames_of(find_source(text)))
+    assert "\n" not in caught.value.message
+
+
+def test_a_slow_model_gets_the_newest_frame(exported_square):
+    """Every frame of the camera was either run or is counted as dropped."""
+    source = pattern(60, (32, 32), rate=100, extra="is-live=true")
+    request = LiveRequest(exported_square.directory, source, core_count=8, threads=1, frames=5)
+    numbers, dropped = [], 0
+    with open_live(request) as live:
+        for step in live:
+            time.sleep(0.05)
+            numbers.append(step.frame.number)
+            assert step.dropped == step.frame.number - len(numbers) + 1
+            dropped = step.dropped
+    assert numbers == sorted(set(numbers))
+    assert len(numbers) == 5
+    assert dropped > 0
+
+
+class Camera:
+    """An RTSP server on loopback with a test pattern."""
+
+    def __init__(self, port: int = 0):
+        import gi
+
+        gi.require_version("GstRtspServer", "1.0")
+        from gi.repository import GLib, GstRtspServer
+
+        self._context = GLib.MainContext()
+        self._loop = GLib.MainLoop(self._context)
+        self._server = GstRtspServer.RTSPServer(address="127.0.0.1", service=str(port))
+        factory = GstRtspServer.RTSPMediaFactory(shared=True)
+        factory.set_launch(
+            "( videotestsrc is-live=true ! video/x-raw,format=I420,width=160,height=96,framerate=30/1 "
+            "! jpegenc ! rtpjpegpay name=pay0 pt=26 )"
+        )
+        self._server.get_mount_points().add_factory("/test", factory)
+        self._id = self._server.attach(self._context)
+        if not self._id:
+            raise OSError(f"port {port} is taken")
+        self.port = self._server.get_bound_port()
+        self._thread = threading.Thread(target=self._loop.run, daemon=True)
+        self._thread.start()
+
+    def die(self):
+        from gi.repository import GLib
+
+        def end():
+            self._server.client_filter(lambda *_: 0)  # GST_RTSP_FILTER_REMOVE
+            for source in (self._context.find_source_by_id(self._id),):
+                source.destroy()
+            self._loop.quit()
+
+        GLib.MainContext.invoke_full(self._context, GLib.PRIORITY_DEFAULT, end)
+        self._thread.join(5)
+
+
+@pytest.fixture
+def network():
+    pytest.importorskip("gi")
+    import gi
+
+    try:
+        gi.require_version("GstRtspServer", "1.0")
+    except ValueError:
+        pytest.skip("GStreamer's RTSP server is not installed: apt install gir1.2-gst-rtsp-server-1.0")
+    for element in ("rtspsrc", "jpegenc", "rtpjpegpay"):
+        if Gst.ElementFactory.find(element) is None:
+            pytest.skip(f"GStreamer has no {element}: apt install gstreamer1.0-plugins-good")
+    made = []
+
+    def camera(port=0):
+        made.append(Camera(port))
+        return made[-1]
+
+    yield camera
+    for each in made:
+        each.die()
+
+
+def test_a_network_camera_that_dies_comes_back(network, monkeypatch):
+    monkeypatch.setattr(sources, "BACKOFF_S", 0.1)
+    monkeypatch.setattr(gstreamer, "SILENCE_S", 2.0)
+    first = network()
+    frames = frames_of(find_source(f"rtsp://127.0.0.1:{first.port}/test"))
+    taken = [next(frames) for _ in range(5)]
+    assert taken[0].picture.size == (96, 160)
+    first.die()
+    back = threading.Timer(0.5, lambda: network(first.port))
+    back.start()
+    until = time.monotonic() + 30
+    while taken[-1].reconnected == 0 and time.monotonic() < until:
+        taken.append(next(frames))
+    back.join()
+    frames.close()
+    assert taken[-1].reconnected == 1
+    assert [frame.number for frame in taken] == list(range(len(taken)))
+
+
+def test_a_network_camera_that_stays_away_is_one_message(network, monkeypatch):
+    monkeypatch.setattr(sources, "BACKOFF_S", 0.1)
+    monkeypatch.setattr(sources, "GIVE_UP_S", 0.5)
+    monkeypatch.setattr(gstreamer, "SILENCE_S", 1.0)
+    with pytest.raises(EdgeError, match=r"127\.0\.0\.1:1/test"):
+        next(frames_of(find_source("rtsp://127.0.0.1:1/test")))
+    camera = network()
+    frames = frames_of(find_source(f"rtsp://127.0.0.1:{camera.port}/test"))
+    next(frames)
+    camera.die()
+    with pytest.raises(EdgeError, match="did not come back within"):
+        for _ in frames:
+            pass

@@ -1,0 +1,260 @@
+"""A model run on frames in threads: one captures, one prepares, one runs the model; who takes the results draws and
+records. They overlap, order is kept, and each waits for the next with one frame in hand at most.
+
+A frame's age is what an app feels, so no stage works far ahead: the one that begins with a frame (preparing for a
+camera, whose newest frame is taken then; reading for a file) begins when its result is going to be wanted.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..images.preprocessing import normalised
+from .handover import Duration, Ended, Handover
+from .model import Model
+from .sources import Frame
+
+# Who stops a run does not wait longer than this many seconds for it to be noticed.
+SLICE_S = 0.1
+# A camera that does not answer is left behind after this many seconds.
+LEAVE_S = 5.0
+# Results in flight: one that is made, one that waits, one that is looked at.
+IN_FLIGHT = 3
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How fast frames are taken, and until when; None sets no limit.
+
+    Attributes:
+        fps: at most so many frames a second, as a camera would give them; none is left out.
+        frames, seconds: end after so many, or so long after the first.
+    """
+
+    fps: float | None = None
+    frames: int | None = None
+    seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A frame on its way. `captured`, `began` and `ended` (of preparing) are on the clock of `time.perf_counter`.
+
+    Attributes:
+        dropped: frames that gave way to a newer one before this one was taken.
+    """
+
+    frame: Frame
+    captured: float
+    began: float
+    ended: float
+    given: np.ndarray
+    dropped: int
+
+
+@dataclass(frozen=True)
+class Made:
+    """A frame with what the model said of it, and when: `began` and `ended` of the model.
+
+    Attributes:
+        outputs: without the batch axis; they live until `IN_FLIGHT - 1` further frames are made.
+    """
+
+    prepared: Prepared
+    began: float
+    ended: float
+    core_count: int
+    latency_ms: float
+    outputs: Mapping[str, np.ndarray]
+
+
+class Pipeline:
+    """Threads that capture, prepare and run; iterate `made` for the results, then `close`.
+
+    Args:
+        frames: of the source; it is iterated, and closed, by the thread that captures.
+        drops: take the newest frame (a camera) instead of every one.
+        ending: is set by `close`.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        frames: Generator[Frame, None, None],
+        pace: Pace,
+        drops: bool,
+        ending: threading.Event | None = None,
+    ):
+        self._model, self._frames, self._pace, self._drops = model, frames, pace, drops
+        self._captured: Handover[tuple[Frame, float]] = Handover(keeps_newest=drops)
+        self._prepared: Handover[Prepared] = Handover()
+        self._made: Handover[Made] = Handover()
+        self._ending = ending or threading.Event()
+        self._reading, self._preparing, self._running = Duration(), Duration(), Duration()
+        # When the model is going to be free, how many frames are on their way to it, and what says that this changed.
+        self._free_at = 0.0
+        self._is_busy = False
+        self._ahead = 0
+        self._freed = threading.Condition()
+        self._threads = [
+            threading.Thread(target=self._capture, args=(self._captured,), name="veca-edge capture", daemon=True),
+            threading.Thread(target=self._prepare, args=(self._prepared,), name="veca-edge prepare", daemon=True),
+            threading.Thread(target=self._run, args=(self._made,), name="veca-edge model", daemon=True),
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def results(self, stopped: Callable[[], bool]) -> Generator[Made, None, None]:
+        """Until the frames or the pace's limits end it, or `stopped` says so, which is asked before every one.
+
+        Raises:
+            Exception: what ended a stage, after every frame that came through before.
+        """
+        while True:
+            try:
+                made = self._made.take(SLICE_S)
+            except Ended as ended:
+                if ended.__cause__ is not None:
+                    raise ended.__cause__ from None
+                return
+            if stopped():
+                return
+            if made is not None:
+                yield made
+
+    def close(self) -> None:
+        """Ends the stages, whatever they wait for."""
+        self._ending.set()
+        for handover in (self._captured, self._prepared, self._made):
+            handover.abandon()
+        with self._freed:
+            self._freed.notify_all()
+        for thread in self._threads:
+            thread.join(LEAVE_S)
+
+    # ----------------------------------------------------------------------------------- stages
+
+    def _capture(self, after: Handover[tuple[Frame, float]]) -> None:
+        """Reads frame after frame, at the pace that was asked for."""
+        start = due = None
+        taken = 0
+        cause: BaseException | None = None
+        try:
+            while not self._ending.is_set():
+                if due is not None and self._ending.wait(max(0.0, due - time.perf_counter())):
+                    return
+                if not self._drops:
+                    self._wait_until_wanted(self._reading.longest + self._preparing.longest)
+                asked = time.perf_counter()
+                frame = next(self._frames, None)
+                if frame is None:
+                    return
+                now = frame.captured or time.perf_counter()
+                self._reading.add(time.perf_counter() - asked)
+                start = now if start is None else start
+                if self._pace.seconds is not None and now - start >= self._pace.seconds:
+                    return
+                if self._pace.fps is not None:
+                    # A little lateness is made up for; after more than a frame's time the clock starts anew.
+                    due = (now if due is None or now - due > 1 / self._pace.fps else due) + 1 / self._pace.fps
+                after.put((frame, now))
+                taken += 1
+                if not self._drops and self._pace.frames is not None and taken >= self._pace.frames:
+                    return
+        except Ended:
+            pass
+        except BaseException as error:  # handed on to who takes the results
+            cause = error
+        finally:
+            self._frames.close()
+            after.close(cause)
+
+    def _prepare(self, after: Handover[Prepared]) -> None:
+        made = 0
+        rooms = [np.empty(0, np.float32)] * IN_FLIGHT  # one is filled, one waits, one is looked at by the model
+
+        def next_one() -> None:
+            nonlocal made
+            if self._drops:
+                self._wait_until_wanted(self._preparing.longest)
+            taken = self._captured.take()
+            assert taken is not None
+            began = time.perf_counter()
+            frame, captured = taken
+            given = self._model.prepare(frame.picture)
+            if self._model.input != "image":
+                room = rooms[made % IN_FLIGHT]
+                given = rooms[made % IN_FLIGHT] = normalised(given[None], room if room.size else None)
+            ended = time.perf_counter()
+            self._preparing.add(ended - began)
+            after.put(Prepared(frame, captured, began, ended, given, frame.number - made))
+            made += 1
+
+        self._work(next_one, self._captured, after)
+
+    def _run(self, after: Handover[Made]) -> None:
+        made = 0
+        rooms: list[dict[str, np.ndarray]] = [{} for _ in range(IN_FLIGHT)]
+
+        def next_one() -> None:
+            nonlocal made
+            prepared = self._prepared.take()
+            assert prepared is not None
+            began = time.perf_counter()
+            with self._freed:
+                self._is_busy, self._free_at = True, began + self._running.shortest
+                self._ahead -= 1
+                self._freed.notify_all()
+            before = {
+                "waiting": 1000 * (began - prepared.captured - (prepared.ended - prepared.began)),
+                "preparing": 1000 * (prepared.ended - prepared.began),
+            }
+            output = self._model(prepared.given, before)
+            room = rooms[made % IN_FLIGHT]
+            for name in self._model.outputs:
+                value = getattr(output, name)[0]
+                if name not in room:
+                    room[name] = np.empty_like(value)
+                np.copyto(room[name], value)
+            ended = time.perf_counter()
+            result = Made(prepared, began, ended, output.core_count, output.latency_ms, dict(room))
+            after.put(result)
+            self._running.add(time.perf_counter() - began)  # with what who takes the results holds it up
+            with self._freed:
+                self._is_busy = False
+                self._freed.notify_all()
+            made += 1
+            if self._pace.frames is not None and made >= self._pace.frames:
+                raise Ended
+
+        self._work(next_one, self._prepared, after)
+
+    def _work(self, next_one: Callable[[], None], before: Handover, after: Handover) -> None:
+        """Does one after the other until there is no more; then says so to both sides."""
+        cause: BaseException | None = None
+        try:
+            while True:
+                next_one()
+        except Ended as ended:
+            cause = ended.__cause__
+        except BaseException as error:  # handed on to who takes the results
+            cause = error
+        finally:
+            before.abandon()
+            after.close(cause)
+
+    def _wait_until_wanted(self, seconds: float) -> None:
+        """Until `seconds` before the model is going to be free for one frame more than those on their way."""
+        with self._freed:
+            while not self._ending.is_set():
+                now = time.perf_counter()
+                free_at = max(now, self._free_at) if self._is_busy else now
+                left = free_at + self._ahead * self._running.shortest - seconds - now
+                if left <= 0 or not self._freed.wait(left):
+                    break
+            self._ahead += 1
