@@ -150,8 +150,15 @@ def test_a_camera_that_goes_keeps_what_was_recorded(veca_edge, bundle, video, tm
     monkeypatch.setattr(cv2, "VideoCapture", lambda _: real(str(video)))
     ended = veca_edge("run", bundle, "--source", "0", "--csv", tmp_path / "t.csv")
     refused(ended, "The camera 0 gave no more frames after 10")
-    assert "10 frames in" in ended.out
-    assert len((tmp_path / "t.csv").read_text().splitlines()) == 11
+    frames = int(re.search(r"(\d+) frames in", ended.out)[1])
+    with open(tmp_path / "t.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == frames
+    assert int(rows[-1]["frame"]) == 9, "the newest frame is never dropped"
+    assert int(rows[-1]["dropped"]) == 10 - frames
+    assert float(rows[-1]["frame_ms"]) == pytest.approx(
+        sum(float(rows[-1][name]) for name in ("wait_ms", "prepare_ms", "latency_ms")), abs=0.01
+    )
 
 
 def test_ctrl_c_ends_a_run_with_its_summary(bundle, tmp_path):
@@ -201,5 +208,8 @@ def test_a_terminal_is_redrawn_in_place(bundle, video):
     assert code == 0
     plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown).replace("\r", "")
     assert "\x1b[1A" in shown, "lines are drawn over"
-    for text in ("frame    1 (cat.mp4#0)", "budget   0.001 ms, 0.0% within", "16 -> 8 cores", "10 frames in"):
-        assert text in plain
+    for text in (
+        *("frame 1 (cat.mp4#0)", "budget 0.001 ms, 0.0% within", "16 -> 8 cores", "10 frames in"),
+        *("frame time", "gives 128x128 at 10 frames/s as bgr", "waiting", "preparing", "recording"),
+    ):
+        assert text in re.sub(" +", " ", plain)

@@ -42,7 +42,7 @@ class Pace:
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedFrame:
     """A frame on its way. `captured`, `began` and `ended` (of preparing) are on the clock of `time.perf_counter`.
 
     Attributes:
@@ -58,14 +58,14 @@ class Prepared:
 
 
 @dataclass(frozen=True)
-class Made:
+class FrameResult:
     """A frame with what the model said of it, and when: `began` and `ended` of the model.
 
     Attributes:
         outputs: without the batch axis; they live until `IN_FLIGHT - 1` further frames are made.
     """
 
-    prepared: Prepared
+    prepared: PreparedFrame
     began: float
     ended: float
     core_count: int
@@ -92,8 +92,8 @@ class Pipeline:
     ):
         self._model, self._frames, self._pace, self._drops = model, frames, pace, drops
         self._captured: Handover[tuple[Frame, float]] = Handover(keeps_newest=drops)
-        self._prepared: Handover[Prepared] = Handover()
-        self._made: Handover[Made] = Handover()
+        self._prepared: Handover[PreparedFrame] = Handover()
+        self._made: Handover[FrameResult] = Handover()
         self._ending = ending or threading.Event()
         self._reading, self._preparing, self._running = Duration(), Duration(), Duration()
         # When the model is going to be free, how many frames are on their way to it, and what says that this changed.
@@ -109,7 +109,7 @@ class Pipeline:
         for thread in self._threads:
             thread.start()
 
-    def results(self, stopped: Callable[[], bool]) -> Generator[Made, None, None]:
+    def results(self, stopped: Callable[[], bool]) -> Generator[FrameResult, None, None]:
         """Until the frames or the pace's limits end it, or `stopped` says so, which is asked before every one.
 
         Raises:
@@ -174,7 +174,7 @@ class Pipeline:
             self._frames.close()
             after.close(cause)
 
-    def _prepare(self, after: Handover[Prepared]) -> None:
+    def _prepare(self, after: Handover[PreparedFrame]) -> None:
         made = 0
         rooms = [np.empty(0, np.float32)] * IN_FLIGHT  # one is filled, one waits, one is looked at by the model
 
@@ -192,12 +192,12 @@ class Pipeline:
                 given = rooms[made % IN_FLIGHT] = normalised(given[None], room if room.size else None)
             ended = time.perf_counter()
             self._preparing.add(ended - began)
-            after.put(Prepared(frame, captured, began, ended, given, frame.number - made))
+            after.put(PreparedFrame(frame, captured, began, ended, given, frame.number - made))
             made += 1
 
         self._work(next_one, self._captured, after)
 
-    def _run(self, after: Handover[Made]) -> None:
+    def _run(self, after: Handover[FrameResult]) -> None:
         made = 0
         rooms: list[dict[str, np.ndarray]] = [{} for _ in range(IN_FLIGHT)]
 
@@ -222,7 +222,7 @@ class Pipeline:
                     room[name] = np.empty_like(value)
                 np.copyto(room[name], value)
             ended = time.perf_counter()
-            result = Made(prepared, began, ended, output.core_count, output.latency_ms, dict(room))
+            result = FrameResult(prepared, began, ended, output.core_count, output.latency_ms, dict(room))
             after.put(result)
             self._running.add(time.perf_counter() - began)  # with what who takes the results holds it up
             with self._freed:
