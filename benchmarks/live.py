@@ -198,9 +198,7 @@ def main() -> None:
         say(f"{bundle.checkpoint.name}, {asked.image_size}, {asked.cores} cores, {asked.threads} threads")
         try:
             with OtherLoad() as others:
-                videos = [
-                    compare(bundle, name, asked.threads, asked.rounds, asked.frames, directory) for name in names
-                ]
+                videos = [compare(bundle, name, asked.threads, asked.rounds, asked.frames, directory) for name in names]
                 endurance = endure(bundle, asked.minutes, asked.threads) if asked.minutes else None
         except EdgeError as error:
             raise SystemExit(str(error)) from None

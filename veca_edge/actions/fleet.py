@@ -70,9 +70,7 @@ def profile_fleet(
 
     def work(board: FleetBoard, progress: Progress) -> Profiled:
         asked = replace(request, bundle=bundle, device=board.device, options=with_power_mode(options, board))
-        return profile(
-            asked, progress, on_log, on_variant=lambda variant, state: watch(board.name, variant, state)
-        )
+        return profile(asked, progress, on_log, on_variant=lambda variant, state: watch(board.name, variant, state))
 
     def left_out(done: Profiled) -> EdgeError | None:
         failures = done.profile.failures
