@@ -37,7 +37,7 @@ MODES = {
     "complete": ["-swift-version", "5", "-strict-concurrency=complete"],
     "6": ["-swift-version", "6"],
 }
-SECONDS = 400
+SECONDS = 800
 
 
 @dataclass(frozen=True)
