@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +92,8 @@ class Session:
         self._runners: dict[str, Runner] = {}
         self._model: Any = None
         self._ahead = self._kept.enter_context(ThreadPoolExecutor(1))
-        limit_threads(job.threads, job.checkpoint is not None)
+        if job.checkpoint is not None:
+            self._kept.callback(limit_torch(job.threads))
 
     def close(self) -> None:
         self._kept.close()
@@ -208,12 +210,16 @@ def _of(outputs: dict[str, np.ndarray], i: int) -> dict[str, np.ndarray]:
     return {name: value[i] for name, value in outputs.items()}
 
 
-def limit_threads(threads: int, has_reference: bool) -> None:
-    """Keeps the libraries of this process to so many threads: workers beside each other would take each other's."""
-    if has_reference:
-        import torch
+def limit_torch(threads: int) -> Callable[[], None]:
+    """Keeps PyTorch in this process to so many threads, for workers beside each other would take each other's.
 
-        torch.set_num_threads(threads)
+    Returns what gives it back those that it had.
+    """
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    return partial(torch.set_num_threads, before)
 
 
 @dataclass(frozen=True)
