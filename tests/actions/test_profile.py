@@ -13,7 +13,7 @@ from veca_edge.base.errors import EdgeError
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"device": "ssh://orin"}, "--device is for bundles of the target 'jetson' or 'apple'"),
+        ({"device": "ssh://orin"}, "Unknown device 'ssh://orin'"),
         ({"options": veca_edge.BoardOptions()}, "takes options of the type ProfileOptions"),
         ({"core_counts": (12,)}, "no core count 12"),
         ({"precisions": ("int8",)}, "no precision int8"),

@@ -13,7 +13,7 @@ from ..bundle.types import Artifact, Bundle
 from ..serving.access import Admission
 from ..serving.content import served_bundle, served_page
 from ..serving.page import MEASURE
-from ..serving.server import PORT, check_packages, open_address, page_app, serve
+from ..serving.server import PORT, check_packages, open_address, page_app, qr_code, serve
 from ..targets.table import TARGETS, target_named
 
 
@@ -41,10 +41,12 @@ class Serving:
     Attributes:
         url: what to open; over the local network it lets one device in, and then there is another one.
         fingerprint: SHA-256 of the certificate that the browser is shown, or empty.
+        code: the address as a QR code in characters of a terminal, or empty on this machine alone.
     """
 
     url: str
     fingerprint: str
+    code: str
 
 
 def serve_bundle(request: ServeRequest, on_address: Callable[[Serving], None], stopped: Callable[[], bool]) -> None:
@@ -65,7 +67,8 @@ def serve_bundle(request: ServeRequest, on_address: Callable[[Serving], None], s
         admission = Admission() if request.lan else None
 
         def tell() -> None:
-            on_address(Serving(address.url(admission=admission), address.fingerprint))
+            url = address.url(admission=admission)
+            on_address(Serving(url, address.fingerprint, qr_code(url) if admission else ""))
 
         if admission is not None:
             admission.on_admitted = tell

@@ -7,8 +7,9 @@ from .android import ANDROID
 from .base import Platform
 from .ios import IOS
 from .jetson import JETSON
+from .web import WEB
 
-PLATFORMS: dict[str, Platform] = {platform.name: platform for platform in (IOS, ANDROID, JETSON)}
+PLATFORMS: dict[str, Platform] = {platform.name: platform for platform in (IOS, ANDROID, JETSON, WEB)}
 
 
 def platform_named(name: str) -> Platform:

@@ -32,9 +32,7 @@ def serve(bundle: options.BundlePath, typed: Typed, json: options.Json = False, 
 def show(terminal: Terminal, at: Serving) -> None:
     """Where to look; the code to scan is for another device."""
     if at.fingerprint:
-        from ..serving.server import qr_code
-
-        terminal.say(qr_code(at.url))
+        terminal.say(at.code)
         terminal.say(f"The code lets one device in: {at.url}", "bold")
         terminal.say("The browser does not know this certificate, and asks. Its SHA-256:")
         terminal.say(f"  {at.fingerprint}")
