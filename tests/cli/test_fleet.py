@@ -232,8 +232,11 @@ def test_what_can_not_be_asked(veca_edge, bundle, tmp_path):
         (("--fleet", tmp_path / "fleet.toml", "--device", "b"), "Both --device and --fleet"),
         (("--tag", "door"), "Give --fleet FILE"),
         (("--device", "a", "--device", "ssh://a"), "are one device"),
-        (("--fleet", tmp_path / "fleet.toml"), "measures on this machine"),
     ):
         ended = veca_edge("profile", bundle, *words)
         assert ended.code == 2
         assert message in ended.err
+    # A CPU is measured in place or in a browser, not over SSH.
+    ended = veca_edge("profile", bundle, "--fleet", tmp_path / "fleet.toml")
+    assert ended.code == 1
+    assert "a (tried twice): Unknown device 'a'." in ended.err

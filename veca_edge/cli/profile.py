@@ -67,7 +67,7 @@ def profile(
         one = device[0] if device and boards is None else None
         request = ProfileRequest(opened, *wanted, one, made_of(target.profile_options, typed), again)
         if boards is not None:
-            profile_boards(terminal, request, boards)
+            profile_boards(terminal, opened, request, boards)
             return
         with terminal.progress() as progress:
             profiled = measure(request, progress, terminal.log, terminal.note)
@@ -76,7 +76,7 @@ def profile(
             raise typer.Exit(1)
 
 
-def profile_boards(terminal: Terminal, request: ProfileRequest, boards: Sequence[FleetBoard]) -> None:
+def profile_boards(terminal: Terminal, bundle: Bundle, request: ProfileRequest, boards: Sequence[FleetBoard]) -> None:
     from ..actions.fleet import profile_fleet
 
     with watched(terminal, boards) as (watch, on_tick):
@@ -88,7 +88,7 @@ def profile_boards(terminal: Terminal, request: ProfileRequest, boards: Sequence
                 terminal.note(f"{outcome.board.name}: {m.artifact}: {warning}")
     failed = show_failures(terminal, outcomes)
     done = [outcome.result.profile for outcome in outcomes if outcome.result]
-    directory = getattr(request.bundle, "directory", request.bundle)
+    directory = bundle.directory
     if len({p.machine.machine_id for p in done}) > 1:
         ids = [word for p in done[:2] for word in ("--machine", p.machine.machine_id)]
         terminal.next(quoted("veca-edge", "compare", directory, *ids), quoted("veca-edge", "report", directory))
