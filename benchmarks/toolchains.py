@@ -36,7 +36,7 @@ class Candidate:
 
     Attributes:
         name, label: for files and for tables.
-        runtime: `torch`, `torch.compile`, `onnxruntime` or `openvino`.
+        runtime: `torch`, `torch.compile`, `onnxruntime`, `openvino` or `litert`.
         path: a checkpoint for the torch runtimes, else a model file.
         precision: of the weights.
         setting: what is not the tool's default, in words.
@@ -121,6 +121,8 @@ LABELS = {
     "openvino_fp32": "OpenVINO FP32",
     "openvino_default": "OpenVINO, its default precision",
     "nncf_openvino": "NNCF INT8 in OpenVINO",
+    "our_graph_openvino": "NNCF INT8 of veca-edge's graph in OpenVINO",
+    "our_graph_litert": "veca-edge's graph, dynamic INT8 in LiteRT",
     "modelopt": "ModelOpt INT8 in ONNX Runtime",
     "plain_w8a8": "veca-edge graph, plain min-max INT8",
     "ours_fp32": "veca-edge FP32",
@@ -317,6 +319,46 @@ def nncf_openvino(task: Task) -> Candidate:
     return task.candidate("nncf_openvino", "openvino", path, "int8", "model_type=TRANSFORMER")
 
 
+def our_graph_openvino(task: Task) -> Candidate:
+    """The rewritten graph, in PyTorch, by OpenVINO's own converter: what its runtime makes of our rewrites."""
+    import nncf
+    import openvino
+    import torch
+
+    from veca_edge.model.torch_graph import InferenceModel
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        plain = openvino.convert_model(
+            InferenceModel(task.float_weights, task.spec).eval(),
+            example_input=torch.from_numpy(task.calibration[:1]),
+            input=[("image", [1, 3, *task.spec.image_size])],
+        )
+    plain.inputs[0].get_tensor().set_names({"image"})
+    for output, name in zip(plain.outputs, task.spec.outputs, strict=True):
+        output.get_tensor().set_names({name})
+    model = nncf.quantize(
+        plain,
+        nncf.Dataset([image[None] for image in task.calibration]),
+        model_type=nncf.ModelType.TRANSFORMER,
+        subset_size=len(task.calibration),
+    )
+    path = task.directory / "our_graph.xml"
+    openvino.save_model(model, path, compress_to_fp16=False)
+    return task.candidate("our_graph_openvino", "openvino", path, "int8", "veca-edge's rewrites")
+
+
+def our_graph_litert(task: Task) -> Candidate:
+    """The file that is exported for Android, whose activations LiteRT quantizes per token."""
+    from veca_edge.converters.litert.files import tflite_files_from_variants
+
+    directory = task.directory / "litert"
+    directory.mkdir()
+    assert task.int8_weights is not None
+    (artifact,) = tflite_files_from_variants([Variant(task.spec, "int8", task.int8_weights)], directory, {})
+    return task.candidate("our_graph_litert", "litert", directory / artifact.path, "int8", "dynamic activations")
+
+
 def modelopt(task: Task) -> Candidate:
     """ModelOpt's command line, in an environment of its own: its pins clash with ours."""
     if task.modelopt_python is None:
@@ -355,6 +397,8 @@ MAKERS: Mapping[str, Callable[[Task], Candidate]] = {
     "openvino_fp32": openvino_fp32,
     "openvino_default": openvino_default,
     "nncf_openvino": nncf_openvino,
+    "our_graph_openvino": our_graph_openvino,
+    "our_graph_litert": our_graph_litert,
     "modelopt": modelopt,
 }
 
@@ -406,4 +450,17 @@ def open_openvino(candidate: Candidate, threads: int) -> Callable[[np.ndarray], 
     return run
 
 
-OPENERS = {"torch": open_torch, "torch.compile": open_torch, "onnxruntime": open_onnxruntime, "openvino": open_openvino}
+def open_litert(candidate: Candidate, threads: int) -> Callable[[np.ndarray], Outputs]:
+    from ai_edge_litert.interpreter import Interpreter
+
+    runner = Interpreter(model_path=str(candidate.path), num_threads=threads).get_signature_runner()
+    return lambda image: runner(image=image)
+
+
+OPENERS = {
+    "torch": open_torch,
+    "torch.compile": open_torch,
+    "onnxruntime": open_onnxruntime,
+    "openvino": open_openvino,
+    "litert": open_litert,
+}

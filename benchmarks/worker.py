@@ -1,9 +1,8 @@
 """A fresh process that opens candidates and measures them; `ask` starts one.
 
-A request is JSON on standard input, the answer a JSON file that it names. Five jobs: `time` opens all
-candidates in this one process and times them interleaved; `memory` takes the peak of one candidate; `held`
-takes what core counts of a bundle hold, which needs no candidate; `operators` says where ONNX Runtime spends
-the time of one candidate; `products` times its matrix products beside the whole of it.
+A request is JSON on standard input, the answer a JSON file that it names. Four jobs: `memory` takes the peak of one
+candidate; `held` takes what core counts of a bundle hold, which needs no candidate; `operators` says where ONNX Runtime
+spends the time of one candidate; `products` times its matrix products beside the whole of it. `race` times candidates.
 """
 
 from __future__ import annotations
@@ -21,11 +20,10 @@ from typing import Any
 import numpy as np
 import psutil
 
-from veca_edge.profiles.sampling import OtherLoad
 from veca_edge.proof.fidelity import cosine
 
-from .common import interleaved, limit_threads, median, random_images
-from .toolchains import OURS, Candidate, Outputs, one_line, opened
+from .common import limit_threads, median, random_images
+from .toolchains import Candidate, Outputs, opened
 
 WARMUP = 2
 MEMORY_RUNS = 5
@@ -63,43 +61,7 @@ def peak_memories(candidate: Candidate, threads: int, processes: int) -> list[in
     return [ask("memory", [candidate], threads) for _ in range(processes)]
 
 
-# ------------------------------------------------------------------------------------------ time
-
-
-def time_together(
-    candidates: Sequence[Candidate], threads: int, rounds: int, per_round: int, reference: str | None = None
-) -> dict[str, Any]:
-    """Raw samples of every candidate, and how close its outputs come to those of the reference candidate.
-
-    Returns:
-        `samples_ms` and `agreement` by name, `failed` with a reason for those that could not be opened,
-        `others_share`: how much of the machine other processes used meanwhile.
-    """
-    models, failed = {}, {}
-    images = {c.name: random_images(1, c.image_size) for c in candidates}
-    for candidate in candidates:
-        try:
-            models[candidate.name] = opened(candidate, threads)
-            models[candidate.name](images[candidate.name])
-        except Exception as error:
-            if candidate.name in OURS:
-                raise
-            models.pop(candidate.name, None)
-            failed[candidate.name] = one_line(error)
-    outputs = {name: model(images[name]) for name, model in models.items()}
-    compared = {name: agreement(made, outputs[reference]) for name, made in outputs.items()} if reference else {}
-
-    def call(name: str):
-        model, image = models[name], images[name]
-        return lambda: model(image)
-
-    calls = {name: call(name) for name in models}
-    for one in calls.values():
-        for _ in range(WARMUP):
-            one()
-    with OtherLoad() as bystanders:
-        samples = interleaved(calls, rounds, per_round)
-    return {"samples_ms": samples, "agreement": compared, "failed": failed, "others_share": bystanders.share()}
+# ------------------------------------------------------------------------------------- agreement
 
 
 def agreement(made: Outputs, expected: Outputs) -> dict[str, float]:
@@ -197,7 +159,6 @@ def main() -> None:
     request = json.load(sys.stdin)
     candidates = [Candidate.from_json(c) for c in request["candidates"]]
     jobs = {
-        "time": lambda: time_together(candidates, request["threads"], **request["settings"]),
         "memory": lambda: peak_memory(candidates[0], request["threads"]),
         "held": lambda: held_memory(threads=request["threads"], **request["settings"]),
         "operators": lambda: operator_times(candidates[0], request["threads"]),

@@ -233,3 +233,13 @@ def test_fidelity_on_every_target(short_demo, tmp_path):
     for target in ("cpu", "jetson", "apple", "android"):
         assert f"| {target} |" in section
     assert len([claim for claim in claims.claims(tmp_path) if " on apple, 8 cores" in claim.text]) == 6
+
+
+def test_rounds_in_which_the_machine_was_slow_for_all_do_not_count():
+    from benchmarks.race import counting_rounds
+
+    rounds = [{"a": [10.0, 10.1], "b": [20.0], "c": [30.0]} for _ in range(8)]
+    rounds[3] = {"a": [15.0, 15.0], "b": [30.0], "c": [45.0]}
+    rounds[5] = {"a": [10.0, 10.0], "b": [20.0], "c": [90.0]}  # slow for one alone: it has to live with that
+    assert counting_rounds(rounds) == [taken for i, taken in enumerate(rounds) if i != 3]
+    assert counting_rounds([]) == []
