@@ -4,34 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 from ..base.errors import EdgeError
-from ..base.options import option
 from ..bundle.store import opened
 from ..bundle.types import Artifact, Bundle
 from ..serving.access import Admission
 from ..serving.content import served_bundle, served_page
 from ..serving.page import MEASURE
-from ..serving.server import PORT, check_packages, open_address, page_app, qr_code, serve
+from ..serving.server import check_packages, open_address, page_app, qr_code, serve
 from ..targets.table import TARGETS, target_named
-
-
-@dataclass(frozen=True)
-class ServeRequest:
-    """What to serve, and where.
-
-    Attributes:
-        bundle: a path, or one that was opened.
-        port: 0 takes a free one.
-        lan: for other devices of the local network, with HTTPS and a token, instead of this machine alone.
-    """
-
-    bundle: Path | Bundle
-    port: int = option(
-        PORT, "Port to listen on; 0 takes a free one.", kind=int, shown=str(PORT), lowest=0, highest=65535
-    )
-    lan: bool = option(False, "Serve the local network, with HTTPS and a code to scan.", kind=bool)
+from .serve_request import ServeRequest
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..actions.serve import ServeRequest
+from ..actions.serve_request import ServeRequest
 from ..base.options import made_of
 from . import options
 from .console import Terminal, command

@@ -17,10 +17,11 @@ from ...base.progress import Progress, silent
 from ...base.versions import own_version
 from ...bundle.types import Artifact, Bundle
 from ...proof.golden import read_golden
+from ...serving import PORT
 from ...serving.access import Admission
 from ...serving.content import served_bundle, served_page
 from ...serving.page import MEASURE
-from ...serving.server import PORT, check_packages, open_address, page_app, qr_code, serve
+from ...serving.server import check_packages, open_address, page_app, qr_code, serve
 from ..machine import Machine
 from ..measurement import Measurement
 from ..options import ProfileOptions
