@@ -34,7 +34,7 @@ COMMANDS = {
     "inspect": "Show what a checkpoint or a bundle holds.",
     "doctor": "Check what this machine can do.",
     "lint": "Check a model file against the rules of a target.",
-    "devices": "List the known Jetson modules and JetPacks.",
+    "devices": "List the known Jetson modules, JetPacks and SoCs of phones.",
 }
 
 
