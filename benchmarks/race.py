@@ -87,8 +87,8 @@ def race(
     threads: int,
     rounds: int,
     per_round: int,
-    agreement: Callable[[Mapping[str, np.ndarray], Mapping[str, np.ndarray]], Mapping[str, float]],
-    reference: str,
+    agreement: Callable[[Mapping[str, np.ndarray], Mapping[str, np.ndarray]], Mapping[str, float]] | None = None,
+    reference: str = "",
 ) -> dict[str, Any]:
     """Raw samples of every candidate from the rounds that count, and how close its outputs come to the reference's.
 
@@ -109,7 +109,10 @@ def race(
                 continue
             stack.callback(runner.close)
             runners[candidate.name] = runner
-        made = {name: dict(np.load(runner.outputs)) for name, runner in runners.items()}
+        compared = {}
+        if agreement is not None:
+            expected = np.load(runners[reference].outputs)
+            compared = {name: agreement(np.load(runner.outputs), expected) for name, runner in runners.items()}
         by_round: list[dict[str, list[float]]] = []
         order = list(runners)
         start, own = time.perf_counter(), busy_seconds(runners.values())
@@ -126,7 +129,7 @@ def race(
     samples = {name: [ms for taken in kept for ms in taken[name]] for name in runners}
     return {
         "samples_ms": samples,
-        "agreement": {name: agreement(outputs, made[reference]) for name, outputs in made.items()},
+        "agreement": compared,
         "failed": failed,
         "discarded_rounds": len(by_round) - len(kept),
         "others_share": max(0.0, bystanders.share() - used),

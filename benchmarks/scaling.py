@@ -37,8 +37,9 @@ from .common import (
     write_result,
 )
 from .dense_vit import TOKENS, dense_checkpoint, onnx_from_dense
+from .race import race
 from .toolchains import Candidate
-from .worker import ask, peak_memories
+from .worker import peak_memories
 
 SIZES = (256, 384, 512, 768, 1024)
 DENSE = "dense ViT"
@@ -87,7 +88,7 @@ def measure(
                 candidates += write_pair(weights, count, ImageSize(size, size), Path(directory))
             say(f"  {size} px: models written")
         say("  timing ...")
-        timed = ask("time", candidates, threads, rounds=rounds, per_round=per_round)
+        timed = race(candidates, threads, rounds, per_round)
         rows = [
             {
                 "model": c.label,
