@@ -1,7 +1,7 @@
 """VECA beside a dense vision transformer of the same size, from 256 to 1024 pixels.
 
 Both go through the same graph writer and run in the same runtime. Random weights; INT8 with plain ranges from
-noise, which has the speed of a calibrated one. All models and sizes are timed interleaved in one process.
+noise, which has the speed of a calibrated one. Each is timed in a process of its own (`race`).
 """
 
 from __future__ import annotations
