@@ -11,6 +11,7 @@ import json
 import shutil
 import subprocess
 import sys
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +22,6 @@ import torch
 from bundles import bundle_around
 
 from veca_edge.actions.app import write_app
-from veca_edge.actions.load import load_bundle
 from veca_edge.apps.base import TEMPLATES
 from veca_edge.apps.jetson import FRAMES, VECTORS
 from veca_edge.base.spec import GraphSpec, ImageSize
@@ -33,6 +33,7 @@ from veca_edge.model.folding import inference_weights
 from veca_edge.model.plan import Variant
 from veca_edge.model.torch_graph import InferenceModel
 from veca_edge.proof.golden import write_golden
+from veca_edge.targets.table import open_artifact
 
 from . import roots
 
@@ -110,12 +111,11 @@ def test_outputs_are_those_of_run(built):
     built.run(f"mkdir -p outputs && build/golden_frames app/{FRAMES} app outputs")
     listed = json.loads((built.work / "app" / FRAMES / "golden.json").read_text())
     frames = np.fromfile(built.work / "app" / FRAMES / listed[0]["frames"], np.uint8).reshape(-1, *SIZE, 3)
-    with load_bundle(built.bundle, format="onnx", threads=1) as model:
-        for count in COUNTS:
-            model.use(count)
+    for artifact in built.bundle.artifacts:
+        with closing(open_artifact(built.bundle.directory, artifact, 1)) as runner:
             for i, frame in enumerate(frames):
-                for name, expected in model(frame[None]).items():
-                    made = np.fromfile(built.work / "outputs" / f"cores{count}_{name}_{i}", "<f4")
+                for name, expected in runner(frame[None]).items():
+                    made = np.fromfile(built.work / "outputs" / f"cores{artifact.core_count}_{name}_{i}", "<f4")
                     np.testing.assert_allclose(made, expected.ravel(), atol=1e-4)
 
 
