@@ -15,7 +15,7 @@ class Resize(TextEnum):
 
     `crop` and `short-side` keep the same centre of the frame, to a pixel. `crop` cuts it out and resizes it: a camera
     does little work, and nothing outside of the box is looked at. `short-side` resizes the whole frame and cuts then,
-    as torchvision's `Resize` and `CenterCrop` do, bit for bit: for figures to be compared with published ones.
+    in torchvision's sizes and to its crop (`Resize`, `CenterCrop`): for figures to be compared with published ones.
     `letterbox` shows the whole frame with padding beside it, `stretch` the whole frame out of proportion.
     """
 
