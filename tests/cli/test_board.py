@@ -61,7 +61,6 @@ def test_a_board_that_is_not_there(veca_edge, jetson_bundle):
 
 def test_options_of_other_targets(veca_edge, bundle, jetson_bundle):
     for where, words in (
-        (bundle, ["--device", "local"]),
         (bundle, ["--layers"]),
         (bundle, ["--lock-clocks"]),
         (bundle, ["--units", "ane"]),
@@ -74,6 +73,10 @@ def test_options_of_other_targets(veca_edge, bundle, jetson_bundle):
         ended = veca_edge("profile", where, *words)
         assert ended.code == 2
         assert f"{words[0]} is for bundles of the target" in ended.err
+    ended = veca_edge("profile", bundle, "--device", "local")
+    assert ended.code == 2
+    assert "Unknown device 'local'" in ended.err
+    assert "web" in ended.err
 
 
 def test_profile_before_build(veca_edge, jetson_bundle, bundle):

@@ -64,7 +64,7 @@ def test_the_verdict_is_plain(tmp_path):
     (summary,) = verdict_summaries(subjects)
     assert summary.label == ""
     assert summary.sentence == (
-        "int8 is 1.75x to 2.28x faster (95% intervals) than fp32 at all 3 core counts. Its files take 0.27x the space "
+        "int8 is 1.76x to 2.28x faster (95% intervals) than fp32 at all 3 core counts. Its files take 0.27x the space "
         "and it needs 0.33x the memory; it costs at most 0.0010 of cosine."
     )
 
@@ -75,8 +75,8 @@ def test_the_verdict_says_slower(tmp_path):
         if artifact.precision == "int8":
             measure(replace(bundle, artifacts=(artifact,)), scale={8: 2.0, 16: 3.0, 32: 1.0}[artifact.core_count])
     (summary,) = verdict_summaries(read_subjects([tmp_path / "out"], None))
-    assert "1.75x to 2.28x faster (95% intervals) than fp32 at 1 of 3 core counts" in summary.sentence
-    assert "1.32x to 1.71x SLOWER (95% intervals) than fp32 at 1 of 3 core counts" in summary.sentence
+    assert "1.76x to 2.28x faster (95% intervals) than fp32 at 1 of 3 core counts" in summary.sentence
+    assert "1.31x to 1.71x SLOWER (95% intervals) than fp32 at 1 of 3 core counts" in summary.sentence
     assert "no different in speed from fp32, within the spread of the samples, at 1 of 3" in summary.sentence
 
 

@@ -40,7 +40,7 @@ def evaluate(
     json: options.Json = False,
     debug: options.Debug = False,
 ) -> None:
-    """Run every variant on a whole data set, against labels and the FP32 reference.
+    """Run every variant on a whole data set, and compare releases.
 
     Streamed and resumable: the same command goes on where it was stopped. The results go into the bundle. Exit code 1
     where a metric is worse than the baseline's.

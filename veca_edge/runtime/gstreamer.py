@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import time
 from collections.abc import Callable, Generator
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -38,6 +40,7 @@ def has_gstreamer() -> bool:
 
 def import_gst(purpose: str) -> tuple[Any, Any, Any]:
     """Gst, GstVideo and GLib. Raises `EdgeError` that says how to install them."""
+    _prefer_compilers_unwinder()
     try:
         import gi  # pyright: ignore[reportMissingImports]
 
@@ -51,6 +54,16 @@ def import_gst(purpose: str) -> tuple[Any, Any, Any]:
         ) from None
     Gst.init(None)
     return Gst, GstVideo, GLib
+
+
+def _prefer_compilers_unwinder() -> None:
+    """Makes C++ exceptions of libraries that are loaded later find the unwinder that they were built for.
+
+    Debian's GStreamer brings libunwind, which has functions of the same names. Python loads it for everybody, and an
+    error of ONNX Runtime or PyTorch would then end the process.
+    """
+    with suppress(OSError):  # other systems have other unwinders
+        ctypes.CDLL("libgcc_s.so.1", mode=ctypes.RTLD_GLOBAL)
 
 
 def csi_pipeline(sensor: int, mode: CaptureMode | None) -> str:

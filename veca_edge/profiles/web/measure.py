@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from ...base.errors import EdgeError, unknown_name
+from ...base.errors import EdgeError
 from ...base.progress import Progress, silent
 from ...base.versions import own_version
 from ...bundle.types import Artifact, Bundle
@@ -56,7 +56,10 @@ def profile_in_browser(
         EdgeError: an unknown device; a package is missing; the page was closed and not opened again.
     """
     if device not in DEVICES:
-        raise unknown_name("device", device, DEVICES)
+        raise EdgeError(
+            f"Unknown device '{device}': a bundle for the CPU is measured on this machine, or in a browser.",
+            f"Known: {', '.join(DEVICES)}. Boards over SSH measure bundles of --target jetson.",
+        )
     check_packages()
     files = {**served_page(), **served_bundle(bundle, artifacts)}
     stop = threading.Event()
