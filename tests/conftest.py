@@ -19,6 +19,11 @@ DATA = Path(__file__).parent / "data"
 VECTORS = ("square", "prefixed", "wide_projected")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Compilers first: no worker shall be left alone with the longest tests at the end."""
+    items.sort(key=lambda item: "toolchains" not in item.path.parts)
+
+
 @pytest.fixture(scope="session")
 def data() -> Path:
     return DATA

@@ -20,6 +20,7 @@ import onnxruntime
 import pytest
 import torch
 from bundles import bundle_around
+from once import made_once
 
 from veca_edge.actions.app import write_app
 from veca_edge.apps.base import TEMPLATES
@@ -82,7 +83,10 @@ class Board:
 @pytest.fixture(scope="module")
 def board(jetson_root, square, tmp_path_factory) -> Board:
     """An app around a bundle, and ONNX Runtime's library, of this machine's Python package, beside it."""
-    work = tmp_path_factory.mktemp("jetson")
+    return made_once(tmp_path_factory, "jetson-app", lambda work: prepared_board(jetson_root, square, work))
+
+
+def prepared_board(jetson_root: Path, square, work: Path) -> Board:
     bundle = exported_for_jetson(square, work / "bundle")
     write_app(bundle, "jetson", work / "app", AWKWARD)
     (library,) = (Path(onnxruntime.__file__).parent / "capi").glob("libonnxruntime.so.1.*")
@@ -93,8 +97,12 @@ def board(jetson_root, square, tmp_path_factory) -> Board:
 
 
 @pytest.fixture(scope="module")
-def built(board) -> Board:
+def built(board, tmp_path_factory) -> Board:
     """The whole project, with the sanitizers; any warning is an error."""
+    return made_once(tmp_path_factory, "jetson-built", lambda _: with_everything_built(board))
+
+
+def with_everything_built(board: Board) -> Board:
     options = "-DVECA_BACKEND=onnxruntime -DONNXRUNTIME=/work/lib/libonnxruntime.so -DVECA_SANITIZE=ON"
     said = board.run(f"cmake -S app -B build -DCMAKE_BUILD_TYPE=Debug -DCMAKE_CXX_FLAGS=-O1 {options} && make -C build")
     assert "warning:" not in said
@@ -171,8 +179,9 @@ BROKEN = {
 
 
 @pytest.fixture(scope="module")
-def objects(board) -> Board:
-    """The logic test and what it tests, as objects: a broken file is compiled alone."""
+def objects(jetson_root, square, tmp_path_factory) -> Board:
+    """The logic test and what it tests, as objects: a broken file is compiled alone, in a folder of this worker's."""
+    board = prepared_board(jetson_root, square, tmp_path_factory.mktemp("jetson"))
     sources = " ".join(f"src/{name}.cpp" for name in ("picture", "preprocess", "painting", "governor"))
     board.run(
         f"mkdir -p objects/broken && cd app && for file in tests/test_logic.cpp {sources}; do "

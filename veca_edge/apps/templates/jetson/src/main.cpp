@@ -174,6 +174,15 @@ int run(const AppValues& app, const Options& options) {
   long frames = 0, reported = 0;
   double last_report = 0, sums[4] = {}, settled_mib = 0;
   int used = cores;
+  const auto report = [&](double now) {
+    const double n = static_cast<double>(frames - reported);
+    std::fprintf(stderr, "%d cores: %.1f frames/s; ms: capture %.2f, prepare %.2f, infer %.2f, draw %.2f; %.0f MiB\n", used,
+                 n / (now - last_report), 1e3 * sums[0] / n, 1e3 * sums[1] / n, 1e3 * sums[2] / n, 1e3 * sums[3] / n,
+                 resident_mib());
+    reported = frames;
+    last_report = now;
+    std::fill(std::begin(sums), std::end(sums), 0);
+  };
   while (stopped == 0 && seconds() < options.seconds) {
     const double t0 = seconds();
     if (!capture.next(&frame)) break;
@@ -194,16 +203,9 @@ int run(const AppValues& app, const Options& options) {
     const double parts[] = {t1 - t0, t2 - t1, t3 - t2, t4 - t3};
     for (int i = 0; i < 4; ++i) sums[i] += parts[i];
     if (settled_mib == 0 && t4 > options.seconds / 5) settled_mib = resident_mib();
-    if (t4 - last_report >= 1) {
-      const double n = static_cast<double>(frames - reported);
-      std::fprintf(stderr, "%d cores: %.1f frames/s; ms: capture %.2f, prepare %.2f, infer %.2f, draw %.2f; %.0f MiB\n", used,
-                   n / (t4 - last_report), 1e3 * sums[0] / n, 1e3 * sums[1] / n, 1e3 * sums[2] / n, 1e3 * sums[3] / n,
-                   resident_mib());
-      reported = frames;
-      last_report = t4;
-      std::fill(std::begin(sums), std::end(sums), 0);
-    }
+    if (t4 - last_report >= 1) report(t4);
   }
+  if (frames > reported) report(seconds());
   output.finish();
   std::fprintf(stderr, "%ld frames in %.1f s\n", frames, seconds());
   if (frames == 0) throw std::runtime_error("the source gave no frame");
