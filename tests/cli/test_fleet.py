@@ -239,4 +239,4 @@ def test_what_can_not_be_asked(veca_edge, bundle, tmp_path):
     # A CPU is measured in place or in a browser, not over SSH.
     ended = veca_edge("profile", bundle, "--fleet", tmp_path / "fleet.toml")
     assert ended.code == 1
-    assert "a (tried twice): Unknown device 'a'." in ended.err
+    assert "a (tried twice): Unknown device 'a': a bundle for the CPU" in ended.err
