@@ -130,14 +130,18 @@ class Dialect:
 
     # Parts a dialect may spell in its own way -----------------------------------------------------
 
+    def pixels(self, image: ir.Value) -> ir.Value:
+        """The input as floats `[B, 3, H, W]`."""
+        if self.spec.input != "image":
+            return image
+        return self.g("Transpose", self.g("Cast", image, to=ir.DataType.FLOAT), perm=[0, 3, 1, 2])
+
     def patch_embed(self, image: ir.Value) -> ir.Value:
         """Pixels to patches `[B, N, D]`."""
         g, size = self.g, self.config.patch_size
-        if self.spec.input == "image":
-            image = g("Transpose", g("Cast", image, to=ir.DataType.FLOAT), perm=[0, 3, 1, 2])
         x = g(
             "Conv",
-            image,
+            self.pixels(image),
             self.array("weight", self.constants.patch_weight),
             self.array("bias", self.constants.patch_bias),
             strides=[size, size],

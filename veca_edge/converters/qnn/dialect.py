@@ -29,21 +29,12 @@ class QnnDialect(Dialect):
     def label_type(self, classes: int) -> ir.DataType:
         return ir.DataType.INT32
 
-    def patch_embed(self, image: ir.Value) -> ir.Value:
-        g, size = self.g, self.config.patch_size
-        x = image
-        if self.spec.input == "image":
-            one, zero = self.array("pixel_scale", np.array(1.0)), g.constant("pixel_zero", np.array(0, np.uint8))
-            x = g("Transpose", g("DequantizeLinear", image, one, zero), perm=[0, 3, 1, 2])
-        x = g(
-            "Conv",
-            x,
-            self.array("weight", self.constants.patch_weight),
-            self.array("bias", self.constants.patch_bias),
-            strides=[size, size],
-            kernel_shape=[size, size],
-        )
-        return g("Transpose", g("Reshape", x, g.ints([self.batch, self.config.hidden, self.patches])), perm=[0, 2, 1])
+    def pixels(self, image: ir.Value) -> ir.Value:
+        g = self.g
+        if self.spec.input != "image":
+            return image
+        one, zero = self.array("pixel_scale", np.array(1.0)), g.constant("pixel_zero", np.array(0, np.uint8))
+        return g("Transpose", g("DequantizeLinear", image, one, zero), perm=[0, 3, 1, 2])
 
 
 class QuantizedQnnDialect(QnnDialect):

@@ -164,21 +164,10 @@ class Tensorrt10Half(Tensorrt10):
             )
         return self.g.constant(name, array.astype(np.float16))
 
-    def patch_embed(self, image: ir.Value) -> ir.Value:
+    def pixels(self, image: ir.Value) -> ir.Value:
         # TensorRT reads camera bytes only through a Cast, before anything moves them.
-        g, size = self.g, self.config.patch_size
-        x = g("Cast", image, to=ir.DataType.FLOAT16)
-        if self.spec.input == "image":
-            x = g("Transpose", x, perm=[0, 3, 1, 2])
-        x = g(
-            "Conv",
-            x,
-            self.array("weight", self.constants.patch_weight),
-            self.array("bias", self.constants.patch_bias),
-            strides=[size, size],
-            kernel_shape=[size, size],
-        )
-        return g("Transpose", g("Reshape", x, g.ints([self.batch, self.config.hidden, self.patches])), perm=[0, 2, 1])
+        x = self.g("Cast", image, to=ir.DataType.FLOAT16)
+        return self.g("Transpose", x, perm=[0, 3, 1, 2]) if self.spec.input == "image" else x
 
     def scale(self, name: str, value: float | np.ndarray) -> ir.Value:
         return self.array(name, np.maximum(value, FP16_SMALLEST))
