@@ -12,7 +12,7 @@ from ..base.errors import EdgeError, GateError, unknown_name
 from ..base.spec import ImageSize
 from ..bundle.store import open_bundle
 from ..bundle.types import Artifact, Bundle
-from ..evaluation.known import known_fidelity
+from ..evaluation.known import KnownFidelity, known_fidelity
 from ..profiles.machine import this_machine
 from ..profiles.measurement import Measurement
 from ..profiles.store import of_one_machine, read_measurements
@@ -344,7 +344,8 @@ def recommend(
     if by not in CRITERIA:
         raise unknown_name("criterion", by, CRITERIA)
     opened = open_bundle(bundle)
-    every = of_image_size(candidates(opened, machine), image_size, by)
+    known = known_fidelity(opened)
+    every = of_image_size(candidates(opened, machine, known), image_size, by)
     check_known(every, limits, by)
     judged = [Rejected(c, shortfalls(c, limits)) for c in every]
     rejected = tuple(f for f in judged if f.shortfalls)
@@ -358,18 +359,21 @@ def recommend(
         best,
         tuple(Outranked(c, _why_outranked(c, best, by)) for c in others),
         rejected,
-        tuple(_notes(opened, best, limits, every)),
+        tuple(_notes(opened, best, limits, every, known.sources)),
     )
 
 
-def candidates(bundle: Bundle, machine: str | None = None) -> list[Candidate]:
+def candidates(bundle: Bundle, machine: str | None = None, known: KnownFidelity | None = None) -> list[Candidate]:
     """Every measurement of a variant that the bundle holds, of one machine, or of `all` on purpose.
+
+    Args:
+        known: of the bundle; None reads it.
 
     Raises:
         EdgeError: there are none, or they are of several machines and none was chosen.
     """
     artifacts = {(a.name, a.format, a.sha256): a for a in bundle.artifacts}
-    fidelity = known_fidelity(bundle).by_variant
+    fidelity = (known or known_fidelity(bundle)).by_variant
     measured = [m for m in read_measurements(bundle) if (m.artifact, m.format, m.sha256) in artifacts]
     if not measured:
         raise EdgeError(
@@ -481,7 +485,9 @@ def _why_outranked(loser: Candidate, best: Candidate, by: str) -> str:
     return f"{label} {text(value)} against {text(best_value)}"
 
 
-def _notes(bundle: Bundle, best: Candidate, limits: Limits, every: Sequence[Candidate]) -> list[str]:
+def _notes(
+    bundle: Bundle, best: Candidate, limits: Limits, every: Sequence[Candidate], sources: Sequence[str]
+) -> list[str]:
     machine = best.measurement.machine
     where = "this machine" if machine.machine_id == this_machine().machine_id else f"{machine.name}, not this machine"
     notes = [f"Measured on {where} ({machine.machine_id})."]
@@ -490,7 +496,6 @@ def _notes(bundle: Bundle, best: Candidate, limits: Limits, every: Sequence[Cand
         if limit is not None and value is not None and quantity.sign > 0 and value > (1 - NARROW) * limit:
             notes.append(f"Its {quantity.name} is only {1 - value / limit:.1%} below the limit.")
     notes += best.measurement.warnings
-    sources = known_fidelity(bundle).sources
     notes += sources
     images = best.fidelity.reference.images if best.fidelity else 0
     if best.fidelity and not sources:

@@ -62,19 +62,16 @@ def evaluate(
 
 
 def show(terminal: Terminal, found: Evaluated) -> None:
-    from ..evaluation.metrics import METRICS, metrics_of, reference_metrics
+    from ..evaluation.metrics import metric_table
 
     evaluation = found.evaluation
     totals, facts = evaluation.totals, evaluation.facts
-    metrics = {name: metrics_of(statistics) for name, statistics in totals.variants.items()}
-    metrics |= {f"FP32 {key}": each for key, each in reference_metrics(totals).items() if each}
-    shown = [m for m in METRICS if any(m.name in each for each in metrics.values())]
+    shown, metrics = metric_table(totals, "FP32 ")
     columns = [Column("variant", False), *(Column(m.label) for m in shown)]
     rows = [[name, *(estimate_text(each.get(m.name)) for m in shown)] for name, each in metrics.items()]
     terminal.table(columns, rows, f"{totals.images:,} images of {facts.data}, with 95% intervals")
     for name, statistics in totals.variants.items():
-        least = statistics.own.dense.worst or statistics.own.cls.worst
-        if least:
+        if least := statistics.own.worst:
             named = ", ".join(f"{image} ({cosine:.4f})" for cosine, image in least[:SHOWN_WORST])
             terminal.say(f"{name}: least like the reference on {named}")
     if totals.failed:

@@ -10,7 +10,7 @@ import hashlib
 import pickle
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -49,7 +49,7 @@ class Shipped:
 
 def on_cluster(
     job: EvaluationJob, chunks: Iterator[Chunk], address: str, versions: Mapping[str, str]
-) -> Iterator[Outcome]:
+) -> Generator[Outcome, None, None]:
     """On every worker of a cluster; chunks come back as they end.
 
     Raises:

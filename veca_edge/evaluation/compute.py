@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,11 @@ from ..proof.evaluate import run_frames, run_reference, with_logits
 from .exact import group_of
 from .samples import Chunk, ReadImage
 from .statistics import (
-    NAMED_FAILURES,
     ImageTruth,
     Totals,
     TruthStatistics,
     VariantStatistics,
+    first_failures,
     packed_bits,
     reference_key,
     totals_text,
@@ -108,7 +109,7 @@ class Session:
             failures = [(name, one) for name, one in batch if isinstance(one, str)]
             totals.images += len(images)
             totals.failed += len(failures)
-            totals.failures = sorted([*totals.failures, *failures])[:NAMED_FAILURES]
+            totals.failures = first_failures(totals.failures, failures)
             known = self._run(images, totals) if images else {}
             for name, bits in right.items():
                 # An image that could not be read keeps its place: bits of two evaluations are compared one by one.
@@ -124,7 +125,7 @@ class Session:
         left = iter(items)
 
         def read() -> list[Any]:
-            return [item for _, item in zip(range(size), left, strict=False)]
+            return list(islice(left, size))
 
         ahead = self._ahead.submit(read)
         while batch := ahead.result():

@@ -6,7 +6,7 @@ import os
 import pickle
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
@@ -23,14 +23,14 @@ WAITING = 2
 _session: Session | None = None
 
 
-def here(job: EvaluationJob, chunks: Iterator[Chunk]) -> Iterator[Outcome]:
+def here(job: EvaluationJob, chunks: Iterator[Chunk]) -> Generator[Outcome, None, None]:
     """One after the other, in this process."""
     with closing(Session(job)) as session:
         for chunk in chunks:
             yield outcome_of(session.run, chunk)
 
 
-def in_processes(job: EvaluationJob, chunks: Iterator[Chunk], workers: int) -> Iterator[Outcome]:
+def in_processes(job: EvaluationJob, chunks: Iterator[Chunk], workers: int) -> Generator[Outcome, None, None]:
     """In so many processes; chunks come back as they end.
 
     Raises:

@@ -83,7 +83,7 @@ def open_folder(folder: Path, classes: Classes, size: int) -> DataSet:
     for name in image_names(pictures):
         images += 1
         digest.add(name, _size_of(pictures / name))
-        parent = name.rpartition("/")[0].rpartition("/")[2]
+        parent = _folder_name(name)
         folders.add(parent)
         loose += not parent
         for task, kind in beside.items():
@@ -106,11 +106,16 @@ def open_folder(folder: Path, classes: Classes, size: int) -> DataSet:
     def items() -> Iterator[FileItem]:
         for name in image_names(pictures):
             targets = {task: _target(folder, kind, name, task) for task, kind in beside.items()}
-            label = labels.get(name.rpartition("/")[0].rpartition("/")[2])
+            label = labels.get(_folder_name(name))
             yield FileItem(prefix + name, label, targets.get(Task.SEGMENT), targets.get(Task.DEPTH))
 
     truths = (*([Task.CLASSIFY] if labels else []), *beside)
     return DataSet("folder", folder.resolve().name, images, digest.hex, truths, _chunks(root, items, size), notes)
+
+
+def _folder_name(name: str) -> str:
+    """Of the folder that an image lies in; empty where it lies in none."""
+    return name.rpartition("/")[0].rpartition("/")[2]
 
 
 def _folder_labels(folders: Sequence[str], loose: int, classes: Classes) -> tuple[dict[str, int], tuple[str, ...]]:
@@ -177,13 +182,13 @@ def _csv_items(path: Path, classes: Classes) -> Iterator[FileItem]:
                 if not row["path"]:
                     raise EdgeError(f"Line {rows.line_num} of {path} names no path.", "Give path,label on every line.")
                 label = row.get("label")
-                yield FileItem(row["path"], classes.index(label) if label and classes.count else None)
+                try:
+                    index = classes.index(label) if label and classes.count else None
+                except EdgeError as error:
+                    raise EdgeError(f"{path}, line {rows.line_num}: {error.message}", error.hint) from error
+                yield FileItem(row["path"], index)
         except (csv.Error, UnicodeDecodeError) as error:
             raise EdgeError(f"{path} can't be read as CSV: {error}.", "Save it as CSV in UTF-8.") from error
-        except EdgeError as error:
-            if error.message.startswith("The label"):
-                raise EdgeError(f"{path}, line {rows.line_num}: {error.message}", error.hint) from error
-            raise
 
 
 def _chunks(root: Path, items: Callable[[], Iterable[FileItem]], size: int) -> Callable[[], Iterator[Chunk]]:

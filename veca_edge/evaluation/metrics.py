@@ -145,6 +145,17 @@ def reference_metrics(totals: Totals) -> dict[str, dict[str, MetricValue]]:
     return {key: metrics_of(VariantStatistics(truth=truth)) for key, truth in totals.references.items()}
 
 
+def metric_table(totals: Totals, reference: str) -> tuple[list[Metric], dict[str, dict[str, MetricValue]]]:
+    """The metrics that some row has, and the rows by name: every variant, then the float32 model at each core count.
+
+    Args:
+        reference: what the names of the float32 model's rows begin with.
+    """
+    rows = {name: metrics_of(statistics) for name, statistics in totals.variants.items()}
+    rows |= {f"{reference}{key}": found for key, found in reference_metrics(totals).items() if found}
+    return [m for m in METRICS if any(m.name in found for found in rows.values())], rows
+
+
 # ------------------------------------------------------------------------------- intervals
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from .samples import Chunk, DataSet
 from .statistics import Totals
 from .store import Evaluation, EvaluationFacts, evaluation_stem, evaluations_folder, load_evaluation, save_evaluation
 
-Engine = Callable[[Iterator[Chunk]], Iterator[Outcome]]
+Engine = Callable[[Iterator[Chunk]], Generator[Outcome, None, None]]
 STAGE = "evaluating"
 
 
@@ -53,8 +54,7 @@ def evaluate_data(
         before = journal.totals.images
         _check_failures(journal.totals, max_failures)
         left = (chunk for chunk in data.chunks() if chunk.key not in journal.keys)
-        outcomes = engine(left)
-        try:
+        with closing(engine(left)) as outcomes:
             for key, outcome in outcomes:
                 if isinstance(outcome, Stopped):
                     raise EdgeError(outcome.message, outcome.hint)
@@ -62,9 +62,6 @@ def evaluate_data(
                 done = journal.totals.images + journal.totals.failed
                 progress(STAGE, min(done, data.images), data.images)
                 _check_failures(journal.totals, max_failures)
-        finally:
-            if isinstance(outcomes, Iterator) and hasattr(outcomes, "close"):
-                outcomes.close()  # type: ignore[attr-defined]
         if not journal.totals.images:
             raise EdgeError(
                 f"None of the {journal.totals.failed} images of {data.name} could be read.", "Check --data."

@@ -15,14 +15,13 @@ import msgspec
 import numpy as np
 
 from ..base.errors import EdgeError
-from ..proof.fidelity import cosine
+from ..proof.fidelity import cosine, counted_labels, depth_differences
 from .exact import EXACT, GROUPS, ExactSum, QuantileSketch, decode_exact, encode_exact
 
 # How many of the worst images, and of the failures, are kept by name.
 WORST = 20
 NAMED_FAILURES = 100
 TOP = 5
-CLOSE = 1.25
 HUGE_ERROR = 1e9
 
 
@@ -59,7 +58,8 @@ def _worst(one: list, other: list) -> list:
     return sorted([*one, *other])[:WORST]
 
 
-def _failures(one: list, other: list) -> list:
+def first_failures(one: list, other: list) -> list:
+    """Of names with reasons, as many as are kept."""
     return sorted([*one, *other])[:NAMED_FAILURES]
 
 
@@ -131,8 +131,7 @@ class MapCounts:
 
     def add(self, labels: np.ndarray, expected: np.ndarray, group: int) -> None:
         """Of one image, class indices; pixels where `expected` is negative are not counted."""
-        counted = expected >= 0
-        found, wanted = labels[counted].astype(np.int64), expected[counted].astype(np.int64)
+        found, wanted = counted_labels(labels, expected)
         if not len(found):
             return
         self.pixels.add(int((found == wanted).sum()), len(found), group)
@@ -166,17 +165,13 @@ class DepthSums:
 
     def add(self, depth: np.ndarray, expected: np.ndarray, group: int, name: str) -> None:
         """Of one image, metres; pixels where `expected` is not above 0 are not counted."""
-        counted = expected > 0
-        found, wanted = depth[counted].astype(np.float64), expected[counted].astype(np.float64)
-        if not len(found):
+        found = depth_differences(depth, expected)
+        if found is None:
             return
-        difference = np.abs(found - wanted)
-        relative = difference / wanted
-        with np.errstate(divide="ignore", invalid="ignore"):
-            close = np.maximum(found / wanted, wanted / found) < CLOSE
-        self.close.add(int(close.sum()), len(found), group)
+        relative = found.relative
+        self.close.add(found.close, len(relative), group)
         self.relative[group].add(float(relative.sum()))
-        self.squares[group].add(float((difference**2).sum()))
+        self.squares[group].add(float(found.squares.sum()))
         self.largest = max(self.largest, _number(float(relative.max()), HUGE_ERROR))
         self.worst = _worst(self.worst, [(-_number(float(relative.mean()), HUGE_ERROR), name)])
 
@@ -190,6 +185,11 @@ class OutputStatistics:
     top1: Shares = field(default_factory=Shares)
     segmentation: MapCounts = field(default_factory=MapCounts)
     depth: DepthSums = field(default_factory=DepthSums)
+
+    @property
+    def worst(self) -> list[tuple[float, str]]:
+        """The images that are least like the reference's, with their mean cosines."""
+        return self.dense.worst or self.cls.worst
 
     def add(self, outputs: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray], group: int, name: str) -> None:
         """Of one image, without the batch axis; as far as both have them."""
@@ -269,7 +269,7 @@ class Totals:
 
     images: int = 0
     failed: int = 0
-    failures: list[tuple[str, str]] = field(default_factory=list, metadata={"merge": _failures})
+    failures: list[tuple[str, str]] = field(default_factory=list, metadata={"merge": first_failures})
     variants: dict[str, VariantStatistics] = field(default_factory=dict)
     references: dict[str, TruthStatistics] = field(default_factory=dict)
 

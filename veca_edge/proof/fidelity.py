@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,12 +18,15 @@ __all__ = (
     "Comparison",
     "CosineStatistics",
     "DepthAgreement",
+    "DepthDifferences",
     "DepthErrors",
     "Fidelity",
     "LabelCounts",
     "MapAgreement",
     "Truth",
     "cosine",
+    "counted_labels",
+    "depth_differences",
     "likeness",
     "statistics_of",
 )
@@ -53,6 +57,36 @@ def likeness(name: str, value: np.ndarray, expected: np.ndarray) -> float:
     return float(cosine(value, expected).mean())
 
 
+# Depths that differ by less than this factor are close (delta1).
+CLOSE = 1.25
+
+
+def counted_labels(labels: np.ndarray, expected: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Class indices found and expected, int64 `[pixels]`: of the pixels where `expected` is not negative."""
+    counted = expected >= 0
+    return labels[counted].astype(np.int64), expected[counted].astype(np.int64)
+
+
+class DepthDifferences(NamedTuple):
+    """Float64 `[pixels]`: |depth - expected| / expected and squared metres; `close` is how many are close."""
+
+    relative: np.ndarray
+    squares: np.ndarray
+    close: int
+
+
+def depth_differences(depth: np.ndarray, expected: np.ndarray) -> DepthDifferences | None:
+    """Of the pixels where `expected`, metres, is above 0; None where there are none."""
+    counted = expected > 0
+    found, wanted = depth[counted].astype(np.float64), expected[counted].astype(np.float64)
+    if not len(found):
+        return None
+    difference = np.abs(found - wanted)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        close = np.maximum(found / wanted, wanted / found) < CLOSE
+    return DepthDifferences(difference / wanted, difference**2, int(close.sum()))
+
+
 @dataclass
 class LabelCounts:
     """Collects label maps beside the expected ones: how many pixels of each pair of classes."""
@@ -61,8 +95,7 @@ class LabelCounts:
 
     def add(self, labels: np.ndarray, expected: np.ndarray) -> None:
         """Class indices of any shape, the same for both; pixels where `expected` is negative are not counted."""
-        counted = expected >= 0
-        found, wanted = labels[counted].astype(np.int64), expected[counted].astype(np.int64)
+        found, wanted = counted_labels(labels, expected)
         classes = max(len(self.pairs), int(found.max(initial=-1)) + 1, int(wanted.max(initial=-1)) + 1)
         grown = np.zeros((classes, classes), np.int64)
         grown[: len(self.pairs), : len(self.pairs)] = self.pairs
@@ -95,18 +128,14 @@ class DepthErrors:
 
     def add(self, depth: np.ndarray, expected: np.ndarray) -> None:
         """Metres, of any shape, the same for both; pixels where `expected` is not above 0 are not counted."""
-        counted = expected > 0
-        found, wanted = depth[counted].astype(np.float64), expected[counted].astype(np.float64)
-        if not len(found):
+        found = depth_differences(depth, expected)
+        if found is None:
             return
-        difference = np.abs(found - wanted)
-        relative = difference / wanted
-        self.pixels += len(found)
-        self.relative += float(relative.sum())
-        self.worst = float(np.maximum(self.worst, relative.max()))
-        with np.errstate(divide="ignore"):
-            self.close += int((np.maximum(found / wanted, wanted / found) < 1.25).sum())
-        self.squares += float((difference**2).sum())
+        self.pixels += len(found.relative)
+        self.relative += float(found.relative.sum())
+        self.worst = float(np.maximum(self.worst, found.relative.max()))
+        self.close += found.close
+        self.squares += float(found.squares.sum())
 
     def agreement(self) -> DepthAgreement | None:
         """None where no pixel was counted."""

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from ..base.tasks import Task
 from ..bundle.types import Bundle
-from ..evaluation.metrics import METRICS, MetricValue, metrics_of, overlaps, recalls, reference_metrics
+from ..evaluation.metrics import MetricValue, metric_table, overlaps, recalls
 from ..evaluation.statistics import VariantStatistics
 from ..evaluation.store import Evaluation, read_evaluations
 from .facts import ReportedBundle
@@ -48,9 +48,7 @@ def evaluation_sections(subjects: Sequence[ReportedBundle]) -> tuple[EvaluationS
 
 def _section(label: str, evaluation: Evaluation, bundle: Bundle) -> EvaluationSection:
     totals, facts = evaluation.totals, evaluation.facts
-    metrics = {name: metrics_of(statistics) for name, statistics in totals.variants.items()}
-    metrics |= {f"float32, {key}": found for key, found in reference_metrics(totals).items() if found}
-    shown = [m for m in METRICS if any(m.name in found for found in metrics.values())]
+    shown, metrics = metric_table(totals, "float32, ")
     rows = tuple(EvaluationRow(n, tuple(_cell(found.get(m.name)) for m in shown)) for n, found in metrics.items())
     left_out = "all of them could be read"
     if totals.failed:
@@ -81,7 +79,7 @@ def _remark(name: str, statistics: VariantStatistics, bundle: Bundle) -> str | N
     maps = {c: iou for c, (_, iou) in overlaps(statistics.truth.segmentation).items()}
     if maps:
         said.append(f"IoU is lowest of {_lowest(maps, bundle, Task.SEGMENT)}")
-    worst = statistics.own.dense.worst or statistics.own.cls.worst
+    worst = statistics.own.worst
     if worst:
         images = ", ".join(f"{image} ({cosine:.4f})" for cosine, image in worst[:WORST_IMAGES])
         said.append(f"least like the float32 model on {images}")
