@@ -9,7 +9,7 @@ from pathlib import Path
 from ..apps.base import App, Platform, app_around
 from ..apps.table import platform_named
 from ..base.errors import EdgeError
-from ..base.files import bytes_of, check_name, disk_errors, files_below, sync_tree, written_aside
+from ..base.files import bytes_of, check_name, disk_errors, files_below, nearest_parent, sync_tree, written_aside
 from ..base.progress import Progress, silent
 from ..bundle.store import opened, verify_files
 from ..bundle.types import Bundle
@@ -67,8 +67,6 @@ def _check_output(output: Path, bundle: Bundle) -> None:
         raise EdgeError(f"{output} exists already.", "Give another --output; no folder is written over.")
     if bundle.directory.resolve() in output.resolve().parents:
         raise EdgeError(f"{output} lies in the bundle, whose files are its manifest's.", "Give another --output.")
-    ancestor = output.absolute().parent
-    while not ancestor.exists():
-        ancestor = ancestor.parent
+    ancestor = nearest_parent(output)
     if not ancestor.is_dir():
         raise EdgeError(f"{output} can't be written: {ancestor} is not a folder.", "Give another --output.")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from threading import Thread
 from typing import Any, Generic, TypeVar
 
 from ..base.errors import EdgeError
-from ..base.options import from_mapping
 from ..base.progress import Progress
 from ..bundle.store import opened
 from ..bundle.types import Bundle
@@ -17,7 +16,7 @@ from ..devices.fleet import FleetBoard
 from ..targets.base import Built, Log
 from ..targets.table import target_named
 from .build import build
-from .profile import Profiled, ProfileRequest, profile
+from .profile import Profiled, ProfileRequest, options_of, profile
 
 T = TypeVar("T")
 # What a board is doing: its name, the variant (empty where it is none), and the state in words.
@@ -59,9 +58,7 @@ def profile_fleet(
     """
     bundle = opened(request.bundle)
     target = target_named(bundle.spec.target)
-    options = request.options or target.profile_options()
-    if isinstance(options, Mapping):
-        options = from_mapping(target.profile_options, options, f"Measuring for '{target.name}'")
+    options = options_of(request, target)
     if not target.devices:
         raise EdgeError(
             f"A fleet is for targets that measure on a device, and '{target.name}' measures on this machine.",

@@ -42,13 +42,12 @@ def open_live(request: LiveRequest, stopped: Callable[[], bool] = lambda: False)
 
 
 def check_request(request: LiveRequest) -> None:
-    is_adaptive = request.budget_ms is not None or request.frame_budget_ms is not None
-    if is_adaptive and request.core_count is not None:
+    if request.is_adaptive and request.core_count is not None:
         raise EdgeError(
             "A budget chooses the core count, so it can't be fixed as well.",
             "Give --budget (--frame-budget) or --cores; --min-cosine keeps --budget from the smallest core counts.",
         )
-    if request.min_cosine is not None and not is_adaptive:
+    if request.min_cosine is not None and not request.is_adaptive:
         raise EdgeError("A floor of fidelity is for what a budget may choose from.", "Give --budget with --min-cosine.")
 
 
@@ -64,9 +63,8 @@ def open_model(request: LiveRequest) -> Model:
         raise EdgeError(
             f"{largest.name} takes batches of {largest.batch}, but frames come one by one.", "Export with --batch 1."
         )
-    is_adaptive = request.budget_ms is not None or request.frame_budget_ms is not None
-    wanted = tuple(artifacts) if is_adaptive else (largest.core_count,)
+    wanted = tuple(artifacts) if request.is_adaptive else (largest.core_count,)
     model = load_bundle(bundle, wanted, largest.precision, largest.image_size, request.threads, request.format)
-    if is_adaptive:
+    if request.is_adaptive:
         model.adapt(request.budget_ms, request.min_cosine, None, request.frame_budget_ms)
     return model

@@ -15,7 +15,7 @@ from ..base.progress import Progress, silent
 from ..bundle.store import opened
 from ..bundle.types import Artifact, Bundle
 from ..profiles.sweep import Profile
-from ..targets.base import Log, Measuring
+from ..targets.base import Log, Measuring, Target
 from ..targets.table import TARGETS, target_named
 
 # Fields that lay at the top level of a request in version 0.1; they are the target's to know.
@@ -80,10 +80,7 @@ def profile(
     """
     bundle = opened(request.bundle)
     target = target_named(bundle.spec.target)
-    given = request.options
-    if isinstance(given, Mapping):
-        given = from_mapping(target.profile_options, given, f"Measuring for '{target.name}'")
-    options = check_kind(given, target.profile_options, f"Measuring for '{target.name}'")
+    options = options_of(request, target)
     if request.device is not None and not target.devices:
         those = " or ".join(f"'{t.name}'" for t in TARGETS.values() if t.devices)
         raise EdgeError(
@@ -94,6 +91,14 @@ def profile(
         bundle, chosen(bundle, request), options, request.device, request.again, say=say, on_variant=on_variant
     )
     return Profiled(bundle, target.measure(asked, progress, on_log))
+
+
+def options_of(request: ProfileRequest, target: Target) -> Any:
+    """The target's `profile_options` that a request asks for. Raises `EdgeError` for another target's."""
+    given, whose = request.options, f"Measuring for '{target.name}'"
+    if isinstance(given, Mapping):
+        given = from_mapping(target.profile_options, given, whose)
+    return check_kind(given, target.profile_options, whose)
 
 
 def chosen(bundle: Bundle, request: ProfileRequest) -> list[Artifact]:

@@ -103,3 +103,8 @@ class LiveRequest(ModelChoice):
     seconds: float | None = option(
         None, "Live: end after this time (10s, 5m).", flag="--duration", metavar="TIME", parse=parse_seconds
     )
+
+    @property
+    def is_adaptive(self) -> bool:
+        """Whether a budget chooses the core count."""
+        return self.budget_ms is not None or self.frame_budget_ms is not None

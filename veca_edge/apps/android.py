@@ -11,8 +11,6 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from ..base.tasks import Task
-from ..images.palette import palette
 from .base import TEMPLATES, App, Platform
 from .golden_frames import write_golden_frames
 from .golden_vectors import write_golden_vectors
@@ -41,15 +39,14 @@ def write_android(app: App, folder: Path) -> None:
 
 def facts(app: App) -> dict[str, object]:
     """What the project's own test compares with `veca.properties`, in JSON."""
-    first, segment = app.variants[0], app.bundle.head_for(Task.SEGMENT)
-    how = app.preprocessing
+    first, how = app.variants[0], app.preprocessing
     return {
         "name": app.name,
         "sha256": first.sha256,
         "outputs": list(first.outputs),
         "labels": list(app.bundle.labels or ()),
-        "maskLabels": list((segment and segment.labels) or ()),
-        "palette": list((segment and (segment.palette or palette(segment.classes))) or ()),
+        "maskLabels": list(app.mask_labels),
+        "palette": list(app.mask_colours),
         "signatures": {str(a.core_count): a.function for a in app.variants},
         "preprocessing": {
             "resize": str(how.resize),
@@ -62,7 +59,7 @@ def facts(app: App) -> dict[str, object]:
 
 def values(app: App) -> dict[str, str]:
     """What the project has of its bundle, by the names that `Bundle.kt` and `app/build.gradle.kts` ask for."""
-    first, config, segment = app.variants[0], app.bundle.checkpoint.config, app.bundle.head_for(Task.SEGMENT)
+    first, config = app.variants[0], app.bundle.checkpoint.config
     size, how = first.image_size, app.preprocessing
     rows, columns = config.grid(*size)
     found = {
@@ -86,12 +83,8 @@ def values(app: App) -> dict[str, str]:
         "variants": ",".join(str(a.core_count) for a in app.variants),
         **{f"variant.{a.core_count}.signature": a.function or "" for a in app.variants},
     }
-    if segment is not None:
-        colours = segment.palette or palette(segment.classes)
-        found["palette"] = ",".join(colour.removeprefix("#") for colour in colours)
-        found |= {f"maskLabel.{i}": label for i, label in enumerate(segment.labels or ())}
-    else:
-        found["palette"] = ""
+    found["palette"] = ",".join(colour.removeprefix("#") for colour in app.mask_colours)
+    found |= {f"maskLabel.{i}": label for i, label in enumerate(app.mask_labels)}
     return found | {f"label.{i}": label for i, label in enumerate(app.bundle.labels or ())}
 
 

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..base.errors import EdgeError
+from ..base.tasks import Task
 from ..bundle.types import Artifact, Bundle
+from ..images.palette import palette
 from ..images.preprocessing import Preprocessing
 
 TEMPLATES = Path(__file__).with_name("templates")
@@ -43,6 +45,18 @@ class App:
     def preprocessing(self) -> Preprocessing:
         """How a frame becomes the input. Raises `EdgeError` where this version does not know it."""
         return Preprocessing.from_json(self.bundle.preprocessing)
+
+    @property
+    def mask_labels(self) -> tuple[str, ...]:
+        """Class names of the masks; empty without names, or without masks."""
+        segment = self.bundle.head_for(Task.SEGMENT)
+        return tuple((segment and segment.labels) or ())
+
+    @property
+    def mask_colours(self) -> tuple[str, ...]:
+        """`#rrggbb` of every class of the masks; empty without masks."""
+        segment = self.bundle.head_for(Task.SEGMENT)
+        return tuple(segment.palette or palette(segment.classes)) if segment is not None else ()
 
 
 @dataclass(frozen=True)

@@ -81,7 +81,7 @@ def write_golden_vectors(folder: Path) -> None:
     array = _Writer(folder)
     index = {
         "version": VERSION,
-        "geometry": [row for way in WAYS for frame in FRAMES for size in SIZES for row in _geometry(way, frame, size)],
+        "geometry": [_geometry(way, frame, size) for way in WAYS for frame in FRAMES for size in SIZES],
         "preprocessing": _preprocessing(array),
         "maps": _maps(array),
         "palette": list(palette(40)),
@@ -135,9 +135,9 @@ def _boxes(geometry: FrameGeometry) -> dict[str, Any]:
     return {"cut": list(geometry.cut), "laid": list(geometry.laid)}
 
 
-def _geometry(way: Preprocessing, frame: tuple[int, int], size: tuple[int, int]) -> list[dict[str, Any]]:
+def _geometry(way: Preprocessing, frame: tuple[int, int], size: tuple[int, int]) -> dict[str, Any]:
     """Boxes are left, top, width, height; frames and sizes are height, width."""
-    return [{**_way_json(way, frame, size), **_boxes(way.geometry(frame, size))}]
+    return {**_way_json(way, frame, size), **_boxes(way.geometry(frame, size))}
 
 
 def _preprocessing(array: _Writer) -> list[dict[str, Any]]:

@@ -11,8 +11,6 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-from ..base.tasks import Task
-from ..images.palette import palette
 from .base import TEMPLATES, App, Platform
 from .golden_vectors import write_golden_vectors
 from .literals import swift_string
@@ -54,8 +52,6 @@ def write_ios(app: App, folder: Path) -> None:
 
 def values_swift(app: App) -> str:
     """What the app has of its bundle."""
-    segment = app.bundle.head_for(Task.SEGMENT)
-    colours = (segment.palette or palette(segment.classes)) if segment else ()
     return f"""// Written by veca-edge: what this app has of its bundle.
 import Veca
 
@@ -65,8 +61,8 @@ extension Facts {{
     static let declared = Facts(
         outputs: {_strings(app.variants[0].outputs)},
         labels: {_strings(app.bundle.labels or ())},
-        maskLabels: {_strings((segment and segment.labels) or ())},
-        palette: [{", ".join(f"0x{colour.removeprefix('#')}" for colour in colours)}],
+        maskLabels: {_strings(app.mask_labels)},
+        palette: [{", ".join(f"0x{colour.removeprefix('#')}" for colour in app.mask_colours)}],
         patchSize: {app.bundle.checkpoint.config.patch_size})
 }}
 """

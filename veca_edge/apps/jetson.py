@@ -11,10 +11,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ..base.errors import EdgeError
-from ..base.tasks import Task
 from ..bundle.details import TensorrtDetails, details_as
 from ..converters.tensorrt.build_script import write_build_script
-from ..images.palette import palette
 from ..profiles.cost import cost_of_model
 from .base import TEMPLATES, App, Platform
 from .golden_frames import write_golden_frames
@@ -54,9 +52,8 @@ def check(app: App) -> None:
 def values_header(app: App) -> str:
     """`values.h`: the one file that differs between apps."""
     first, config = app.variants[0], app.bundle.checkpoint.config
-    how, segment = app.preprocessing, app.bundle.head_for(Task.SEGMENT)
-    colours = () if segment is None else segment.palette or palette(segment.classes)
-    rgb = (", ".join(str(int(colour[i : i + 2], 16)) for i in (1, 3, 5)) for colour in colours)
+    how = app.preprocessing
+    rgb = (", ".join(str(int(colour[i : i + 2], 16)) for i in (1, 3, 5)) for colour in app.mask_colours)
     variants = (
         f"{{{a.core_count}, {cpp_string(Path(a.path).stem)}, "
         f"{cost_of_model(config, a.spec, app.bundle.linear_heads).macs / 1e6!r}}}"
@@ -84,7 +81,7 @@ inline AppValues app_values() {{
   app.variants = {{{_rows(variants)}}};
   app.classes = {{{_rows(map(cpp_string, app.bundle.labels or ()))}}};
   app.mask_colours = {{{_rows(f"{{{colour}}}" for colour in rgb)}}};
-  app.mask_names = {{{_rows(map(cpp_string, (segment and segment.labels) or ()))}}};
+  app.mask_names = {{{_rows(map(cpp_string, app.mask_labels))}}};
   return app;
 }}
 

@@ -34,6 +34,14 @@ _DISK = {
 }
 
 
+def nearest_parent(path: Path) -> Path:
+    """The nearest of a path's parents that is there, whatever it is."""
+    ancestor = path.absolute().parent
+    while not ancestor.exists():
+        ancestor = ancestor.parent
+    return ancestor
+
+
 def check_name(path: Path) -> None:
     """Raises `EdgeError` for a path that is not valid UTF-8: no library that maps or writes a model takes one."""
     try:

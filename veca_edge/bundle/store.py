@@ -24,6 +24,7 @@ from ..base.files import (
     held,
     inside,
     is_aside,
+    nearest_parent,
     remove_abandoned,
     sha256_of,
     sync,
@@ -332,9 +333,7 @@ def check_output(output: Path, force: bool) -> None:
             raise EdgeError(f"{output} exists already.", "Give another --output, or --force to replace it.")
         if not (output.is_dir() and ((output / MANIFEST).is_file() or not any(output.iterdir()))):
             raise EdgeError(f"{output} is not a bundle, and --force replaces nothing else.", "Give another --output.")
-    ancestor = output.absolute().parent
-    while not ancestor.exists():
-        ancestor = ancestor.parent
+    ancestor = nearest_parent(output)
     if not ancestor.is_dir():
         raise EdgeError(f"{output} can't be written: {ancestor} is not a directory.", "Give another --output.")
     if not os.access(ancestor, os.W_OK | os.X_OK):

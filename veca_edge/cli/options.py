@@ -10,12 +10,6 @@ import typer
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks and the warnings of libraries.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads; by default the runtime decides.")]
-Device = Annotated[
-    str,
-    typer.Option(
-        metavar="DEVICE", help="local, or ssh://[user@]host[:port]; host may be an alias of your SSH configuration."
-    ),
-]
 Devices = Annotated[
     list[str] | None,
     typer.Option(

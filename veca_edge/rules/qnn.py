@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..base.errors import EdgeError
 from .finding import Finding
+from .tensorrt import read_file
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -16,13 +16,7 @@ SOURCE = "measured with onnxruntime-qnn 2.7.0 (QAIRT 2.51) on x86-64: see docs/a
 
 def lint_onnx(path: Path) -> list[Finding]:
     """Checks an ONNX file. Raises `EdgeError` where it is none."""
-    import onnx_ir as ir
-
-    try:
-        model = ir.load(path)
-    except Exception as error:  # protobuf's kinds differ from release to release
-        raise EdgeError(f"{path} can't be read as ONNX: {error}", "Give an .onnx file.") from error
-    return lint_model(model)
+    return lint_model(read_file(path))
 
 
 def lint_model(model: ir.Model) -> list[Finding]:

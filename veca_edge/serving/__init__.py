@@ -2,4 +2,5 @@
 
 from __future__ import annotations
 
+# A part of what a browser keeps pages by: the same one every time, so that the page loads offline.
 PORT = 8471

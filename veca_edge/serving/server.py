@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
 LOOPBACK = "127.0.0.1"
-# The port is a part of what a browser keeps pages by: the same one every time, so that the page loads offline.
 CHECKED_S = 0.1
 GRACE_S = 2
 CERTIFICATE_DAYS = 90
