@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import sys
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
-from standin.fixtures import HERE, ORIN_NANO, Server, StandIn, start_server, write_bundle, write_model
+from standin.fixtures import ORIN_NANO, Server, StandIn, add_programs, start_server, write_bundle, write_model
 
 from veca_edge.base.errors import EdgeError
 from veca_edge.base.files import sha256_of
@@ -54,12 +53,7 @@ def made_standin(folder: Path, number: int, celsius: int) -> StandIn:
         board.write(name, text)
     board.write(f"{ZONE}/temp", f"{celsius}000\n")
     board.write(f"{ZONE}/type", "tj-thermal\n")
-    for name, script in (
-        ("usr/src/tensorrt/bin/trtexec", "trtexec"),
-        ("bin/tegrastats", "tegrastats"),
-        ("bin/nvpmodel", "nvpmodel"),
-    ):
-        board.tool(name, f'exec "{sys.executable}" "{HERE}/{script}.py" "$@"')
+    add_programs(board)
     return board
 
 

@@ -79,6 +79,16 @@ class StandIn:
         return sorted((self.files / "jobs").glob("*")) if (self.files / "jobs").exists() else []
 
 
+def add_programs(board: StandIn) -> None:
+    """What a Jetson times and watches with."""
+    for name, script in (
+        ("usr/src/tensorrt/bin/trtexec", "trtexec"),
+        ("bin/tegrastats", "tegrastats"),
+        ("bin/nvpmodel", "nvpmodel"),
+    ):
+        board.tool(name, f'exec "{sys.executable}" "{HERE}/{script}.py" "$@"')
+
+
 @pytest.fixture
 def standin(tmp_path: Path) -> StandIn:
     """An Orin Nano with JetPack 6.2 and trtexec, without Python's TensorRT."""
@@ -96,12 +106,7 @@ def standin(tmp_path: Path) -> StandIn:
     )
     for name, text in ORIN_NANO.items():
         board.write(name, text)
-    for name, script in (
-        ("usr/src/tensorrt/bin/trtexec", "trtexec"),
-        ("bin/tegrastats", "tegrastats"),
-        ("bin/nvpmodel", "nvpmodel"),
-    ):
-        board.tool(name, f'exec "{sys.executable}" "{HERE}/{script}.py" "$@"')
+    add_programs(board)
     return board
 
 
