@@ -78,8 +78,8 @@ def test_a_recipe_without_peaks_is_refused(square, absmax_quantized):
 
 def test_a_cast_of_the_image_is_found(variants, tmp_path):
     class Careless(QnnDialect):
-        def patch_embed(self, image):
-            return super(QnnDialect, self).patch_embed(image)
+        def pixels(self, image):
+            return super(QnnDialect, self).pixels(image)
 
     wrong = onnx_from_veca(variants[1].weights, variants[1].spec, Careless, {})
     (finding,) = lint_model(wrong)
@@ -88,7 +88,7 @@ def test_a_cast_of_the_image_is_found(variants, tmp_path):
     assert [f.rule for f in lint_onnx(tmp_path / "wrong.onnx")] == ["image-cast"]
     assert not lint_model(onnx_from_veca(variants[1].weights, variants[1].spec, QnnDialect, {}))
     (tmp_path / "no.onnx").write_bytes(b"no")
-    with pytest.raises(EdgeError, match="can't be read as ONNX"):
+    with pytest.raises(EdgeError, match="cannot be read as an ONNX model"):
         lint_onnx(tmp_path / "no.onnx")
 
 
