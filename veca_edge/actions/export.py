@@ -1,4 +1,4 @@
-"""The whole flow: checkpoint to bundle, on one screen."""
+"""The whole flow: checkpoint to bundle."""
 
 from __future__ import annotations
 
