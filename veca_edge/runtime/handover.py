@@ -37,6 +37,13 @@ class Handover(Generic[T]):
             self._items.append(item)
             self._changed.notify_all()
 
+    def wait_for_room(self) -> None:
+        """Until an item would be taken in at once. Raises `Ended` as `put`."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._items or self._is_abandoned)
+            if self._is_abandoned:
+                raise Ended
+
     def take(self, timeout: float | None = None) -> T | None:
         """The next item; None after `timeout` seconds without one.
 
@@ -65,29 +72,3 @@ class Handover(Generic[T]):
             self._is_abandoned = True
             self._items.clear()
             self._changed.notify_all()
-
-
-class Duration:
-    """How long something takes, from how long it took lately: a mean and how far it strays, both in seconds."""
-
-    def __init__(self):
-        self._mean: float | None = None
-        self._strays = 0.0
-
-    def add(self, seconds: float) -> None:
-        if self._mean is None:
-            self._mean = seconds
-            return
-        error = seconds - self._mean
-        self._mean += error / 8
-        self._strays += (abs(error) - self._strays) / 4
-
-    @property
-    def shortest(self) -> float:
-        """It seldom takes less; 0 before it was seen."""
-        return max(0.0, (self._mean or 0.0) - 2 * self._strays)
-
-    @property
-    def longest(self) -> float:
-        """It seldom takes more."""
-        return (self._mean or 0.0) + 2 * self._strays

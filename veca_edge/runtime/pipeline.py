@@ -1,8 +1,9 @@
 """A model run on frames in threads: one captures, one prepares, one runs the model; who takes the results draws and
-records. They overlap, order is kept, and each waits for the next with one frame in hand at most.
+records. They overlap, and order is kept.
 
-A frame's age is what an app feels, so no stage works far ahead: the one that begins with a frame (preparing for a
-camera, whose newest frame is taken then; reading for a file) begins when its result is going to be wanted.
+A frame's age is what an app feels, so no stage works far ahead: none begins before what it made last was taken, and the
+one that begins with a frame (preparing for a camera, whose newest frame is taken then; reading for a file) begins when
+`Schedule` says that its result is going to be wanted.
 """
 
 from __future__ import annotations
@@ -15,16 +16,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..images.preprocessing import normalised
-from .handover import Duration, Ended, Handover
+from .handover import Ended, Handover
 from .model import Model
+from .schedule import Schedule
 from .sources import Frame
 
 # Who stops a run does not wait longer than this many seconds for it to be noticed.
 SLICE_S = 0.1
 # A camera that does not answer is left behind after this many seconds.
 LEAVE_S = 5.0
-# Results in flight: one that is made, one that waits, one that is looked at.
-IN_FLIGHT = 3
+# Buffers of a stage: one is filled or waits to be taken, one is looked at by who took it.
+BUFFERS = 2
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ class FrameResult:
     """A frame with what the model said of it, and when: `began` and `ended` of the model.
 
     Attributes:
-        outputs: without the batch axis; they live until `IN_FLIGHT - 1` further frames are made.
+        outputs: without the batch axis; they live until the next result is taken.
     """
 
     prepared: PreparedFrame
@@ -95,12 +97,8 @@ class Pipeline:
         self._prepared: Handover[PreparedFrame] = Handover()
         self._made: Handover[FrameResult] = Handover()
         self._ending = ending or threading.Event()
-        self._reading, self._preparing, self._running = Duration(), Duration(), Duration()
-        # When the model is going to be free, how many frames are on their way to it, and what says that this changed.
-        self._free_at = 0.0
-        self._is_busy = False
-        self._ahead = 0
-        self._freed = threading.Condition()
+        self._schedule = Schedule(reads=not drops)
+        self._went_on = threading.Condition()  # guards the schedule, and says that it changed
         self._threads = [
             threading.Thread(target=self._capture, args=(self._captured,), name="veca-edge capture", daemon=True),
             threading.Thread(target=self._prepare, args=(self._prepared,), name="veca-edge prepare", daemon=True),
@@ -132,8 +130,8 @@ class Pipeline:
         self._ending.set()
         for handover in (self._captured, self._prepared, self._made):
             handover.abandon()
-        with self._freed:
-            self._freed.notify_all()
+        with self._went_on:
+            self._went_on.notify_all()
         for thread in self._threads:
             thread.join(LEAVE_S)
 
@@ -149,13 +147,15 @@ class Pipeline:
                 if due is not None and self._ending.wait(max(0.0, due - time.perf_counter())):
                     return
                 if not self._drops:
-                    self._wait_until_wanted(self._reading.longest + self._preparing.longest)
+                    self._wait_until_wanted()
                 asked = time.perf_counter()
                 frame = next(self._frames, None)
                 if frame is None:
                     return
                 now = frame.captured or time.perf_counter()
-                self._reading.add(time.perf_counter() - asked)
+                if not self._drops:
+                    with self._went_on:
+                        self._schedule.reading.add(time.perf_counter() - asked)
                 start = now if start is None else start
                 if self._pace.seconds is not None and now - start >= self._pace.seconds:
                     return
@@ -176,22 +176,25 @@ class Pipeline:
 
     def _prepare(self, after: Handover[PreparedFrame]) -> None:
         made = 0
-        rooms = [np.empty(0, np.float32)] * IN_FLIGHT  # one is filled, one waits, one is looked at by the model
+        rooms = [np.empty(0, np.float32)] * BUFFERS
 
         def next_one() -> None:
             nonlocal made
             if self._drops:
-                self._wait_until_wanted(self._preparing.longest)
+                self._wait_until_wanted()
+            else:
+                after.wait_for_room()
             taken = self._captured.take()
             assert taken is not None
             began = time.perf_counter()
+            self._tell(self._schedule.preparing_began, began)
             frame, captured = taken
             given = self._model.prepare(frame.picture)
             if self._model.input != "image":
-                room = rooms[made % IN_FLIGHT]
-                given = rooms[made % IN_FLIGHT] = normalised(given[None], room if room.size else None)
+                room = rooms[made % BUFFERS]
+                given = rooms[made % BUFFERS] = normalised(given[None], room if room.size else None)
             ended = time.perf_counter()
-            self._preparing.add(ended - began)
+            self._tell(self._schedule.preparing_ended, ended)
             after.put(PreparedFrame(frame, captured, began, ended, given, frame.number - made))
             made += 1
 
@@ -199,23 +202,20 @@ class Pipeline:
 
     def _run(self, after: Handover[FrameResult]) -> None:
         made = 0
-        rooms: list[dict[str, np.ndarray]] = [{} for _ in range(IN_FLIGHT)]
+        rooms: list[dict[str, np.ndarray]] = [{} for _ in range(BUFFERS)]
 
         def next_one() -> None:
             nonlocal made
             prepared = self._prepared.take()
             assert prepared is not None
             began = time.perf_counter()
-            with self._freed:
-                self._is_busy, self._free_at = True, began + self._running.shortest
-                self._ahead -= 1
-                self._freed.notify_all()
+            self._tell(self._schedule.running_began, began)
             before = {
                 "waiting": 1000 * (began - prepared.captured - (prepared.ended - prepared.began)),
                 "preparing": 1000 * (prepared.ended - prepared.began),
             }
             output = self._model(prepared.given, before)
-            room = rooms[made % IN_FLIGHT]
+            room = rooms[made % BUFFERS]
             for name in self._model.outputs:
                 value = getattr(output, name)[0]
                 if name not in room:
@@ -224,13 +224,11 @@ class Pipeline:
             ended = time.perf_counter()
             result = FrameResult(prepared, began, ended, output.core_count, output.latency_ms, dict(room))
             after.put(result)
-            self._running.add(time.perf_counter() - began)  # with what who takes the results holds it up
-            with self._freed:
-                self._is_busy = False
-                self._freed.notify_all()
             made += 1
             if self._pace.frames is not None and made >= self._pace.frames:
                 raise Ended
+            after.wait_for_room()  # a result that nobody has time for yet would only grow old
+            self._tell(self._schedule.running_ended, time.perf_counter())
 
         self._work(next_one, self._prepared, after)
 
@@ -248,13 +246,16 @@ class Pipeline:
             before.abandon()
             after.close(cause)
 
-    def _wait_until_wanted(self, seconds: float) -> None:
-        """Until `seconds` before the model is going to be free for one frame more than those on their way."""
-        with self._freed:
-            while not self._ending.is_set():
-                now = time.perf_counter()
-                free_at = max(now, self._free_at) if self._is_busy else now
-                left = free_at + self._ahead * self._running.shortest - seconds - now
-                if left <= 0 or not self._freed.wait(left):
-                    break
-            self._ahead += 1
+    def _wait_until_wanted(self) -> None:
+        """Until it is time to begin with the next frame. Raises `Ended` when that will not be."""
+        with self._went_on:
+            while (left := self._schedule.wait_s(time.perf_counter())) is None or left > 0:
+                if self._ending.is_set():
+                    raise Ended
+                self._went_on.wait(left)
+            self._schedule.frame_began()
+
+    def _tell(self, happened: Callable[[float], None], now: float) -> None:
+        with self._went_on:
+            happened(now)
+            self._went_on.notify_all()
