@@ -1,7 +1,7 @@
 """What a segmentation head costs on top of the backbone: 150 classes, a map of a quarter of each side, on the CPU.
 
 `python -m benchmarks.heads` writes two files of one random `small` model, one that gives `dense` and one that gives
-`segmentation` alone, and times them interleaved in one process, in INT8 and in FP32.
+`segmentation` alone, in INT8 and in FP32, and times them in interleaved rounds, each in a process of its own.
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ from veca_edge.model.checkpoint import random_checkpoint
 from veca_edge.model.config import FAMILIES
 from veca_edge.model.folding import inference_weights
 from veca_edge.model.heads import Head, Term
-from veca_edge.runtime.onnxruntime import session_from_file, session_options
 
-from .common import absmax_quantized, add_run_options, interleaved, median, say, write_result
+from .common import absmax_quantized, add_run_options, median, say, write_result
+from .race import race
+from .toolchains import Candidate
 
 CORE_COUNT = 16
 
@@ -43,8 +44,7 @@ def main() -> None:
     term = Term(config.layers - 1, Tokens.PATCHES, weight)
     head = Head(Task.SEGMENT, (term,), np.zeros(given.classes, np.float32))
     weights = inference_weights(replace(checkpoint, heads=(head,)))
-    frame = random.integers(0, 256, (1, *size, 3)).astype(np.uint8)
-    calls = {}
+    candidates = []
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         tensor = GraphSpec(CORE_COUNT, size, input="tensor", outputs=("dense",))
@@ -53,15 +53,18 @@ def main() -> None:
         integer = absmax_quantized(weights, directory / "float.onnx", noise, CORE_COUNT)
         for precision, used in (("int8", integer), ("fp32", weights)):
             for output in ("dense", "segmentation"):
-                spec = GraphSpec(CORE_COUNT, size, outputs=(output,), map_stride=given.map_stride)
+                spec = replace(tensor, outputs=(output,), map_stride=given.map_stride)
                 path = directory / f"{precision}_{output}.onnx"
                 ir.save(onnx_from_veca(used, spec, CpuDialect, {}), path)
-                session = session_from_file(path, session_options(given.threads, exact_int8=True))
-                calls[f"{precision} {output}"] = lambda session=session: session.run(None, {"image": frame})
-        samples = interleaved(calls, given.rounds, given.per_round)
+                key = f"ours_{precision}_{output}"
+                candidates.append(Candidate(key, key, "onnxruntime", path, precision, CORE_COUNT, size))
+        raced = race(candidates, given.threads, given.rounds, given.per_round)
+    if raced["failed"]:
+        raise SystemExit(str(raced["failed"]))
+    samples = raced["samples_ms"]
     costs = {}
     for precision in ("int8", "fp32"):
-        backbone, whole = (median(samples[f"{precision} {output}"]) for output in ("dense", "segmentation"))
+        backbone, whole = (median(samples[f"ours_{precision}_{output}"]) for output in ("dense", "segmentation"))
         costs[precision] = {"backbone_ms": backbone, "with_head_ms": whole, "cost": whole / backbone - 1}
         say(f"{precision}: {backbone:.2f} ms alone, {whole:.2f} ms with the head: {whole / backbone - 1:+.1%}")
     content = {
@@ -72,6 +75,8 @@ def main() -> None:
         "core_count": CORE_COUNT,
         "threads": given.threads,
         "costs": costs,
+        "discarded_rounds": raced["discarded_rounds"],
+        "others_share": raced["others_share"],
     }
     say(f"Wrote {write_result(given.output, 'heads', content)}")
 
