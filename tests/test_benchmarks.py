@@ -119,7 +119,9 @@ def test_from_measurement_to_readme(tmp_path, capsys):
     checkpoint = random_checkpoint(TINY.config())
     spec = GraphSpec(16, ImageSize(32, 32), input="tensor")
     result = peers.measure(checkpoint, spec, 1, 2, 1, ("eager", "ours_fp32", "ours_int8"), 1)
-    assert [len(row["samples_ms"]) for row in result["candidates"]] == [2, 2, 2]
+    kept = 2 - result["discarded_rounds"]
+    assert kept >= 1
+    assert [len(row["samples_ms"]) for row in result["candidates"]] == [kept] * 3
     assert all(row["peak_memory_bytes"][0] > 0 for row in result["candidates"])
     assert set(result["gemm_share"]) == {"ours_fp32", "ours_int8"}
     for name, part in result["gemm_share"].items():
