@@ -23,7 +23,7 @@ from ...base.errors import EdgeError, GateError, MissingDependency
 from ...base.files import bytes_of, sha256_of
 from ...base.json_files import parse_json
 from ...base.progress import Progress, silent
-from ...base.spec import ExportSpec, Precision
+from ...base.spec import ExportSpec, ImageSize, Precision
 from ...bundle.types import Artifact
 from ...devices.android.socs import SOCS, Soc
 from ...devices.process import TooLong, TooSlow, run_bounded
@@ -52,7 +52,7 @@ def check_export(spec: ExportSpec, options: SnapdragonOptions) -> None:
     """Refuses what cannot be compiled here, before anything slow.
 
     Raises:
-        EdgeError: another machine than x86-64 Linux with Python 3.11, or weights that are not exported.
+        EdgeError: another machine than x86-64 Linux with Python 3.11, or INT8 weights that the export does not make.
         MissingDependency: no compiler.
     """
     if not options.npu:
@@ -65,13 +65,11 @@ def check_export(spec: ExportSpec, options: SnapdragonOptions) -> None:
         )
     if find_spec("onnxruntime_qnn") is None:
         raise MissingDependency(PACKAGE, EXTRA, "Compiling for a Snapdragon's NPU")
-    needed = "int8,fp16" if set(options.npu_precision) - {FP16} else "fp16"
-    has_float = bool(set(spec.precisions) - {Precision.INT8})
-    if not has_float or ("int8" in needed and Precision.INT8 not in spec.precisions):
+    quantized = [name for name in options.npu_precision if name != FP16]
+    if quantized and Precision.INT8 not in spec.precisions:
         raise EdgeError(
-            f"For the NPU in {', '.join(options.npu_precision)} the export has to hold the weights "
-            f"{'in INT8 and in a float precision' if 'int8' in needed else 'in a float precision'}.",
-            f"Give --precision {needed}",
+            f"--npu-precision {','.join(quantized)} is written from INT8 weights, and this export makes none.",
+            f"Give --precision {','.join((Precision.INT8, *spec.precisions))}, or --npu-precision fp16.",
         )
 
 
@@ -82,16 +80,23 @@ def context_path(variant: Variant, precision: str, soc: str) -> str:
 
 
 def sources_of(variants: Sequence[Variant], options: SnapdragonOptions) -> list[tuple[Variant, str]]:
-    """Which variant's weights each NPU precision is written from: INT8's, or the first float ones."""
-    made = []
-    for precision in options.npu_precision:
-        seen = set()
-        for variant in variants:
-            key = (variant.spec.core_count, variant.spec.image_size)
-            if key not in seen and (variant.precision == Precision.INT8) == (precision != FP16):
-                seen.add(key)
-                made.append((variant, precision))
-    return made
+    """Which variant's weights each NPU precision is written from.
+
+    INT8 codes are those of INT8. FP16 is the model as it was trained: the first float variant or, of an export that has
+    none, the float weights that the codes approximate, which compute the same.
+    """
+    integer = {place_of(v): v for v in variants if v.precision == Precision.INT8}
+    floating = {place_of(v): v for v in reversed(variants) if v.precision != Precision.INT8}
+    return [
+        (variant, precision)
+        for precision in options.npu_precision
+        for variant in ({**integer, **floating} if precision == FP16 else integer).values()
+    ]
+
+
+def place_of(one: Variant | Artifact) -> tuple[int, ImageSize]:
+    """What one model is written for, in whatever precision: the core count and the image size."""
+    return one.spec.core_count, one.spec.image_size
 
 
 def compile_contexts(
@@ -227,10 +232,11 @@ def check_emulation(
     files = [(a, one) for a in artifacts for one in a.details.get(FOLDER, ())]
     if not files:
         return
-    floats = {(v.spec.core_count, v.spec.image_size): v for v in variants if v.precision != Precision.INT8}
+    # The float weights of all of them compute the same, also those that INT8 approximates.
+    by_place = {place_of(variant): variant for variant in variants}
     found = []
     for i, (artifact, one) in enumerate(files):
-        variant = floats[artifact.core_count, artifact.image_size]
+        variant = by_place[place_of(artifact)]
         chosen = frames[artifact.image_size][: max(EMULATED_FRAMES, artifact.batch)]
         alike = emulated_likeness(directory / one["path"], SOCS[one["soc"]], variant, chosen)
         found.append({"path": one["path"], "frames": len(chosen), "likeness": alike})
