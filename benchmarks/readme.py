@@ -17,6 +17,7 @@ from typing import Any
 from veca_edge.base.files import write_atomically
 from veca_edge.model.config import FAMILIES
 
+from . import litert, npu
 from .common import PACKAGES, RESULTS, counted, median, megabytes, read_results, say, table
 from .elastic import compared
 from .scaling import DENSE, PLOT, plot
@@ -54,6 +55,7 @@ PLAN: tuple[tuple[str, ...], ...] = (
     ("elastic",),
     ("governor",),
     ("scaling",),
+    ("litert",),
     ("fidelity",),
 )
 
@@ -68,7 +70,8 @@ def rerun(threads: int, directory: Path, fidelity_options: Sequence[str]) -> lis
             "-m",
             f"benchmarks.{script}",
             *options,
-            f"--threads={threads}",
+            # It measures with one thread too.
+            *(() if script == "litert" else (f"--threads={threads}",)),
             f"--output={directory}",
             *(fidelity_options if script == "fidelity" else ()),
         ]
@@ -121,6 +124,8 @@ def rendered(directory: Path) -> str:
             elastic(read_results(directory, "elastic")),
             governor(read_results(directory, "governor")),
             *(fidelity(result) for result in latest(read_results(directory, "fidelity"), "checkpoint")),
+            on_litert(read_results(directory, "litert")),
+            on_npus(read_results(directory, "npu")),
             *(scaling(result) for result in latest(read_results(directory, "scaling"), "family")),
         )
         if section
@@ -330,6 +335,37 @@ def fidelity(result: Result) -> str:
         "same function, its channels rescaled by factors from 1/64 to 64.\n\n"
         f"{table(header, tools)}{left_out}\n\n"
         f"{every_target}{provenance([result])}"
+    )
+
+
+def on_litert(results: Sequence[Result]) -> str:
+    """What INT8 brings in LiteRT; nothing without results."""
+    if not results:
+        return ""
+    several = len(results) > 1
+    rows = [
+        [f"{first}, {machine_name(result)}" if several else first, *cells]
+        for result in results
+        for first, *cells in litert.rows_of(result)
+    ]
+    return (
+        "### The files for Android, in LiteRT on this machine's CPU\n\nBatch 1, random weights; each line is one run "
+        "in which all candidates take turns. A phone's processor has other kernels: these are no phone's ratios.\n\n"
+        f"{table(litert.HEADER, rows)}\n\n{provenance(results)}"
+    )
+
+
+def on_npus(results: Sequence[Result]) -> str:
+    """What Qualcomm's compiler and its emulation make of models; nothing without results."""
+    if not results:
+        return ""
+    tools = sorted({f"{row['package']} ({row['sdk']})" for result in results for row in result["rows"]})
+    rows = [row for result in results for row in npu.rows_of(result)]
+    return (
+        "### For a Snapdragon's NPU\n\nCompiled whole by Qualcomm's compiler, nothing left to the CPU, and executed in "
+        "its emulation of the processor; cosine with the FP32 model on one or two images that did not calibrate. "
+        f"`random_` models have random weights. {', '.join(tools)}. Nothing of this ran on a phone.\n\n"
+        f"{table(npu.HEADER, rows)}\n\n{provenance(results)}"
     )
 
 

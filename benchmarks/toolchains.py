@@ -123,6 +123,7 @@ LABELS = {
     "nncf_openvino": "NNCF INT8 in OpenVINO",
     "our_graph_openvino": "NNCF INT8 of veca-edge's graph in OpenVINO",
     "our_graph_litert": "veca-edge's graph, dynamic INT8 in LiteRT",
+    "our_graph_litert_fp32": "veca-edge's graph, FP32 in LiteRT",
     "modelopt": "ModelOpt INT8 in ONNX Runtime",
     "plain_w8a8": "veca-edge graph, plain min-max INT8",
     "ours_fp32": "veca-edge FP32",
@@ -348,15 +349,16 @@ def our_graph_openvino(task: Task) -> Candidate:
     return task.candidate("our_graph_openvino", "openvino", path, "int8", "veca-edge's rewrites")
 
 
-def our_graph_litert(task: Task) -> Candidate:
-    """The file that is exported for Android, whose activations LiteRT quantizes per token."""
+def litert(name: str, precision: str, setting: str, task: Task) -> Candidate:
+    """The file that is exported for Android; LiteRT quantizes the activations of INT8 per token."""
     from veca_edge.converters.litert.files import tflite_files_from_variants
 
-    directory = task.directory / "litert"
+    directory = task.directory / name
     directory.mkdir()
-    assert task.int8_weights is not None
-    (artifact,) = tflite_files_from_variants([Variant(task.spec, "int8", task.int8_weights)], directory, {})
-    return task.candidate("our_graph_litert", "litert", directory / artifact.path, "int8", "dynamic activations")
+    weights = task.int8_weights if precision == "int8" else task.float_weights
+    assert weights is not None
+    (artifact,) = tflite_files_from_variants([Variant(task.spec, precision, weights)], directory, {})
+    return task.candidate(name, "litert", directory / artifact.path, precision, setting)
 
 
 def modelopt(task: Task) -> Candidate:
@@ -398,7 +400,8 @@ MAKERS: Mapping[str, Callable[[Task], Candidate]] = {
     "openvino_default": openvino_default,
     "nncf_openvino": nncf_openvino,
     "our_graph_openvino": our_graph_openvino,
-    "our_graph_litert": our_graph_litert,
+    "our_graph_litert": partial(litert, "our_graph_litert", "int8", "dynamic activations"),
+    "our_graph_litert_fp32": partial(litert, "our_graph_litert_fp32", "fp32", ""),
     "modelopt": modelopt,
 }
 

@@ -7,12 +7,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from benchmarks import claims, elastic, fidelity, governor, peers, readme, scaling
+from benchmarks import claims, elastic, fidelity, governor, litert, npu, peers, readme, scaling
 from benchmarks.common import absmax_quantized, hard_twin, interleaved, linear_of, random_images, write_result
 from benchmarks.dense_vit import TOKENS, dense_checkpoint, onnx_from_dense
 from benchmarks.toolchains import INT8_TARGETS, Task, ours
 from benchmarks.worker import agreement
 from veca_edge.base.spec import GraphSpec, ImageSize
+from veca_edge.converters.qnn.contexts import Cost
 from veca_edge.demo import demo_evaluation
 from veca_edge.images.folder import find_images, load_images
 from veca_edge.model.checkpoint import random_checkpoint
@@ -134,7 +135,11 @@ def test_from_measurement_to_readme(tmp_path, capsys):
     assert {count: len(ms) for count, ms in result["first_ms"].items()} == {8: 1, 64: 1}
     assert result["memory_bytes"]["one"][0] > 0
     write_result(tmp_path, "elastic", result)
+    result = litert.measure(checkpoint, [32], 16, [1], 2, 1, 0)
+    assert [len(row["samples_ms"]) for row in result["rows"]] == [2, 2, 2, 2]
+    write_result(tmp_path, "litert", result)
     section = readme.rendered(tmp_path)
+    assert "| small, 32 px, 16 cores, 1 thread |" in section
     assert "| 2 core counts, INT8 |" in section
     assert "| small, 256 px, 16 cores |" in section
     assert "| VECA, 64 cores | 1.623 |" in section
@@ -231,7 +236,11 @@ def test_fidelity_on_every_target(short_demo, tmp_path):
     }
     assert all(row["dense"]["mean"] > 0.99 for row in result["rows"])
     write_result(tmp_path, "fidelity", result)
+    result = litert.measure(checkpoint, [32], 16, [1], 2, 1, 0)
+    assert [len(row["samples_ms"]) for row in result["rows"]] == [2, 2, 2, 2]
+    write_result(tmp_path, "litert", result)
     section = readme.rendered(tmp_path)
+    assert "| small, 32 px, 16 cores, 1 thread |" in section
     for target in ("cpu", "jetson", "apple", "android"):
         assert f"| {target} |" in section
     assert len([claim for claim in claims.claims(tmp_path) if " on apple, 8 cores" in claim.text]) == 6
@@ -245,3 +254,40 @@ def test_rounds_in_which_the_machine_was_slow_for_all_do_not_count():
     rounds[5] = {"a": [10.0, 10.0], "b": [20.0], "c": [90.0]}  # slow for one alone: it has to live with that
     assert counting_rounds(rounds) == [taken for i, taken in enumerate(rounds) if i != 3]
     assert counting_rounds([]) == []
+
+
+def test_a_model_through_the_npu_s_compiler(demo, tmp_path, monkeypatch):
+    """Beside the compiler and its emulation, which `tests/converters/qnn` runs: what is kept of them, and judged."""
+    images = load_images(find_images(demo_evaluation())[:8], ImageSize(32, 32))
+    asked = []
+
+    def compiled(variants, directory, facts, options):
+        asked.append((options.npu, options.npu_precision, [v.precision for v in variants]))
+        (soc,), (precision,) = options.npu, options.npu_precision
+        made = {
+            "path": "x.onnx",
+            "soc": soc,
+            "precision": precision,
+            "bytes": 3_500_000,
+            "sdk": "QAIRT 1",
+            "package": "q",
+        }
+        made |= {"placement": {"htp": 9, "cpu": 0}, "compile_s": 2.0, "compile_peak_bytes": 200_000_000}
+        return {variants[0].name: [made]}
+
+    likeness = {"cls": 0.9999, "dense": 0.9985}
+    monkeypatch.setattr(npu, "compile_contexts", compiled)
+    monkeypatch.setattr(npu, "emulated", lambda *given: (likeness, Cost(9.0, 300_000_000)))
+    options = npu.SnapdragonOptions(("SM8650", "SM8750"), ("fp16", "a16w8"))
+    results = list(npu.measure(demo, images, images.frames[:3], 8, options))
+    assert [len(result["rows"]) for result in results] == [1, 2, 3, 4]
+    assert asked[0] == (("SM8650",), ("fp16",), ["int8", "fp32"])
+    row = results[-1]["rows"][0]
+    assert (row["emulation_s_per_frame"], row["emulation_peak_bytes"]) == (3.0, 300_000_000)
+    # 0.9985 is enough for a16w8, but not for fp16.
+    assert npu.below(results[-1]["rows"]) == [f"{soc} fp16: dense 0.99850, below 0.999" for soc in options.npu]
+    write_result(tmp_path, "npu", results[-1])
+    section = readme.rendered(tmp_path)
+    assert (
+        "| `veca_tiny_cifar10`, 32 px, 8 cores: `a16w8`, SM8750 | 0.9999000 | 0.9985000 | 3.5 | 200 | 300 |" in section
+    )

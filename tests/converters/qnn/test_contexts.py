@@ -12,10 +12,11 @@ from veca_edge.base.spec import ExportSpec, GraphSpec, ImageSize
 from veca_edge.converters.onnx.graph import onnx_from_veca
 from veca_edge.converters.qnn import contexts
 from veca_edge.converters.qnn.contexts import (
+    Cost,
     check_emulation,
     check_export,
     compile_contexts,
-    emulated_likeness,
+    emulated,
     sources_of,
 )
 from veca_edge.converters.qnn.dialect import A8W8, A16W8, QnnDialect
@@ -159,7 +160,9 @@ def test_compiled_whole_and_emulated(variants, tmp_path):
     frames = np.random.default_rng(0).integers(0, 256, (1, *SIZE, 3), np.uint8)
     for one, least in zip(found["cores8_int8_32x48"], (0.9999, 0.998), strict=True):
         # Against the variant that neither was written from.
-        alike = emulated_likeness(tmp_path / one["path"], SOCS["SM8750"], variants[1], frames)
+        alike, cost = emulated(tmp_path / one["path"], SOCS["SM8750"], variants[1], frames)
+        assert cost.seconds > 0
+        assert min(cost.peak_memory_bytes, one["compile_peak_bytes"]) > 30e6
         assert set(alike) == {"cls", "dense"}
         assert min(alike.values()) >= least
 
@@ -183,11 +186,12 @@ def test_the_gate_and_the_record(variants, tmp_path, monkeypatch, tflite_files):
     one = {"path": "npu/SM8650/x.onnx", "soc": "SM8650"}
     artifact = replace(artifacts["fp16"][0], details={"npu": [one]})
     frames = {SIZE: np.zeros((4, *SIZE, 3), np.uint8)}
-    monkeypatch.setattr(contexts, "emulated_likeness", lambda *given: {"cls": 0.9991, "dense": 0.98})
+    alike = {"cls": 0.9991, "dense": 0.98}
+    monkeypatch.setattr(contexts, "emulated", lambda *given: (alike, Cost(2.5, 1 << 20)))
     with pytest.raises(GateError, match=r"gives 'dense' with a likeness of 0\.9800 .* below 0\.99") as error:
         check_emulation(tmp_path, [artifact], variants, frames, 0.99)
     assert "--min-cosine" in error.value.hint
     check_emulation(tmp_path, [artifact], variants, frames, 0.9)
     assert json.loads((tmp_path / "npu/emulation.json").read_text()) == [
-        {"path": one["path"], "frames": 2, "likeness": {"cls": 0.9991, "dense": 0.98}}
+        {"path": one["path"], "frames": 2, "likeness": alike, "seconds": 2.5, "peak_memory_bytes": 1 << 20}
     ]

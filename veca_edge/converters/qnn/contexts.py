@@ -12,6 +12,7 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
@@ -42,7 +43,7 @@ PACKAGE = "onnxruntime-qnn"
 EXTRA = "snapdragon"
 FOLDER = "npu"
 PROOF = f"{FOLDER}/emulation.json"
-# Emulation takes seconds to minutes a frame.
+# Emulation takes from seconds to an hour a frame.
 EMULATED_FRAMES = 2
 _LONGEST_S = 3600.0
 _DIALECTS = {FP16: QnnDialect, A16W8_NAME: A16W8, A8W8_NAME: A8W8}
@@ -110,7 +111,8 @@ def compile_contexts(
 
     Returns:
         By variant, the name of the one that it was written from: for every file `path`, `soc`, `precision`, `sha256`,
-        `bytes`, `sdk`, `package`, `compile_s`, and `placement`, how many operators are on the `htp` and on the `cpu`.
+        `bytes`, `sdk`, `package`, `compile_s`, `compile_peak_bytes`, and `placement`, how many operators are on the
+        `htp` and on the `cpu`.
 
     Raises:
         EdgeError: the compiler does not take the whole graph, and which operators it leaves.
@@ -128,7 +130,7 @@ def compile_contexts(
             for soc in (SOCS[name] for name in options.npu):
                 path = context_path(variant, precision, soc.name)
                 (directory / path).parent.mkdir(parents=True, exist_ok=True)
-                seconds = compile_one(Path(folder, "source.onnx"), directory / path, soc)
+                cost = compile_one(Path(folder, "source.onnx"), directory / path, soc)
                 found.setdefault(variant.name, []).append(
                     {
                         "path": path,
@@ -138,7 +140,8 @@ def compile_contexts(
                         "bytes": bytes_of(directory / path),
                         "sdk": f"QAIRT {sdk_version()}",
                         "package": f"{PACKAGE} {metadata.version(PACKAGE)}",
-                        "compile_s": seconds,
+                        "compile_s": cost.seconds,
+                        "compile_peak_bytes": cost.peak_memory_bytes,
                         "placement": {"htp": count, "cpu": 0},
                     }
                 )
@@ -147,11 +150,11 @@ def compile_contexts(
     return found
 
 
-def compile_one(source: Path, context: Path, soc: Soc) -> float:
-    """Compiles one ONNX file; returns the seconds it took. Raises `EdgeError` where some of it stays on the CPU."""
+def compile_one(source: Path, context: Path, soc: Soc) -> Cost:
+    """Compiles one ONNX file. Raises `EdgeError` where some of it stays on the CPU."""
     request = {"source": str(source), "context": str(context), "soc_model": soc.soc_model, "htp_arch": soc.htp_arch}
     try:
-        seconds = asked({"do": "compile", **request})["seconds"]
+        cost = asked({"do": "compile", **request})
     except EdgeError as error:
         context.unlink(missing_ok=True)
         left = left_operators(request, context)
@@ -162,7 +165,7 @@ def compile_one(source: Path, context: Path, soc: Soc) -> float:
         ) from error
     if rest := operators_beside_contexts(context):
         raise EdgeError(f"The compiled file for {soc.name} holds {rest} beside the context.", "Please report this.")
-    return float(seconds)
+    return cost
 
 
 def left_operators(request: Mapping[str, Any], context: Path) -> str:
@@ -185,13 +188,21 @@ def operators_beside_contexts(path: Path) -> str:
     return ", ".join(f"{count} {name}" for name, count in counts.most_common(8))
 
 
-def asked(request: Mapping[str, Any]) -> dict[str, Any]:
-    """What the process of the compiler answers. Raises `EdgeError` for its errors, and where it ends without one."""
+@dataclass(frozen=True)
+class Cost:
+    """What the process of the compiler took: wall time, and resident memory with everything in it."""
+
+    seconds: float
+    peak_memory_bytes: int
+
+
+def asked(request: Mapping[str, Any], longest_s: float = _LONGEST_S) -> Cost:
+    """Has the compiler's process do something. Raises `EdgeError` for its errors, and where it ends without one."""
     command = [sys.executable, "-m", f"{__package__}.worker"]
     try:
-        done = run_bounded(command, seconds=_LONGEST_S, most_bytes=1 << 20, stdin=json.dumps(request).encode())
+        done = run_bounded(command, seconds=longest_s, most_bytes=1 << 20, stdin=json.dumps(request).encode())
     except TooSlow as error:
-        raise EdgeError(f"Qualcomm's compiler took longer than {_LONGEST_S / 60:.0f} minutes.") from error
+        raise EdgeError(f"Qualcomm's compiler took longer than {longest_s / 60:.0f} minutes.") from error
     except TooLong as error:
         raise EdgeError("Qualcomm's compiler wrote too much.") from error
     lines = done.text.strip().splitlines()
@@ -200,7 +211,7 @@ def asked(request: Mapping[str, Any]) -> dict[str, Any]:
     except ValueError:
         answer = {}
     if "seconds" in answer:
-        return answer
+        return Cost(answer["seconds"], answer["peak_memory_bytes"])
     said = answer.get("error") or (done.error_text.splitlines() or ["it said nothing"])[-1]
     raise EdgeError(f"it ended with: {' '.join(str(said).split())[:300]}")
 
@@ -224,7 +235,8 @@ def check_emulation(
 ) -> None:
     """Executes every context binary in the compiler's emulation of the processor, and compares with the float32 model.
 
-    What it finds goes into `npu/emulation.json`: of every file the likeness of each output, and on how many frames.
+    What it finds goes into `npu/emulation.json`: of every file the likeness of each output, on how many frames, and
+    what the emulation took.
 
     Raises:
         GateError: an output is less like the reference's than `least`.
@@ -238,8 +250,8 @@ def check_emulation(
     for i, (artifact, one) in enumerate(files):
         variant = by_place[place_of(artifact)]
         chosen = frames[artifact.image_size][: max(EMULATED_FRAMES, artifact.batch)]
-        alike = emulated_likeness(directory / one["path"], SOCS[one["soc"]], variant, chosen)
-        found.append({"path": one["path"], "frames": len(chosen), "likeness": alike})
+        alike, cost = emulated(directory / one["path"], SOCS[one["soc"]], variant, chosen)
+        found.append({"path": one["path"], "frames": len(chosen), "likeness": alike, **asdict(cost)})
         name, lowest = min(alike.items(), key=lambda pair: pair[1])
         if not lowest >= least:
             raise GateError(
@@ -251,8 +263,12 @@ def check_emulation(
     (directory / PROOF).write_text(json.dumps(found, indent=1) + "\n")
 
 
-def emulated_likeness(path: Path, soc: Soc, variant: Variant, frames: np.ndarray) -> dict[str, float]:
-    """How alike the emulated outputs are to those of the float32 model, by name (`proof.fidelity.likeness`)."""
+def emulated(path: Path, soc: Soc, variant: Variant, frames: np.ndarray) -> tuple[dict[str, float], Cost]:
+    """Executes a context binary in emulation.
+
+    Returns:
+        How alike its outputs are to those of the float32 model, by name (`proof.fidelity.likeness`); what it took.
+    """
     import torch
 
     from ...model.torch_graph import FloatLinear, InferenceModel
@@ -274,6 +290,7 @@ def emulated_likeness(path: Path, soc: Soc, variant: Variant, frames: np.ndarray
         given, left = Path(folder, "frames.npy"), Path(folder, "outputs.npz")
         np.save(given, batches)
         request = {"context": str(path), "soc_model": soc.soc_model, "htp_arch": soc.htp_arch}
-        asked({"do": "emulate", **request, "frames": str(given), "outputs": str(left)})
+        asking = {"do": "emulate", **request, "frames": str(given), "outputs": str(left)}
+        cost = asked(asking, _LONGEST_S * len(batches))
         with np.load(left) as outputs:
-            return {name: likeness(name, outputs[name], expected[name]) for name in spec.outputs}
+            return {name: likeness(name, outputs[name], expected[name]) for name in spec.outputs}, cost

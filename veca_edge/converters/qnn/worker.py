@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 import time
 from typing import Any
@@ -63,6 +64,15 @@ def emulate(request: dict[str, Any]) -> None:
     np.savez(request["outputs"], **outputs)
 
 
+def peak_memory() -> int:
+    """The most that was resident of this process, in bytes; Linux, as the compiler."""
+    # Not `getrusage`, which begins with the peak of whatever process started this one.
+    with open("/proc/self/status") as status:
+        found = re.search(r"VmHWM:\s+([0-9]+) kB", status.read())
+    assert found is not None
+    return 1024 * int(found[1])
+
+
 def main() -> None:
     channel = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
@@ -72,7 +82,7 @@ def main() -> None:
             emulate(request)
         else:
             compile_context(request, whole=request["do"] == "compile")
-        answer = {"seconds": round(time.perf_counter() - start, 3)}
+        answer = {"seconds": round(time.perf_counter() - start, 3), "peak_memory_bytes": peak_memory()}
     except Exception as error:  # ONNX Runtime's own kinds, told by the process that asked
         answer = {"error": str(error)}
     channel.write(json.dumps(answer) + "\n")
