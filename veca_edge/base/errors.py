@@ -7,6 +7,7 @@ bug of ours and is reported as such.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 
 class EdgeError(Exception):
@@ -26,6 +27,16 @@ class EdgeError(Exception):
 
     def __str__(self) -> str:
         return f"{self.message}\n{self.hint}" if self.hint else self.message
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Errors of worker processes travel whole, whatever their kinds are made from.
+        return _restored, (type(self), self.args, self.__dict__)
+
+
+def _restored(kind: type[EdgeError], args: tuple[Any, ...], state: dict[str, Any]) -> EdgeError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(state)
+    return error
 
 
 class GateError(EdgeError):
