@@ -8,7 +8,8 @@ import shutil
 import pytest
 from measured import MACHINE, OTHER_MACHINE, made_up_bundle, measure
 
-from veca_edge.base.units import parse_share
+from veca_edge.base.errors import EdgeError
+from veca_edge.base.units import parse_points, parse_share
 from veca_edge.bundle.store import open_bundle
 from veca_edge.profiles.store import read_measurements, save_measurement
 
@@ -95,3 +96,10 @@ def test_what_can_not_be_judged_is_no_pass(veca_edge, releases, tmp_path):
 @pytest.mark.parametrize(("text", "share"), [("5%", 0.05), ("0.05", 0.05), (" 2.5 %", 0.025), ("0%", 0.0)])
 def test_shares(text, share):
     assert parse_share(text) == pytest.approx(share)
+
+
+def test_points():
+    assert parse_points("0.5pp") == parse_points("0.005") == 0.005
+    for text in ("5%", "101pp", "1.01", "-1pp", "inf", ""):
+        with pytest.raises(EdgeError, match="is not a difference of shares"):
+            parse_points(text)

@@ -135,13 +135,11 @@ def _reference(
     Raises:
         EdgeError: it is not the bundle's, or there is neither a checkpoint nor a label to compare with.
     """
-    digest, source = bundle.checkpoint.digest, request.checkpoint
-    if source is None and sha256_of(demo_checkpoint()) == digest:
-        source = CheckpointSource()
-    if source is not None:
-        checkpoint = _checked(source, bundle, is_baseline)
-        if checkpoint is not None:
-            return checkpoint, ()
+    # The demo model's checkpoint is at hand: it need not be named, and other bundles are not of it.
+    is_named, source = request.checkpoint is not None, request.checkpoint or CheckpointSource()
+    checkpoint = _checked(source, bundle, is_needed=is_named and not is_baseline)
+    if checkpoint is not None:
+        return checkpoint, ()
     if not _can_judge(bundle, data):
         raise EdgeError(
             f"{data.name} has no labels for what the bundle answers, and there is no float32 model to compare with.",
@@ -151,13 +149,17 @@ def _reference(
     return None, () if is_baseline else (note,)
 
 
-def _checked(source: CheckpointSource, bundle: Bundle, is_baseline: bool) -> Checkpoint | None:
-    """None for a baseline that was made from another checkpoint, as releases of a retrained model are."""
+def _checked(source: CheckpointSource, bundle: Bundle, is_needed: bool) -> Checkpoint | None:
+    """None where the bundle was made from another checkpoint, as baselines of a retrained model are.
+
+    Raises:
+        EdgeError: there is no such file, or it is another checkpoint and this one is needed.
+    """
     path = Path(source.path) if source.path is not None else demo_checkpoint()
     if not path.is_file():
         raise EdgeError(f"There is no file {path}.", "Give the checkpoint that the bundle was made from.")
     if sha256_of(path) != bundle.checkpoint.digest:
-        if is_baseline:
+        if not is_needed:
             return None
         raise EdgeError(
             f"{path} is not the checkpoint that {bundle.directory} was made from ('{bundle.checkpoint.name}').",

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..base.errors import EdgeError
 from ..base.options import option
+from ..base.units import parse_points
 from ..evaluation.forms import BY_NAME, CLUSTERS, DATA, FOLDER_CLASSES
 from .request import CheckpointSource
 
@@ -17,15 +16,6 @@ if TYPE_CHECKING:
 
 DEFAULT_TOLERANCE = 0.005
 DEFAULT_FAILURES = 10
-
-
-def parse_tolerance(text: str) -> float:
-    """`0.5pp` (points of a percentage) or `0.005`, as a difference of shares. Raises `EdgeError`."""
-    found = re.fullmatch(r"([0-9]*\.?[0-9]+)\s*(pp|)", text.strip(), re.ASCII)
-    value = float(found[1]) / (100 if found[2] else 1) if found and len(text) < 20 else 2.0
-    if not 0 <= value <= 1:
-        raise EdgeError(f"--tolerance '{text:.40}' is no difference of shares.", "Give points of a percentage: 0.5pp.")
-    return value
 
 
 @dataclass(frozen=True)
@@ -66,5 +56,5 @@ class EvaluateRequest:
         "How much worse a metric may be than the baseline's, unless it is chance.",
         metavar="POINTS",
         shown="0.5pp",
-        parse=parse_tolerance,
+        parse=parse_points,
     )

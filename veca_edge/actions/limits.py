@@ -5,12 +5,33 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..base.errors import EdgeError
+from ..base.lists import one_image_size
 from ..base.options import made_of, option
+from ..base.spec import ImageSize
 from ..base.units import parse_bytes, parse_millijoules, parse_milliseconds
 
 CRITERIA = ("top1", "miou", "depth", "cosine", "latency")
 DEFAULT_CRITERION = "cosine"
 ALL_MACHINES = "all"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What is chosen from, and what the best of it has; see `actions.recommend.recommend`.
+
+    Attributes:
+        by: one of `CRITERIA`.
+        image_size: only variants of this size; None takes all.
+        machine: the id of the machine that measured, or `ALL_MACHINES`; None is the only one there is.
+    """
+
+    by: str = option(DEFAULT_CRITERION, f"What the best has: {', '.join(CRITERIA)}.", shown=DEFAULT_CRITERION)
+    image_size: ImageSize | None = option(
+        None, "Only variants of this size.", metavar="SIZE", shown="all", parse=one_image_size
+    )
+    machine: str | None = option(
+        None, f"Measurements of this machine, or {ALL_MACHINES} to compare machines on purpose.", metavar="ID"
+    )
 
 
 @dataclass(frozen=True)

@@ -2,35 +2,20 @@
 
 from __future__ import annotations
 
-import json
-
 
 def swift_string(text: str) -> str:
-    return _quoted(text, lambda code: f"\\u{{{code:x}}}")
-
-
-def kotlin_string(text: str) -> str:
-    return _quoted(text, lambda code: f"\\u{code:04x}", special="$")
+    made = []
+    for character in text:
+        if character in '"\\':
+            made.append("\\" + character)
+        elif ord(character) < 32 or ord(character) in (0x7F, 0x85, 0x2028, 0x2029):
+            made.append(f"\\u{{{ord(character):x}}}")
+        else:
+            made.append(character)
+    return f'"{"".join(made)}"'
 
 
 def cpp_string(text: str) -> str:
     """A UTF-8 literal of ASCII characters: octal escapes end after three digits, whatever comes next."""
     escaped = "".join(chr(b) if 32 <= b < 127 and b not in b'"\\' else f"\\{b:03o}" for b in text.encode())
     return f'"{escaped}"'
-
-
-def typescript_string(text: str) -> str:
-    """ASCII, and without `</script>`: it may stand in a page."""
-    return json.dumps(text).replace("<", "\\u003c")
-
-
-def _quoted(text: str, control, special: str = "") -> str:
-    made = []
-    for character in text:
-        if character in '"\\' or character in special:
-            made.append("\\" + character)
-        elif ord(character) < 32 or ord(character) in (0x7F, 0x85, 0x2028, 0x2029):
-            made.append(control(ord(character)))
-        else:
-            made.append(character)
-    return f'"{"".join(made)}"'

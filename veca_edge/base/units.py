@@ -46,19 +46,31 @@ def parse_millijoules(text: str) -> float:
 
 
 def parse_celsius(text: str) -> float:
-    """A temperature: `45C` or `45`. Raises `EdgeError`."""
+    """A temperature: `45C` or `45`. Raises `EdgeError` for what no device has."""
     number = text.strip().removesuffix("C").removesuffix("\N{DEGREE SIGN}").strip()
     if not re.fullmatch(_NUMBER, number) or not 0 < float(number) < 150:
-        raise EdgeError(f"'{text}' is not a temperature that a board could have.", "Give degrees, for example 45C.")
+        raise EdgeError(f"'{text}' is not a temperature in degrees Celsius of a device.", "Give for example 45C.")
     return float(number)
 
 
 def parse_share(text: str) -> float:
     """A share: `5%` or `0.05`. Raises `EdgeError`."""
-    number, percent, rest = text.strip().partition("%")
-    if rest or not re.fullmatch(_NUMBER, number.strip()):
-        raise EdgeError(f"'{text}' is not a share.", "Give a percentage or a number, for example 5% or 0.05.")
-    return float(number) / (100 if percent else 1)
+    return _parse_share(text, "a share", "%", math.inf)
+
+
+def parse_points(text: str) -> float:
+    """A difference of shares: `0.5pp` (points of a percentage) or `0.005`. Raises `EdgeError`."""
+    return _parse_share(text, "a difference of shares", "pp", 1.0)
+
+
+def _parse_share(text: str, what: str, sign: str, highest: float) -> float:
+    number, hundredths, rest = text.strip().partition(sign)
+    value = math.nan
+    if not rest and re.fullmatch(_NUMBER, number.strip()):
+        value = float(number) / (100 if hundredths else 1)
+    if not 0 <= value <= highest:
+        raise EdgeError(f"'{text:.40}' is not {what}.", f"Give for example 5{sign} or 0.05.")
+    return value
 
 
 def _parse(text: str, what: str, units: Mapping[str, float]) -> float:

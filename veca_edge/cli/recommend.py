@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
-from ..actions.limits import ALL_MACHINES, CRITERIA, DEFAULT_CRITERION, Limits
-from ..base import lists
+from ..actions.limits import Choice, Limits
 from ..base.options import made_of
 from . import options
 from .console import Column, Terminal, command, quoted
@@ -18,33 +17,21 @@ if TYPE_CHECKING:
     from ..actions.recommend import Candidate
 
 
-@with_fields(Group(Limits))
+@with_fields(Group(Choice), Group(Limits))
 def recommend(
-    bundle: options.BundlePath,
-    typed: Typed,
-    by: Annotated[str, typer.Option(help=f"What the best has: {', '.join(CRITERIA)}.")] = DEFAULT_CRITERION,
-    image_size: Annotated[str, typer.Option(help="Only variants of this size.", show_default="all")] = "",
-    machine: Annotated[
-        str | None,
-        typer.Option(
-            metavar="ID", help=f"Measurements of this machine, or {ALL_MACHINES} to compare machines on purpose."
-        ),
-    ] = None,
-    json: options.Json = False,
-    debug: options.Debug = False,
+    bundle: options.BundlePath, typed: Typed, json: options.Json = False, debug: options.Debug = False
 ) -> None:
     """Name the best measured variant for a budget.
 
     Exit code 1 when nothing fits: it says which limit binds, and by how much.
     """
     with command(json, debug) as terminal:
-        size = lists.one_image_size(image_size)
         from ..actions.recommend import NothingFits
         from ..actions.recommend import recommend as recommend_variant
 
-        limits = made_of(Limits, typed)
+        choice, limits = made_of(Choice, typed), made_of(Limits, typed)
         try:
-            found = recommend_variant(bundle, limits, by, size, machine)
+            found = recommend_variant(bundle, limits, choice.by, choice.image_size, choice.machine)
         except NothingFits as nothing:
             show_candidates(terminal, [(f.candidate, f.reason) for f in nothing.rejected], "What was rejected")
             terminal.error(

@@ -8,9 +8,10 @@ from bundles import bundle_around
 from phones import SERIAL, StandInPhone
 
 from veca_edge.base.errors import EdgeError
+from veca_edge.base.units import parse_celsius
 from veca_edge.profiles.android import measure
 from veca_edge.profiles.android.measure import profile_on_phone
-from veca_edge.profiles.android.options import AndroidProfileOptions, parse_celsius
+from veca_edge.profiles.android.options import AndroidProfileOptions
 from veca_edge.profiles.store import read_measurements
 
 QUICK = AndroidProfileOptions(rounds=2, samples=4, seconds=0.1)
@@ -165,6 +166,9 @@ def test_options():
     for text in ("hot", "380C", "38F", "-3C"):
         with pytest.raises(EdgeError, match="degrees Celsius"):
             parse_celsius(text)
+    for degrees in (9.0, 61.0):
+        with pytest.raises(EdgeError, match="No phone cools to"):
+            AndroidProfileOptions(cool_to=degrees)
     with pytest.raises(EdgeError, match="accelerator 'tpu'"):
         AndroidProfileOptions(accelerators=("tpu",))
     with pytest.raises(EdgeError, match="not the id of an app"):

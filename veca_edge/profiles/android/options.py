@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 
 from ...base.errors import EdgeError, unknown_name
 from ...base.options import option
+from ...base.units import parse_celsius
 from ..options import ProfileOptions
 
 ACCELERATORS = ("cpu", "gpu", "npu")
@@ -16,14 +17,6 @@ _PACKAGE = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,60}(\.[A-Za-z][A-Za-z0-9_]{0,60})
 def parse_accelerators(text: str) -> tuple[str, ...]:
     """`cpu,gpu` as ("cpu", "gpu")."""
     return tuple(part.strip() for part in text.split(","))
-
-
-def parse_celsius(text: str) -> float:
-    """`38C` or `38` as 38.0. Raises `EdgeError` for what is no temperature that a phone cools to."""
-    match = re.fullmatch(r"\s*([0-9]{1,3}(?:\.[0-9]{1,2})?)\s*(?:°?\s*[Cc])?\s*", text)
-    if match is None or not 10 <= float(match[1]) <= 60:
-        raise EdgeError(f"'{text}' is not a temperature from 10 to 60 degrees Celsius.", "Give for example 38C.")
-    return float(match[1])
 
 
 @dataclass(frozen=True)
@@ -63,6 +56,8 @@ class AndroidProfileOptions(ProfileOptions):
                 raise unknown_name("accelerator", name, ACCELERATORS)
         if self.app and not _PACKAGE.fullmatch(self.app):
             raise EdgeError(f"{self.app!r:.100} is not the id of an app.", "Give one like com.example.camera.")
+        if self.cool_to is not None and not 10 <= self.cool_to <= 60:
+            raise EdgeError(f"No phone cools to {self.cool_to:g} C.", "Give --cool-to from 10 to 60, for example 38C.")
 
     @property
     def here(self) -> ProfileOptions:
