@@ -13,8 +13,11 @@ from measured import MACHINE
 from PIL import Image
 
 from veca_edge.actions.export import export
+from veca_edge.actions.live import open_live
 from veca_edge.actions.request import ExportRequest, ImageSource
 from veca_edge.actions.run import run
+from veca_edge.actions.run_request import LiveRequest
+from veca_edge.actions.verify import verify
 from veca_edge.base.errors import EdgeError, GateError
 from veca_edge.base.spec import ImageSize
 from veca_edge.bundle.store import open_bundle
@@ -55,6 +58,26 @@ def test_batches_are_filled_up_and_cut_again(tmp_path):
     assert made.fidelity[0].reference.cls.mean > 0.99999
     predictions = run(tmp_path / "b", sorted(demo_evaluation().rglob("*.jpg"))[:4]).images
     assert len(predictions) == 4
+
+
+def test_planar_pixels_for_deepstream(tmp_path):
+    """The input that nvinfer gives: whole bundles take it everywhere that they take frames, and say what it is."""
+    request = ExportRequest(tmp_path / "b", target="jetson", core_counts=(8,), precisions=("fp32",), measure=False)
+    made = export(replace(request, input="planar"))
+    assert made.fidelity[0].reference.cls.mean > 0.99999
+    assert [check.ok for check in verify(tmp_path / "b")] == [True]
+    assert "float32 RGB `[1, 3, H, W]`, values 0 to 255" in (tmp_path / "b/README.md").read_text()
+    folder = next(demo_evaluation().rglob("*.jpg")).parent
+    images = sorted(folder.iterdir())[:2]
+    export(replace(request, output=tmp_path / "frames"))
+    planar, frames = (run(tmp_path / name, images, format="onnx").images for name in ("b", "frames"))
+    for one, other in zip(planar, frames, strict=True):
+        np.testing.assert_allclose(one.outputs["cls"], other.outputs["cls"], atol=1e-4)
+    with open_live(LiveRequest(bundle=tmp_path / "b", source=str(folder), frames=1, format="onnx")) as running:
+        (step,) = running.steps
+        np.testing.assert_allclose(step.outputs["cls"], frames[0].outputs["cls"], atol=1e-4)
+        with pytest.raises(EdgeError, match="0 to 255"):
+            running.model(np.zeros((*running.model.image_size, 3), np.uint8))
 
 
 def test_a_gate_that_nothing_reaches_leaves_no_bundle(tmp_path):
@@ -171,6 +194,7 @@ def test_evaluation_images_never_calibrate(tmp_path):
         ({"checkpoint": demo_checkpoint()}, "calibrate"),
         ({"target": "toaster"}, "Known: cpu"),
         ({"precisions": ("int4",)}, "Known: int8"),
+        ({"input": "planar"}, "'cpu' has no input 'planar'.\nKnown: image, tensor"),
         ({"core_counts": (12,)}, "Possible: 8, 16"),
         ({"core_counts": (128,)}, "bank holds 64"),
         ({"image_sizes": (ImageSize(30, 32),)}, "nearest"),

@@ -95,7 +95,7 @@ def test_export_in_json(veca_edge, checkpoint, tmp_path):
         (["--image-size", "16,,24"], ["empty name"]),
         (["--outputs", "logits"], ["needs a classifier head", "--head"]),
         (["--outputs", "class"], ["Unknown output 'class'", "cls, dense, logits"]),
-        (["--input", "jpeg"], ["Unknown input 'jpeg'", "image, tensor"]),
+        (["--input", "jpeg"], ["'cpu' has no input 'jpeg'", "image, tensor."]),
         (["--min-cosine", "2"], ["between -1 and 1"]),
         (["--resize", "fit"], ["Unknown resize 'fit'", "crop, short-side, letterbox, stretch"]),
         (["--crop-ratio", "1.2"], ["crop ratio of 1.2", "at most 1"]),

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from ..base.errors import EdgeError, GateError
 from ..base.files import empty, write_atomically
 from ..base.progress import Progress, silent
-from ..base.spec import MAP_OUTPUTS, QUANTIZED_PRECISIONS, ExportSpec, ImageSize
+from ..base.spec import INPUT_FORMS, MAP_OUTPUTS, QUANTIZED_PRECISIONS, ExportSpec, ImageSize
 from ..base.tasks import Task
 from ..base.versions import own_version, tool_versions
 from ..bundle.readme import write_readme
@@ -289,11 +289,7 @@ def file_metadata(sources: Sources) -> dict[str, str]:
         "producer": f"veca-edge {own_version()}",
         "checkpoint": checkpoint.name,
         "checkpoint_sha256": checkpoint.digest,
-        "input": (
-            "uint8 RGB [B, H, W, 3]; normalisation is inside"
-            if sources.spec.input == "image"
-            else "float32 [B, 3, H, W], normalised with mean and std"
-        ),
+        "input": INPUT_FORMS[sources.spec.input],
         **sources.preprocessing.metadata,
     }
     if checkpoint.labels is not None:

@@ -11,7 +11,7 @@ from ..base import lists
 from ..base.errors import EdgeError
 from ..base.moved import with_moved_fields
 from ..base.options import made_of, option
-from ..base.spec import INPUTS, MAP_STRIDE, OUTPUTS, QUANTIZED_PRECISIONS, ImageSize
+from ..base.spec import MAP_STRIDE, OUTPUTS, QUANTIZED_PRECISIONS, ImageSize
 from ..base.tasks import HeadFile, Task, task_named
 from ..images.options import ResizeOptions
 from ..targets.table import TARGETS, target_named
@@ -160,7 +160,8 @@ class ExportRequest:
         precisions: `("auto",)` is the fastest that passes; () the target's default.
         image_sizes: height and width in pixels, multiples of the patch size; () is 256 x 256 (the demo's own 32).
         batch: images per call.
-        input: `image`, uint8 RGB `[B, H, W, 3]`, or `tensor`, normalised float32 `[B, 3, H, W]`.
+        input: one of `base.spec.INPUT_FORMS` that the target knows: `image`, uint8 RGB `[B, H, W, 3]`; `tensor`,
+            normalised float32 `[B, 3, H, W]`; `planar`, float32 RGB `[B, 3, H, W]` of 0 to 255.
         outputs: any of `OUTPUTS`; () is `cls`, `dense`, and the usual output of every head.
         map_stride: pixels of the image to one of `segmentation` and `depth`, along each side; 1 is the frame's size.
         calibration_method: `search`, or `nncf` (extra `nncf`).
@@ -207,7 +208,8 @@ class ExportRequest:
     batch: int = option(1, "Images per call.", kind=int, shown="1", lowest=1, highest=4096)
     input: str = option(
         "image",
-        f"{INPUTS[0]}: the camera's frame, uint8 RGB [B,H,W,3]; {INPUTS[1]}: normalised float32 [B,3,H,W].",
+        "image: the camera's frame, uint8 RGB [B,H,W,3]; tensor: normalised float32 [B,3,H,W]; planar (jetson, for "
+        "DeepStream): float32 RGB [B,3,H,W], 0 to 255.",
         metavar="NAME",
         shown="image",
     )

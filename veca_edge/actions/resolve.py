@@ -84,6 +84,7 @@ def check_resize(heads: Sequence[Head], how: ResizeOptions) -> None:
 def spec_of(request: ExportRequest, checkpoint: Checkpoint) -> ExportSpec:
     """The request with every default filled in and every name checked against the checkpoint."""
     target, config = target_named(request.target), checkpoint.config
+    target.check_input(request.input)
     counts = request.core_counts or config.core_counts
     for count in counts:
         config.check_core_count(count)

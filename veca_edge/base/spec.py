@@ -14,7 +14,13 @@ OUTPUTS = ("cls", "dense", "logits", "segmentation", "segmentation_logits", "dep
 # Outputs of which every pixel or patch is one number or class, by `map_stride`.
 MAP_OUTPUTS = ("segmentation", "depth")
 MAP_STRIDE = 4
-INPUTS = ("image", "tensor")
+# The forms of a graph's input, in words for people and for the files themselves.
+INPUT_FORMS = {
+    "image": "uint8 RGB [B, H, W, 3]; normalisation is inside",
+    "tensor": "float32 [B, 3, H, W], normalised with mean and std",
+    "planar": "float32 RGB [B, 3, H, W], 0 to 255; normalisation is inside",
+}
+INPUTS = tuple(INPUT_FORMS)
 
 
 class Precision(TextEnum):
@@ -73,8 +79,8 @@ class GraphSpec:
         core_count: active core tokens C, a prefix of the bank.
         image_size: input height and width in pixels, multiples of the patch size.
         batch: images per call.
-        input: `image` takes uint8 RGB `[B, H, W, 3]`; `tensor` takes normalised float32 `[B, 3, H, W]`.
-            The graph's input is named `image` either way.
+        input: `image` takes uint8 RGB `[B, H, W, 3]`; `tensor` takes normalised float32 `[B, 3, H, W]`; `planar`
+            takes float32 RGB `[B, 3, H, W]` of 0 to 255. The graph's input is named `image` in each case.
         outputs: which of `OUTPUTS` the graph computes, in that order.
         map_stride: pixels of the image to one of `segmentation` and `depth`, along each side.
     """
@@ -112,6 +118,11 @@ class GraphSpec:
                 f"A map stride of {self.map_stride} does not divide an image of {self.image_size} pixels.",
                 f"Give --map-stride {fitting[-1]}, or another divisor of both sides.",
             )
+
+    @property
+    def normalises(self) -> bool:
+        """Whether the normalisation is inside of the graph, so that the input's values are those of pixels."""
+        return self.input != "tensor"
 
     @property
     def map_size(self) -> tuple[int, int]:

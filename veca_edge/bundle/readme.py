@@ -30,11 +30,11 @@ def readme_text(bundle: Bundle, preprocessing: str, loading: Sequence[str]) -> s
     size = bundle.artifacts[0].image_size
     grid = config.grid(*size)
     outputs = "\n".join(f"- `{name}`: {output_text(bundle, name, grid)}" for name in spec.outputs)
-    image = (
-        f"uint8 RGB `[{spec.batch}, H, W, 3]`, values 0 to 255; the normalisation is inside the model"
-        if spec.input == "image"
-        else f"float32 `[{spec.batch}, 3, H, W]`, normalised as described below"
-    )
+    image = {
+        "image": f"uint8 RGB `[{spec.batch}, H, W, 3]`, values 0 to 255; the normalisation is inside the model",
+        "tensor": f"float32 `[{spec.batch}, 3, H, W]`, normalised as described below",
+        "planar": f"float32 RGB `[{spec.batch}, 3, H, W]`, values 0 to 255; the normalisation is inside the model",
+    }[spec.input]
     return f"""# {bundle.checkpoint.name}: VECA for {spec.target}
 
 Made by veca-edge from a checkpoint with sha256 `{bundle.checkpoint.digest}`. `manifest.json` says everything

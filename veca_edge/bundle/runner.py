@@ -20,7 +20,8 @@ class Runner(Protocol):
 
         Args:
             batch: uint8 RGB `[B, H, W, 3]` where the artifact's input is `image`, normalised float32
-                `[B, 3, H, W]` where it is `tensor`; B, H and W are the artifact's.
+                `[B, 3, H, W]` where it is `tensor`, float32 RGB `[B, 3, H, W]` of 0 to 255 where it is `planar`; B, H
+                and W are the artifact's.
 
         Returns:
             The artifact's outputs by name, float32: `cls` `[B, D]`, `dense` `[B, N, D]`, `logits` `[B, K]`,

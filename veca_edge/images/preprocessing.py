@@ -101,7 +101,7 @@ class Preprocessing:
             "Apply the EXIF orientation. Convert to 8-bit RGB; transparent pixels are composited on black. "
             f"{self._words} {self._halving}"
             f"Normalise as (x / 255 - mean) / std with mean ({mean}) and std ({std}); a model with 'image' "
-            "input does this last step itself."
+            "or 'planar' input does this last step itself."
         )
 
     @property
@@ -198,7 +198,7 @@ def prepare(
         preprocessing: how; None is what `export` does unless it is asked for another.
 
     Returns:
-        A frame: uint8 RGB `[H, W, 3]`. A model with `image` input takes it as it is; `normalised` makes of it what
+        A frame: uint8 RGB `[H, W, 3]`. A model with `image` input takes it as it is; `as_input` makes of it what
         one with `tensor` input takes.
 
     Raises:
@@ -271,6 +271,21 @@ def normalised(frames: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
     made /= np.float32(255.0)
     made -= np.array(IMAGE_MEAN, np.float32)[:, None, None]
     made /= np.array(IMAGE_STD, np.float32)[:, None, None]
+    return made
+
+
+def as_input(frames: np.ndarray, form: str, out: np.ndarray | None = None) -> np.ndarray:
+    """Frames uint8 RGB `[n, H, W, 3]` in the form that a model takes, one of `base.spec.INPUT_FORMS`.
+
+    Args:
+        out: an array to fill and return instead of a new one; unused for `image`, which the frames are already.
+    """
+    if form == "image":
+        return frames
+    if form == "tensor":
+        return normalised(frames, out)
+    made = np.empty((len(frames), 3, *frames.shape[1:3]), np.float32) if out is None else out
+    np.copyto(made, frames.transpose(0, 3, 1, 2))
     return made
 
 

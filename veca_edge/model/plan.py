@@ -44,7 +44,7 @@ def graph_constants(weights: InferenceWeights, spec: GraphSpec) -> GraphConstant
     config.check_core_count(spec.core_count)
     grid = config.grid(*spec.image_size)
     weight, bias = weights.patch_weight, weights.patch_bias
-    if spec.input == "image":
+    if spec.normalises:
         mean, std = np.array(IMAGE_MEAN), np.array(IMAGE_STD)
         bias = (bias - (weight.astype(np.float64) * (mean / std)[:, None, None]).sum((1, 2, 3))).astype(np.float32)
         weight = (weight / (255.0 * std)[:, None, None]).astype(np.float32)

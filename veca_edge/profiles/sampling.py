@@ -24,7 +24,7 @@ from ..base.json_files import typed
 from ..base.moved import named
 from ..bundle.runner import Runner
 from ..bundle.types import Artifact
-from ..images.preprocessing import normalised
+from ..images.preprocessing import as_input
 from ..proof.golden import Golden, read_golden
 from .measurement import Window
 
@@ -115,7 +115,7 @@ def input_batches(artifact: Artifact, golden: Golden) -> list[np.ndarray]:
     """The golden frames as whole batches, so that consecutive calls see different images."""
     frames, count = golden.frames, len(golden.frames)
     batches = [frames[[(start + i) % count for i in range(artifact.batch)]] for start in range(count)]
-    return batches if artifact.input == "image" else [normalised(batch) for batch in batches]
+    return [as_input(batch, artifact.input) for batch in batches]
 
 
 def timed_form(runner: Runner, batches: Sequence[np.ndarray]) -> tuple[Callable[[Any], Any], Sequence[Any]]:

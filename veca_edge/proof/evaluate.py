@@ -14,7 +14,7 @@ from ..base.tasks import Task, Tokens
 from ..bundle.runner import Opener, Runner
 from ..bundle.types import Artifact, Bundle
 from ..images.folder import ImageSet
-from ..images.preprocessing import normalised
+from ..images.preprocessing import as_input, normalised
 from ..model.checkpoint import Checkpoint
 from .fidelity import Comparison, Fidelity, Truth, likeness
 from .golden import read_golden
@@ -114,7 +114,7 @@ def run_frames(runner: Runner, artifact: Artifact, frames: np.ndarray) -> dict[s
         missing = artifact.batch - len(batch)
         if missing:
             batch = np.concatenate([batch, np.repeat(batch[-1:], missing, axis=0)])
-        outputs = runner(batch if artifact.input == "image" else normalised(batch))
+        outputs = runner(as_input(batch, artifact.input))
         parts.append({name: np.array(value[: artifact.batch - missing]) for name, value in outputs.items()})
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 

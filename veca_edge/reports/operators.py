@@ -17,7 +17,7 @@ import numpy as np
 from ..actions.recommend import Candidate
 from ..base.progress import Progress, silent
 from ..bundle.types import Artifact
-from ..images.preprocessing import normalised
+from ..images.preprocessing import as_input
 from ..profiles.jetson.layers import ModelPart, model_part
 
 # Steady calls that are profiled, after those that warm up.
@@ -60,9 +60,7 @@ def operator_times(
     for i, candidate in enumerate(chosen):
         artifact, threads = candidate.artifact, candidate.measurement.threads
         batch = np.resize(frames, (artifact.batch, *frames.shape[1:]))
-        events = node_events(
-            directory / artifact.path, batch if artifact.input == "image" else normalised(batch), threads
-        )
+        events = node_events(directory / artifact.path, as_input(batch, artifact.input), threads)
         by_operator, by_layer = summed(events)
         found.append(OperatorTimes(artifact, threads, by_operator, by_layer))
         progress("profiling operators", i + 1, len(chosen))

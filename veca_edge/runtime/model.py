@@ -102,7 +102,7 @@ class Model:
         """Runs one frame, or one batch.
 
         Args:
-            frame: uint8 RGB `[H, W, 3]` or `[B, H, W, 3]`; for `tensor` input float32 `[3, H, W]` or `[B, 3, H, W]`.
+            frame: uint8 RGB `[H, W, 3]` or `[B, H, W, 3]`; for other inputs float32 `[3, H, W]` or `[B, 3, H, W]`.
                 It is not copied where it is contiguous.
             before_ms: what the frame took since it was captured, by stage; for the frame budget of `adapt`.
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from ..base.cpu_features import cpu_flags, int8_saturates
 from ..base.errors import EdgeError, MissingDependency
+from ..base.spec import INPUT_FORMS
 from ..bundle.types import Artifact
 from ..formats.onnx_external import check_external_data
 from .core_inputs import core_inputs
@@ -200,7 +201,7 @@ def check_batch(artifact: Artifact, batch: np.ndarray) -> None:
             f"{artifact.name} takes {dtype} {list(shape)}, but was given {batch.dtype} {list(batch.shape)}.",
             "Resize the frame, RGB, to the model's image size."
             if artifact.input == "image"
-            else "Give float32 images, normalised, channels first.",
+            else f"Give {INPUT_FORMS[artifact.input]}.",
         )
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..images.preprocessing import normalised
+from ..images.preprocessing import as_input
 from .handover import Ended, Handover
 from .model import Model
 from .schedule import Schedule
@@ -192,7 +192,8 @@ class Pipeline:
             given = self._model.prepare(frame.picture)
             if self._model.input != "image":
                 room = rooms[made % BUFFERS]
-                given = rooms[made % BUFFERS] = normalised(given[None], room if room.size else None)
+                given = as_input(given[None], self._model.input, room if room.size else None)
+                rooms[made % BUFFERS] = given
             ended = time.perf_counter()
             self._tell(self._schedule.preparing_ended, ended)
             after.put(PreparedFrame(frame, captured, began, ended, given, frame.number - made))

@@ -191,6 +191,7 @@ class Target:
         extra: the pip extra that brings everything an export for it needs.
         precisions: every precision that can be asked for, the lowest first; the first is the default.
         formats: what its bundles hold, what runs on the device first.
+        inputs: of `base.spec.INPUTS`, the forms that its files can take.
         options: the dataclass of what only its exports understand.
         profile_options: the dataclass of what only its measurements understand.
         words: for reports.
@@ -230,6 +231,7 @@ class Target:
     prove: Callable[[Written, Mapping[ImageSize, np.ndarray], Progress], None] = lambda written, frames, progress: None
     finish: Callable[[Written, Mapping[str, float]], None] = lambda written, golden_cosine: None
     notes: Callable[[Sequence[Artifact]], Sequence[str]] = lambda artifacts: ()
+    inputs: tuple[str, ...] = ("image", "tensor")
     builder: Builder | None = None
     linter: Linter | None = None
     estimates: Callable[[Bundle], Table | None] = lambda bundle: None
@@ -265,6 +267,11 @@ class Target:
             raise EdgeError(
                 f"The target '{self.name}' has no precision '{precision}'.", f"Known: {', '.join(self.precisions)}."
             )
+
+    def check_input(self, name: str) -> None:
+        """Raises `EdgeError` that lists the target's input forms."""
+        if name not in self.inputs:
+            raise EdgeError(f"The target '{self.name}' has no input '{name}'.", f"Known: {', '.join(self.inputs)}.")
 
     def above(self, precision: str) -> Precision:
         """The next higher precision."""

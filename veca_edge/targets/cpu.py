@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ..base.checks import Check, installed, package
 from ..base.cpu_features import cpu_flags, int8_instructions
-from ..base.spec import Precision
+from ..base.spec import INPUT_FORMS, Precision
 from ..profiles.options import ProfileOptions
 from .base import Format, Log, Measuring, Next, NoOptions, Target, Words
 
@@ -44,7 +44,7 @@ def loading(artifact: Artifact) -> str:
     frame = (
         f"np.zeros(({artifact.batch}, {height}, {width}, 3), np.uint8)  # your RGB frame"
         if artifact.input == "image"
-        else f"np.zeros(({artifact.batch}, 3, {height}, {width}), np.float32)  # normalised"
+        else f"np.zeros(({artifact.batch}, 3, {height}, {width}), np.float32)  # {INPUT_FORMS[artifact.input]}"
     )
     outputs = list(artifact.outputs)
     return f"""```python

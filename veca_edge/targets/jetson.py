@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from ..base.checks import Check, installed, is_wheel, output_of, package
 from ..base.errors import EdgeError
-from ..base.spec import QUANTIZED_PRECISIONS, Precision
+from ..base.spec import INPUTS, QUANTIZED_PRECISIONS, Precision
 from ..converters.tensorrt.options import EngineOptions, TensorrtOptions
 from ..profiles.jetson.options import BoardOptions
 from ..rules.options import TensorrtLintOptions
@@ -274,6 +274,7 @@ JETSON = Target(
     extra="jetson",
     precisions=(Precision.INT8, Precision.FP16, Precision.FP32),
     formats=(ENGINE, ONNX),
+    inputs=INPUTS,
     options=TensorrtOptions,
     profile_options=BoardOptions,
     words=Words(

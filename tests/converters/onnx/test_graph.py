@@ -9,10 +9,11 @@ import onnxruntime
 import pytest
 import torch
 
-from veca_edge.base.spec import GraphSpec, ImageSize
+from veca_edge.base.spec import INPUTS, GraphSpec, ImageSize
 from veca_edge.converters.cpu import CpuDialect
 from veca_edge.converters.onnx.dialect import Dialect
 from veca_edge.converters.onnx.graph import onnx_from_veca
+from veca_edge.images.preprocessing import as_input
 from veca_edge.model.checkpoint import load_checkpoint
 from veca_edge.model.config import IMAGE_MEAN, IMAGE_STD
 from veca_edge.model.folding import inference_weights, smoothed
@@ -49,12 +50,13 @@ def test_agrees_with_every_vector(data, name, dialect):
 
 @pytest.mark.parametrize("dialect", DIALECTS)
 @pytest.mark.parametrize("batch", [1, 3])
-def test_image_input_equals_normalised_tensor_input(demo, dialect, batch):
+def test_every_form_of_the_input_is_the_same_picture(demo, dialect, batch):
     weights = inference_weights(demo)
     frames = np.random.default_rng(0).integers(0, 256, (batch, 32, 32, 3), dtype=np.uint8)
     pixels = ((frames / 255.0 - IMAGE_MEAN) / IMAGE_STD).transpose(0, 3, 1, 2).astype(np.float32)
     expected = reference_outputs(reference_model(demo), demo, torch.from_numpy(pixels), 16)
-    for kind, image in (("image", frames), ("tensor", pixels)):
+    for kind in INPUTS:
+        image = as_input(frames, kind)
         spec = GraphSpec(16, ImageSize(32, 32), batch, kind, ("cls", "dense", "logits"))
         outputs = execute(onnx_from_veca(weights, spec, dialect, {}), image)
         assert list(outputs) == ["cls", "dense", "logits"]

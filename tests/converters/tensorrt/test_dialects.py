@@ -54,6 +54,8 @@ def an_input(spec: GraphSpec) -> np.ndarray:
     rng = np.random.default_rng(0)
     if spec.input == "image":
         return rng.integers(0, 256, (spec.batch, *spec.image_size, 3), dtype=np.uint8)
+    if spec.input == "planar":
+        return rng.uniform(0, 255, (spec.batch, 3, *spec.image_size)).astype(np.float32)
     return rng.standard_normal((spec.batch, 3, *spec.image_size)).astype(np.float32)
 
 
@@ -87,10 +89,11 @@ def tiny(demo):
     [
         GraphSpec(16, SIZE, outputs=("cls", "dense", "logits")),
         GraphSpec(8, ImageSize(32, 48), batch=2, input="tensor"),
+        GraphSpec(8, SIZE, input="planar", outputs=("cls", "dense", "logits")),
         GraphSpec(64, SIZE, outputs=("cls",)),
         GraphSpec(24, SIZE, outputs=("dense",)),
     ],
-    ids=["image", "tensor, batch 2", "cls only", "dense only"],
+    ids=["image", "tensor, batch 2", "planar", "cls only", "dense only"],
 )
 def test_the_very_file_computes_the_model(tiny, tmp_path, version, spec, precision):
     weights = quantized_by_range(tiny) if precision == "int8" else tiny

@@ -110,6 +110,8 @@ def test_every_strongly_typed_file_is_compiled(square, tmp_path):
         Variant(spec, "fp16", tiny),
         Variant(spec, "fp32", tiny),
         Variant(GraphSpec(8, ImageSize(32, 48), batch=2, input="tensor"), "int8", quantized),
+        Variant(GraphSpec(8, ImageSize(32, 32), input="planar"), "int8", quantized),
+        Variant(GraphSpec(8, ImageSize(32, 32), input="planar"), "fp32", tiny),
     ]
     for artifact in tensorrt_models_from_variants(variants, tmp_path, {}, TensorrtOptions("10.3")):
         assert artifact.details["compile"]["warnings"] == []

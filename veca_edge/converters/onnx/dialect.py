@@ -131,7 +131,7 @@ class Dialect:
     # Parts a dialect may spell in its own way -----------------------------------------------------
 
     def pixels(self, image: ir.Value) -> ir.Value:
-        """The input as floats `[B, 3, H, W]`."""
+        """The input as floats `[B, 3, H, W]`; what is not a camera frame has that form already."""
         if self.spec.input != "image":
             return image
         return self.g("Transpose", self.g("Cast", image, to=ir.DataType.FLOAT), perm=[0, 3, 1, 2])
