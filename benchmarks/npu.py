@@ -78,7 +78,7 @@ def measure(
                 "calibration_images": len(calibration.frames),
                 "threads": 1,
                 "started_at": started,
-                "rows": list(rows),
+                "rows": [*rows],
             }
 
 

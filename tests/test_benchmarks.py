@@ -13,7 +13,7 @@ from benchmarks.dense_vit import TOKENS, dense_checkpoint, onnx_from_dense
 from benchmarks.toolchains import INT8_TARGETS, Task, ours
 from benchmarks.worker import agreement
 from veca_edge.base.spec import GraphSpec, ImageSize
-from veca_edge.converters.qnn.contexts import WorkerUsage
+from veca_edge.converters.qnn.contexts import CompilerCost
 from veca_edge.demo import demo_evaluation
 from veca_edge.images.folder import find_images, load_images
 from veca_edge.model.checkpoint import random_checkpoint
@@ -277,7 +277,7 @@ def test_a_model_through_the_npu_s_compiler(demo, tmp_path, monkeypatch):
 
     likeness = {"cls": 0.9999, "dense": 0.9985}
     monkeypatch.setattr(npu, "compile_contexts", compiled)
-    monkeypatch.setattr(npu, "emulated", lambda *given: (likeness, WorkerUsage(9.0, 300_000_000)))
+    monkeypatch.setattr(npu, "emulated", lambda *given: (likeness, CompilerCost(9.0, 300_000_000)))
     options = npu.SnapdragonOptions(("SM8650", "SM8750"), ("fp16", "a16w8"))
     results = list(npu.measure(demo, images, images.frames[:3], 8, options))
     assert [len(result["rows"]) for result in results] == [1, 2, 3, 4]

@@ -12,7 +12,7 @@ from veca_edge.base.spec import ExportSpec, GraphSpec, ImageSize
 from veca_edge.converters.onnx.graph import onnx_from_veca
 from veca_edge.converters.qnn import contexts
 from veca_edge.converters.qnn.contexts import (
-    WorkerUsage,
+    CompilerCost,
     check_emulation,
     check_export,
     compile_contexts,
@@ -187,7 +187,7 @@ def test_the_gate_and_the_record(variants, tmp_path, monkeypatch, tflite_files):
     artifact = replace(artifacts["fp16"][0], details={"npu": [one]})
     frames = {SIZE: np.zeros((4, *SIZE, 3), np.uint8)}
     alike = {"cls": 0.9991, "dense": 0.98}
-    monkeypatch.setattr(contexts, "emulated", lambda *given: (alike, WorkerUsage(2.5, 1 << 20)))
+    monkeypatch.setattr(contexts, "emulated", lambda *given: (alike, CompilerCost(2.5, 1 << 20)))
     with pytest.raises(GateError, match=r"gives 'dense' with a likeness of 0\.9800 .* below 0\.99") as error:
         check_emulation(tmp_path, [artifact], variants, frames, 0.99)
     assert "--min-cosine" in error.value.hint

@@ -150,7 +150,7 @@ def compile_contexts(
     return found
 
 
-def compile_one(source: Path, context: Path, soc: Soc) -> WorkerUsage:
+def compile_one(source: Path, context: Path, soc: Soc) -> CompilerCost:
     """Compiles one ONNX file. Raises `EdgeError` where some of it stays on the CPU."""
     request = {"source": str(source), "context": str(context), "soc_model": soc.soc_model, "htp_arch": soc.htp_arch}
     try:
@@ -189,14 +189,14 @@ def operators_beside_contexts(path: Path) -> str:
 
 
 @dataclass(frozen=True)
-class WorkerUsage:
+class CompilerCost:
     """What the process of the compiler took: wall time, and resident memory with everything in it."""
 
     seconds: float
     peak_memory_bytes: int
 
 
-def asked(request: Mapping[str, Any], longest_s: float = _LONGEST_S) -> WorkerUsage:
+def asked(request: Mapping[str, Any], longest_s: float = _LONGEST_S) -> CompilerCost:
     """Has the compiler's process do something. Raises `EdgeError` for its errors, and where it ends without one."""
     command = [sys.executable, "-m", f"{__package__}.worker"]
     try:
@@ -211,7 +211,7 @@ def asked(request: Mapping[str, Any], longest_s: float = _LONGEST_S) -> WorkerUs
     except ValueError:
         answer = {}
     if "seconds" in answer:
-        return WorkerUsage(answer["seconds"], answer["peak_memory_bytes"])
+        return CompilerCost(answer["seconds"], answer["peak_memory_bytes"])
     said = answer.get("error") or (done.error_text.splitlines() or ["it said nothing"])[-1]
     raise EdgeError(f"it ended with: {' '.join(str(said).split())[:300]}")
 
@@ -263,7 +263,7 @@ def check_emulation(
     (directory / PROOF).write_text(json.dumps(found, indent=1) + "\n")
 
 
-def emulated(path: Path, soc: Soc, variant: Variant, frames: np.ndarray) -> tuple[dict[str, float], WorkerUsage]:
+def emulated(path: Path, soc: Soc, variant: Variant, frames: np.ndarray) -> tuple[dict[str, float], CompilerCost]:
     """Executes a context binary in emulation.
 
     Returns:
