@@ -9,9 +9,9 @@ pytest.importorskip("ai_edge_litert")
 from litert_files import relu, subgraph_of, tflite, weights
 
 from veca_edge.base.errors import EdgeError
-from veca_edge.formats.tflite import read_tflite
+from veca_edge.formats.tflite import builtin_operators, read_tflite
 from veca_edge.rules.litert import lint_tflite, partitions
-from veca_edge.rules.litert_operators import SOURCES
+from veca_edge.rules.litert_operators import NAMES, OPERATORS, SOURCES, TENSOR_LEAVES, VERSIONS
 from veca_edge.rules.options import DELEGATES, LitertLintOptions
 from veca_edge.runtime.litert import partitions_of
 
@@ -19,16 +19,24 @@ from veca_edge.runtime.litert import partitions_of
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
 @pytest.mark.parametrize("delegate", DELEGATES)
 def test_our_files_break_no_rule(tflite_files, precision, delegate):
-    """But for what the GPU delegate cannot take: INT8 layers, which its users export as fp16."""
+    """But for what some delegates cannot take: INT8 layers that quantize while they run, and on a MediaTek the sines
+    and cosines of where core tokens look. And NNAPI is deprecated."""
     directory, artifacts, variants = tflite_files
     found = lint_tflite(directory / artifacts[precision][0].path, delegate)
-    if (precision, delegate) != ("int8", "gpu"):
-        assert found == []
-        return
-    layers = [f for f in found if f.rule == "operator-version"]
-    assert {f.message for f in layers} == {"FULLY_CONNECTED of version 12"}
-    assert len(layers) == 3 * len(variants["int8"][0].weights.linears)
-    assert {f.rule for f in found} == {"operator-version", "partitions"}
+    rules = ["deprecated"] if delegate == "nnapi" else []
+    if precision == "int8" and delegate in ("gpu", "nnapi"):
+        rules += ["operator-version", "partitions"]
+        layers = 3 * len(variants["int8"][0].weights.linears)
+        (version,) = (f for f in found if f.rule == "operator-version")
+        assert version.message == f"FULLY_CONNECTED of version 12, at {layers} places"
+        assert version.node.count(", ") == 3
+        assert version.node.endswith(", ...")
+        assert "float weights" in version.why
+    if delegate == "mediatek":
+        rules += ["operator", "partitions"]
+        left = {f.message.split(",")[0] for f in found if f.rule == "operator"}
+        assert left == {"the operator SIN", "the operator COS"}
+    assert sorted({f.rule for f in found}) == rules
 
 
 def fc(g, x, weight, bias):
@@ -87,6 +95,43 @@ def splits(g, image):
     return made[0]
 
 
+def int16(g, scale=None):
+    """A value of a type that our files have none of."""
+    x = g.tensor([1, 4, 6, 3], np.int8, quantization=scale)
+    g.table.tensors[x].type = g.type.INT16
+    return x
+
+
+def wide(g, image):
+    x = int16(g, scale=g.file.quantization(np.array([0.1])))
+    g.add_operator("QUANTIZE", [g.dequantize(image)], [], g.schema.QuantizeOptionsT())
+    g.table.operators[-1].outputs = [x]
+    (made,) = g.add_operator("DEQUANTIZE", [x], [g.shape(x)], g.schema.DequantizeOptionsT())
+    return made
+
+
+def unscaled(g, image):
+    x = int16(g)
+    g.add_operator("CAST", [image], [], g.schema.CastOptionsT())
+    g.table.operators[-1].outputs = [x]
+    (made,) = g.add_operator("CAST", [x], [g.shape(x)], g.schema.CastOptionsT())
+    return made
+
+
+def uneven(g, image):
+    x = g.dequantize(image)
+    y = g.tensor([1, 4, 3, 6], np.int8, quantization=g.file.quantization(np.array([0.1])))
+    g.add_operator("QUANTIZE", [g.reshape(x, [1, 4, 3, 6])], [], g.schema.QuantizeOptionsT())
+    g.table.operators[-1].outputs = [y]
+    (made,) = g.add_operator("BATCH_MATMUL", [x, y], [[1, 4, 6, 6]], g.schema.BatchMatMulOptionsT())
+    return made
+
+
+def ranked(g, image):
+    (made,) = g.add_operator("RANK", [g.dequantize(image)], [[1]], g.schema.RankOptionsT())
+    return made
+
+
 def integers(g, image):
     return g.argmax(g.dequantize(image))
 
@@ -105,6 +150,15 @@ def integers(g, image):
         ("xnnpack", "partitions", pieces),
         ("xnnpack", "splits", splits),
         ("gpu", "operator", integers),
+        ("mediatek", "operator", integers),
+        ("mediatek", "type", unscaled),
+        ("tensor", "operator", ranked),
+        ("nnapi", "operator", ranked),
+        ("nnapi", "operator", pieces),
+        ("nnapi", "operator-version", per_tensor),
+        ("nnapi", "rank", five),
+        ("nnapi", "type", wide),
+        ("nnapi", "mixed-types", uneven),
     ],
 )
 def test_a_broken_rule_is_found(tmp_path, delegate, rule, write):
@@ -168,7 +222,19 @@ def test_pieces_are_counted_as_litert_cuts(tmp_path):
     assert partitions(subgraph, [False] * 4) == 0
 
 
+def test_nnapi_is_deprecated_whatever_it_takes(tmp_path):
+    (found,) = lint_tflite(tflite(tmp_path / "a.tflite", relu), "nnapi")
+    assert (found.rule, found.node) == ("deprecated", "")
+    assert "Android 15" in found.why
+    assert "migration-guide" in found.source
+
+
 def test_options_and_sources():
-    assert set(SOURCES) == set(DELEGATES)
-    with pytest.raises(EdgeError, match=r"Unknown delegate 'nnapi'"):
-        LitertLintOptions("nnapi")
+    assert set(SOURCES) == set(NAMES) == set(DELEGATES)
+    assert set(OPERATORS) | {"tensor"} == set(DELEGATES)
+    # A name that the schema does not know would be a rule that never applies.
+    listed = set.union(*(set(names) for names in (*OPERATORS.values(), *VERSIONS.values(), TENSOR_LEAVES)))
+    assert listed <= builtin_operators()
+    with pytest.raises(EdgeError, match=r"Unknown delegate 'hexagon'") as error:
+        LitertLintOptions("hexagon")
+    assert all(name in error.value.hint for name in DELEGATES)

@@ -11,6 +11,7 @@ import mmap
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from math import prod
 from pathlib import Path
 from types import ModuleType
@@ -147,6 +148,12 @@ def schema_for(purpose: str) -> ModuleType:
     except ImportError:
         raise MissingDependency("ai-edge-litert", "android", purpose) from None
     return schema_py_generated
+
+
+@cache
+def builtin_operators() -> frozenset[str]:
+    """The names of all operators in LiteRT's schema. Raises `MissingDependency`."""
+    return frozenset(_names(schema_for("Reading a .tflite file").BuiltinOperator).values())
 
 
 def read_tflite(path: str | Path) -> TfliteModel:

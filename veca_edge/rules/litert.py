@@ -9,27 +9,36 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict, deque
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from ..formats.tflite import TfliteModel, TfliteOperator, TfliteSubgraph, TfliteTensor, read_tflite
+from ..formats.tflite import TfliteModel, TfliteOperator, TfliteSubgraph, TfliteTensor, builtin_operators, read_tflite
 from .finding import Finding
 from .litert_operators import (
     CAMERA,
-    GPU_VERSIONS,
     METADATA,
+    NAMES,
+    NNAPI_MIGRATION,
     OPERATORS,
     QUANTIZATION,
     SCHEMA,
     SIGNATURES,
     SOURCES,
     SUBGRAPH,
+    TENSOR_LEAVES,
+    VERSIONS,
 )
 
 FLOATS = ("FLOAT32", "FLOAT16")
 # Types of values that XNNPACK computes with; the rest of its inputs are constants.
 XNNPACK_TYPES = (*FLOATS, "INT8", "UINT8")
-MAX_GPU_RANK = 4
+# Types of values that others compute with; what is in `SCALED` has to have a scale.
+NNAPI_TYPES = ("FLOAT32", "INT8", "UINT8", "INT32", "BOOL")
+MEDIATEK_TYPES = (*FLOATS, "INT8", "UINT8", "INT16", "UINT16", "INT4", "INT32", "BOOL")
+SCALED = ("INT8", "INT16", "UINT16", "INT4")
+MAX_RANK = 4
 MAX_SPLITS = 4
+SHOWN_NODES = 3
 SHARED_BYTES = 1024
 # Operators that have weights, as input 1.
 WEIGHTED = ("FULLY_CONNECTED", "CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV")
@@ -43,17 +52,32 @@ Reason = tuple[str, str, str, str]
 def lint_tflite(path: str | Path, delegate: str = "xnnpack") -> list[Finding]:
     """Checks a file for one delegate; an empty list means that no rule is broken.
 
+    What is wrong at many places in the same way is one finding that names a few of them.
+
     Args:
-        delegate: `xnnpack`, `gpu` or `npu`.
+        delegate: one of `options.DELEGATES`.
 
     Raises:
         EdgeError: it is no LiteRT file, or is damaged. MissingDependency: no LiteRT.
     """
     model = read_tflite(path)
-    findings = [*_signatures(model), *_metadata(model), *_duplicates(model)]
+    findings = [*_signatures(model), *_metadata(model), *_duplicates(model), *_deprecated(delegate)]
     for subgraph in model.subgraphs:
         findings += [*_image(subgraph), *_shapes(subgraph), *_weights(subgraph), *_operators(subgraph, delegate)]
-    return findings
+    return together(findings)
+
+
+def together(findings: Sequence[Finding]) -> list[Finding]:
+    """One finding for those that differ in their place alone."""
+    places: dict[Finding, list[str]] = defaultdict(list)
+    for finding in findings:
+        places[replace(finding, node="")].append(finding.node)
+    made = []
+    for finding, nodes in places.items():
+        shown = ", ".join(nodes[:SHOWN_NODES]) + (", ..." if len(nodes) > SHOWN_NODES else "")
+        message = finding.message + (f", at {len(nodes)} places" if len(nodes) > 1 else "")
+        made.append(replace(finding, node=shown, message=message))
+    return made
 
 
 def _node(subgraph: TfliteSubgraph, tensor: int) -> str:
@@ -104,6 +128,18 @@ def _duplicates(model: TfliteModel) -> Iterator[Finding]:
                 "Tensors of several subgraphs may share one buffer; these bytes are downloaded and mapped in vain.",
                 SCHEMA,
             )
+
+
+def _deprecated(delegate: str) -> Iterator[Finding]:
+    if delegate == "nnapi":
+        yield Finding(
+            "deprecated",
+            "",
+            "the delegate nnapi",
+            "NNAPI is deprecated since Android 15, and what takes a model there is the phone's driver. LiteRT's "
+            "CompiledModel reaches a GPU, and through the makers' own compilers an NPU.",
+            NNAPI_MIGRATION,
+        )
 
 
 # --------------------------------------------------------------------------------- the subgraphs
@@ -193,20 +229,41 @@ def _left_out(subgraph: TfliteSubgraph, operator: TfliteOperator, delegate: str)
     """Why a delegate does not take an operator, or takes it wrongly; None where it is fine."""
     source = SOURCES[delegate]
     first = _tensor(subgraph, operator.inputs, 0)
-    if operator.type == "CAST" and first is not None and first.dtype in ("UINT8", "INT8") and delegate != "gpu":
-        why = (
-            "XNNPACK has no CAST. A DEQUANTIZE of bytes that have a scale does the same inside."
-            if delegate == "xnnpack"
-            else "In the emulation of Qualcomm's compiler a CAST of bytes gives wrong numbers, without an error. "
-            "A DEQUANTIZE of bytes that have a scale gives right ones."
-        )
-        return "image-cast", f"CAST makes floats of {first.dtype}", why, source
-    if operator.type not in OPERATORS[delegate]:
-        why = f"It is not among the operators that the delegate {delegate} takes."
-        return "operator", f"the operator {operator.type}", why, source
-    checks = {"xnnpack": _left_by_xnnpack, "gpu": _left_by_gpu}
-    found = checks[delegate](subgraph, operator) if delegate in checks else None
+    if operator.type == "CAST" and first is not None and first.dtype in ("UINT8", "INT8") and delegate in CAST_WHY:
+        return "image-cast", f"CAST makes floats of {first.dtype}", CAST_WHY[delegate], source
+    if not _takes(delegate, operator.type):
+        return "operator", f"the operator {operator.type}", f"{NAMES[delegate]} does not take it.", source
+    most = VERSIONS.get(delegate, {}).get(operator.type)
+    if most is not None and operator.version > most and not _is_folded(subgraph, operator):
+        why = f"{NAMES[delegate]} takes versions up to {most}."
+        if operator.type == "FULLY_CONNECTED":
+            why += (
+                " INT8 weights with a scale per channel, and activations that are quantized while it runs, are version "
+                "12; float weights, or FP16 ones, need no higher."
+            )
+        return "operator-version", f"{operator.type} of version {operator.version}", why, source
+    check = CHECKS.get(delegate)
+    found = check(subgraph, operator) if check else None
     return found and (*found, source)
+
+
+CAST_WHY = {
+    "xnnpack": "XNNPACK has no CAST. A DEQUANTIZE of bytes that have a scale does the same inside.",
+    "npu": "In the emulation of Qualcomm's compiler a CAST of bytes gives wrong numbers, without an error. A "
+    "DEQUANTIZE of bytes that have a scale gives right ones.",
+}
+
+
+def _takes(delegate: str, operator: str) -> bool:
+    if delegate == "tensor":
+        return operator in builtin_operators() - TENSOR_LEAVES
+    return operator in OPERATORS[delegate]
+
+
+def _is_folded(subgraph: TfliteSubgraph, operator: TfliteOperator) -> bool:
+    """Whether it makes floats of FP16 constants, which the NNAPI delegate does when it loads."""
+    first = _tensor(subgraph, operator.inputs, 0)
+    return operator.type == "DEQUANTIZE" and first is not None and first.dtype == "FLOAT16" and first.buffer is not None
 
 
 def _values(subgraph: TfliteSubgraph, operator: TfliteOperator) -> list[TfliteTensor]:
@@ -219,7 +276,7 @@ def _left_by_xnnpack(subgraph: TfliteSubgraph, operator: TfliteOperator) -> tupl
     for tensor in _values(subgraph, operator):
         if tensor.dtype not in XNNPACK_TYPES or (tensor.dtype in ("INT8", "UINT8") and tensor.quantization is None):
             why = "XNNPACK computes with floats, and with 8-bit tensors that have a scale."
-            return "type", f"{operator.type} on '{tensor.name}', {tensor.dtype}", why
+            return "type", f"{operator.type} on {tensor.dtype}", why
     if operator.type == "FULLY_CONNECTED":
         given, made = (_tensor(subgraph, side, 0) for side in (operator.inputs, operator.outputs))
         if given and made and given.dtype != made.dtype:
@@ -234,21 +291,46 @@ def _left_by_xnnpack(subgraph: TfliteSubgraph, operator: TfliteOperator) -> tupl
 
 
 def _left_by_gpu(subgraph: TfliteSubgraph, operator: TfliteOperator) -> tuple[str, str, str] | None:
-    most = GPU_VERSIONS.get(operator.type)
-    if most is not None and operator.version > most:
-        why = f"The GPU delegate takes versions up to {most}. Float weights, or FP16 ones, need no higher."
-        return "operator-version", f"{operator.type} of version {operator.version}", why
     if operator.type == "BATCH_MATMUL" and (operator.options.get("adj_x") or operator.options.get("adj_y")):
         why = (
             "The OpenCL GPU delegate does not read this flag and multiplies the operand as it is: a wrong result, or "
             "none. A TRANSPOSE in front is safe."
         )
         return "transposed-operand", "BATCH_MATMUL that is to transpose an operand", why
+    return _rank(subgraph, operator, "gpu")
+
+
+def _left_by_nnapi(subgraph: TfliteSubgraph, operator: TfliteOperator) -> tuple[str, str, str] | None:
     for tensor in _values(subgraph, operator):
-        if len(tensor.shape) > MAX_GPU_RANK:
-            why = f"The GPU delegate takes up to {MAX_GPU_RANK} dimensions."
-            return "rank", f"{operator.type} on '{tensor.name}' {list(tensor.shape)}", why
+        if tensor.dtype not in NNAPI_TYPES:
+            why = f"NNAPI computes with {', '.join(NNAPI_TYPES)}."
+            return "type", f"{operator.type} on {tensor.dtype}", why
+    if operator.type == "BATCH_MATMUL":
+        first, second = (_tensor(subgraph, operator.inputs, i) for i in (0, 1))
+        if first and second and first.dtype != second.dtype:
+            why = "The NNAPI delegate takes products of two tensors of one type."
+            return "mixed-types", f"BATCH_MATMUL of {first.dtype} and {second.dtype}", why
+    return _rank(subgraph, operator, "nnapi")
+
+
+def _left_by_mediatek(subgraph: TfliteSubgraph, operator: TfliteOperator) -> tuple[str, str, str] | None:
+    for tensor in (subgraph.tensors[i] for i in (*operator.inputs, *operator.outputs) if i >= 0):
+        # Constants of INT64 become INT32.
+        known = tensor.dtype in MEDIATEK_TYPES or (tensor.dtype == "INT64" and tensor.buffer is not None)
+        if not known or (tensor.dtype in SCALED and tensor.quantization is None):
+            why = f"LiteRT's compiler for MediaTek's NPUs has no tensor for it; {', '.join(SCALED)} need a scale."
+            return "type", f"{operator.type} on {tensor.dtype}", why
     return None
+
+
+def _rank(subgraph: TfliteSubgraph, operator: TfliteOperator, delegate: str) -> tuple[str, str, str] | None:
+    most = max((len(tensor.shape) for tensor in _values(subgraph, operator)), default=0)
+    if most > MAX_RANK:
+        return "rank", f"{operator.type} of {most} dimensions", f"{NAMES[delegate]} takes up to {MAX_RANK} dimensions."
+    return None
+
+
+CHECKS = {"xnnpack": _left_by_xnnpack, "gpu": _left_by_gpu, "mediatek": _left_by_mediatek, "nnapi": _left_by_nnapi}
 
 
 def partitions(subgraph: TfliteSubgraph, taken: Sequence[bool]) -> int:

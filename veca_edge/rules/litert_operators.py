@@ -11,7 +11,19 @@ SOURCES = {
     "xnnpack": f"{_REPOSITORY}/tflite/delegates/xnnpack/xnnpack_delegate.cc",
     "gpu": f"{_REPOSITORY}/tflite/delegates/gpu/common/model_builder.cc",
     "npu": f"{_REPOSITORY}/litert/vendors/qualcomm/compiler/qnn_compose_graph.cc",
+    "mediatek": f"{_REPOSITORY}/litert/vendors/mediatek/compiler/MediaTek_Neuro_Compiler.md",
+    "tensor": f"{_REPOSITORY}/litert/vendors/google_tensor/compiler/compiler_plugin.cc",
+    "nnapi": f"{_REPOSITORY}/tflite/delegates/nnapi/nnapi_delegate.cc",
 }
+NAMES = {
+    "xnnpack": "XNNPACK",
+    "gpu": "The GPU delegate",
+    "npu": "LiteRT's compiler for Qualcomm's NPUs",
+    "mediatek": "LiteRT's compiler for MediaTek's NPUs",
+    "tensor": "LiteRT's compiler for Google Tensor",
+    "nnapi": "The NNAPI delegate",
+}
+NNAPI_MIGRATION = "https://developer.android.com/ndk/guides/neuralnetworks/migration-guide"
 SUBGRAPH = f"{_REPOSITORY}/tflite/core/subgraph.cc"
 SCHEMA = f"{_REPOSITORY}/tflite/converter/schema/schema.fbs"
 QUANTIZATION = "https://ai.google.dev/edge/litert/models/quantization_spec"
@@ -57,10 +69,53 @@ NPU = _names(
     SUM TANH TILE TOPK_V2 TRANSPOSE TRANSPOSE_CONV UNPACK
     """
 )
-OPERATORS = {"xnnpack": XNNPACK, "gpu": GPU, "npu": NPU}
+MEDIATEK = _names(
+    """
+    ABS ADD AVERAGE_POOL_2D BATCH_MATMUL CAST CONCATENATION CONV_2D DEPTHWISE_CONV_2D DEQUANTIZE DIV FULLY_CONNECTED
+    GELU GREATER HARD_SWISH L2_NORMALIZATION LEAKY_RELU LESS LOGISTIC MAXIMUM MAX_POOL_2D MEAN MINIMUM MUL PAD PADV2
+    PRELU QUANTIZE REDUCE_MAX RELU RESHAPE RESIZE_BILINEAR RESIZE_NEAREST_NEIGHBOR RSQRT SLICE SOFTMAX SPLIT SQRT
+    SQUARED_DIFFERENCE STABLEHLO_COMPOSITE STRIDED_SLICE SUB SUM TANH TRANSPOSE TRANSPOSE_CONV
+    """
+)
+# Google lists what its compiler leaves to the CPU before it asks the SDK, which may leave more.
+TENSOR_LEAVES = _names(
+    """
+    ASSIGN_VARIABLE BIDIRECTIONAL_SEQUENCE_LSTM BROADCAST_ARGS BUCKETIZE CALL_ONCE COMPLEX_ABS CONV_3D_TRANSPOSE CUSTOM
+    DENSIFY FAKE_QUANT HASHTABLE HASHTABLE_FIND HASHTABLE_IMPORT HASHTABLE_SIZE IMAG LOCAL_RESPONSE_NORMALIZATION
+    MATRIX_DIAG MATRIX_SET_DIAG MULTINOMIAL NON_MAX_SUPPRESSION_V4 NON_MAX_SUPPRESSION_V5 RANDOM_STANDARD_NORMAL
+    RANDOM_UNIFORM RANK READ_VARIABLE REAL REDUCE_PROD REVERSE_SEQUENCE RFFT2D SEGMENT_SUM SHAPE SPARSE_TO_DENSE
+    STABLEHLO_REDUCE_WINDOW STABLEHLO_SCATTER SVDF UNIDIRECTIONAL_SEQUENCE_RNN UNIQUE UNSORTED_SEGMENT_MAX
+    UNSORTED_SEGMENT_MIN UNSORTED_SEGMENT_PROD UNSORTED_SEGMENT_SUM VAR_HANDLE WHERE
+    """
+)
+
+
+def _versions(text: str) -> dict[str, int | None]:
+    """`ADD:2 HARD_SWISH` as the highest version of each operator, None where it has none."""
+    pairs = (word.partition(":") for word in text.split())
+    return {name: int(version) if version else None for name, _, version in pairs}
+
+
+# Every operator that the NNAPI delegate takes, with the highest version that it takes.
+NNAPI_VERSIONS = _versions(
+    """
+    ABS:1 ADD:2 ARG_MAX:2 ARG_MIN:2 AVERAGE_POOL_2D:2 BATCH_MATMUL:2 BATCH_TO_SPACE_ND:2 BIDIRECTIONAL_SEQUENCE_LSTM:1
+    CAST:1 CONCATENATION:2 CONV_2D:5 COS:1 DENSIFY DEPTHWISE_CONV_2D:3 DEPTH_TO_SPACE DEQUANTIZE:2 DIV:1 ELU:1
+    EMBEDDING_LOOKUP:1 EQUAL:2 EXP:1 EXPAND_DIMS:1 FILL:1 FLOOR:1 FULLY_CONNECTED:5 GATHER:2 GREATER:2 GREATER_EQUAL:2
+    HARD_SWISH HASHTABLE_LOOKUP:1 L2_NORMALIZATION:2 L2_POOL_2D:1 LEAKY_RELU:1 LESS:2 LESS_EQUAL:2
+    LOCAL_RESPONSE_NORMALIZATION:1 LOG:1 LOGICAL_AND:1 LOGICAL_NOT:1 LOGICAL_OR:1 LOGISTIC:2 LOG_SOFTMAX:1
+    LSH_PROJECTION:1 LSTM:3 MAXIMUM:3 MAX_POOL_2D:2 MEAN:2 MINIMUM:3 MIRROR_PAD:2 MUL:3 NEG:2 NOT_EQUAL:2 PACK:2 PAD:2
+    PADV2:2 POW:1 PRELU:1 QUANTIZE:2 REDUCE_ANY:2 REDUCE_MAX:2 REDUCE_MIN:2 REDUCE_PROD:1 RELU:2 RELU6:2 RELU_N1_TO_1:2
+    RESHAPE:1 RESIZE_BILINEAR:3 RESIZE_NEAREST_NEIGHBOR:3 REVERSE_V2:3 RNN:1 RSQRT:2 SELECT:2 SIN:1 SLICE:2 SOFTMAX:2
+    SPACE_TO_BATCH_ND:2 SPACE_TO_DEPTH:2 SPLIT:3 SPLIT_V:2 SQRT:1 SQUARED_DIFFERENCE:2 SQUEEZE:1 STRIDED_SLICE:2 SUB:3
+    SUM:1 SVDF:1 TANH:2 TILE:1 TOPK_V2:2 TRANSPOSE:2 TRANSPOSE_CONV:4 UNIDIRECTIONAL_SEQUENCE_LSTM:2
+    UNIDIRECTIONAL_SEQUENCE_RNN:1 UNPACK:2
+    """
+)
+OPERATORS = {"xnnpack": XNNPACK, "gpu": GPU, "npu": NPU, "mediatek": MEDIATEK, "nnapi": frozenset(NNAPI_VERSIONS)}
 
 # The highest version that the GPU delegate takes, of operators that models of this kind have.
-GPU_VERSIONS = {
+GPU_VERSIONS: dict[str, int | None] = {
     "ADD": 2,
     "CONCATENATION": 2,
     "CONV_2D": 6,
@@ -75,3 +130,4 @@ GPU_VERSIONS = {
     "SUB": 2,
     "TRANSPOSE": 4,
 }
+VERSIONS = {"gpu": GPU_VERSIONS, "nnapi": NNAPI_VERSIONS}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from ..base.errors import unknown_name
 from ..base.options import option
 
-DELEGATES = ("xnnpack", "gpu", "npu")
+DELEGATES = ("xnnpack", "gpu", "npu", "mediatek", "tensor", "nnapi")
 
 
 @dataclass(frozen=True)
@@ -28,10 +28,16 @@ class LitertLintOptions:
     """How to judge a LiteRT file.
 
     Attributes:
-        delegate: what has to take it: `xnnpack` (the CPU), `gpu`, or `npu` (also NNAPI's kind).
+        delegate: what has to take it: `xnnpack` (the CPU), `gpu`, `npu` (Qualcomm's), `mediatek`, `tensor` (Google's)
+            or `nnapi`, which is deprecated.
     """
 
-    delegate: str = option("xnnpack", "xnnpack (the CPU), gpu or npu.", metavar="NAME", shown="xnnpack")
+    delegate: str = option(
+        "xnnpack",
+        "xnnpack (the CPU), gpu, npu (Qualcomm's), mediatek, tensor (Google's), nnapi (deprecated).",
+        metavar="NAME",
+        shown="xnnpack",
+    )
 
     def __post_init__(self) -> None:
         if self.delegate not in DELEGATES:
