@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sys
 from ast import literal_eval
+from collections.abc import Sequence
 from pathlib import Path
 
 SERIAL = "R5CX10ABCDE"
@@ -186,3 +187,35 @@ class StandInPhone:
     def calls(self) -> list[list[str]]:
         path = self.root / "calls.log"
         return [literal_eval(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+# What reaches several phones: each is a folder of its own, with its own `adb`.
+_ADB_OF_SEVERAL = """#!{python} -SE
+import os, sys
+phones, words = {phones!r}, sys.argv[1:]
+if words == ["devices"]:
+    print("List of devices attached")
+    for serial, root in phones.items():
+        if serial in eval(open(root + "/state").read())["devices"]:
+            print(serial + "\\tdevice")
+    sys.exit(0)
+if words[1] not in phones:
+    sys.exit(f"adb: device '{{words[1]}}' not found")
+os.execv(phones[words[1]] + "/bin/adb", ["adb", *words])
+"""
+
+
+def several_phones(root: Path, serials: Sequence[str]) -> tuple[Path, dict[str, StandInPhone]]:
+    """Phones by serial, and the folder of the `adb` that reaches all of them."""
+    phones = {}
+    for serial in serials:
+        phones[serial] = phone = StandInPhone(root / serial)
+        phone.state(devices={serial: "device"})
+        phone.properties(ro_serialno=serial)
+    adb = root / "bin/adb"
+    adb.parent.mkdir()
+    adb.write_text(
+        _ADB_OF_SEVERAL.format(python=sys.executable, phones={s: str(phone.root) for s, phone in phones.items()})
+    )
+    adb.chmod(0o755)
+    return adb.parent, phones

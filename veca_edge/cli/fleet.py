@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ..devices.fleet import FleetBoard
 
 Fleet = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="A TOML file that names boards; all of them, at the same time.")
+    Path | None, typer.Option(metavar="FILE", help="A TOML file of boards or phones; all of them, at the same time.")
 ]
 Tag = Annotated[list[str] | None, typer.Option(metavar="NAME", help="Only its boards with this tag; repeatable.")]
 
@@ -75,23 +75,22 @@ def show_failures(terminal: Terminal, outcomes: Sequence[BoardOutcome[Any]]) -> 
 
 
 def show_profiles(terminal: Terminal, outcomes: Sequence[BoardOutcome[Any]]) -> None:
-    """Medians, boards by variants."""
-    rows, variants = [], {}
-    for outcome in outcomes:
-        for m in outcome.result.profile.measurements if outcome.result is not None else ():
-            variants[m.artifact] = f"{m.core_count} {m.precision}"
+    """Medians, boards and their settings by variants."""
+    profiles = {o.board.name: o.result.profile for o in outcomes if o.result is not None}
+    measured = [m for profile in profiles.values() for m in profile.measurements]
+    variants = {m.artifact: f"{m.core_count} {m.precision}" for m in measured}
     sizes = {name.rpartition("_")[2] for name in variants}
+    rows = []
     for outcome in outcomes:
-        profile = outcome.result.profile if outcome.result is not None else None
-        found = {m.artifact: f"{m.p50_ms:.2f}" for m in profile.measurements} if profile else {}
-        setting = next((m.setting for m in profile.measurements), "") if profile else ""
-        machine = (profile.machine.name, profile.machine.machine_id, setting) if profile else ("", "", "")
-        mark = terminal.mark(outcome.error is None)
-        rows.append([mark, outcome.board.name, *machine, *(found.get(name, "") for name in variants)])
+        mark, name, profile = terminal.mark(outcome.error is None), outcome.board.name, profiles.get(outcome.board.name)
+        found = {(m.setting, m.artifact): f"{m.p50_ms:.2f}" for m in profile.measurements} if profile else {}
+        machine = (profile.machine.name, profile.machine.machine_id) if profile else ("", "")
+        for setting in dict.fromkeys(setting for setting, _ in found) or ("",):
+            rows.append([mark, name, *machine, setting, *(found.get((setting, name), "") for name in variants)])
     names = [f"{text} {name.rpartition('_')[2]}" if len(sizes) > 1 else text for name, text in variants.items()]
     columns = [
         Column(""),
-        *(Column(name, False) for name in ("board", "module", "machine", "power mode")),
+        *(Column(name, False) for name in ("board", "module", "machine", "setting")),
         *map(Column, names),
     ]
     terminal.table(columns, rows, "Milliseconds per call, the median; cores and precision")

@@ -1,4 +1,4 @@
-"""The boards of a fleet, as a TOML file names them."""
+"""The boards and phones of a fleet, as a TOML file names them."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ from typing import Any
 
 from ..base.errors import EdgeError, unknown_name
 from ..base.toml_options import check_keys, read_toml
+from .android.adb import SCHEME, serial_of
 from .device import parse_device
 
 _KEYS = ("device", "tags", "power-mode")
+_GIVE = 'Give each as: [boards.NAME] and device = "ssh://HOST", or "adb:SERIAL".'
 
 
 @dataclass(frozen=True)
 class FleetBoard:
-    """A board by the name that people give it.
+    """A board, or a phone, by the name that people give it.
 
     Attributes:
         device: as `--device` takes it.
@@ -40,7 +42,9 @@ def read_fleet(path: str | Path, tags: Sequence[str] = ()) -> tuple[FleetBoard, 
     check_keys(values, ("boards",), str(path))
     boards = values.get("boards")
     if not isinstance(boards, dict) or not boards:
-        raise EdgeError(f"{path} names no boards.", 'Give each as: [boards.NAME] and device = "ssh://HOST"')
+        raise EdgeError(
+            f"{path} names no boards.", 'Give each as: [boards.NAME] and device = "ssh://HOST" or "adb:SERIAL"'
+        )
     every = tuple(_board(name, facts, f"{path}: the board '{name}'") for name, facts in boards.items())
     check_distinct(every)
     known = sorted({tag for board in every for tag in board.tags})
@@ -64,15 +68,27 @@ def check_distinct(boards: Sequence[FleetBoard]) -> None:
     """Raises `EdgeError` where two are one device: they would disturb each other."""
     first: dict[str, str] = {}
     for board in boards:
-        place = str(parse_device(board.device))
+        place = place_of(board.device)
         if place in first:
             raise EdgeError(f"'{board.name}' and '{first[place]}' are one device, {place}.", "Name it once.")
         first[place] = board.name
 
 
+def place_of(device: str) -> str:
+    """What all names of one device have in common. Raises `EdgeError` for what is no device, or no certain phone."""
+    if device.partition(":")[0] != SCHEME:
+        return str(parse_device(device))
+    if serial_of(device) is None:
+        raise EdgeError(
+            f"'{device}' is whichever phone is connected, and of several devices each has to be a certain one.",
+            "Give its serial, as `adb devices` lists it: adb:SERIAL",
+        )
+    return device
+
+
 def _board(name: str, facts: Any, whose: str) -> FleetBoard:
     if not isinstance(facts, dict):
-        raise EdgeError(f"{whose} is no table.", 'Give it as: [boards.NAME] and device = "ssh://HOST"')
+        raise EdgeError(f"{whose} is no table.", _GIVE)
     check_keys(facts, _KEYS, whose)
     device, tags, mode = facts.get("device"), facts.get("tags", []), facts.get("power-mode")
     if not isinstance(device, str):
@@ -81,5 +97,5 @@ def _board(name: str, facts: Any, whose: str) -> FleetBoard:
         raise EdgeError(f"{whose} has tags that are no list of texts.", 'Give them as: tags = ["orin", "door"]')
     if mode is not None and not isinstance(mode, str):
         raise EdgeError(f"{whose} has a power mode that is no text.", 'Give it as nvpmodel -q says it: "15W"')
-    parse_device(device)
+    place_of(device)
     return FleetBoard(name, device, tuple(tags), mode)
