@@ -90,7 +90,7 @@ def test_what_does_not_fit_names_the_export(platform, square_bundle, tmp_path, m
 
     assert "veca-edge export CHECKPOINT --target apple --ios 18" in refusal(target="apple", export_options="--ios 18")
     assert "holds no tflite" in refusal(format="tflite")
-    assert "--input tensor" in refusal(input="tensor")
+    assert "--input tensor" in refusal(inputs=("tensor",))
     damaged = next(square_bundle.directory.glob("**/*.onnx"))
     damaged.write_bytes(damaged.read_bytes()[:-1])
     assert damaged.name in refusal()

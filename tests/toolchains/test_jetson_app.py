@@ -23,13 +23,14 @@ from bundles import bundle_around
 from once import made_once
 
 from veca_edge.actions.app import write_app
-from veca_edge.apps.base import TEMPLATES
-from veca_edge.apps.jetson import FRAMES, VECTORS
+from veca_edge.apps.base import TEMPLATES, App
+from veca_edge.apps.jetson import FRAMES, VALUES, VECTORS, write_jetson
 from veca_edge.base.spec import GraphSpec, ImageSize
 from veca_edge.bundle.store import new_bundle, open_bundle, write_manifest
 from veca_edge.bundle.types import Bundle, BundleDetails, CheckpointFacts
 from veca_edge.converters.tensorrt.dialects import tensorrt_models_from_variants
 from veca_edge.converters.tensorrt.options import TensorrtOptions
+from veca_edge.images.preprocessing import as_input
 from veca_edge.model.folding import inference_weights
 from veca_edge.model.plan import Variant
 from veca_edge.model.torch_graph import InferenceModel
@@ -44,16 +45,17 @@ SECONDS = 900
 LIBRARIES = ("/work/lib", *(f"/usr/lib/x86_64-linux-gnu/{name}" for name in ("pulseaudio", "blas", "lapack")))
 
 
-def exported_for_jetson(checkpoint, output: Path) -> Bundle:
+def exported_for_jetson(checkpoint, output: Path, input: str = "image") -> Bundle:
     """A bundle of a random model for TensorRT 10, in float32."""
     weights = inference_weights(checkpoint)
     frames = np.random.default_rng(0).integers(0, 256, (2, *SIZE, 3), np.uint8)
     with new_bundle(output) as directory:
-        variants = [Variant(GraphSpec(count, SIZE), "fp32", weights) for count in COUNTS]
+        variants = [Variant(GraphSpec(count, SIZE, input=input), "fp32", weights) for count in COUNTS]
         artifacts = tensorrt_models_from_variants(variants, directory, {}, TensorrtOptions(compile=False))
         for variant in variants:
             with torch.no_grad():
-                cls, dense = (v.numpy() for v in InferenceModel(weights, variant.spec)(torch.from_numpy(frames)))
+                pixels = torch.from_numpy(as_input(frames, input))
+                cls, dense = (v.numpy() for v in InferenceModel(weights, variant.spec)(pixels))
             write_golden(directory, variant.spec.core_count, SIZE, frames, {"cls": cls, "dense": dense})
         facts = CheckpointFacts("square", checkpoint.digest, checkpoint.config)
         details = BundleDetails(golden_cosine={a.name: 1.0 for a in artifacts})
@@ -125,6 +127,21 @@ def test_outputs_are_those_of_run(built):
                 for name, expected in runner(frame[None]).items():
                     made = np.fromfile(built.work / "outputs" / f"cores{artifact.core_count}_{name}_{i}", "<f4")
                     np.testing.assert_allclose(made, expected.ravel(), atol=1e-4)
+
+
+def test_planar_models_get_the_same_frames(built, square, tmp_path_factory):
+    """The input that DeepStream's models have: only the header of values differs."""
+    bundle = exported_for_jetson(square, tmp_path_factory.mktemp("planar") / "bundle", "planar")
+    project = built.work / "planar"
+    project.mkdir()
+    write_jetson(App("Planar", bundle, bundle.artifacts), project)
+    assert "app.planar = true;" in (project / VALUES).read_text()
+    flags = "-std=c++17 -fsanitize=address,undefined -Iplanar/src planar/tests/golden_frames.cpp"
+    built.run(f"g++ {flags} build/libbackend.a build/liblogic.a lib/libonnxruntime.so -o planar/golden_frames")
+    said = built.run(
+        f"planar/golden_frames planar/{FRAMES} planar && ! build/golden_frames planar/{FRAMES} planar 2>&1"
+    )
+    assert "Unexpected input data type" in said
 
 
 def test_frames_go_through_it(built):

@@ -70,7 +70,7 @@ class Platform:
         format: of the artifacts that go into the app, as the target calls it.
         write: writes the whole project into a folder that is there and empty.
         export_options: what an export needs beside `--target`, for the hint of a bundle that does not fit.
-        input: what the models must take.
+        inputs: the forms of the input that its models may take; the first is named where another was found.
         check: what else it needs of a bundle: raises `EdgeError` that names the export.
         open_with: the first things to do in the new folder, for the command's last lines.
     """
@@ -81,7 +81,7 @@ class Platform:
     format: str
     write: Callable[[App, Path], None]
     export_options: str = ""
-    input: str = "image"
+    inputs: tuple[str, ...] = ("image",)
     check: Callable[[App], None] | None = None
     open_with: tuple[str, ...] = ()
 
@@ -138,11 +138,11 @@ def app_around(bundle: Bundle, platform: Platform, name: str) -> App:
             f"Export one: {platform.export}",
         )
     first = there[0]
-    if first.input != platform.input:
+    if first.input not in platform.inputs:
         raise EdgeError(
             f"The models of {bundle.directory} take '{first.input}'; an app for {platform.name} gives them "
-            f"'{platform.input}'.",
-            f"Export again: {platform.export} --input {platform.input}",
+            f"'{platform.inputs[0]}'.",
+            f"Export again: {platform.export} --input {platform.inputs[0]}",
         )
     if first.batch != 1:
         raise EdgeError(

@@ -14,6 +14,7 @@ from ..base.errors import EdgeError
 from ..bundle.details import TensorrtDetails, details_as
 from ..converters.tensorrt.build_script import write_build_script
 from ..profiles.cost import cost_of_model
+from . import deepstream
 from .base import TEMPLATES, App, Platform
 from .golden_frames import write_golden_frames
 from .golden_vectors import write_golden_vectors
@@ -22,6 +23,10 @@ from .literals import cpp_string
 VALUES = "src/values.h"
 VECTORS = "tests/golden_vectors"
 FRAMES = "tests/golden"
+NO_DEEPSTREAM = """## In DeepStream
+
+Models for it take another input: export with `--input planar --resize stretch`, and make this project again.
+"""
 
 
 def write_jetson(app: App, folder: Path) -> None:
@@ -35,18 +40,27 @@ def write_jetson(app: App, folder: Path) -> None:
         for name in details_as(variant.details, TensorrtDetails, variant.name).external_data:
             shutil.copyfile(source.with_name(name), (folder / variant.path).with_name(name))
     write_build_script(folder, app.variants)
+    if takes_planar(app):
+        deepstream.write_deepstream(app, folder)
     write_golden_vectors(folder / VECTORS)
     write_golden_frames(app.bundle.directory, folder / FRAMES, app.variants, app.bundle.details.golden_cosine)
     (folder / "README.md").write_text(readme(app), "utf-8")
 
 
 def check(app: App) -> None:
-    """Raises `EdgeError` for engines that take more than the frame."""
+    """Raises `EdgeError` for engines that take more than the frame, and for what DeepStream can't give."""
     if any(details_as(a.details, TensorrtDetails, a.name).constants for a in app.variants):
         raise EdgeError(
             f"The models of {app.bundle.directory} take their core tokens as inputs, which this app does not give.",
             "Export again, without --elastic.",
         )
+    if takes_planar(app):
+        deepstream.check(app)
+
+
+def takes_planar(app: App) -> bool:
+    """Whether the models take what DeepStream gives; the C++ app makes it of its frames too."""
+    return app.variants[0].input == deepstream.INPUT
 
 
 def values_header(app: App) -> str:
@@ -71,6 +85,7 @@ inline AppValues app_values() {{
   app.name = {cpp_string(app.name)};
   app.size = {{{first.image_size.height}, {first.image_size.width}}};
   app.patch = {config.patch_size};
+  app.planar = {str(takes_planar(app)).lower()};
   app.preprocessing.resize = resize_named({cpp_string(str(how.resize))});
   app.preprocessing.crop_ratio = {how.crop_ratio!r};
   app.preprocessing.interpolation = interpolation_named({cpp_string(str(how.interpolation))});
@@ -151,7 +166,8 @@ never run**: the CUDA kernels (their arithmetic is run on the CPU) and the Tenso
 `v4l2://`) and Jetson's own encoder. Nothing here has run on a Jetson.
 
 A captured frame is copied once, into memory that CPU and GPU share; nothing else is copied between them.
-"""
+
+{deepstream.readme_section(app) if takes_planar(app) else NO_DEEPSTREAM}"""
 
 
 JETSON = Platform(
@@ -160,6 +176,7 @@ JETSON = Platform(
     "jetson",
     "onnx",
     write_jetson,
+    inputs=("image", deepstream.INPUT),
     check=check,
     open_with=("sh build.sh", "cmake -B build && cmake --build build && ctest --test-dir build"),
 )

@@ -19,6 +19,7 @@ struct AppValues {
   std::string name;
   Size size;  // of the model's input
   int patch;  // pixels of a side
+  bool planar = false;  // whether the input is floats [3, height, width] of 0 to 255, not bytes [height, width, 3]
   Preprocessing preprocessing;
   std::vector<Variant> variants;  // ascending by core count
   std::vector<std::string> classes;

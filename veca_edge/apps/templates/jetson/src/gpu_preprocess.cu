@@ -34,6 +34,11 @@ __global__ void columns_kernel(const std::uint8_t* from, int row, Axis rows, lon
                                rows.weights + static_cast<long>(y) * rows.taps, rows.counts[y]);
 }
 
+__global__ void spread_kernel(const std::uint8_t* from, long pixels, float* to) {
+  const long i = static_cast<long>(blockIdx.x) * kThreads + threadIdx.x;
+  if (i < 3 * pixels) to[i] = from[i % pixels * 3 + i / pixels];
+}
+
 }  // namespace
 
 cudaError_t halve(const std::uint8_t* from, int step, long stride, int width, int height, std::uint8_t* to,
@@ -55,6 +60,11 @@ cudaError_t resize_columns(const std::uint8_t* from, int row, Axis rows, int mad
                            cudaStream_t stream) {
   const long count = static_cast<long>(row) * made;
   columns_kernel<<<blocks(count), kThreads, 0, stream>>>(from, row, rows, count, to, stride);
+  return cudaGetLastError();
+}
+
+cudaError_t spread(const std::uint8_t* from, long pixels, float* to, cudaStream_t stream) {
+  spread_kernel<<<blocks(3 * pixels), kThreads, 0, stream>>>(from, pixels, to);
   return cudaGetLastError();
 }
 

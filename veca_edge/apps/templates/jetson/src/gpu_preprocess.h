@@ -17,5 +17,7 @@ cudaError_t resize_rows(const std::uint8_t* from, int step, long stride, int hei
 // Writes into `to`, whose rows are `stride` bytes apart; `row` bytes of each are made, `made` rows.
 cudaError_t resize_columns(const std::uint8_t* from, int row, Axis rows, int made, std::uint8_t* to, long stride,
                            cudaStream_t stream);
+// RGB bytes, pixel after pixel, as floats of the same values, channel after channel.
+cudaError_t spread(const std::uint8_t* from, long pixels, float* to, cudaStream_t stream);
 
 }  // namespace veca

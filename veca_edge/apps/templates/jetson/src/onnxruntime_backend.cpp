@@ -21,7 +21,7 @@ Ort::Env quiet_environment() {
 class OnnxRuntimeBackend : public Backend {
  public:
   OnnxRuntimeBackend(const AppValues& app, const std::string& folder)
-      : size_(app.size), prepare_(app.size, app.preprocessing), environment_(quiet_environment()) {
+      : size_(app.size), planar_(app.planar), prepare_(app.size, app.preprocessing), environment_(quiet_environment()) {
     Ort::SessionOptions options;
     // The defaults but for the threads, which would otherwise spin between frames.
     options.AddConfigEntry("session.intra_op.allow_spinning", "0");
@@ -35,12 +35,20 @@ class OnnxRuntimeBackend : public Backend {
       names_.emplace_back(first.GetOutputNameAllocated(i, allocator).get());
   }
 
-  void prepare(const Picture& frame) override { input_ = prepare_(frame); }
+  void prepare(const Picture& frame) override {
+    input_ = prepare_(frame);
+    if (!planar_) return;
+    const std::size_t pixels = input_.size() / 3;
+    floats_.resize(input_.size());
+    for (std::size_t i = 0; i < input_.size(); ++i) floats_[i % 3 * pixels + i / 3] = static_cast<float>(input_[i]);
+  }
 
   const Outputs& infer(int core_count) override {
-    const std::int64_t shape[] = {1, size_.height, size_.width, 3};
     const auto memory = Ort::MemoryInfo::CreateCpu(OrtArenaAllocator, OrtMemTypeDefault);
-    const Ort::Value input = Ort::Value::CreateTensor<std::uint8_t>(memory, input_.data(), input_.size(), shape, 4);
+    const std::int64_t shape[] = {1, size_.height, size_.width, 3}, planes[] = {1, 3, size_.height, size_.width};
+    const Ort::Value input =
+        planar_ ? Ort::Value::CreateTensor<float>(memory, floats_.data(), floats_.size(), planes, 4)
+                : Ort::Value::CreateTensor<std::uint8_t>(memory, input_.data(), input_.size(), shape, 4);
     const char* input_name = "image";
     std::vector<const char*> names;
     for (const std::string& name : names_) names.push_back(name.c_str());
@@ -64,11 +72,13 @@ class OnnxRuntimeBackend : public Backend {
 
  private:
   Size size_;
+  bool planar_;
   Preprocessor prepare_;
   Ort::Env environment_;
   std::map<int, Ort::Session> sessions_;
   std::vector<std::string> names_;
   std::vector<std::uint8_t> input_;
+  std::vector<float> floats_;
   std::vector<Ort::Value> values_;
   Outputs outputs_;
 };

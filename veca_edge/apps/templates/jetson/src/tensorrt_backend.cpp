@@ -99,9 +99,11 @@ std::vector<char> engine_file(const std::string& folder, const std::string& stem
 
 class TensorrtBackend : public Backend {
  public:
-  TensorrtBackend(const AppValues& app, const std::string& folder) : size_(app.size), how_(app.preprocessing) {
+  TensorrtBackend(const AppValues& app, const std::string& folder)
+      : size_(app.size), planar_(app.planar), how_(app.preprocessing) {
     check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "a stream");
     input_.reserve(3UL * size_.height * size_.width);
+    if (planar_) floats_.reserve(3UL * size_.height * size_.width * sizeof(float));
     runtime_.reset(nvinfer1::createInferRuntime(log_));
     if (!runtime_) throw std::runtime_error("TensorRT could not be started");
     for (const Variant& variant : app.variants) load(variant, engine_file(folder, variant.stem));
@@ -137,6 +139,9 @@ class TensorrtBackend : public Backend {
     std::uint8_t* to = input_.device() + 3L * (static_cast<long>(inside.top) * size_.width + inside.left);
     check(resize_columns(narrow_.device(), 3 * inside.width, rows_.view(), inside.height, to, 3L * size_.width, stream_),
           "resizing");
+    if (planar_)
+      check(spread(input_.device(), static_cast<long>(size_.height) * size_.width, floats_.device<float>(), stream_),
+            "the input's planes");
   }
 
   const Outputs& infer(int core_count) override {
@@ -166,9 +171,11 @@ class TensorrtBackend : public Backend {
       const nvinfer1::Dims dims = made.engine->getTensorShape(name);
       const nvinfer1::DataType type = made.engine->getTensorDataType(name);
       if (made.engine->getTensorIOMode(name) == nvinfer1::TensorIOMode::kINPUT) {
-        const bool fits = dims.nbDims == 4 && dims.d[0] == 1 && dims.d[1] == size_.height && dims.d[2] == size_.width &&
-                          dims.d[3] == 3 && type == nvinfer1::DataType::kUINT8;
-        if (!fits || !made.context->setTensorAddress(name, input_.device()))
+        const int first = planar_ ? 2 : 1;  // the axis of the height
+        const bool fits = dims.nbDims == 4 && dims.d[0] == 1 && dims.d[planar_ ? 1 : 3] == 3 &&
+                          dims.d[first] == size_.height && dims.d[first + 1] == size_.width &&
+                          type == (planar_ ? nvinfer1::DataType::kFLOAT : nvinfer1::DataType::kUINT8);
+        if (!fits || !made.context->setTensorAddress(name, planar_ ? floats_.device() : input_.device()))
           throw std::runtime_error("the engine of " + variant.stem + " takes another input than this app gives");
         continue;
       }
@@ -208,10 +215,11 @@ class TensorrtBackend : public Backend {
 
   Log log_;
   Size size_;
+  bool planar_;
   Preprocessing how_;
   cudaStream_t stream_ = nullptr;
   Plan plan_;
-  Mapped frame_, input_, narrow_, halves_[2];
+  Mapped frame_, input_, floats_, narrow_, halves_[2];
   MappedAxis columns_, rows_;
   std::unique_ptr<nvinfer1::IRuntime> runtime_;
   std::map<int, Loaded> loaded_;
