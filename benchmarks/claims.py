@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .common import RESULTS, counted, median, read_results, say
+from .common import OF_FRAME, RESULTS, counted, median, read_results, say
 from .elastic import compared
 from .toolchains import INT8_TARGETS
 
@@ -90,7 +90,7 @@ def governor_claims(result: dict[str, Any]) -> Iterator[Claim]:
     """Beside a competing load. A frame that even the smallest core count could not make counts for nobody."""
     where = (
         f"{result['machine']['int8']}: governor, {result['model']}, {counted(result['threads'], 'thread')}, "
-        f"budget {result['budget_ms']:.0f} ms"
+        f"budget {result['budget_ms']:.0f} ms{OF_FRAME[result.get('budget_of', 'model')]}"
     )
     before, load, after = result["phases"]
     for phase in result["phases"]:

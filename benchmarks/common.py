@@ -20,12 +20,18 @@ from veca_edge.model.checkpoint import Checkpoint
 from veca_edge.model.folding import InferenceWeights
 from veca_edge.profiles.machine import Machine, this_machine
 from veca_edge.profiles.measurement import utc_now
+from veca_edge.runtime.sources import import_cv2
 
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("numpy", "torch", "onnx", "onnxruntime", "openvino", "nncf")
 # Time for another runtime's threads to stop spinning before the next one is timed.
 PAUSE_S = 0.02
 MEMORY_PROCESSES = 3
+# What a budget is for, in words.
+OF_FRAME = {"model": "", "frame": " of the whole frame"}
+# Of videos: height and width, frames a second.
+VIDEO_SIZES = {"1080p": (1080, 1920), "4k": (2160, 3840)}
+VIDEO_RATE = 30
 
 
 # ----------------------------------------------------------------------------------------- models
@@ -131,6 +137,24 @@ def linear_of(node: str) -> str | None:
 def random_images(count: int, size: ImageSize, seed: int = 0) -> np.ndarray:
     """Normalised float32 `[count, 3, H, W]`: noise, which is enough where only the time matters."""
     return np.random.default_rng(seed).standard_normal((count, 3, *size), dtype=np.float32)
+
+
+# ------------------------------------------------------------------------------------------ frames
+
+
+def made_video(path: Path, size: tuple[int, int], frames: int) -> Path:
+    """Smooth colours under moving noise, as MPEG-4."""
+    cv2 = import_cv2("Writing the video")
+    random = np.random.default_rng(0)
+    height, width = size
+    coarse = cv2.resize(random.integers(0, 256, (9, 16, 3), np.uint8), (width, height), interpolation=cv2.INTER_CUBIC)
+    grain = random.integers(-8, 9, (height, width, 3)).astype(np.int16)
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), VIDEO_RATE, (width, height))
+    for number in range(frames):
+        moved = np.roll(coarse, 8 * number, 1) + np.roll(grain, 5 * number, 0)
+        writer.write(np.clip(moved, 0, 255).astype(np.uint8))
+    writer.release()
+    return path
 
 
 # ----------------------------------------------------------------------------------------- timing

@@ -25,8 +25,8 @@ from veca_edge.profiles.measurement import utc_now
 from veca_edge.profiles.sampling import OtherLoad
 from veca_edge.runtime.model import Model
 
+from .bundles import made_bundle
 from .common import add_output_option, median, megabytes, numbers, say, table, write_result
-from .governor import made_bundle
 from .worker import ask
 
 BLOCK = 5  # frames after the first one at a core count

@@ -33,16 +33,14 @@ from veca_edge.profiles.sampling import OtherLoad
 from veca_edge.runtime.live import Tally
 from veca_edge.runtime.sources import import_cv2
 
-from .common import add_output_option, median, say, table, write_result
-from .governor import made_bundle
+from .bundles import made_bundle
+from .common import VIDEO_RATE, VIDEO_SIZES, add_output_option, made_video, median, say, table, write_result
 
-SIZES = {"1080p": (1080, 1920), "4k": (2160, 3840)}
 # What a live run has to be, against the loop, and how old a result may be in frame times.
 AT_LEAST = {"1080p": 1.35, "4k": 2.5}
 OLDEST = 2.0
 # Over minutes: how much the age of a result (a share) and the memory may grow.
 DRIFT, GROWTH_BYTES = 0.05, 2e6
-RATE = 30
 
 
 class Sample(NamedTuple):
@@ -51,21 +49,6 @@ class Sample(NamedTuple):
     at: float
     age_ms: float
     memory_bytes: int
-
-
-def made_video(path: Path, size: tuple[int, int], frames: int) -> Path:
-    """Smooth colours under moving noise, as MPEG-4."""
-    cv2 = import_cv2("Writing the video")
-    random = np.random.default_rng(0)
-    height, width = size
-    coarse = cv2.resize(random.integers(0, 256, (9, 16, 3), np.uint8), (width, height), interpolation=cv2.INTER_CUBIC)
-    grain = random.integers(-8, 9, (height, width, 3)).astype(np.int16)
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), RATE, (width, height))
-    for number in range(frames):
-        moved = np.roll(coarse, 8 * number, 1) + np.roll(grain, 5 * number, 0)
-        writer.write(np.clip(moved, 0, 255).astype(np.uint8))
-    writer.release()
-    return path
 
 
 def loop(bundle: Bundle, video: Path, threads: int) -> float:
@@ -117,7 +100,7 @@ def live(bundle: Bundle, video: Path, threads: int) -> dict[str, Any]:
 
 def compare(bundle: Bundle, name: str, threads: int, rounds: int, frames: int, directory: Path) -> dict[str, Any]:
     """Both in every round, in an order that alternates."""
-    video = made_video(directory / f"{name}.mp4", SIZES[name], frames)
+    video = made_video(directory / f"{name}.mp4", VIDEO_SIZES[name], frames)
     loops: list[float] = []
     lives: list[dict[str, Any]] = []
     for number in range(rounds):
@@ -172,11 +155,11 @@ def endure(bundle: Bundle, minutes: float, threads: int) -> dict[str, Any]:
 
     How many frames there were is told by the stamps that GStreamer put on them, not by how they were numbered.
     """
-    pipeline = f"videotestsrc is-live=true ! video/x-raw,format=NV12,width=1280,height=720,framerate={RATE}/1"
+    pipeline = f"videotestsrc is-live=true ! video/x-raw,format=NV12,width=1280,height=720,framerate={VIDEO_RATE}/1"
     request = LiveRequest(bundle.directory, f"gst:{pipeline}", threads=threads, seconds=60 * minutes)
     process, tally = psutil.Process(), Tally(None)
     samples: list[Sample] = []
-    ages: deque[float] = deque(maxlen=RATE)
+    ages: deque[float] = deque(maxlen=VIDEO_RATE)
     at = 0.0
     with open_live(request) as run, closing(run.steps) as steps:
         # The time's end is asked of the frames, and a camera has none of its own.
@@ -186,7 +169,7 @@ def endure(bundle: Bundle, minutes: float, threads: int) -> dict[str, Any]:
             at = step.at
             if at - (samples[-1].at if samples else -1) >= 1:
                 samples.append(Sample(at, median(list(ages)), process.memory_info().rss))
-    made = round(at * RATE) + 1
+    made = round(at * VIDEO_RATE) + 1
     return {
         "minutes": minutes,
         "samples": samples,
@@ -247,8 +230,8 @@ def main() -> None:
     add_output_option(parser)
     asked = parser.parse_args()
     names = [name for name in asked.videos.split(",") if name]
-    if unknown := set(names) - set(SIZES):
-        parser.error(f"unknown videos {', '.join(sorted(unknown))}; there are {', '.join(SIZES)}")
+    if unknown := set(names) - set(VIDEO_SIZES):
+        parser.error(f"unknown videos {', '.join(sorted(unknown))}; there are {', '.join(VIDEO_SIZES)}")
     started = utc_now()
     with tempfile.TemporaryDirectory() as folder:
         directory = Path(folder)

@@ -18,7 +18,7 @@ from veca_edge.base.files import write_atomically
 from veca_edge.model.config import FAMILIES
 
 from . import litert, npu
-from .common import PACKAGES, RESULTS, counted, median, megabytes, read_results, say, table
+from .common import OF_FRAME, PACKAGES, RESULTS, counted, median, megabytes, read_results, say, table
 from .elastic import compared
 from .scaling import DENSE, PLOT, plot
 from .toolchains import INT8_TARGETS, LABELS, OTHER_TARGETS
@@ -54,6 +54,7 @@ PLAN: tuple[tuple[str, ...], ...] = (
     ("peers", "--family=base", "--cores=64", FEW, "--memory-processes=0", "--rounds=10"),
     ("elastic",),
     ("governor",),
+    ("governor", "--frame-budget"),
     ("scaling",),
     ("litert",),
     ("fidelity",),
@@ -261,7 +262,7 @@ def governor(results: Sequence[Result]) -> str:
         rows.append(
             [
                 f"{machine_name(result)}, {counted(result['threads'], 'thread')}",
-                f"{result['budget_ms']:.0f} ms",
+                f"{result['budget_ms']:.0f} ms{OF_FRAME[result.get('budget_of', 'model')]}",
                 *(f"{phase['within_budget']:.1%}" for phase in result["phases"]),
                 f"{load['missed_at_smallest']:.1%}",
                 f"{fastest:.2f}",

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from benchmarks import claims, elastic, fidelity, governor, litert, npu, peers, readme, scaling
+from benchmarks.bundles import made_bundle
 from benchmarks.common import absmax_quantized, hard_twin, interleaved, linear_of, random_images, write_result
 from benchmarks.dense_vit import TOKENS, dense_checkpoint, onnx_from_dense
 from benchmarks.toolchains import INT8_TARGETS, Task, ours
@@ -215,12 +216,34 @@ def test_what_the_governor_promises_is_counted_after_settling():
 
 def test_the_governor_beside_a_real_process(tmp_path):
     """The smallest run there is: the bundle, the competitor and the phases are real; the times are not looked at."""
-    bundle = governor.made_bundle(TINY, ImageSize(32, 32), [8, 64], tmp_path)
+    bundle = made_bundle(TINY, ImageSize(32, 32), [8, 64], tmp_path)
     assert bundle.core_counts == (8, 64)
     frames, decisions, changes = governor.governed(bundle, 1, 1, (0.2, 0.2, 0.2), 1e-6, governor.demo_evaluation())
     assert 0 < changes[0] < changes[1] < frames[-1].at
     assert (decisions[0].before, decisions[0].after) == (64, 8)
     assert set(governor.latencies(bundle, 1, 2, next(governor.demo_evaluation().rglob("*.jpg")))) == {8, 64}
+
+
+def test_the_governor_of_whole_frames(tmp_path):
+    """The same with a video and a frame's budget, which is of the age that live runs report."""
+    bundle = made_bundle(TINY, ImageSize(32, 32), [8, 64], tmp_path)
+    video = governor.made_video(tmp_path / "video.mp4", (72, 128), 20)
+    taken = governor.ages(bundle, 1, 6, video)
+    assert {count: len(ms) for count, ms in taken.items()} == {8: 6, 64: 6}
+    assert min(taken[8]) > 0
+    frames, decisions, _ = governor.governed(bundle, 1, 1, (0.2, 0.2, 0.2), 1e-6, video, of_frame=True)
+    assert len(frames) > 3
+    assert "of 1e-06 ms: no core count can help" in decisions[0].reason
+
+
+def test_a_frame_that_no_core_count_could_make_does_not_count():
+    frames = [governor.Timed(i / 10, 8, 90.0 if i % 2 else 50.0) for i in range(300)]
+    spans = [("alone", 0, 10), ("beside", 10, 20), ("alone again", 20, 30)]
+    phases = [governor.phase_of(name, frames, [], start, stop, 5.0, 60.0, 8) for name, start, stop in spans]
+    assert governor.findings(phases[0], phases[1], phases[2], of_frame=True)["within"][0]
+    assert not governor.findings(phases[0], phases[1], phases[2])["within"][0]
+    for_larger = [governor.phase_of(name, frames, [], start, stop, 5.0, 60.0, 4) for name, start, stop in spans]
+    assert not governor.findings(for_larger[0], for_larger[1], for_larger[2], of_frame=True)["within"][0]
 
 
 def test_fidelity_on_every_target(short_demo, tmp_path):

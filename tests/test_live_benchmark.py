@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from benchmarks import live
-from benchmarks.governor import made_bundle
+from benchmarks.bundles import made_bundle
 from veca_edge.base.spec import ImageSize
 from veca_edge.images.preprocessing import Preprocessing, normalised, prepare
 from veca_edge.model.config import Family
@@ -24,7 +24,7 @@ def test_the_loop_is_what_bundles_of_the_release_before_declare(size):
 
 
 def test_both_run_the_same_video(tmp_path, monkeypatch):
-    monkeypatch.setitem(live.SIZES, "1080p", (72, 128))
+    monkeypatch.setitem(live.VIDEO_SIZES, "1080p", (72, 128))
     bundle = made_bundle(TINY, ImageSize(32, 32), [8], tmp_path)
     found = live.compare(bundle, "1080p", 1, 2, 12, tmp_path)
     assert len(found["loop_fps"]) == len(found["live"]) == len(found["ratios"]) == 2

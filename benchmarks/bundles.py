@@ -1,0 +1,51 @@
+"""A bundle for benchmarks in which only speed counts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from veca_edge.base.spec import ImageSize
+from veca_edge.bundle.store import open_bundle
+from veca_edge.bundle.types import Bundle
+from veca_edge.model.config import Family
+
+
+def made_bundle(family: Family, size: ImageSize, core_counts: Sequence[int], directory: Path) -> Bundle:
+    """Random weights in INT8 with plain ranges, which has the speed of a calibrated one."""
+    from veca_edge.base.spec import ExportSpec, GraphSpec
+    from veca_edge.base.versions import tool_versions
+    from veca_edge.bundle.store import new_bundle, write_manifest
+    from veca_edge.bundle.types import CheckpointFacts
+    from veca_edge.converters.cpu import CpuDialect, onnx_models_from_variants
+    from veca_edge.converters.onnx.files import save_models
+    from veca_edge.converters.onnx.graph import onnx_from_veca
+    from veca_edge.images.preprocessing import Preprocessing
+    from veca_edge.model.checkpoint import random_checkpoint
+    from veca_edge.model.folding import inference_weights
+    from veca_edge.model.plan import Variant
+
+    from .common import absmax_quantized, random_images
+
+    checkpoint = random_checkpoint(family.config())
+    weights = inference_weights(checkpoint)
+    spec = ExportSpec("cpu", tuple(core_counts), ("int8",), (size,))
+    with new_bundle(directory / "bundle") as bundle:
+        variants = []
+        for count in core_counts:
+            graph = onnx_from_veca(weights, GraphSpec(count, size, input="tensor"), CpuDialect, {})
+            save_models({"float.onnx": graph}, directory, "")
+            quantized = absmax_quantized(weights, directory / "float.onnx", random_images(1, size, seed=1), count)
+            variants.append(Variant(spec.graph(count, size), "int8", quantized))
+        artifacts = onnx_models_from_variants(variants, bundle, {})
+        write_manifest(
+            Bundle(
+                bundle,
+                spec,
+                CheckpointFacts(checkpoint.name, checkpoint.digest, checkpoint.config),
+                Preprocessing().to_json(),
+                tool_versions(),
+                tuple(artifacts),
+            )
+        )
+    return open_bundle(directory / "bundle")
