@@ -10,12 +10,14 @@ from pathlib import Path
 import pytest
 from measured import MACHINE, OTHER_MACHINE, SIZE, made_up_bundle, measure
 
+from veca_edge.actions.recorded_run import RecordedRun, save_run
 from veca_edge.base.errors import EdgeError, MissingDependency
 from veca_edge.bundle.store import open_bundle, write_manifest
 from veca_edge.bundle.types import CheckpointFacts
 from veca_edge.profiles.measurement import Sustained, Window
 from veca_edge.reports.text import markdown_cell
 from veca_edge.reports.write import ReportOptions, write_report
+from veca_edge.runtime.live import STAGES, CoreCountSummary, StageSummary, Summary
 
 HOSTILE = '"><img src=x onerror=alert(1)></style><script>alert(1)</script>|`{{ 7*7 }}` $\\alpha$'
 STEADY = {"total_mw": 9000.0, "gpu_mhz": [600.0, 918.0, 918.0], "hottest_c": 61.2}
@@ -105,6 +107,49 @@ def test_a_whole_report(full):
         assert said in page.text, said
     # 10 ms at 8 cores in int8; p95 5% above.
     assert re.search(r"int8, 8 cores\s*10\.0\s*10\.5", page.text)
+
+
+def run_of(bundle, **changed):
+    """A made-up live run of a bundle."""
+    stages = [
+        StageSummary(name, mean, mean - 0.5, mean + 2)
+        for name, mean in zip(STAGES, (8.0, 3.25, 5.5, 60.25, 69.0, 1.75), strict=True)
+    ]
+    summary = Summary(
+        *(1234, 41.5, 29.7, 5.5, 60.0, 0.875, 3, 0.07, (), (CoreCountSummary(8, 1234, 60.0, 64.0),), tuple(stages)),
+        *(70.0, 0.953, 12, 1),
+    )
+    run = RecordedRun(
+        *(bundle.checkpoint.name, bundle.checkpoint.digest, "int8", (32, 32), "rtsp://camera", "stream", 2),
+        *(MACHINE, "2026-01-02T03:04:05Z", summary),
+    )
+    return replace(run, **changed)
+
+
+def test_live_runs(real_bundle, tmp_path):
+    save_run(tmp_path / "a.json", run_of(real_bundle))
+    save_run(tmp_path / "b.json", run_of(real_bundle, source=HOSTILE, threads=None))
+    options = ReportOptions(pictures=False, runs=(tmp_path / "a.json", tmp_path / "b.json"))
+    files = write_report([real_bundle.directory], tmp_path / "r.html", options)
+    page, markdown = Page(files.html.read_text()), files.markdown.read_text()
+    check_tables(markdown)
+    assert "script" not in page.tags
+    for said in (
+        "int8 at 32x32, 2 threads on",
+        "1,234 frames in 41.5 s, 29.7 a second; 12 frames gave way to a newer one; the source came back 1 time.",
+        "87.5% of the frames within 60 ms for the model; the core count changed 3 times.",
+        "95.3% of the frames within 70 ms from capture to result",
+    ):
+        assert said in page.text, said
+        assert said in markdown, said
+    assert "| waiting | 3.25 | 2.75 | 5.25 | between the stages |" in markdown
+    assert "| recording | 1.75 |" in markdown
+    assert re.search(r"capturing\s*8\.00\s*7\.50\s*10\.0\s*reading and decoding", page.text)
+    save_run(tmp_path / "other.json", run_of(real_bundle, checkpoint="0" * 64))
+    options = ReportOptions(pictures=False, runs=(tmp_path / "other.json",))
+    with pytest.raises(EdgeError, match="none of these bundles was made from"):
+        write_report([real_bundle.directory], tmp_path / "s.html", options)
+    assert not (tmp_path / "s.html").exists()
 
 
 def test_it_needs_no_network_and_runs_nothing(full):

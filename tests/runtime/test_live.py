@@ -60,7 +60,8 @@ def test_a_budget_moves_the_core_count_and_says_so_once(exported_square, photos)
         tally.add(step)
     summary = tally.summary()
     assert (summary.frames, summary.within_budget, summary.switches) == (20, 0.0, 1)
-    (decision,) = summary.decisions
+    # On a busy machine 20 frames last so long that it says, too, that there is no smaller core count.
+    (decision,) = [d for d in summary.decisions if d.before != d.after]
     assert (decision.before, decision.after) == (32, 8)
     assert 0 <= decision.at <= summary.seconds
     # Three misses are what it takes to move.

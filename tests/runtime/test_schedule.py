@@ -96,6 +96,12 @@ def test_a_files_results_are_fresh_and_no_stage_waits_for_them(clock, pattern):
     assert frame_ms < (1.05 if pattern[3] else 1.001) * max(pattern)
 
 
+def test_four_stages_overlap(clock):
+    """A frame takes as long as the slowest of them, not as all together."""
+    _, times = Stages(clock, 15, 15, 20).results(60, record_ms=15)
+    assert np.diff(times[10:]) == pytest.approx(20, abs=0.1)
+
+
 def test_without_variation_a_frame_waits_for_little(clock):
     """From the end of reading: preparing, the model, and a twentieth of a frame time for what nobody foresees."""
     ages, _ = Stages(clock, 8, 5, 60).results(50)

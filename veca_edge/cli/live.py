@@ -23,6 +23,7 @@ MOST_DECISIONS = 10
 def live(terminal: Terminal, request: LiveRequest, record: Record) -> None:
     """Runs until the source, `--frames`, `--duration` or Ctrl-C ends it, and says what it came to."""
     from ..actions.live import open_live
+    from ..actions.recorded_run import recorded_run, save_run
     from ..runtime.live import Tally
     from ..runtime.recording import check_record, recorder
 
@@ -51,6 +52,8 @@ def live(terminal: Terminal, request: LiveRequest, record: Record) -> None:
                 failure = error
     summary = tally.summary()
     show(terminal, summary)
+    if record.summary is not None:
+        save_run(record.summary, recorded_run(opened, summary, request.threads))
     for path in record.paths:
         terminal.say(f"Wrote {path}", "green")
     if failure is not None:

@@ -33,6 +33,7 @@ class ReportOptions:
         layers: whose attention, counted from 0; empty for the first, the middle and the last.
         pictures: run variants on the bundles' golden frames to draw how faithful every patch is.
         operators: profile operators and layers, on this machine (`cpu` bundles).
+        runs: files that `run --summary` wrote, of live runs of these bundles.
         threads: of the runs for pictures; None leaves it to the runtime.
         force: replace a report that is there.
     """
@@ -49,5 +50,12 @@ class ReportOptions:
     )
     pictures: bool = option(True, "Draw how faithful every patch of the golden frames is.", kind=bool, shown="pictures")
     operators: bool = option(False, "Time operators and layers on this machine.", kind=bool)
+    runs: tuple[Path, ...] = option(
+        (),
+        "Live runs to show: files of run --summary.",
+        metavar="LIST",
+        shown="none",
+        parse=lambda text: tuple(Path(name) for name in lists.names(text, "--runs")),
+    )
     threads: int | None = option(None, "CPU threads; by default the runtime decides.", kind=int, lowest=1)
     force: bool = option(False, "Replace a report that is there.", kind=bool)

@@ -37,6 +37,7 @@ from .methods import Method, by_target, methods
 from .operators import CALLS, OperatorTimes, TimeRow, layer_rows, measured_layers, operator_rows, operator_times
 from .options import ReportOptions
 from .pictures import Attention, PatchFidelity, attention_pictures, patch_fidelity, ramp_css, spread
+from .runs import RunSection, run_sections
 from .text import FILTERS, html_text, markdown_cell
 
 if TYPE_CHECKING:
@@ -151,6 +152,7 @@ class Report:
     operators: tuple[Operators, ...]
     pictures: tuple[Pictures, ...]
     evaluations: tuple[EvaluationSection, ...]
+    runs: tuple[RunSection, ...]
     left_out: tuple[LeftOut, ...]
 
     @property
@@ -204,7 +206,7 @@ def write_report(
 
     Raises:
         EdgeError: a bundle is none or has no measurements, mixes those of several machines, or the output exists
-            or can't be written; the checkpoint is not what any of the bundles was made from.
+            or can't be written; the checkpoint, or a live run's, is not what any of the bundles was made from.
         MissingDependency: matplotlib or Jinja2 is not installed.
     """
     options = options or ReportOptions()
@@ -238,6 +240,7 @@ def make_report(subjects: tuple[ReportedBundle, ...], options: ReportOptions, pr
     """Everything that the templates need, drawn and computed."""
     left_out: list[LeftOut] = []
     checkpoint = _checkpoint(subjects, options.checkpoint)
+    runs = run_sections(options.runs, subjects)
     sizes = tuple(_size_section(subjects, size) for size in image_sizes(subjects))
     operators = _operators(subjects, options, left_out, progress)
     pictures = _pictures(subjects, checkpoint, options, left_out, progress)
@@ -256,6 +259,7 @@ def make_report(subjects: tuple[ReportedBundle, ...], options: ReportOptions, pr
         operators,
         pictures,
         evaluation_sections(subjects),
+        runs,
         tuple(dict.fromkeys(left_out)),
     )
 

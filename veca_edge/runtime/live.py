@@ -19,8 +19,8 @@ from .pipeline import Pace, Pipeline
 from .sources import Frame, Source
 
 RECENT = 120
-# Parts of a frame's way; `frame` is those before it together, and `recording` comes after it.
-STAGES = ("waiting", "preparing", "model", "frame", "recording")
+# Parts of a frame's way: `frame` is the three before it, from capture to result; `recording` comes after it.
+STAGES = ("capturing", "waiting", "preparing", "model", "frame", "recording")
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,7 @@ class Step:
         wait_ms: what it waited between the stages: for one to be free, for the next to take it.
         dropped: frames of a camera that gave way to a newer one, from the start to this frame.
         reconnected: how often the source came back until this frame.
+        capture_ms: what reading it took, before `at`; of a camera, how long it was waited for.
     """
 
     frame: Frame
@@ -51,6 +52,7 @@ class Step:
     wait_ms: float = 0.0
     dropped: int = 0
     reconnected: int = 0
+    capture_ms: float = 0.0
 
     @property
     def frame_ms(self) -> float:
@@ -128,6 +130,7 @@ def steps_of(
                 max(0.0, 1000 * (made.ended - prepared.captured) - prepare_ms - made.latency_ms),
                 prepared.dropped,
                 prepared.frame.reconnected,
+                1000 * prepared.reading_s,
             )
 
 
@@ -149,8 +152,8 @@ class StageSummary:
     """What one part of the frames' way took; `waiting` is all that lies between the stages.
 
     Attributes:
-        name: `waiting`, `preparing`, `model`; `frame` is the three together, from capture to result; `recording` comes
-            after it.
+        name: `capturing` (of a camera: until a frame comes), `waiting`, `preparing`, `model`; `frame` is the last three
+            together, from capture to result; `recording` comes after it.
     """
 
     name: str
@@ -223,7 +226,7 @@ class Tally:
         """Adds one step; `record_ms` is what drawing and recording it took."""
         self.recent.append((step.at, step.latency_ms))
         self._latencies.setdefault(step.core_count, array("d")).append(step.latency_ms)
-        taken = (step.wait_ms, step.prepare_ms, step.latency_ms, step.frame_ms, record_ms)
+        taken = (step.capture_ms, step.wait_ms, step.prepare_ms, step.latency_ms, step.frame_ms, record_ms)
         for name, ms in zip(STAGES, taken, strict=True):
             self._stages[name].append(ms)
         self._within += self.budget_ms is not None and step.latency_ms <= self.budget_ms

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -43,16 +44,26 @@ class Pace:
     seconds: float | None = None
 
 
+class CapturedFrame(NamedTuple):
+    """A frame, when it was there, and how long reading it took in seconds (of a camera: until it came)."""
+
+    frame: Frame
+    at: float
+    seconds: float
+
+
 @dataclass(frozen=True)
 class PreparedFrame:
     """A frame on its way. `captured`, `began` and `ended` (of preparing) are on the clock of `time.perf_counter`.
 
     Attributes:
+        reading_s: how long reading it took; of a camera, until it came.
         dropped: frames that gave way to a newer one before this one was taken.
     """
 
     frame: Frame
     captured: float
+    reading_s: float
     began: float
     ended: float
     given: np.ndarray
@@ -93,7 +104,7 @@ class Pipeline:
         ending: threading.Event | None = None,
     ):
         self._model, self._frames, self._pace, self._drops = model, frames, pace, drops
-        self._captured: Handover[tuple[Frame, float]] = Handover(keeps_newest=drops)
+        self._captured: Handover[CapturedFrame] = Handover(keeps_newest=drops)
         self._prepared: Handover[PreparedFrame] = Handover()
         self._made: Handover[FrameResult] = Handover()
         self._ending = ending or threading.Event()
@@ -137,7 +148,7 @@ class Pipeline:
 
     # ----------------------------------------------------------------------------------- stages
 
-    def _capture(self, after: Handover[tuple[Frame, float]]) -> None:
+    def _capture(self, after: Handover[CapturedFrame]) -> None:
         """Reads frame after frame, at the pace that was asked for."""
         start = due = None
         taken = 0
@@ -153,16 +164,17 @@ class Pipeline:
                 if frame is None:
                     return
                 now = frame.captured or time.perf_counter()
+                seconds = time.perf_counter() - asked
                 if not self._drops:
                     with self._went_on:
-                        self._schedule.reading.add(time.perf_counter() - asked)
+                        self._schedule.reading.add(seconds)
                 start = now if start is None else start
                 if self._pace.seconds is not None and now - start >= self._pace.seconds:
                     return
                 if self._pace.fps is not None:
                     # A little lateness is made up for; after more than a frame's time the clock starts anew.
                     due = (now if due is None or now - due > 1 / self._pace.fps else due) + 1 / self._pace.fps
-                after.put((frame, now))
+                after.put(CapturedFrame(frame, now, seconds))
                 taken += 1
                 if not self._drops and self._pace.frames is not None and taken >= self._pace.frames:
                     return
@@ -188,7 +200,7 @@ class Pipeline:
             assert taken is not None
             began = time.perf_counter()
             self._tell(self._schedule.preparing_began, began)
-            frame, captured = taken
+            frame, captured, reading_s = taken
             given = self._model.prepare(frame.picture)
             if self._model.input != "image":
                 room = rooms[made % BUFFERS]
@@ -196,7 +208,7 @@ class Pipeline:
                 rooms[made % BUFFERS] = given
             ended = time.perf_counter()
             self._tell(self._schedule.preparing_ended, ended)
-            after.put(PreparedFrame(frame, captured, began, ended, given, frame.number - made))
+            after.put(PreparedFrame(frame, captured, reading_s, began, ended, given, frame.number - made))
             made += 1
 
         self._work(next_one, self._captured, after)

@@ -21,6 +21,7 @@ class Record:
             images, a directory.
         show: what to paint, of `painting.SHOWN`; empty is what the tasks say, or else the patch features.
         window: show it on the screen as well.
+        summary: `.json`: what the run came to, for `veca-edge report --runs`; see `actions.recorded_run`.
     """
 
     outputs: Path | None = option(
@@ -52,7 +53,10 @@ class Record:
         parse=lambda text: lists.names(text, "--show"),
     )
     window: bool = option(False, "Live: show it on the screen.", flag="--show-window", kind=bool)
+    summary: Path | None = option(
+        None, "Live: write what the run came to as .json, for report --runs.", kind=Path, metavar="FILE"
+    )
 
     @property
     def paths(self) -> tuple[Path, ...]:
-        return tuple(path for path in (self.outputs, self.table, self.overlay) if path is not None)
+        return tuple(path for path in (self.outputs, self.table, self.summary, self.overlay) if path is not None)

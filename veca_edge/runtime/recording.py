@@ -31,7 +31,7 @@ Write = Callable[[Step], None]
 
 CSV_COLUMNS = (
     *("frame", "name", "time_s", "core_count", "latency_ms", "label", "share"),
-    *("wait_ms", "prepare_ms", "frame_ms", "dropped", "reconnected"),
+    *("wait_ms", "prepare_ms", "frame_ms", "dropped", "reconnected", "capture_ms"),
 )
 # Frames a second of an overlay where neither the source nor the user names any.
 FOLDER_RATE, CAMERA_RATE = 10.0, 30.0
@@ -44,6 +44,7 @@ def check_record(record: Record) -> None:
     for option, path, suffixes in (
         ("--save", record.outputs, (".npz",)),
         ("--csv", record.table, (".csv",)),
+        ("--summary", record.summary, (".json",)),
         ("--overlay", record.overlay, (".mp4", "")),
     ):
         if path is None:
@@ -175,6 +176,7 @@ def table_to(path: Path) -> Iterator[Write]:
                     f"{step.frame_ms:.3f}",
                     step.dropped,
                     step.reconnected,
+                    f"{step.capture_ms:.3f}",
                 ]
             )
 
