@@ -140,7 +140,7 @@ def test_from_measurement_to_readme(tmp_path, capsys):
     assert {len(row["samples_ms"]) for row in result["rows"]} <= {1, 2}  # without the rounds that were slow for all
     write_result(tmp_path, "litert", result)
     section = readme.rendered(tmp_path)
-    assert "| small, 32 px, 16 cores, 1 thread |" in section
+    assert "| tiny, 32 px, 16 cores, 1 thread |" in section
     assert "| 2 core counts, INT8 |" in section
     assert "| small, 256 px, 16 cores |" in section
     assert "| VECA, 64 cores | 1.623 |" in section
@@ -263,7 +263,7 @@ def test_fidelity_on_every_target(short_demo, tmp_path):
     assert {len(row["samples_ms"]) for row in result["rows"]} <= {1, 2}  # without the rounds that were slow for all
     write_result(tmp_path, "litert", result)
     section = readme.rendered(tmp_path)
-    assert "| small, 32 px, 16 cores, 1 thread |" in section
+    assert "| tiny, 32 px, 16 cores, 1 thread |" in section
     for target in ("cpu", "jetson", "apple", "android"):
         assert f"| {target} |" in section
     assert len([claim for claim in claims.claims(tmp_path) if " on apple, 8 cores" in claim.text]) == 6
