@@ -21,6 +21,7 @@ import pytest
 import torch
 from bundles import bundle_around
 from once import made_once
+from products import made_or_kept
 
 from veca_edge.actions.app import write_app
 from veca_edge.apps.base import TEMPLATES, App
@@ -106,9 +107,19 @@ def built(board, tmp_path_factory) -> Board:
 
 def with_everything_built(board: Board) -> Board:
     options = "-DVECA_BACKEND=onnxruntime -DONNXRUNTIME=/work/lib/libonnxruntime.so -DVECA_SANITIZE=ON"
-    said = board.run(f"cmake -S app -B build -DCMAKE_BUILD_TYPE=Debug -DCMAKE_CXX_FLAGS=-O1 {options} && make -C build")
-    assert "warning:" not in said
+    script = f"cmake -S app -B build -DCMAKE_BUILD_TYPE=Debug -DCMAKE_CXX_FLAGS=-O1 {options} && make -C build"
+
+    def make() -> None:
+        assert "warning:" not in board.run(script)
+
+    inputs = [script, board.work / "lib", *sources_of(board.work / "app")]
+    made_or_kept(board.root, "jetson-build", inputs, [board.work / "build"], make)
     return board
+
+
+def sources_of(app: Path) -> list[Path]:
+    """What the app and its tests are compiled from."""
+    return [app / "CMakeLists.txt", app / "src", *sorted(p for p in (app / "tests").iterdir() if p.is_file())]
 
 
 def test_its_own_tests_pass(built):
@@ -200,11 +211,13 @@ def objects(jetson_root, square, tmp_path_factory) -> Board:
     """The logic test and what it tests, as objects: a broken file is compiled alone, in a folder of this worker's."""
     board = prepared_board(jetson_root, square, tmp_path_factory.mktemp("jetson"))
     sources = " ".join(f"src/{name}.cpp" for name in ("picture", "preprocess", "painting", "governor"))
-    board.run(
+    script = (
         f"mkdir -p objects/broken && cd app && for file in tests/test_logic.cpp {sources}; do "
         f"g++ -std=c++17 -O1 -ffp-contract=off -Isrc -DVECA_VECTORS='\"/work/app/{VECTORS}\"' -c $file "
         "-o ../objects/$(basename $file .cpp).o; done"
     )
+    inputs = [script, *sources_of(board.work / "app")]
+    made_or_kept(board.root, "jetson-objects", inputs, [board.work / "objects"], lambda: board.run(script))
     return board
 
 
@@ -224,11 +237,14 @@ def test_the_vectors_notice(objects, name):
         for other in ("test_logic", "picture", "preprocess", "painting", "governor")
         if other != stem
     )
-    said = objects.run(
+    script = (
         f"g++ -std=c++17 -O1 -ffp-contract=off -Iapp/src -c objects/broken/{file} -o objects/broken/{stem}.o && "
-        f"g++ {others} objects/broken/{stem}.o -o objects/broken/test && objects/broken/test",
-        code=1,
+        f"g++ {others} objects/broken/{stem}.o -o objects/broken/test"
     )
+    folder = objects.work / "objects"
+    inputs = [script, objects.work / "app/src", folder / "broken" / file, *sorted(folder.glob("*.o"))]
+    made_or_kept(objects.root, "jetson-broken", inputs, [folder / "broken/test"], lambda: objects.run(script))
+    said = objects.run("objects/broken/test", code=1)
     assert "Status: FAILURE" in said
 
 

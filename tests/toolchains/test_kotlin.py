@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from products import made_or_kept
 
 from veca_edge.apps.android import FRAMES, MODELS, VALUES, VECTORS, write_android
 from veca_edge.apps.base import App
@@ -25,6 +26,8 @@ from veca_edge.profiles.android.results import read_result
 from . import roots
 
 SECONDS = 300
+# For processes that end soon: one thread, and no time for code that is compiled better.
+JAVA = ("java", "-Xmx768m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
 CORE_TESTS = ("GoldenVectorsTest", "CoreControlTest", "BundleTest")
 # What a port gets wrong, by the file it is in: one change each.
 BREAKS = {
@@ -55,31 +58,44 @@ class Kotlin:
         """A class path of folders in the work folder, and the jars."""
         return os.pathsep.join([*(str(self.work / folder) for folder in folders), self.jars])
 
-    def compiled(self, output: str, sources: Sequence[Path], *classes: str, options: Sequence[str] = ()) -> None:
-        """Compiles sources; any warning is an error."""
+    def compiled(self, output: str, sources: Sequence[Path], *classes: str, friend: str = "") -> None:
+        """Compiles sources, unless these were compiled before; any warning is an error.
+
+        Args:
+            friend: the one of `classes` whose internal names are seen too.
+        """
         compiler = self.root / "node_modules/kotlin-compiler/lib/kotlin-compiler.jar"
-        command = [
-            "java",
-            "-Xmx768m",
-            "-XX:+UseSerialGC",
-            "-XX:TieredStopAtLevel=1",
-            "-cp",
-            str(compiler),
-            "org.jetbrains.kotlin.cli.jvm.K2JVMCompiler",
+        command = [*JAVA, "-cp", str(compiler), "org.jetbrains.kotlin.cli.jvm.K2JVMCompiler"]
+        command += ["-no-stdlib", "-no-reflect", "-jvm-target", "17", "-Werror", "-Wextra"]
+        if friend:
+            command.append(f"-Xfriend-paths={self.work / friend}")
+
+        def make() -> None:
+            ended = run([*command, "-cp", self.path(*classes), "-d", str(self.work / output), *map(str, sources)])
+            assert ended.returncode == 0, ended.stdout
+            assert "warning:" not in ended.stdout, ended.stdout
+
+        inputs = [
+            java(),
+            " ".join(command[1:]).replace(str(self.work), ""),
+            *sources,
+            *(self.work / c for c in classes),
         ]
-        command += ["-no-stdlib", "-no-reflect", "-jvm-target", "17", "-Werror", "-Wextra", *options]
-        ended = run([*command, "-cp", self.path(*classes), "-d", str(self.work / output), *map(str, sources)])
-        assert ended.returncode == 0, ended.stdout
-        assert "warning:" not in ended.stdout, ended.stdout
+        made_or_kept(self.root, f"kotlin-{output}", inputs, [self.work / output], make)
 
     def tested(self, tests: Sequence[str], *classes: str, **properties: object) -> subprocess.CompletedProcess[str]:
         """Runs JUnit tests; properties are those of the system, with dots for underscores."""
         given = [f"-D{name.replace('_', '.', 1)}={value}" for name, value in properties.items()]
-        return run(["java", *given, "-cp", self.path(*classes), "org.junit.runner.JUnitCore", *tests])
+        return run([*JAVA, *given, "-cp", self.path(*classes), "org.junit.runner.JUnitCore", *tests])
 
 
 def run(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=SECONDS)
+
+
+def java() -> str:
+    """The version of Java whose classes are compiled against."""
+    return run(["java", "-version"]).stdout
 
 
 def sources(*folders: Path) -> list[Path]:
@@ -112,7 +128,7 @@ def test_breaks_are_caught(kotlin):
         source = (kotlin.project / "core/src/main/kotlin/veca/core" / name).read_text()
         assert right in source, name
         (broken / name).write_text(source.replace(right, wrong, 1))
-    kotlin.compiled("broken", sources(broken), "core", options=[f"-Xfriend-paths={kotlin.work / 'core'}"])
+    kotlin.compiled("broken", sources(broken), "core", friend="core")
     for name in BREAKS:
         alone = kotlin.work / "alone" / name / "veca/core"
         alone.mkdir(parents=True)

@@ -12,13 +12,14 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 from bundles import AWKWARD_LABELS, bundle_around
+from products import made_or_kept
 
 from veca_edge.apps.base import App
 from veca_edge.apps.ios import PACKAGE, write_ios
@@ -92,34 +93,36 @@ def swift(swift_root, apple_packages, tmp_path_factory) -> Swift:
     )
     executor.chmod(0o755)
     made = Swift(swift_root, work)
-    (work / "frameworks").mkdir()
-    for name in FRAMEWORKS:
-        libraries = [] if name in ALONE else ["-lCoreVideo"]
-        version = "6" if name == "SwiftUI" else "5"
-        made.compiled(
-            [
-                *("swiftc", "-swift-version", version, "-parse-as-library", "-emit-library", "-emit-module"),
-                *("-module-name", name, "-I", "frameworks", "-L", "frameworks", *libraries),
-                *("-o", f"frameworks/lib{name}.so", f"/stubs/{name}/{name}.swift"),
-            ]
-        )
+    commands = [framework(name) for name in FRAMEWORKS]
+
+    def make() -> None:
+        (work / "frameworks").mkdir()
+        for command in commands:
+            made.compiled(command)
+
+    inputs = [*map(" ".join, commands), roots.HERE / "swift/stubs"]
+    made_or_kept(swift_root, "swift-frameworks", inputs, [work / "frameworks"], make)
     return made
 
 
-def module(name: str, mode: str, sources: Sequence[str]) -> list[str]:
+def framework(name: str) -> list[str]:
+    """The command that compiles a stand-in."""
+    libraries = [] if name in ALONE else ["-lCoreVideo"]
+    version = "6" if name == "SwiftUI" else "5"
+    return [
+        *("swiftc", "-swift-version", version, "-parse-as-library", "-emit-library", "-emit-module"),
+        *("-module-name", name, "-I", "frameworks", "-L", "frameworks", *libraries),
+        *("-o", f"frameworks/lib{name}.so", f"/stubs/{name}/{name}.swift"),
+    ]
+
+
+def module(name: str, mode: str, sources: Sequence[str], folder: str) -> list[str]:
     """The command that compiles a module whole, down to object code: data races are found behind the type checker."""
     return [
         *("swiftc", "-c", "-wmo", "-parse-as-library", "-enable-testing", "-module-name", name, *MODES[mode]),
-        *("-emit-module", "-emit-module-path", f"modules/{name}.swiftmodule", "-o", f"modules/{name}.o"),
-        *(
-            "-I",
-            "frameworks",
-            "-I",
-            "modules",
-            "-I",
-            f"/usr/libexec/swift/lib/swift/linux/{platform.machine()}",
-            *sources,
-        ),
+        *("-emit-module", "-emit-module-path", f"{folder}/{name}.swiftmodule", "-o", f"{folder}/{name}.o"),
+        *("-I", "frameworks", "-I", folder, "-I", f"/usr/libexec/swift/lib/swift/linux/{platform.machine()}"),
+        *sources,
     ]
 
 
@@ -127,70 +130,128 @@ def sources(swift: Swift, folder: str) -> list[str]:
     return ["resources.swift", *(str(p.relative_to(swift.work)) for p in (swift.work / folder).rglob("*.swift"))]
 
 
+def made_of(swift: Swift, folder: str, commands: Sequence[Sequence[str]], make: Callable[[], object]) -> None:
+    """Lets commands fill a folder, unless they did before from the same sources."""
+    names = dict.fromkeys(word for command in commands for word in command if word.endswith(".swift"))
+    inputs = [*map(" ".join, commands), *(swift.work / name for name in names), roots.HERE / "swift/stubs"]
+    (swift.work / folder).mkdir()
+    made_or_kept(swift.root, f"swift-{folder}", inputs, [swift.work / folder], make)
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_package_and_tests_compile_without_a_warning(swift, mode):
-    (swift.work / "modules").mkdir(exist_ok=True)
-    swift.compiled(module("Veca", mode, sources(swift, "package/Sources")))
-    swift.compiled(module("VecaTests", mode, sources(swift, "package/Tests")))
+    folder = f"modules-{mode}"
+    package = module("Veca", mode, sources(swift, "package/Sources"), folder)
+    tests = module("VecaTests", mode, sources(swift, "package/Tests"), folder)
+    made_of(swift, folder, [package, tests], lambda: [swift.compiled(command) for command in (package, tests)])
+    assert (swift.work / folder / "VecaTests.o").stat().st_size > 100_000
 
 
 def test_apps_in_swift_6_mode(swift):
     """The generated one, and a small one that hands over camera frames; bare buffers are refused."""
-    (swift.work / "modules").mkdir(exist_ok=True)
-    shutil.copytree(roots.HERE / "swift/app", swift.work / "app", dirs_exist_ok=True)
-    swift.compiled(module("Veca", "5", sources(swift, "package/Sources")))
-    swift.compiled(module("App", "6", ["app/CameraReader.swift"]))
-    swift.compiled(module("VecaCamera", "6", sources(swift, "ios/App")[1:]))
-    refused = swift.run(module("App", "6", ["app/BareBuffer.swift"]))
-    assert refused.returncode != 0
-    assert "sending 'buffer' risks causing data races" in refused.stdout
+    folder = "apps"
+    shutil.copytree(roots.HERE / "swift/app", swift.work / "app")
+    package = module("Veca", "5", sources(swift, "package/Sources"), folder)
+    reader = module("App", "6", ["app/CameraReader.swift"], folder)
+    camera = module("VecaCamera", "6", sources(swift, "ios/App")[1:], folder)
+    bare = module("App", "6", ["app/BareBuffer.swift"], folder)
+
+    def make() -> None:
+        for command in (package, reader, camera):
+            swift.compiled(command)
+        refused = swift.run(bare)
+        assert refused.returncode != 0
+        (swift.work / folder / "refused").write_text(refused.stdout)
+
+    made_of(swift, folder, [package, reader, camera, bare], make)
+    refused = (swift.work / folder / "refused").read_text()
+    assert "sending 'buffer' risks causing data races" in refused
 
 
-def swift_test(swift: Swift, *selection: str) -> subprocess.CompletedProcess[str]:
-    options = ["-Xswiftc", "-I/work/frameworks", "-Xlinker", "-L/work/frameworks"]
+RIGHT = "right"
+BUILT = "VecaPackageTests.xctest"
+
+
+def built(swift: Swift, name: str) -> Path:
+    """A folder with the package's tests as SwiftPM built them, and the resources that they read beside themselves.
+
+    One build after the other, because SwiftPM then compiles what changed only.
+    """
+    options = ["--disable-sandbox", "-Xswiftc", "-I/work/frameworks", "-Xlinker", "-L/work/frameworks"]
     options += ["-Xlinker", "-rpath", "-Xlinker", "/work/frameworks"]
-    for name in set(FRAMEWORKS) - {"SwiftUI"}:  # the package's tests have no app
-        options += ["-Xlinker", f"-l{name}"]
-    return swift.run(["/usr/libexec/swift/bin/swift-test", "--disable-sandbox", *options, *selection], "/work/package")
+    for framework in sorted(set(FRAMEWORKS) - {"SwiftUI"}):  # the package's tests have no app
+        options += ["-Xlinker", f"-l{framework}"]
+    command, output = ["/usr/libexec/swift/bin/swift-build", "--build-tests", *options], swift.work / f"built-{name}"
+
+    def make() -> None:
+        ended = swift.run(command, "/work/package")
+        assert ended.returncode == 0, ended.stdout
+        assert name != RIGHT or not re.search(r"\.swift:\d+:\d+: warning:", ended.stdout), ended.stdout
+        output.mkdir()
+        made = swift.work / "package/.build/debug"
+        shutil.copy2(made / BUILT, output)
+        for resources in made.glob("*.resources"):
+            shutil.copytree(resources, output / resources.name)
+
+    package = sorted(path for path in (swift.work / "package").iterdir() if path.name != ".build")
+    inputs = [" ".join(command), *package, roots.HERE / "swift/stubs"]
+    made_or_kept(swift.root, "swift-built", inputs, [output], make)
+    return output
 
 
-def test_golden_frames_replay_and_faults_are_caught(swift):
-    """One build after the other, because SwiftPM then compiles what changed only."""
-    ended = swift_test(swift)
+def run_tests(swift: Swift, name: str, *selection: str) -> subprocess.CompletedProcess[str]:
+    """Runs the tests that were built, or a selection of them."""
+    return swift.run([f"/work/built-{name}/{BUILT}", ",".join(selection)], "/work/package")
+
+
+def test_golden_frames_replay(swift):
+    built(swift, RIGHT)
+    ended = run_tests(swift, RIGHT)
     assert ended.returncode == 0, ended.stdout
-    assert not re.search(r"\.swift:\d+:\d+: warning:", ended.stdout), ended.stdout
     for name in ("testEveryVariantAnswersAsTheModelDid", "testOfOverlappingUsesTheLastDecides"):
         assert re.search(rf"{name}' passed", ended.stdout), ended.stdout
     assert "Executed 17 tests, with 0 failures" in ended.stdout
 
-    # What a port gets wrong, in two builds, with the tests that have to see it.
-    function = {"Sources/Veca/Veca.swift": ("configuration.functionName = function", "_ = function")}
-    governor = {
-        "Sources/Veca/Governor.swift": ("missed.count < rules.burstMisses", "missed.count <= rules.burstMisses")
-    }
-    picture = {"Sources/Veca/Picture.swift": ("(from[2], from[1], from[0])", "(from[0], from[1], from[2])")}
-    frames = {"Tests/VecaTests/GoldenTests.swift": ("base[target] = rgb[source + 2]", "base[target] = rgb[source]")}
-    crop = {"Sources/Veca/FrameGeometry.swift": ("(size.width - box.width) / 2", "(size.width - box.width) / 3")}
-    every = "testEveryVariantAnswersAsTheModelDid"
-    fails(swift, function | governor | picture, every, "testTheGovernorChoosesAsRecorded", FITTED)
-    fails(swift, frames | crop, every, "testFramesGoWhereCalibrationPutThem")
 
-
+EVERY = "testEveryVariantAnswersAsTheModelDid"
 FITTED = "testFittedFramesAreThoseOfCalibration"
+# What a port gets wrong, in two builds, with the tests that have to see it.
+FAULTS = {
+    "pipeline": (
+        {
+            "Sources/Veca/Veca.swift": ("configuration.functionName = function", "_ = function"),
+            "Sources/Veca/Governor.swift": ("missed.count < rules.burstMisses", "missed.count <= rules.burstMisses"),
+            "Sources/Veca/Picture.swift": ("(from[2], from[1], from[0])", "(from[0], from[1], from[2])"),
+        },
+        (EVERY, "testTheGovernorChoosesAsRecorded", FITTED),
+    ),
+    "frames": (
+        {
+            "Tests/VecaTests/GoldenTests.swift": ("base[target] = rgb[source + 2]", "base[target] = rgb[source]"),
+            "Sources/Veca/FrameGeometry.swift": ("(size.width - box.width) / 2", "(size.width - box.width) / 3"),
+        },
+        (EVERY, "testFramesGoWhereCalibrationPutThem"),
+    ),
+}
 
 
-def fails(swift: Swift, faults: dict[str, tuple[str, str]], *tests: str) -> None:
-    """Makes the faults, looks which tests fail, and mends them again."""
+@pytest.mark.parametrize("name", FAULTS)
+def test_faults_are_caught(swift, name):
+    faults, tests = FAULTS[name]
     kept = {}
     for file, (right, wrong) in faults.items():
         path = swift.work / "package" / file
         kept[path] = path.read_text()
         assert right in kept[path], file
         path.write_text(kept[path].replace(right, wrong))
+    try:
+        built(swift, name)
+    finally:
+        for path, text in kept.items():
+            path.write_text(text)
     # The other tests of stand-ins wait for functions by name, and would wait in vain.
-    broken = swift_test(swift, "--filter", f"GoldenTests|GoldenVectorsTests|{FITTED}")
-    for path, text in kept.items():
-        path.write_text(text)
+    selection = ("GoldenTests", "GoldenVectorsTests", f"StandInTests/{FITTED}")
+    broken = run_tests(swift, name, *(f"VecaTests.{one}" for one in selection))
     assert broken.returncode != 0
-    for name in tests:
-        assert re.search(rf"{name}' failed", broken.stdout), broken.stdout
+    for test in tests:
+        assert re.search(rf"{test}' failed", broken.stdout), broken.stdout
