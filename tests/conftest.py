@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from pathlib import Path
 
@@ -22,6 +23,11 @@ VECTORS = ("square", "prefixed", "wide_projected")
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Compilers first: no worker shall be left alone with the longest tests at the end."""
     items.sort(key=lambda item: "toolchains" not in item.path.parts)
+
+
+def pytest_collection_finish() -> None:
+    """What was imported lives until the end: no garbage collection, which each Core ML conversion runs, visits it."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""Calibration of the trained demo model, judged in the simulation on other images."""
+"""Calibration of two trained blocks, judged in the simulation on other images."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def frames():
 
 
 @pytest.fixture(scope="module")
-def recipe(demo, calibration):
-    return calibrate(inference_weights(demo), [calibration], (8, 64), options=QUICK)
+def recipe(short_demo, calibration):
+    return calibrate(inference_weights(short_demo), [calibration], (8, 64), options=QUICK)
 
 
 def cosines(weights: InferenceWeights, recipe: QuantizationRecipe, frames: np.ndarray) -> list[tuple[float, float]]:
@@ -44,15 +44,15 @@ def cosines(weights: InferenceWeights, recipe: QuantizationRecipe, frames: np.nd
     return found
 
 
-def test_the_demo_stays_close_at_every_core_count(demo, recipe, frames):
-    for cls, dense in cosines(inference_weights(demo), recipe, frames):
+def test_the_demo_stays_close_at_every_core_count(short_demo, recipe, frames):
+    for cls, dense in cosines(inference_weights(short_demo), recipe, frames):
         assert cls > 0.9996
         assert dense > 0.9995
 
 
-def test_hard_weights_are_no_harder(demo, calibration, recipe, frames):
+def test_hard_weights_are_no_harder(short_demo, calibration, recipe, frames):
     """A twin with channels rescaled by 1/64 to 64 computes the same in float, and must do so in INT8."""
-    weights, rng = inference_weights(demo), np.random.default_rng(0)
+    weights, rng = inference_weights(short_demo), np.random.default_rng(0)
     factors = {
         name: np.exp(rng.uniform(-np.log(64), np.log(64), layer.weight.shape[1])).astype(np.float32)
         for name, layer in weights.linears.items()
@@ -65,10 +65,10 @@ def test_hard_weights_are_no_harder(demo, calibration, recipe, frames):
         assert abs(dense - hard_dense) < 2e-4
 
 
-def test_the_recipe_survives_its_file(recipe, tmp_path, demo):
+def test_the_recipe_survives_its_file(recipe, tmp_path, short_demo):
     recipe.save(tmp_path / "recipe.safetensors")
     loaded = QuantizationRecipe.load(tmp_path / "recipe.safetensors")
-    weights = inference_weights(demo)
+    weights = inference_weights(short_demo)
     before, after = (quantized_variants(weights, r)[64].linears for r in (recipe, loaded))
     for name, layer in before.items():
         np.testing.assert_array_equal(layer.quantization.codes, after[name].quantization.codes)
@@ -77,8 +77,8 @@ def test_the_recipe_survives_its_file(recipe, tmp_path, demo):
     assert all(np.abs(layer.quantization.codes).max() <= 127 for layer in before.values())
 
 
-def test_calibration_is_the_same_every_time(demo, calibration):
-    weights = inference_weights(demo)
+def test_calibration_is_the_same_every_time(short_demo, calibration):
+    weights = inference_weights(short_demo)
     few = replace(calibration, frames=calibration.frames[:8], digests=calibration.digests[:8])
     quick = replace(QUICK, rows=64, search_rows=64, strengths=(1.0,), clips=(1.0,))
     one, two = (calibrate(weights, [few], (8,), options=quick) for _ in range(2))
@@ -87,9 +87,9 @@ def test_calibration_is_the_same_every_time(demo, calibration):
         np.testing.assert_array_equal(layer.weight_scale, two.linears[name].weight_scale)
 
 
-def test_every_image_size_counts(demo, calibration):
+def test_every_image_size_counts(short_demo, calibration):
     """Layers are shown every size, and one recipe serves them all."""
-    weights, sizes = inference_weights(demo), (SIZE, ImageSize(64, 48))
+    weights, sizes = inference_weights(short_demo), (SIZE, ImageSize(64, 48))
     quick = replace(QUICK, rows=512, clips=(1.0, 0.9))
     images = [load_images(find_images(demo_calibration())[::4], size) for size in sizes]
     recipe = calibrate(weights, images, (16,), options=quick)

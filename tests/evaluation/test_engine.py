@@ -99,7 +99,7 @@ def test_a_cluster_that_loses_a_worker_says_what_one_process_says(
     data = open_data(str(images), classes_of(short_bundle), CHUNK)
     chunks = (Killing(c, tmp_path / "mark") if i == 3 else c for i, c in enumerate(data.chunks()))
     versions = versions_of(("veca-edge", "onnxruntime", "torch"))
-    found = summed(on_cluster(job_of(short_bundle, short_demo), chunks, "local:3", versions))
+    found = summed(on_cluster(job_of(short_bundle, short_demo), chunks, "local:2", versions))
     assert (tmp_path / "mark").exists()
     assert totals_text(found) == whole
 

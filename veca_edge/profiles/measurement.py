@@ -57,12 +57,14 @@ class Sustained:
     @property
     def first_minute_ms(self) -> float:
         """Median over the first minute, or over the first half of a run shorter than two minutes."""
-        return self._median(lambda w: w.elapsed_s <= self._span)
+        span = self._span
+        return self._median(lambda w: w.elapsed_s <= span)
 
     @property
     def last_minute_ms(self) -> float:
         """Median over the last minute, or over the last half of a run shorter than two minutes."""
-        return self._median(lambda w: w.elapsed_s > self.seconds - self._span)
+        start = self.seconds - self._span
+        return self._median(lambda w: w.elapsed_s > start)
 
     @property
     def slowdown(self) -> float:

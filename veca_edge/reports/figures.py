@@ -188,9 +188,10 @@ def sustained_figure(name: str, title: str, caption: str, series: Sequence[Serie
 
     def draw(plot: Plot) -> None:
         for s, c, run in runs:
+            start_ms = run.first_minute_ms
             plot.axes.plot(
                 [w.elapsed_s for w in run.windows],
-                [w.p50_ms / run.first_minute_ms for w in run.windows],
+                [w.p50_ms / start_ms for w in run.windows],
                 color=_colour(s),
                 linewidth=1.25,
                 alpha=0.8,

@@ -42,8 +42,8 @@ def cosine(a: np.ndarray, b: np.ndarray) -> float:
 
 
 @pytest.fixture(scope="module")
-def tiny(demo):
-    return inference_weights(demo)
+def tiny(short_demo):
+    return inference_weights(short_demo)
 
 
 @pytest.mark.parametrize(("outputs", "batch"), [(("cls", "dense", "logits"), 1), (("cls",), 2), (("dense",), 1)])

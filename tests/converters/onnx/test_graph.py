@@ -50,11 +50,11 @@ def test_agrees_with_every_vector(data, name, dialect):
 
 @pytest.mark.parametrize("dialect", DIALECTS)
 @pytest.mark.parametrize("batch", [1, 3])
-def test_every_form_of_the_input_is_the_same_picture(demo, dialect, batch):
-    weights = inference_weights(demo)
+def test_every_form_of_the_input_is_the_same_picture(short_demo, dialect, batch):
+    weights = inference_weights(short_demo)
     frames = np.random.default_rng(0).integers(0, 256, (batch, 32, 32, 3), dtype=np.uint8)
     pixels = ((frames / 255.0 - IMAGE_MEAN) / IMAGE_STD).transpose(0, 3, 1, 2).astype(np.float32)
-    expected = reference_outputs(reference_model(demo), demo, torch.from_numpy(pixels), 16)
+    expected = reference_outputs(reference_model(short_demo), short_demo, torch.from_numpy(pixels), 16)
     for kind in INPUTS:
         image = as_input(frames, kind)
         spec = GraphSpec(16, ImageSize(32, 32), batch, kind, ("cls", "dense", "logits"))
@@ -66,8 +66,8 @@ def test_every_form_of_the_input_is_the_same_picture(demo, dialect, batch):
 
 @pytest.mark.parametrize("dialect", DIALECTS)
 @pytest.mark.parametrize("outputs", [("cls",), ("dense",), ("logits",), ("cls", "logits"), ("dense", "logits")])
-def test_pruned_outputs_are_the_same_values(demo, dialect, outputs):
-    weights = inference_weights(demo)
+def test_pruned_outputs_are_the_same_values(short_demo, dialect, outputs):
+    weights = inference_weights(short_demo)
     image = np.random.default_rng(1).integers(0, 256, (1, 32, 32, 3), dtype=np.uint8)
     size = ImageSize(32, 32)
     whole = execute(onnx_from_veca(weights, GraphSpec(8, size, outputs=("cls", "dense", "logits")), dialect, {}), image)
