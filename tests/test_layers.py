@@ -22,9 +22,11 @@ BUNDLE = IMAGES | {"bundle"}
 PROOF = BUNDLE | {"proof"}
 CALIBRATION = PROOF | {"calibration", "fitting"}
 DEVICES = CALIBRATION | {"devices"}
+CLUSTER = {"cluster"}
 ALLOWED = {
     "base": BASE,
     "demo": BASE,
+    "cluster": BASE,
     "model": BASE,
     "formats": BASE,
     "images": MODEL,
@@ -39,11 +41,11 @@ ALLOWED = {
     "runtime": DEVICES,
     "serving": CALIBRATION,
     "profiles": DEVICES | {"runtime", "serving"},
-    "evaluation": DEVICES | {"runtime"},
+    "evaluation": DEVICES | CLUSTER | {"runtime"},
     "targets": DEVICES | {"rules", "apps", "converters", "runtime", "serving", "profiles"},
-    "actions": DEVICES | {"rules", "runtime", "serving", "profiles", "evaluation", "targets", "apps", "demo"},
+    "actions": DEVICES | CLUSTER | {"rules", "runtime", "serving", "profiles", "evaluation", "targets", "apps", "demo"},
     "reports": DEVICES | {"runtime", "profiles", "evaluation", "targets", "actions"},
-    "cli": DEVICES | {"rules", "runtime", "profiles", "evaluation", "targets", "actions", "reports", "demo"},
+    "cli": DEVICES | CLUSTER | {"rules", "runtime", "profiles", "evaluation", "targets", "actions", "reports", "demo"},
 }
 TOP = ("__init__", "__main__")
 

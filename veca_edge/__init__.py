@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .actions.live import open_live as live
     from .actions.load import load_bundle
     from .actions.load import load_bundle as load
+    from .actions.matrix import export_matrix
     from .actions.profile import Profiled, ProfileRequest, profile
     from .actions.recommend import Recommendation, recommend
     from .actions.request import CheckpointSource, ExportRequest, ImageSource
@@ -123,6 +124,7 @@ _HOMES = {
     "doctor": "actions.doctor:examine",
     "evaluate": "actions.evaluate",
     "export": "actions.export",
+    "export_matrix": "actions.matrix",
     "fit": "actions.fit",
     "lint": "actions.lint",
     "live": "actions.live:open_live",
@@ -203,6 +205,7 @@ __all__ = [
     "doctor",
     "evaluate",
     "export",
+    "export_matrix",
     "fit",
     "lint",
     "live",

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..base.options import option
 from ..base.units import parse_points
-from ..evaluation.forms import BY_NAME, CLUSTERS, DATA, FOLDER_CLASSES
+from ..cluster.options import cluster_option
+from ..evaluation.forms import BY_NAME, DATA, FOLDER_CLASSES
 from .request import CheckpointSource
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ class EvaluateRequest:
     )
     workers: int | None = option(None, "Worker processes.", kind=int, shown="one for each CPU", lowest=1, highest=512)
     threads: int = option(1, "CPU threads of each worker.", kind=int, shown="1", lowest=1, highest=512)
-    cluster: str | None = option(None, f"Run on a Dask cluster: {CLUSTERS}.", metavar="CLUSTER")
+    cluster: str | None = cluster_option()
     format: str | None = option(None, "Run files of this kind.", metavar="NAME", shown="what runs on the device")
     again: bool = option(False, "Evaluate anew, whatever is there.", kind=bool)
     baseline: Path | None = option(

@@ -10,29 +10,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..base.errors import EdgeError, GateError
-from ..base.files import empty, write_atomically
+from ..base.files import write_atomically
 from ..base.progress import Progress, silent
-from ..base.spec import INPUT_FORMS, MAP_OUTPUTS, QUANTIZED_PRECISIONS, ExportSpec, ImageSize
+from ..base.spec import QUANTIZED_PRECISIONS, ExportSpec
 from ..base.tasks import Task
-from ..base.versions import own_version, tool_versions
+from ..base.versions import tool_versions
 from ..bundle.readme import write_readme
 from ..bundle.store import RUN_FILE, new_bundle, open_bundle, write_manifest
 from ..bundle.types import Artifact, Bundle, BundleDetails, CheckpointFacts, HeadFacts, TermFacts
-from ..calibration.recipe import QuantizationRecipe, quantized_variants
+from ..calibration.recipe import QuantizationRecipe
 from ..images.palette import palette
-from ..images.preprocessing import Preprocessing
 from ..model.checkpoint import Checkpoint
 from ..model.folding import InferenceWeights, inference_weights
 from ..model.heads import Head, active_heads
-from ..model.plan import Variant
-from ..proof.evaluate import golden_cosine, measure_fidelity, run_reference
-from ..proof.fidelity import Fidelity, Truth
-from ..proof.gate import below_gate, check_gate, gate_of
+from ..proof.fidelity import Fidelity
 from ..proof.golden import FOLDER as GOLDEN_FOLDER
-from ..proof.golden import write_golden
-from ..targets.base import Built, Log, Target, Written
-from ..targets.table import format_of, open_artifact, target_named
-from .images import Images, choose_images, few_frames
+from ..targets.base import Built, Log, Written
+from ..targets.table import format_of, target_named
+from .images import Images, choose_images
+from .make import Made, Make, Sources, file_metadata, make_here, make_variants
 from .request import AUTO, ExportRequest
 from .resolve import check_request, checkpoint_of, spec_of
 
@@ -41,9 +37,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-GOLDEN_IMAGES = 2
-# On so many images what was written is compared with what it was written from.
-PROOF_IMAGES = 4
 RANKING_IMAGES = 16
 RECIPE = "recipe.safetensors"
 
@@ -66,22 +59,6 @@ class ExportResult:
     built: Built | None = None
 
 
-@dataclass(frozen=True)
-class Sources:
-    """Everything that variants are made from. Reading and calibrating it is the slow part of an export."""
-
-    target: Target
-    spec: ExportSpec
-    checkpoint: Checkpoint
-    weights: InferenceWeights
-    images: Images
-    truth: Mapping[ImageSize, Truth]
-    recipe: QuantizationRecipe | None
-    preprocessing: Preprocessing
-    threads: int | None
-    request: ExportRequest
-
-
 class Shared:
     """What exports of one checkpoint and one set of images have in common: the first that needs it reads or calibrates
     it for all."""
@@ -95,23 +72,19 @@ class Shared:
         return self._made[key]
 
 
-@dataclass(frozen=True)
-class Made:
-    """Artifacts on disk with their fidelity; `kept_float` names the layers that the gate kept out of INT8."""
-
-    artifacts: tuple[Artifact, ...]
-    fidelity: tuple[Fidelity, ...]
-    kept_float: tuple[str, ...]
-
-
 def export(
-    request: ExportRequest, progress: Progress = silent, on_log: Log = lambda line: None, shared: Shared | None = None
+    request: ExportRequest,
+    progress: Progress = silent,
+    on_log: Log = lambda line: None,
+    shared: Shared | None = None,
+    make: Make = make_here,
 ) -> ExportResult:
     """Exports a checkpoint: converts, calibrates, proves and bundles it, and builds it on a board if one is named.
 
     Args:
         on_log: gets the lines of a board's builder.
         shared: what exports for other targets have made already; see `export_matrix`.
+        make: what makes the files from what was read and calibrated: this process, or a worker of a cluster.
 
     Raises:
         EdgeError: bad input, or something that is missing; nothing is written. When only building on the board
@@ -119,81 +92,60 @@ def export(
         GateError: a variant stays below `min_cosine`; nothing is written.
     """
     if request.precisions == (AUTO,):
-        return export_fastest(request, progress, on_log, shared)
-    target = check_request(request)
-    if request.device is not None and target.builder is not None:
-        options = target.builder.options_for(request.options or target.options(), request.device)
-        request = replace(request, options=options)
-    sources = read_sources(request, target, progress, shared or Shared())
+        return export_fastest(request, progress, on_log, shared, make)
+    request, sources = read_sources(request, progress, shared or Shared())
+    target = sources.target
     with new_bundle(request.output, request.force) as directory:
-        made = make_within_gate(sources, directory, progress)
-        write_golden_data(sources, directory)
-        finish_bundle(sources, made, directory)
+        made = make(sources, directory, progress)
+        finish_bundle(request, sources, made, directory)
         verdict = measured_verdict(sources, made, directory, progress) if request.measure else None
     bundle, built = open_bundle(request.output), None
     if request.device is not None and target.builder is not None:
         built = target.builder.build(bundle, request.device, target.builder.options(), progress, on_log)
         bundle = built.bundle
-    return ExportResult(bundle, made.fidelity, verdict, notes_of(sources, made), built)
+    return ExportResult(bundle, made.fidelity, verdict, notes_of(request, sources, made), built)
 
 
-def read_sources(request: ExportRequest, target: Target, progress: Progress, shared: Shared) -> Sources:
-    """Reads the checkpoint and the images, and calibrates where something is quantized."""
+def read_sources(request: ExportRequest, progress: Progress, shared: Shared) -> tuple[ExportRequest, Sources]:
+    """Reads the checkpoint and the images, and calibrates where something is quantized.
+
+    Returns the request, with what the board that it names says of itself, and what variants are made from.
+    """
+    target = check_request(request)
+    if request.device is not None and target.builder is not None:
+        options = target.builder.options_for(request.options or target.options(), request.device)
+        request = replace(request, options=options)
     checkpoint = shared.once("checkpoint", lambda: checkpoint_of(request.checkpoint, progress))
     spec = spec_of(request, checkpoint)
     target.check(spec, checkpoint.labels)
     weights = shared.once("weights", lambda: inference_weights(checkpoint))
     sizes = spec.image_sizes
     images = shared.once(("images", sizes), lambda: choose_images(request, checkpoint, sizes, progress))
-    truth = {size: split.truth(spec.graph(spec.core_counts[0], size).map_size) for size, split in images.items()}
+    map_sizes = {size: spec.graph(spec.core_counts[0], size).map_size for size in sizes}
+    truth = shared.once(("truth", *map_sizes.items()), lambda: {s: images[s].truth(map_sizes[s]) for s in sizes})
+    judges = shared.once(("judges", sizes), lambda: {size: split.evaluation for size, split in images.items()})
     recipe = None
     if set(spec.precisions) & set(QUANTIZED_PRECISIONS):
         # Targets whose runtime finds the scales of activations itself are calibrated for that.
         key = "recipe", sizes, spec.core_counts, request.calibration_method, target.quantizes_tokens
         recipe = shared.once(key, lambda: make_recipe(request, spec, checkpoint, weights, images, progress))
-    return Sources(
-        target, spec, checkpoint, weights, images, truth, recipe, request.images.preprocessing, request.threads, request
-    )
-
-
-def make_within_gate(sources: Sources, directory: Path, progress: Progress) -> Made:
-    """Writes and compares; layers go back to float where INT8 misses the gate. Raises `GateError` where that fails."""
-
-    def make(kept_float: tuple[str, ...]) -> Made:
-        empty(directory)
-        return write_and_compare(sources, kept_float, directory, progress)
-
-    made = make(())
-    if worst_miss(made, sources.spec) is not None:
-        made = with_float_layers(sources, made, make, progress)
-    check_gate(made.fidelity, gate_of(sources.spec))
-    return made
-
-
-def write_and_compare(sources: Sources, kept_float: tuple[str, ...], directory: Path, progress: Progress) -> Made:
-    """Writes every variant and compares it with the reference."""
-    target, spec = sources.target, sources.spec
-    variants = make_variants(sources, spec, kept_float)
-    artifacts = target.write(spec, variants, directory, file_metadata(sources), progress)
-    written = Written(directory, spec, variants, artifacts, sources.preprocessing)
-    target.prove(written, few_frames(sources.images, PROOF_IMAGES), progress)
-    judges = {size: split.evaluation for size, split in sources.images.items()}
-    fidelity = measure_fidelity(
-        sources.checkpoint, spec, artifacts, directory, judges, sources.truth, open_artifact, sources.threads, progress
-    )
-    return Made(tuple(artifacts), fidelity, kept_float)
+    calibration = images[sizes[0]].calibration
+    ranking = shared.once(("ranking", sizes), lambda: calibration and calibration.frames[:RANKING_IMAGES])
+    notes = tuple(note for split in images.values() for note in split.notes)
+    how = request.images.preprocessing
+    return request, Sources(spec, checkpoint, weights, recipe, judges, truth, ranking, how, request.threads, notes)
 
 
 def export_fastest(
-    request: ExportRequest, progress: Progress, on_log: Log, shared: Shared | None = None
+    request: ExportRequest, progress: Progress, on_log: Log, shared: Shared | None = None, make: Make = make_here
 ) -> ExportResult:
     """Ships the target's default precision where it holds the gate and is measured to be faster, else the next one."""
     shared = shared or Shared()
-    target = check_request(replace(request, precisions=()))
-    low = target.default_precision
-    high = target.above(low)
+    first = fastest_first(request)
+    (low,) = first.precisions
+    high = target_named(request.target).above(low)
     try:
-        result = export(replace(request, precisions=(low,), measure=True), progress, on_log, shared)
+        result = export(first, progress, on_log, shared, make)
     except GateError as error:
         why = error.message
     else:
@@ -206,8 +158,14 @@ def export_fastest(
         if not (result.verdict.is_slower or result.verdict.is_close):
             return replace(result, notes=(f"auto chose {low}.", *result.notes))
         why = result.verdict.sentence
-    result = export(replace(request, precisions=(high,), force=True), progress, on_log, shared)
+    result = export(replace(request, precisions=(high,), force=True), progress, on_log, shared, make)
     return replace(result, notes=(f"auto chose {high}. {why}", *result.notes))
+
+
+def fastest_first(request: ExportRequest) -> ExportRequest:
+    """What an export that chooses its precision tries first."""
+    target = check_request(replace(request, precisions=()))
+    return replace(request, precisions=(target.default_precision,), measure=True)
 
 
 # --------------------------------------------------------------------------------- the stages
@@ -247,63 +205,6 @@ def make_recipe(
     )
 
 
-def make_variants(sources: Sources, spec: ExportSpec, kept_float: tuple[str, ...] = ()) -> list[Variant]:
-    """One variant per image size, core count and precision; the quantized ones share their weights."""
-    weights, recipe = sources.weights, sources.recipe
-    integer = quantized_variants(weights, recipe, spec.core_counts, kept_float) if recipe else {}
-    return [
-        Variant(spec.graph(count, size), precision, integer[count] if precision in QUANTIZED_PRECISIONS else weights)
-        for size in spec.image_sizes
-        for count in spec.core_counts
-        for precision in spec.precisions
-    ]
-
-
-def with_float_layers(
-    sources: Sources, made: Made, make: Callable[[tuple[str, ...]], Made], progress: Progress
-) -> Made:
-    """Leaves the fewest layers float with which the gate holds, ranked on calibration images of the first size."""
-    from ..calibration.float_layers import FloatLayerAsk, FloatLayerSearch, fewest_float_layers
-
-    spec = sources.spec
-    calibration = sources.images[spec.image_sizes[0]].calibration
-    assert calibration is not None
-    assert sources.recipe is not None
-    frames = calibration.frames[:RANKING_IMAGES]
-    asked = FloatLayerAsk(spec.core_counts, spec.outputs, spec.map_stride, gate_of(spec))
-    ranking = FloatLayerSearch(sources.weights, sources.recipe, frames, asked, progress)
-    return fewest_float_layers(ranking, made, make, lambda it: worst_miss(it, spec))
-
-
-def worst_miss(made: Made, spec: ExportSpec) -> float | None:
-    """The largest loss of the quantized variants that miss the gate, as a multiple of what is allowed; None without."""
-    gate = gate_of(spec)
-    missed = below_gate(made.fidelity, gate, QUANTIZED_PRECISIONS)
-    return max((gate.excess(f.reference) for f in missed), default=None)
-
-
-def file_metadata(sources: Sources) -> dict[str, str]:
-    """What every model file says of itself, beside its own core count and size."""
-    checkpoint = sources.checkpoint
-    facts = {
-        "producer": f"veca-edge {own_version()}",
-        "checkpoint": checkpoint.name,
-        "checkpoint_sha256": checkpoint.digest,
-        "input": INPUT_FORMS[sources.spec.input],
-        **sources.preprocessing.metadata,
-    }
-    if checkpoint.labels is not None:
-        facts["labels"] = "\n".join(checkpoint.labels)
-    for head in active_heads(checkpoint.heads, sources.spec.outputs):
-        if head.task != Task.CLASSIFY and head.labels is not None:
-            facts[f"labels_{head.task}"] = "\n".join(head.labels)
-        if head.depth_range is not None:
-            facts["depth_range"] = " ".join(map(str, head.depth_range))
-    if set(sources.spec.outputs) & set(MAP_OUTPUTS):
-        facts["map_stride"] = str(sources.spec.map_stride)
-    return facts
-
-
 def head_facts(head: Head) -> HeadFacts:
     """What a bundle says about a head."""
     terms = tuple(TermFacts(term.block, term.tokens) for term in head.terms)
@@ -314,18 +215,7 @@ def head_facts(head: Head) -> HeadFacts:
 # --------------------------------------------------------------------------------- the bundle
 
 
-def write_golden_data(sources: Sources, directory: Path) -> None:
-    """Two frames that did not calibrate, with the reference's outputs at every core count."""
-    from ..model.reference import reference_model
-
-    model = reference_model(sources.checkpoint)
-    for size, frames in few_frames(sources.images, GOLDEN_IMAGES).items():
-        for count in sources.spec.core_counts:
-            outputs = run_reference(model, sources.checkpoint, frames, count, sources.spec.map_stride)
-            write_golden(directory, count, size, frames, {name: outputs[name] for name in sources.spec.outputs})
-
-
-def finish_bundle(sources: Sources, made: Made, directory: Path) -> None:
+def finish_bundle(request: ExportRequest, sources: Sources, made: Made, directory: Path) -> None:
     """Recipe, what takes the artifacts the rest of their way, run file, README and, last, the manifest."""
     checkpoint, spec, recipe = sources.checkpoint, sources.spec, sources.recipe
     if recipe is not None:
@@ -343,20 +233,19 @@ def finish_bundle(sources: Sources, made: Made, directory: Path) -> None:
         fidelity=made.fidelity,
         heads=tuple(head_facts(head) for head in active_heads(checkpoint.heads, spec.outputs)),
     )
-    checks = {a.name: golden_cosine(bundle, a, open_artifact, sources.threads) for a in made.artifacts}
+    checks = made.golden_cosines
     sources.target.finish(Written(directory, spec, (), made.artifacts, sources.preprocessing), checks)
-    write_atomically(directory / RUN_FILE, run_file(sources))
-    bundle = replace(bundle, details=BundleDetails(checks, made.kept_float, sources.request.overridden))
+    write_atomically(directory / RUN_FILE, run_file(request, spec))
+    bundle = replace(bundle, details=BundleDetails(checks, made.kept_float, request.overridden))
     write_readme(bundle, sources.preprocessing.description, loading_of(made.artifacts))
     write_manifest(bundle)
 
 
-def run_file(sources: Sources) -> str:
+def run_file(request: ExportRequest, spec: ExportSpec) -> str:
     """What repeats this export, on other weights too: with every default as it was decided."""
-    spec = sources.spec
     decided = {name: getattr(spec, name) for name in ("core_counts", "precisions", "image_sizes", "outputs")}
     gates = {name: getattr(spec, name) for name in ("min_agreement", "max_depth_error")}
-    return replace(sources.request, **decided, **gates).to_toml()
+    return replace(request, **decided, **gates).to_toml()
 
 
 def loading_of(artifacts: tuple[Artifact, ...]) -> list[str]:
@@ -392,10 +281,10 @@ def measured_verdict(sources: Sources, made: Made, directory: Path, progress: Pr
     return next(iter(verdicts(profile.measurements)), None)
 
 
-def notes_of(sources: Sources, made: Made) -> tuple[str, ...]:
+def notes_of(request: ExportRequest, sources: Sources, made: Made) -> tuple[str, ...]:
     """What the user should know of how a bundle came about, each remark once."""
-    notes = [f"Instead of what the run file says: {said}." for said in sources.request.overridden]
-    notes += [note for split in sources.images.values() for note in split.notes]
+    notes = [f"Instead of what the run file says: {said}." for said in request.overridden]
+    notes += sources.notes
     notes += sources.target.notes(made.artifacts)
     if sources.recipe is not None and made.kept_float:
         from ..calibration.float_layers import describe_float_layers

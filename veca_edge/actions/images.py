@@ -41,11 +41,6 @@ class SplitImages:
 Images = Mapping[ImageSize, SplitImages]
 
 
-def few_frames(images: Images, count: int) -> dict[ImageSize, np.ndarray]:
-    """The first frames that judge, uint8 `[n, H, W, 3]`, by image size."""
-    return {size: split.evaluation.frames[:count] for size, split in images.items()}
-
-
 def choose_images(
     request: ExportRequest, checkpoint: Checkpoint, sizes: Sequence[ImageSize], progress: Progress
 ) -> dict[ImageSize, SplitImages]:

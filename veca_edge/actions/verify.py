@@ -48,7 +48,7 @@ def verify(path: Path, threads: int | None = None, progress: Progress = silent) 
     for i, artifact in enumerate(bundle.artifacts):
         exported = bundle.details.golden_cosine.get(artifact.name, bundle.spec.min_cosine)
         obstacle = format_of(artifact).obstacle(artifact)
-        now = golden_cosine(bundle, artifact, open_artifact, threads) if obstacle is None else None
+        now = golden_cosine(bundle.directory, artifact, open_artifact, threads) if obstacle is None else None
         checks.append(Verified(artifact, now, exported, obstacle))
         progress("running the golden frames", i + 1, len(bundle.artifacts))
     return checks

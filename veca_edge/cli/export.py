@@ -13,6 +13,8 @@ import typer
 from ..actions.request import CheckpointSource, ExportRequest, ImageSource
 from ..base import lists
 from ..base.errors import EdgeError
+from ..base.options import made_of
+from ..cluster.options import ClusterOptions
 from ..targets.table import target_named
 from . import options
 from .console import Column, Terminal, command, quoted
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 TARGET_OPTIONS = of_targets(lambda target: target.options)
 
 
-@with_fields(Group(ExportRequest), Group(ImageSource), Group(CheckpointSource), *TARGET_OPTIONS)
+@with_fields(Group(ExportRequest), Group(ImageSource), Group(CheckpointSource), Group(ClusterOptions), *TARGET_OPTIONS)
 def export(
     typed: Typed,
     checkpoint: options.CheckpointPath = None,
@@ -50,10 +52,17 @@ def export(
     """
     with command(json, debug) as terminal:
         targets = list(dict.fromkeys(lists.names(typed.get("--target") or "", "--target")))
+        cluster = made_of(ClusterOptions, typed).cluster
         if len(targets) > 1:
-            export_for_all(terminal, requests_of(terminal, targets, typed, checkpoint, output, config, like))
+            requests = requests_of(terminal, targets, typed, checkpoint, output, config, like)
+            made = export_for_all(terminal, requests, cluster)
+            terminal.result({"exports": [as_json(result) for result in made]})
             return
         request = request_of(typed, checkpoint, output, config, like)
+        if cluster is not None:
+            (result,) = export_for_all(terminal, [request], cluster)
+            terminal.result(as_json(result))
+            return
         if request.checkpoint.path is None:
             terminal.say(options.DEMO)
         from ..actions.export import export as export_bundle
@@ -76,8 +85,8 @@ def below_gate_shown(terminal: Terminal) -> Iterator[None]:
         raise
 
 
-def export_for_all(terminal: Terminal, requests: Sequence[ExportRequest]) -> None:
-    """A bundle for each target, one after the other, on one calibration."""
+def export_for_all(terminal: Terminal, requests: Sequence[ExportRequest], cluster: str | None) -> list[ExportResult]:
+    """A bundle for each target on one calibration: one after the other, or all at once on a cluster."""
     from ..actions.matrix import export_matrix
 
     if requests[0].checkpoint.path is None:
@@ -85,12 +94,12 @@ def export_for_all(terminal: Terminal, requests: Sequence[ExportRequest]) -> Non
     made: list[ExportResult] = []
     try:
         with below_gate_shown(terminal), terminal.progress() as progress:
-            made += export_matrix(requests, progress, terminal.log)
+            made += export_matrix(requests, progress, terminal.log, cluster)
     finally:
         # Of those that were made before one failed, too.
         for request, result in zip(requests, made, strict=False):
             show(terminal, result, request.device)
-    terminal.result({"exports": [as_json(result) for result in made]})
+    return made
 
 
 def requests_of(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ..base.errors import EdgeError
 from ..base.progress import Progress
-from .compute import Outcome, Stopped
+from .compute import Outcome
 from .journal import open_journal
 from .samples import Chunk, DataSet
 from .statistics import Totals
@@ -56,8 +56,8 @@ def evaluate_data(
         left = (chunk for chunk in data.chunks() if chunk.key not in journal.keys)
         with closing(engine(left)) as outcomes:
             for key, outcome in outcomes:
-                if isinstance(outcome, Stopped):
-                    raise EdgeError(outcome.message, outcome.hint)
+                if isinstance(outcome, EdgeError):
+                    raise outcome
                 journal.append(key, outcome)
                 done = journal.totals.images + journal.totals.failed
                 progress(STAGE, min(done, data.images), data.images)

@@ -12,7 +12,7 @@ from ..base.progress import Progress, silent
 from ..base.spec import MAP_STRIDE, ExportSpec, ImageSize
 from ..base.tasks import Task, Tokens
 from ..bundle.runner import Opener, Runner
-from ..bundle.types import Artifact, Bundle
+from ..bundle.types import Artifact
 from ..images.folder import ImageSet
 from ..images.preprocessing import as_input, normalised
 from ..model.checkpoint import Checkpoint
@@ -130,9 +130,9 @@ def with_logits(outputs: dict[str, np.ndarray], checkpoint: Checkpoint) -> dict[
     return {**outputs, "logits": outputs["cls"] @ term.weight.T + head.bias}
 
 
-def golden_cosine(bundle: Bundle, artifact: Artifact, open_artifact: Opener, threads: int | None) -> float:
+def golden_cosine(directory: Path, artifact: Artifact, open_artifact: Opener, threads: int | None) -> float:
     """How alike the golden outputs an artifact's are, by `likeness` the least alike of them."""
-    golden = read_golden(bundle.directory, artifact.core_count, artifact.image_size)
-    with closing(open_artifact(bundle.directory, artifact, threads)) as runner:
+    golden = read_golden(directory, artifact.core_count, artifact.image_size)
+    with closing(open_artifact(directory, artifact, threads)) as runner:
         outputs = golden.of(run_frames(runner, artifact, golden.frames))
     return min(likeness(name, outputs[name], golden.outputs[name]) for name in artifact.outputs)

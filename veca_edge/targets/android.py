@@ -201,4 +201,5 @@ ANDROID = Target(
         LitertLintOptions, lint, "a .tflite file; with --delegate npu also an .onnx file for Qualcomm's compiler"
     ),
     quantizes_tokens=True,
+    packages=(PACKAGE, "onnxruntime-qnn"),
 )

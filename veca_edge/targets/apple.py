@@ -170,4 +170,5 @@ APPLE = Target(
     finish=finish,
     devices="iphone or ipad[:NAME], connected to this Mac",
     linter=Linter(NoOptions, lint, "an .mlpackage"),
+    packages=("coremltools",),
 )

@@ -212,6 +212,7 @@ class Target:
         is_local: whether this machine is the device, so that an export can be timed right away.
         runs_in_browser: whether a browser runs the format that runs on the device.
         quantizes_tokens: whether its runtime finds the scales of INT8 activations itself, token by token.
+        packages: those that have a say in what its exports write and how they are compared, beside PyTorch and NumPy.
     """
 
     name: str
@@ -241,6 +242,7 @@ class Target:
     is_local: bool = False
     runs_in_browser: bool = False
     quantizes_tokens: bool = False
+    packages: tuple[str, ...] = ()
 
     @property
     def default_precision(self) -> Precision:

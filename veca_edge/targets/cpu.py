@@ -150,4 +150,5 @@ CPU = Target(
     devices="web for a browser on this machine, web:lan for one in its network",
     is_local=True,
     runs_in_browser=True,
+    packages=("onnx", "onnx_ir", PACKAGE),
 )

@@ -292,5 +292,6 @@ JETSON = Target(
     estimates=estimates,
     losses=losses,
     devices="local, or ssh://[user@]host[:port], where the engines were built",
+    packages=("onnx", "onnx_ir", "onnxruntime", "tensorrt-rtx"),
     layers_hint="for engines: veca-edge profile BUNDLE --device ssh://HOST --layers",
 )
