@@ -113,7 +113,7 @@ def test_a_mask_goes_through_the_crop_of_its_image(tmp_path):
     Image.fromarray(mask).save(tmp_path / "masks" / "a.png")
     Image.fromarray(np.repeat(mask[..., None] * 100, 3, 2)).save(tmp_path / "images" / "a.png")
     (item,) = find_labelled(tmp_path, Task.SEGMENT).images
-    made = target_of(item, Task.SEGMENT, mask.shape, SIZE, (32, 32))
+    made = target_of(item.file, Task.SEGMENT, mask.shape, SIZE, (32, 32))
     frame = prepare(np.repeat(mask[..., None] * 100, 3, 2), SIZE)[..., 0]
     assert (np.rint(frame / 100) == made).mean() > 0.95
 

@@ -8,12 +8,15 @@ import tarfile
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from veca_edge.base.errors import EdgeError
+from veca_edge.base.spec import ImageSize
 from veca_edge.base.tasks import Task
 from veca_edge.evaluation.data import open_data
 from veca_edge.evaluation.forms import SORTED
 from veca_edge.evaluation.samples import Classes
+from veca_edge.images.labelled import target_of
 
 from .conftest import CLASSES, write_images
 
@@ -102,18 +105,27 @@ def test_a_csv_that_is_wrong(text, said, tmp_path):
         open_data(str(table), KNOWN)
 
 
+def write_shard(path, samples):
+    """A shard as WebDataset's own tools write it: of each sample its files by their kinds, behind one another."""
+    path.parent.mkdir(exist_ok=True)
+    with tarfile.open(path, "w") as tar:
+        for name, files in samples:
+            for kind, content in files.items():
+                member = tarfile.TarInfo(f"{name}.{kind}")
+                member.size = len(content)
+                tar.addfile(member, io.BytesIO(content))
+    return path
+
+
 def write_shards(images, folder, each: int = 15):
-    """Shards as WebDataset's own tools write them: the image, then its class."""
+    """Shards of some images with their classes."""
     paths = sorted(images.rglob("*.png"))
-    folder.mkdir()
     for n, start in enumerate(range(0, len(paths), each)):
-        with tarfile.open(folder / f"val-{n:02d}.tar", "w") as tar:
-            for path in paths[start : start + each]:
-                for suffix, content in (("png", path.read_bytes()), ("cls", str(CLASSES.index(path.parent.name)))):
-                    content = content.encode() if isinstance(content, str) else content
-                    member = tarfile.TarInfo(f"{path.stem}.{suffix}")
-                    member.size = len(content)
-                    tar.addfile(member, io.BytesIO(content))
+        samples = [
+            (path.stem, {"png": path.read_bytes(), "cls": str(CLASSES.index(path.parent.name)).encode()})
+            for path in paths[start : start + each]
+        ]
+        write_shard(folder / f"val-{n:02d}.tar", samples)
     return folder
 
 
@@ -133,6 +145,49 @@ def test_shards_are_the_images_that_were_packed(images, tmp_path):
                 np.testing.assert_array_equal(sample.pixels, same.pixels)
     with pytest.raises(EdgeError, match=r"1 of 4 shards are missing: .*val-03"):
         open_data(str(folder / "val-{00..03}.tar"), KNOWN)
+
+
+@pytest.mark.parametrize(
+    ("task", "suffix", "kind"),
+    [
+        (Task.SEGMENT, ".png", "mask.png"),
+        (Task.SEGMENT, ".png", "seg.png"),
+        (Task.DEPTH, ".png", "depth.png"),
+        (Task.DEPTH, ".npy", "depth.npy"),
+    ],
+)
+def test_masks_and_depths_in_shards_are_those_of_folders(task, suffix, kind, tmp_path):
+    pytest.importorskip("webdataset", reason="webdataset is not installed: pip install 'veca-edge[webdataset]'")
+    from labelled_data import write_labelled
+
+    folder = write_labelled(tmp_path / "data", task, 6, suffix)
+    beside = folder / ("masks" if task == Task.SEGMENT else "depth")
+    samples = [
+        (p.stem, {kind: (beside / f"{p.stem}{suffix}").read_bytes(), "png": p.read_bytes()})
+        for p in sorted((folder / "images").iterdir())
+    ]
+    data = open_data(str(write_shard(tmp_path / "a.tar", samples)), KNOWN, 4)
+    assert (data.images, data.truths) == (6, (task,))
+    size = ImageSize(32, 32)
+    for packed, loose in zip(read(data), read(open_data(str(folder), KNOWN, 4)), strict=True):
+        np.testing.assert_array_equal(packed.pixels, loose.pixels)
+        files = ((s.mask, s.depth)[task == Task.DEPTH] for s in (packed, loose))
+        found, expected = (target_of(file, task, (32, 32), size, (8, 8)) for file in files)
+        np.testing.assert_array_equal(found, expected)
+        assert len(np.unique(expected)) > 1
+    del samples[2][1][kind]
+    with pytest.raises(EdgeError, match=f"1 of the 6 images in a.tar have no .*{kind}"):
+        open_data(str(write_shard(tmp_path / "a.tar", samples)), KNOWN)
+
+
+def test_a_damaged_mask_in_a_shard_is_named(tmp_path):
+    pytest.importorskip("webdataset", reason="webdataset is not installed: pip install 'veca-edge[webdataset]'")
+    image = io.BytesIO()
+    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(image, "png")
+    path = write_shard(tmp_path / "a.tar", [("one", {"png": image.getvalue(), "mask.png": b"none"})])
+    (sample,) = read(open_data(str(path), KNOWN))
+    with pytest.raises(EdgeError, match=r"a\.tar/one\.mask\.png can't be read"):
+        target_of(sample.mask, Task.SEGMENT, (8, 8), ImageSize(8, 8), (2, 2))
 
 
 def test_a_shard_that_is_none(tmp_path):

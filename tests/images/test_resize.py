@@ -138,7 +138,7 @@ def test_masks_go_where_their_images_go(tmp_path, how):
     Image.fromarray(mask).save(tmp_path / "mask.png")
     frame = prepare(np.stack([mask * 255] * 2 + [255 - mask * 255], 2), 16, how).astype(int)
     item = LabelledImage(tmp_path / "image.png", tmp_path / "mask.png")
-    found = target_of(item, Task.SEGMENT, (32, 64), (16, 16), (16, 16), how)
+    found = target_of(item.file, Task.SEGMENT, (32, 64), (16, 16), (16, 16), how)
     seen = np.where(frame[..., 0] > 200, 1, np.where(frame[..., 2] > 200, 0, -1))
     is_edge = (seen == -1) & (found != -1)
     assert is_edge.sum() <= 32  # one column at the seam is mixed by the resizing, and one beside it
@@ -146,5 +146,5 @@ def test_masks_go_where_their_images_go(tmp_path, how):
     assert (found == -1).any() == (how.resize == Resize.LETTERBOX)
     np.save(tmp_path / "depth.npy", mask + 0.5)
     depth = LabelledImage(tmp_path / "image.png", tmp_path / "depth.npy")
-    metres = target_of(depth, Task.DEPTH, (32, 64), (16, 16), (16, 16), how)
+    metres = target_of(depth.file, Task.DEPTH, (32, 64), (16, 16), (16, 16), how)
     np.testing.assert_array_equal(metres, np.where(found == -1, 0, found + 0.5))

@@ -18,7 +18,7 @@ from ..base.spec import ImageSize
 from ..base.tasks import Task
 from ..bundle.runner import Opener, Runner
 from ..bundle.types import Artifact
-from ..images.labelled import LabelledImage, target_of
+from ..images.labelled import target_of
 from ..images.preprocessing import UNREADABLE, Preprocessing, reason, resized
 from ..model.checkpoint import Checkpoint
 from ..proof.evaluate import run_frames, run_reference, with_logits
@@ -148,11 +148,10 @@ class Session:
     def _truth(self, sample: ReadImage, size: ImageSize) -> ImageTruth:
         maps: dict[Task, np.ndarray] = {}
         map_size = next(a.spec.map_size for a in self.job.artifacts if a.image_size == size)
-        for task, path in ((Task.SEGMENT, sample.mask), (Task.DEPTH, sample.depth)):
-            if path is not None:
-                item = LabelledImage(path, path)
+        for task, file in ((Task.SEGMENT, sample.mask), (Task.DEPTH, sample.depth)):
+            if file is not None:
                 shape = None if sample.pixels is None else (sample.pixels.shape[0], sample.pixels.shape[1])
-                maps[task] = target_of(item, task, shape, size, map_size, self.job.preprocessing)
+                maps[task] = target_of(file, task, shape, size, map_size, self.job.preprocessing)
         mask = maps.get(Task.SEGMENT)
         if mask is not None and 0 < self.job.mask_classes <= mask.max(initial=-1):
             raise EdgeError(f"Its mask has class {mask.max()}, but the head knows {self.job.mask_classes}.")
@@ -223,15 +222,7 @@ def limit_torch(threads: int) -> Callable[[], None]:
     return partial(torch.set_num_threads, before)
 
 
-@dataclass(frozen=True)
-class Stopped:
-    """An `EdgeError` of a worker, in a form that any engine carries."""
-
-    message: str
-    hint: str | None
-
-
-Outcome = tuple[str, "bytes | Stopped"]
+Outcome = tuple[str, "bytes | EdgeError"]
 
 
 def outcome_of(run: Callable[[Chunk], bytes], chunk: Chunk) -> Outcome:
@@ -239,4 +230,4 @@ def outcome_of(run: Callable[[Chunk], bytes], chunk: Chunk) -> Outcome:
     try:
         return chunk.key, run(chunk)
     except EdgeError as error:
-        return chunk.key, Stopped(error.message, error.hint)
+        return chunk.key, error

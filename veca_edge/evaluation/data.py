@@ -4,7 +4,7 @@
 |---|---|
 | folder | images; subfolders may name their classes, or `masks/` and `depth/` lie beside `images/` |
 | `.csv` | a line each with `path` (relative to the file) and perhaps `label`, a class name or its index |
-| `.tar` | WebDataset shards: one, a folder of them, or a pattern such as `val-{00..12}.tar`; labels in `.cls` |
+| `.tar` | WebDataset shards: one, a folder of them, or a pattern such as `val-{00..12}.tar`; see `shards.py` |
 | video | one, or a folder of them |
 """
 

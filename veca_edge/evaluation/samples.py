@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
 from ..base.errors import EdgeError, unknown_name
 from ..base.tasks import Task
+from ..images.labelled import TargetFile
 from .forms import BY_NAME, FOLDER_CLASSES
 
 
@@ -21,15 +21,15 @@ class ReadImage:
 
     Attributes:
         label: the index of its class, or None.
-        mask, depth: the files of its mask and its depths, or None.
+        mask, depth: its mask and its depths as files, or None.
     """
 
     name: str
     pixels: np.ndarray | None
     failure: str = ""
     label: int | None = None
-    mask: Path | None = None
-    depth: Path | None = None
+    mask: TargetFile | None = None
+    depth: TargetFile | None = None
 
 
 class Chunk(Protocol):

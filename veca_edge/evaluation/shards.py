@@ -1,8 +1,17 @@
-"""WebDataset shards: files `NAME.jpg` and `NAME.cls` behind one another in a tar archive."""
+"""WebDataset shards: the files of an image behind one another in a tar archive.
+
+| file | what it is |
+|---|---|
+| `NAME.jpg`, or another kind of image | the image |
+| `NAME.cls` | its class, a name or an index |
+| `NAME.mask.png` or `NAME.seg.png` | its mask, as in a folder `masks/` |
+| `NAME.depth.png` or `NAME.depth.npy` | its depths, as in a folder `depth/` |
+"""
 
 from __future__ import annotations
 
 import tarfile
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -13,10 +22,12 @@ from ..base.errors import EdgeError, MissingDependency
 from ..base.files import open_regular
 from ..base.tasks import Task
 from ..images.folder import SUFFIXES
+from ..images.labelled import PackedFile
 from ..images.preprocessing import MAX_FILE_BYTES, UNREADABLE, decoded, reason
 from .samples import Chunk, Classes, DataSet, Listing, ReadImage
 
 LABEL = "cls"
+TARGET_KINDS = {Task.SEGMENT: ("mask.png", "seg.png"), Task.DEPTH: ("depth.png", "depth.npy")}
 _KINDS = tuple(suffix.removeprefix(".") for suffix in SUFFIXES)
 _REPACK = "Pack it again as a plain tar, with the files of each image behind one another."
 
@@ -56,9 +67,15 @@ class ShardChunk:
         try:
             if LABEL in found and self.classes.count:
                 label = self.classes.index(found[LABEL].decode().strip())
-            return ReadImage(name, decoded(found[kind]), "", label)
+            targets = (_target(name, found, kinds) for kinds in TARGET_KINDS.values())
+            return ReadImage(name, decoded(found[kind]), "", label, *targets)
         except UNREADABLE as error:
             return ReadImage(name, None, reason(error), label)
+
+
+def _target(name: str, found: dict[str, Any], kinds: Sequence[str]) -> PackedFile | None:
+    """The first of some kinds of file that a sample has."""
+    return next((PackedFile(f"{name}.{kind}", found[kind]) for kind in kinds if kind in found), None)
 
 
 def shards_of(text: str) -> list[Path] | None:
@@ -95,28 +112,43 @@ def open_shards(name: str, shards: Sequence[Path], classes: Classes, size: int) 
     _check_installed()
     if len({shard.name for shard in shards}) < len(shards):
         raise EdgeError("Two shards have one name.", "Give each a name of its own.")
-    digest, images, labelled = Listing(), 0, False
+    digest, images, truths = Listing(), 0, Counter[Task]()
     chunks: list[Chunk] = []
     for shard in shards:
         digest.add(shard.name, shard.stat().st_size)
-        starts, count, has_labels = _index(shard, size)
-        labelled |= has_labels
-        images += count
-        for number, offset in enumerate(starts):
-            held = min(size, count - number * size)
+        index = _index(shard, size)
+        images += index.count
+        truths += index.truths
+        for number, offset in enumerate(index.starts):
+            held = min(size, index.count - number * size)
             chunks.append(ShardChunk(str(shard.resolve()), number, offset, held, classes))
     if not images:
         raise EdgeError(f"There are no images in {name}.", _REPACK)
     digest.add(images)
-    truths = (Task.CLASSIFY,) if labelled and classes.count else ()
-    return DataSet("shards", name, images, digest.hex, truths, lambda: iter(chunks))
+    for task, kinds in TARGET_KINDS.items():
+        if 0 < truths[task] < images:
+            raise EdgeError(
+                f"{images - truths[task]} of the {images} images in {name} have no {' or '.join(kinds)}.",
+                "Pack a file for every image, or remove those images.",
+            )
+    shown = tuple(task for task in Task if truths[task] and (task != Task.CLASSIFY or classes.count))
+    return DataSet("shards", name, images, digest.hex, shown, lambda: iter(chunks))
 
 
-def _index(shard: Path, size: int) -> tuple[list[int], int, bool]:
-    """Where every chunk of a shard begins, how many samples it has, and whether some have labels."""
+@dataclass(frozen=True)
+class _Index:
+    """Where every chunk of a shard begins, how many samples it has, and how many of them show what."""
+
+    starts: list[int]
+    count: int
+    truths: Counter[Task]
+
+
+def _index(shard: Path, size: int) -> _Index:
     from webdataset.tariterators import base_plus_ext
 
-    starts, count, last, labelled = [], 0, None, False
+    tasks = {LABEL: Task.CLASSIFY, **{kind: task for task, kinds in TARGET_KINDS.items() for kind in kinds}}
+    starts, count, last, here, truths = [], 0, None, set[Task](), Counter[Task]()
     try:
         with open_regular(shard) as file, tarfile.open(fileobj=file, mode="r:") as tar:
             while (member := tar.next()) is not None:
@@ -126,14 +158,17 @@ def _index(shard: Path, size: int) -> tuple[list[int], int, bool]:
                     continue
                 if member.size > MAX_FILE_BYTES:
                     raise EdgeError(f"{member.name:.200} in {shard} is larger than an image may be.", _REPACK)
-                labelled |= kind == LABEL
                 if key != last:
                     if count % size == 0:
                         starts.append(member.offset)
-                    count, last = count + 1, key
+                    count, last, here = count + 1, key, set()
+                task = tasks.get(kind)
+                if task is not None and task not in here:
+                    here.add(task)
+                    truths[task] += 1
     except (tarfile.TarError, ValueError, EOFError, OSError) as error:
         raise EdgeError(f"The shard {shard} can't be read as a plain tar: {error}.", _REPACK) from error
-    return starts, count, labelled
+    return _Index(starts, count, truths)
 
 
 def _check_installed() -> None:

@@ -127,7 +127,7 @@ def _target(item: LabelledImage, wanted: Wanted, shape: tuple[int, int]) -> Any:
     """The class of an image, or its mask or depth as a map; `shape` is the picture's rows and columns."""
     if wanted.task == Task.CLASSIFY:
         return item.target
-    return target_of(item, wanted.task, shape, wanted.size, wanted.map_size, wanted.preprocessing)
+    return target_of(item.file, wanted.task, shape, wanted.size, wanted.map_size, wanted.preprocessing)
 
 
 def _start(directory: Path, shape: tuple[int, int, int], wanted: Wanted) -> None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -34,11 +34,35 @@ TARGET_SUFFIXES = {Task.SEGMENT: (".png",), Task.DEPTH: (".png", ".npy")}
 
 
 @dataclass(frozen=True)
+class PackedFile:
+    """A file out of an archive; its name says where it lay, and by its suffix what it is."""
+
+    name: str
+    content: bytes = field(repr=False)
+
+    @property
+    def suffix(self) -> str:
+        return Path(self.name).suffix
+
+    def __str__(self) -> str:
+        return self.name
+
+
+# The mask or the depth of an image, wherever it lies.
+TargetFile = Path | PackedFile
+
+
+@dataclass(frozen=True)
 class LabelledImage:
     """One image: the index of its class, or the file with its mask or depth."""
 
     image: Path
     target: int | Path
+
+    @property
+    def file(self) -> Path:
+        assert isinstance(self.target, Path)
+        return self.target
 
 
 @dataclass(frozen=True)
@@ -112,7 +136,7 @@ def truth_maps(
         if item is None:
             maps.append(empty)
             continue
-        maps.append(target_of(item, task, None, size, map_size, preprocessing))
+        maps.append(target_of(item.file, task, None, size, map_size, preprocessing))
     return np.stack(maps)
 
 
@@ -137,7 +161,7 @@ def _labels_of(folder: Path) -> tuple[str, ...] | None:
 
 
 def target_of(
-    item: LabelledImage,
+    file: TargetFile,
     task: Task,
     shape: tuple[int, int] | None,
     size: tuple[int, int],
@@ -158,11 +182,10 @@ def target_of(
     Raises:
         EdgeError: the file is not a mask or depth, or not of the picture's size.
     """
-    assert isinstance(item.target, Path)
-    read = read_mask(item.target) if task == Task.SEGMENT else read_depth(item.target)
+    read = read_mask(file) if task == Task.SEGMENT else read_depth(file)
     if shape is not None and read.shape != tuple(shape):
         raise EdgeError(
-            f"{item.target} has {read.shape[1]} x {read.shape[0]} pixels, but its image {shape[1]} x {shape[0]}.",
+            f"{file} has {read.shape[1]} x {read.shape[0]} pixels, but its image {shape[1]} x {shape[0]}.",
             "Save masks and depths in the size of their images.",
         )
     geometry = (preprocessing or Preprocessing()).geometry((read.shape[0], read.shape[1]), size)
@@ -175,38 +198,42 @@ def target_of(
     return np.where(inside, found, found.dtype.type(-1 if task == Task.SEGMENT else 0))
 
 
-def read_mask(path: Path) -> np.ndarray:
+def read_mask(file: TargetFile) -> np.ndarray:
     """Class indices int16 `[h, w]`, -1 where nobody labelled. Raises `EdgeError`."""
-    values = _png(path, ("L", "P"), "a mask: an 8-bit PNG of class indices, grey or palette").astype(np.int16)
+    values = _png(file, ("L", "P"), "a mask: an 8-bit PNG of class indices, grey or palette").astype(np.int16)
     return np.where(values == UNLABELLED, np.int16(-1), values)
 
 
-def read_depth(path: Path) -> np.ndarray:
+def read_depth(file: TargetFile) -> np.ndarray:
     """Metres, float32 `[h, w]`, 0 where unknown. Raises `EdgeError`."""
-    if path.suffix.lower() == ".png":
+    if file.suffix.lower() == ".png":
         what = "depth in a known unit: a 16-bit PNG of millimetres, or .npy of metres"
-        return (_png(path, ("I;16", "I;16B", "I"), what) / MILLIMETRES).astype(np.float32)
+        return (_png(file, ("I;16", "I;16B", "I"), what) / MILLIMETRES).astype(np.float32)
     try:
-        array = np.load(io.BytesIO(read_limited(path, MAX_FILE_BYTES)), allow_pickle=False)
+        array = np.load(io.BytesIO(_content(file)), allow_pickle=False)
     except (OSError, ValueError, EOFError, SyntaxError) as error:
-        raise EdgeError(f"{path} can't be read as an array.", "Save it with numpy.save, metres as floats.") from error
+        raise EdgeError(f"{file} can't be read as an array.", "Save it with numpy.save, metres as floats.") from error
     if not isinstance(array, np.ndarray) or array.ndim != 2 or array.dtype.kind != "f":
         said = f"{array.dtype} {list(array.shape)}" if isinstance(array, np.ndarray) else "an archive"
-        raise EdgeError(f"{path} is {said}, not metres as floats [h, w].", "Integers have no known unit: save floats.")
+        raise EdgeError(f"{file} is {said}, not metres as floats [h, w].", "Integers have no known unit: save floats.")
     metres = array.astype(np.float32)
     return np.where(np.isfinite(metres) & (metres > 0), metres, np.float32(0))
 
 
-def _png(path: Path, modes: Sequence[str], what: str) -> np.ndarray:
+def _content(file: TargetFile) -> bytes:
+    return file.content if isinstance(file, PackedFile) else read_limited(file, MAX_FILE_BYTES)
+
+
+def _png(file: TargetFile, modes: Sequence[str], what: str) -> np.ndarray:
     from PIL import Image
 
     try:
-        content = read_limited(path, MAX_FILE_BYTES)
+        content = _content(file)
         decoded(content)  # refuses what no image may be, before it is read as numbers
         with Image.open(io.BytesIO(content), formats=("PNG",)) as image:
             if image.mode in modes:
                 return np.asarray(image)
             mode = image.mode
     except UNREADABLE as error:
-        raise EdgeError(f"{path} can't be read: {reason(error)}.", "Mend or remove it, and its image.") from error
-    raise EdgeError(f"{path} is not {what}: its pixels are '{mode}'.", "Convert it, or choose another --task.")
+        raise EdgeError(f"{file} can't be read: {reason(error)}.", "Mend or remove it, and its image.") from error
+    raise EdgeError(f"{file} is not {what}: its pixels are '{mode}'.", "Convert it, or choose another --task.")
