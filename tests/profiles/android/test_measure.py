@@ -2,6 +2,7 @@
 
 import shutil
 from dataclasses import replace
+from functools import partial
 
 import pytest
 from bundles import bundle_around
@@ -9,6 +10,7 @@ from phones import SERIAL, StandInPhone
 
 from veca_edge.base.errors import EdgeError
 from veca_edge.base.units import parse_celsius
+from veca_edge.profiles import cooling
 from veca_edge.profiles.android import measure
 from veca_edge.profiles.android.measure import profile_on_phone
 from veca_edge.profiles.android.options import AndroidProfileOptions
@@ -21,7 +23,7 @@ QUICK = AndroidProfileOptions(rounds=2, samples=4, seconds=0.1)
 def phone(tmp_path, monkeypatch):
     made = StandInPhone(tmp_path / "phone")
     monkeypatch.setenv("PATH", f"{made.adb.parent}:/usr/bin:/bin")
-    monkeypatch.setattr(measure, "_BETWEEN_LOOKS_S", 0.01)
+    monkeypatch.setattr(cooling, "BETWEEN_LOOKS_S", 0.01)
     return made
 
 
@@ -120,14 +122,14 @@ def test_it_waits_until_it_is_cool(phone, bundle, monkeypatch):
         looks.append(seconds)
         phone.condition(skin=41.0 - len(looks))
 
-    monkeypatch.setattr(measure, "sleep", cool)
+    monkeypatch.setattr(cooling, "sleep", cool)
     options = replace(QUICK, cool_to=38.0)
     found = profile_on_phone(bundle, "adb", options, bundle.artifacts[:1], on_log=log.append).measurements[0]
     assert len(looks) == 3
     assert log == [f"adb:{SERIAL} is at 41.0 C; waiting until it is at 38 C"]
     assert found.details["rounds"][0]["before"]["skin_c"] == 38.0
-    monkeypatch.setattr(measure, "_LONGEST_COOLING_S", -1.0)
-    with pytest.raises(EdgeError, match="has not cooled to 20 C"):
+    monkeypatch.setattr(measure, "Cooling", partial(cooling.Cooling, patience_s=-1.0))
+    with pytest.raises(EdgeError, match="did not cool to 20 C"):
         profile_on_phone(bundle, "adb", replace(options, cool_to=20.0), bundle.artifacts[:1])
 
 

@@ -14,7 +14,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
-from time import monotonic, sleep
 from typing import Any
 
 from ...base.errors import EdgeError
@@ -25,6 +24,7 @@ from ...bundle.types import Artifact, Bundle
 from ...devices.android.adb import Adb, PhoneLost, open_phone
 from ...devices.android.phone import THERMAL_STATUS, Condition, Phone, read_condition, read_phone
 from ...devices.outgoing import bundle_file
+from ..cooling import Cooling
 from ..machine import Machine
 from ..measurement import Measurement
 from ..sampling import Answer
@@ -35,8 +35,6 @@ from .options import AndroidProfileOptions
 
 DEFAULT_THREADS = 4
 AVERAGES = "benchmark_model"
-_LONGEST_COOLING_S = 1200.0
-_BETWEEN_LOOKS_S = 5.0
 _RUN_SECONDS = 300.0
 Log = Callable[[str], None]
 
@@ -300,27 +298,31 @@ class Turns:
 
     def ready(self) -> Condition:
         """The phone's condition once it is awake and as cool as it was asked to be."""
-        wanted, deadline = self.options.cool_to, monotonic() + _LONGEST_COOLING_S
-        told = False
-        while True:
-            condition = read_condition(self.adb)
-            if not condition.awake:
-                raise SweepEnded(
-                    f"{self.adb.name} sleeps, with lowered clocks: what it measured would mean nothing.",
-                    f"Wake it and keep it awake: adb -s {self.adb.serial} shell svc power stayon true",
-                )
-            if wanted is None or condition.warmth_c <= wanted:
-                return condition
-            if monotonic() > deadline:
-                raise SweepEnded(
-                    f"{self.adb.name} has not cooled to {wanted:g} C in {_LONGEST_COOLING_S / 60:.0f} minutes: "
-                    f"it is at {condition.warmth_c:.1f} C.",
-                    "Put it somewhere cooler, unplug what charges it, or give a higher --cool-to.",
-                )
-            if not told:
-                self.on_log(f"{self.adb.name} is at {condition.warmth_c:.1f} C; waiting until it is at {wanted:g} C")
+        wanted = self.options.cool_to
+        if wanted is None:
+            return self.awake()
+        cooling, told = Cooling(self.adb.name, wanted, "Put it somewhere cooler, unplug what charges it"), False
+
+        def tell(now: float) -> None:
+            nonlocal told
+            if now > wanted and not told:
+                self.on_log(f"{self.adb.name} is at {now:.1f} C; waiting until it is at {wanted:g} C")
                 told = True
-            sleep(_BETWEEN_LOOKS_S)
+
+        try:
+            return cooling.wait(self.awake, lambda condition: condition.warmth_c, tell)
+        except EdgeError as error:
+            raise SweepEnded(error.message, error.hint) from error
+
+    def awake(self) -> Condition:
+        """The phone's condition now. Raises `SweepEnded` where it sleeps."""
+        condition = read_condition(self.adb)
+        if not condition.awake:
+            raise SweepEnded(
+                f"{self.adb.name} sleeps, with lowered clocks: what it measured would mean nothing.",
+                f"Wake it and keep it awake: adb -s {self.adb.serial} shell svc power stayon true",
+            )
+        return condition
 
 
 def described(

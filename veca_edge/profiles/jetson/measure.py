@@ -26,15 +26,16 @@ from ...devices.jetson.probe import BOARD_ROOT, GPU_CLOCKS, Board, check_engine_
 from ...devices.jetson.trtexec import last_words, profile_selection
 from ...devices.jobs import Job, Log, ignore, run_job
 from ...devices.outgoing import bundle_file
+from ..cooling import Cooling
 from ..machine import Machine
 from ..measurement import Measurement, measurement_of, utc_now
 from ..store import load_measurement, measurement_stem, measurements_folder, save_measurement
 from ..sweep import Failure, Profile, cost_facts
 from . import tegrastats, trtexec
-from .cooling import wait_until_cool
 from .layers import model_part
 from .options import BoardOptions
 from .tegrastats import PowerWindow
+from .temperature import temperature_of
 from .trtexec import TimingLog
 
 _RUNNER = Path(__file__).parents[2] / "runtime" / "tensorrt_engine.py"
@@ -103,11 +104,10 @@ def profile_on_board(
         else:
             start_c = None
             if options.cool_to_c is not None:
-                start_c = wait_until_cool(
-                    connection,
-                    board,
-                    options.cool_to_c,
-                    options.cool_patience_s,
+                cooling = Cooling(connection.name, options.cool_to_c, "Look at its fan", options.cool_patience_s)
+                start_c = cooling.wait(
+                    lambda: temperature_of(connection, board),
+                    float,
                     lambda now, name=artifact.name: on_variant(name, f"cooling, at {now:.0f} C"),
                 )
             on_variant(artifact.name, "measuring")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from ...base.errors import EdgeError
 from ...base.options import option
 from ...base.units import parse_celsius
+from ..cooling import PATIENCE_S
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class BoardOptions:
         metavar="TEMP",
         parse=parse_celsius,
     )
-    cool_patience_s: float = 900.0
+    cool_patience_s: float = PATIENCE_S
     power_mode: str | None = None
 
     def __post_init__(self) -> None:

@@ -1,10 +1,8 @@
-"""Waits until a board is cool: what is measured on a hot one says more of the last run than of this one."""
+"""How hot a board is."""
 
 from __future__ import annotations
 
 import shlex
-import time
-from collections.abc import Callable
 
 from ...base.errors import EdgeError
 from ...devices.answers import Reader
@@ -47,33 +45,3 @@ def temperature_of(connection: Connection, board: Board) -> float:
             "Leave --cool-to out.",
         )
     return max(found.values())
-
-
-def wait_until_cool(
-    connection: Connection,
-    board: Board,
-    celsius: float,
-    patience_s: float,
-    on_wait: Callable[[float], None],
-    interval_s: float = 5.0,
-) -> float:
-    """Waits until the hottest sensor is at `celsius` or below, and returns what it is at then.
-
-    Args:
-        on_wait: called with the temperature at every look.
-
-    Raises:
-        EdgeError: it is hotter after `patience_s` seconds; or as `temperature_of`.
-    """
-    deadline = time.monotonic() + patience_s
-    while True:
-        now = temperature_of(connection, board)
-        on_wait(now)
-        if now <= celsius:
-            return now
-        if time.monotonic() >= deadline:
-            raise EdgeError(
-                f"{connection.name} is at {now:.0f} C, and did not cool to {celsius:g} C within {patience_s:g} s.",
-                "Is its fan running? Give it time, cooler air, or a higher --cool-to.",
-            )
-        time.sleep(interval_s)
