@@ -89,6 +89,8 @@ def test_pixels_show_swapped_channels_and_a_wrong_crop(index):
         ("probation", 0.25),
         ("probation", -0.01),
         ("miss_share", 0.0005),
+        ("usual", 0.02),
+        ("usual", -0.02),
     ],
 )
 def test_traces_show_a_rule_that_is_off_by_a_little(field, change):

@@ -201,6 +201,8 @@ BROKEN = {
     "a window of one more": ("governor.cpp", "size_t>(rules_.window)", "size_t>(rules_.window) + 1"),
     "a pause a frame longer": ("governor.cpp", "now < failed.until", "now <= failed.until"),
     "a failure a frame earlier": ("governor.cpp", ".at > rules_.probation", ".at >= rules_.probation"),
+    "what comes before is forgotten": ("governor.cpp", "push_back(before_ms)", "push_back(0)"),
+    "a budget that is used up": ("governor.cpp", "return left > 0;", "return left >= 0;"),
     "far is bright": ("painting.cpp", "ramp(1 - (metres", "ramp((metres"),
     "masks a pixel off": ("painting.cpp", "(pixel + 0.5 - cut)", "(pixel + 1.5 - cut)"),
 }

@@ -20,7 +20,7 @@ import numpy as np
 from ..base.spec import ImageSize
 from ..images.geometry import FrameGeometry, Resize
 from ..images.mapping import NO_CLASS, map_to_frame
-from ..images.overlay import DepthRange, depth_range, tint_depth, tint_masks
+from ..images.overlay import DepthRange, depth_range, seen_classes, tint_depth, tint_masks
 from ..images.palette import palette, ramp
 from ..images.patches import PatchBasis, patch_basis, patch_colours
 from ..images.preprocessing import Preprocessing, resized
@@ -206,7 +206,7 @@ def _maps(array: _Writer) -> list[dict[str, Any]]:
 
 
 def _masks(array: _Writer) -> list[dict[str, Any]]:
-    """Label maps of the frame's size, painted in colours `[classes, 3]`."""
+    """Label maps of the frame's size, painted in colours `[classes, 3]`; `seen` are classes with their shares."""
     frame, labels = picture(45, 61), _labels(45, 61)
     signed = labels.astype(np.int32)
     signed[labels == NO_CLASS] = -1
@@ -219,6 +219,7 @@ def _masks(array: _Writer) -> list[dict[str, Any]]:
             "colours": colours.tolist(),
             "expected": painted,
             "tolerance": 1,
+            "seen": seen_classes(values),
         }
         for name, values in (("masks_labels", labels), ("masks_signed", signed))
     ]

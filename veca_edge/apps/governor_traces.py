@@ -22,7 +22,10 @@ TWO = {8: 16.0, 32: 28.0}
 
 
 def governor_traces() -> list[dict[str, Any]]:
-    """Every trace, as JSON: `frames` are `[core count, latency in ms, time in s, next core count]`."""
+    """Every trace, as JSON; a budget that is null sets no limit.
+
+    `frames` are `[core count, latency in ms, time in s, next core count, ms before the model]`.
+    """
     made = [
         _trace("the budget itself is no miss", STEPS, 32, 32, lambda c, i, t: 32.0, 30),
         _trace("a little above the budget is one", STEPS, 32, 32, lambda c, i, t: 32.01 if c == 32 else 24.0, 30),
@@ -54,32 +57,70 @@ def governor_traces() -> list[dict[str, Any]]:
         _trace("too little relief does not", TWO, 32, 8, _relieved(0.8525), 260, 1 / 4),
         _trace("the longest pause", TWO, 32, 8, _falls_after(3.0, 1.0), 720, 1.0),
     ]
-    return [*made, recorded_trace()]
+    return [*made, *_frame_traces(), recorded_trace()]
+
+
+def _frame_traces() -> list[dict[str, Any]]:
+    """Budgets of the whole frame, of which the model gets what the stages before it usually leave."""
+
+    def rare(period: int) -> Latency:
+        return lambda count, i, now: 20.0 if i % period == period - 1 else 4.0
+
+    def usual(count: int, i: int, now: float) -> float:
+        return STEPS[count]
+
+    def heavy(first: int, last: int) -> Latency:
+        return lambda count, i, now: 50.0 if first <= i < last else 8.0
+
+    return [
+        _trace("what is left is taken whole", STEPS, None, 32, usual, 60, 1 / 8, 40.0, lambda c, i, t: 8.0),
+        _trace("a little less is left", STEPS, None, 32, usual, 60, 1 / 8, 40.0, lambda c, i, t: 8.01),
+        _trace("a tenth of the frames waits", STEPS, None, 32, usual, 150, 1 / 8, 40.0, rare(10)),
+        _trace("a twelfth of the frames waits", STEPS, None, 32, usual, 150, 1 / 8, 40.0, rare(12)),
+        _trace("an eighth of the frames waits", STEPS, None, 32, usual, 150, 1 / 8, 40.0, rare(8)),
+        _trace("room that grows is climbed into", TWO, None, 8, lambda c, i, t: TWO[c], 120, 1 / 8, 40.0, heavy(0, 20)),
+        _trace("nothing is left, and then too little", STEPS, None, 32, _flat(38), 120, 1 / 8, 40.0, heavy(0, 20)),
+        _trace("exactly nothing is left", STEPS, None, 32, _flat(45), 40, 1 / 8, 40.0, lambda c, i, t: 40.0),
+        _trace("a frame's budget beside the model's", STEPS, 24, 32, usual, 60, 1 / 8, 40.0, lambda c, i, t: 8.0),
+        _trace("a model's budget beside the frame's", STEPS, 30, 32, usual, 90, 1 / 8, 40.0, heavy(20, 24)),
+    ]
 
 
 def _trace(
     name: str,
     expected: Mapping[int, float],
-    budget: float,
+    budget: float | None,
     start: int,
     latency: Latency,
     frames: int,
     step: float = 1 / 16,
+    frame_budget: float | None = None,
+    before: Latency = lambda count, i, now: 0.0,
 ) -> dict[str, Any]:
-    """One trace at a constant frame rate. The latency sees the core count, the frame's number and the time."""
-    governor, rows = Governor(expected, budget, start), []
+    """One trace at a constant frame rate. The latency sees the core count, the frame's number and the time, and so does
+    what was before it."""
+    governor, rows = Governor(expected, budget, start, frame_budget_ms=frame_budget), []
     for i in range(frames):
         count, now = governor.core_count, (i + 1) * step
         ms = latency(count, i, now)
-        rows.append([count, ms, now, governor.observe(count, ms, now)])
-    return _as_json(name, expected, budget, start, rows)
+        spent = before(count, i, now)
+        rows.append([count, ms, now, governor.observe(count, ms, now, {"preparing": spent}), spent])
+    return _as_json(name, expected, budget, start, rows, frame_budget)
 
 
-def _as_json(name: str, expected: Mapping[int, float], budget: float, start: int, rows: list) -> dict[str, Any]:
+def _as_json(
+    name: str,
+    expected: Mapping[int, float],
+    budget: float | None,
+    start: int,
+    rows: list,
+    frame_budget: float | None = None,
+) -> dict[str, Any]:
     return {
         "name": name,
         "expectedMs": [[count, ms] for count, ms in expected.items()],
-        "budgetMs": float(budget),
+        "budgetMs": None if budget is None else float(budget),
+        "frameBudgetMs": frame_budget,
         "coreCount": start,
         "frames": rows,
     }
@@ -138,7 +179,7 @@ def recorded_trace() -> dict[str, Any]:
         among = known["loaded" if 200 <= i < 500 else "idle"][counts.index(count)]
         ms = among[i * 37 % len(among)]
         now = round(now + ms / 1000, 5)
-        rows.append([count, ms, now, governor.observe(count, ms, now)])
+        rows.append([count, ms, now, governor.observe(count, ms, now), 0.0])
     return _as_json("recorded latencies", expected, 155.0, counts[-1], rows)
 
 
@@ -147,9 +188,10 @@ def replayed(trace: Mapping[str, Any], rules: Rules | None = None) -> int | None
 
     After it, the core count of the trace is not the governor's any more, so what follows says nothing.
     """
-    governor = Governor(dict(trace["expectedMs"]), trace["budgetMs"], trace["coreCount"], rules)
-    for i, (count, ms, now, chosen) in enumerate(trace["frames"]):
-        if governor.observe(count, ms, now) != chosen:
+    budgets = trace["budgetMs"], trace["frameBudgetMs"]
+    governor = Governor(dict(trace["expectedMs"]), budgets[0], trace["coreCount"], rules, budgets[1])
+    for i, (count, ms, now, chosen, before) in enumerate(trace["frames"]):
+        if governor.observe(count, ms, now, {"preparing": before}) != chosen:
             return i
     return None
 

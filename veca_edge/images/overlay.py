@@ -74,23 +74,27 @@ def draw_masks(
     _check(frame, labels)
     if labels.dtype.kind not in "iu":
         raise EdgeError(f"Labels are integers, not {labels.dtype}.", "Give `segmentation` of a model.")
-    known = _known(labels)
-    found, counts = np.unique(labels[known], return_counts=True)
-    highest = int(found[-1]) if len(found) else 0
+    seen = seen_classes(labels)
+    highest = max((label for label, _ in seen), default=0)
     table = colours if colours is not None else palette(highest + 1)
     for what, given in (("colours", table), ("names", names)):
         if given is not None and highest >= len(given):
             raise EdgeError(f"The map has a class {highest}, and there are {len(given)} {what}.", "Give one for each.")
     made = tint_masks(frame, labels, np.array([_rgb(colour) for colour in table] or [(0, 0, 0)], np.uint8))
-    order = np.argsort(-counts, kind="stable")
     rows = []
-    for i in order[:MOST_LEGEND]:
-        label = int(found[i])
+    for label, share in seen[:MOST_LEGEND]:
         said = names[label] if names is not None else str(label)
-        rows.append(_Row(f"{said}  {counts[i] / known.sum():.0%}", _rgb(table[label])))
-    if len(order) > MOST_LEGEND:
-        rows.append(_Row(f"and {len(order) - MOST_LEGEND} more"))
+        rows.append(_Row(f"{said}  {share:.0%}", _rgb(table[label])))
+    if len(seen) > MOST_LEGEND:
+        rows.append(_Row(f"and {len(seen) - MOST_LEGEND} more"))
     return _with_panel(made, rows)
+
+
+def seen_classes(labels: np.ndarray) -> list[tuple[int, float]]:
+    """The classes of labels `[H, W]` with their shares of the pixels that have one, the largest first."""
+    found, counts = np.unique(labels[_known(labels)], return_counts=True)
+    order = np.argsort(-counts, kind="stable")
+    return [(int(found[i]), float(counts[i] / counts.sum())) for i in order]
 
 
 def tint_masks(frame: np.ndarray, labels: np.ndarray, colours: np.ndarray) -> np.ndarray:

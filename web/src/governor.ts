@@ -19,6 +19,7 @@ export const RULES = {
   backoff: 5.0,
   longestBackoff: 120.0,
   relief: 0.85,
+  usual: 0.9,
 };
 
 /** One move, or the finding that there is none to make: then `before` and `after` are the same. */
@@ -51,21 +52,30 @@ export class Governor {
   private readonly expected = new Map<number, number>();
   private readonly counts: number[];
   private loads: number[] = [];
+  private before: number[] = [];
+  /** What the model may take of the next frame. */
+  private leftMs: number;
   private sinceMove = 0;
   private movedAt = -Infinity;
   private helplessAt = -Infinity;
   private readonly climbed = new Map<number, { at: number; predictedMs: number }>();
   private readonly failed = new Map<number, Failed>();
 
-  /** `expectedMs`: latency of each allowed core count on the idle machine; only their ratios matter. */
+  /**
+   * `expectedMs`: latency of each allowed core count on the idle machine; only their ratios matter. `budgetMs`: what the
+   * model may take for a frame; `frameBudgetMs`: what a frame may take from its capture to its result, of which the
+   * model gets what the stages before it usually leave. An infinite one sets no limit.
+   */
   constructor(
     expectedMs: ReadonlyMap<number, number>,
     readonly budgetMs: number,
     public coreCount: number,
     private readonly rules = RULES,
+    private readonly frameBudgetMs = Infinity,
   ) {
-    if (!(budgetMs > 0))
-      throw new EdgeError(`A budget of ${budgetMs} ms cannot be held.`, "Give a positive number of milliseconds.");
+    this.leftMs = Math.min(budgetMs, frameBudgetMs);
+    if (!(this.leftMs > 0))
+      throw new EdgeError(`A budget of ${this.leftMs} ms cannot be held.`, "Give a positive number of milliseconds.");
     this.counts = [...expectedMs.keys()].sort((a, b) => a - b);
     // More cores never cost less: what a noisy measurement says otherwise is levelled.
     let most = 0;
@@ -75,15 +85,28 @@ export class Governor {
     }
   }
 
-  /** Takes the latency of one frame and returns the core count for the next. `now`: seconds, never decreasing. */
-  observe(coreCount: number, latencyMs: number, now: number): number {
+  /** Takes the latency of one frame, and what it took before the model, and returns the core count for the next.
+   * `now`: seconds, never decreasing. */
+  observe(coreCount: number, latencyMs: number, now: number, beforeMs = 0): number {
     if (coreCount !== this.coreCount) return this.coreCount;
     this.loads.push(latencyMs / this.expected.get(coreCount)!);
     if (this.loads.length > this.rules.window) this.loads.shift();
     this.sinceMove += 1;
-    if (now - this.movedAt < this.rules.interval) return this.coreCount;
+    if (this.frameBudgetMs < Infinity) {
+      this.before.push(beforeMs);
+      if (this.before.length > this.rules.window) this.before.shift();
+    }
+    if (now - this.movedAt < this.rules.interval || !this.leavesTime()) return this.coreCount;
     if (!this.down(now)) this.up(now);
     return this.coreCount;
+  }
+
+  /** Sets what the stages before the model leave it; whether they leave anything. */
+  private leavesTime(): boolean {
+    if (this.frameBudgetMs === Infinity) return true;
+    const left = this.frameBudgetMs - quantile(this.before, this.rules.usual);
+    this.leftMs = Math.min(this.budgetMs, left > 0 ? left : this.frameBudgetMs);
+    return left > 0;
   }
 
   // ------------------------------------------------------------------------------------ down
@@ -93,7 +116,7 @@ export class Governor {
     if (!found.missed) found = this.scattered();
     if (!found.missed) return false;
     const { missed, frames, load } = found;
-    const why = `${missed} of the last ${frames} frames took longer than ${this.budgetMs} ms`;
+    const why = `${missed} of the last ${frames} frames took longer than ${this.leftMs} ms`;
     const smaller = this.counts.filter((count) => count < this.coreCount);
     if (!smaller.length) {
       if (now - this.helplessAt >= this.rules.longestBackoff) {
@@ -102,7 +125,7 @@ export class Governor {
       }
       return true;
     }
-    const fitting = smaller.filter((count) => load * this.expected.get(count)! <= this.budgetMs * this.rules.room);
+    const fitting = smaller.filter((count) => load * this.expected.get(count)! <= this.leftMs * this.rules.room);
     this.fail(now);
     this.move(now, fitting.length ? Math.max(...fitting) : Math.min(...smaller), load, why);
     return true;
@@ -111,7 +134,7 @@ export class Governor {
   /** Misses among the last few frames, how many these are, and the load of a typical miss; none if few. */
   private burst(): Misses {
     const recent = this.own(this.rules.burst);
-    const missed = recent.filter((load) => load * this.expected.get(this.coreCount)! > this.budgetMs);
+    const missed = recent.filter((load) => load * this.expected.get(this.coreCount)! > this.leftMs);
     if (missed.length < this.rules.burstMisses) return NONE;
     return { missed: missed.length, frames: recent.length, load: quantile(missed, 0.5) };
   }
@@ -122,7 +145,7 @@ export class Governor {
     const recent = this.own(this.rules.window);
     const fastest = Math.min(...this.expected.values());
     const missed = recent.filter(
-      (load) => load * fastest <= this.budgetMs && this.budgetMs < load * this.expected.get(this.coreCount)!,
+      (load) => load * fastest <= this.leftMs && this.leftMs < load * this.expected.get(this.coreCount)!,
     );
     const enough = Math.max(this.rules.burstMisses, this.rules.missShare * recent.length);
     if (recent.length < this.rules.least || missed.length < enough) return NONE;
@@ -156,7 +179,7 @@ export class Governor {
     for (const count of [...this.counts].reverse()) {
       if (count <= this.coreCount) return;
       const predictedMs = load * this.expected.get(count)!;
-      if (predictedMs <= this.budgetMs * this.rules.room && !this.barred(count, predictedMs, now)) {
+      if (predictedMs <= this.leftMs * this.rules.room && !this.barred(count, predictedMs, now)) {
         this.climbed.set(count, { at: now, predictedMs });
         this.move(now, count, load, `${count} cores would take ${predictedMs.toFixed(1)} ms`);
         return;

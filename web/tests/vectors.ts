@@ -52,10 +52,11 @@ export interface Vectors {
 export interface Trace {
   name: string;
   expectedMs: [number, number][];
-  budgetMs: number;
+  budgetMs: number | null;
+  frameBudgetMs: number | null;
   coreCount: number;
-  /** Core count, latency, time, next core count. */
-  frames: [number, number, number, number][];
+  /** Core count, latency, time, next core count, time before the model. */
+  frames: [number, number, number, number, number][];
 }
 
 export const vectors = JSON.parse(readFileSync(join(FOLDER, "vectors.json"), "utf8")) as Vectors;

@@ -1,6 +1,7 @@
 #include "governor.h"
 
 #include <algorithm>
+#include <cmath>
 #include <stdexcept>
 
 namespace veca {
@@ -15,23 +16,40 @@ double quantile(std::vector<double> values, double share) {
 
 }  // namespace
 
-Governor::Governor(const std::map<int, double>& expected_ms, double budget_ms, int core_count, Rules rules)
-    : rules_(rules), budget_ms_(budget_ms), core_count_(core_count) {
-  if (!(budget_ms > 0)) throw std::invalid_argument("a budget has to be above 0 ms");
+Governor::Governor(const std::map<int, double>& expected_ms, double budget_ms, int core_count, Rules rules,
+                   double frame_budget_ms)
+    : rules_(rules),
+      model_budget_ms_(budget_ms),
+      frame_budget_ms_(frame_budget_ms),
+      budget_ms_(std::min(budget_ms, frame_budget_ms)),
+      core_count_(core_count) {
+  if (!(budget_ms > 0) || !(frame_budget_ms > 0)) throw std::invalid_argument("a budget has to be above 0 ms");
   if (expected_ms.count(core_count) == 0) throw std::invalid_argument("unknown core count");
   // More cores never cost less: what a noisy measurement says otherwise is levelled.
   double highest = 0;
   for (const auto& [count, ms] : expected_ms) expected_ms_[count] = highest = std::max(highest, ms);
 }
 
-int Governor::observe(int core_count, double latency_ms, double now) {
+int Governor::observe(int core_count, double latency_ms, double now, double before_ms) {
   if (core_count != core_count_) return core_count_;
   loads_.push_back(latency_ms / expected_ms_.at(core_count));
   if (loads_.size() > static_cast<std::size_t>(rules_.window)) loads_.pop_front();
   ++since_move_;
-  if (now - moved_at_ < rules_.interval) return core_count_;
+  if (std::isfinite(frame_budget_ms_)) {
+    before_.push_back(before_ms);
+    if (before_.size() > static_cast<std::size_t>(rules_.window)) before_.pop_front();
+  }
+  if (now - moved_at_ < rules_.interval || !leaves_time()) return core_count_;
   if (!down(now)) up(now);
   return core_count_;
+}
+
+// Sets what the stages before the model leave it; whether they leave anything.
+bool Governor::leaves_time() {
+  if (!std::isfinite(frame_budget_ms_)) return true;
+  const double left = frame_budget_ms_ - quantile({before_.begin(), before_.end()}, rules_.usual);
+  budget_ms_ = std::min(model_budget_ms_, left > 0 ? left : frame_budget_ms_);
+  return left > 0;
 }
 
 bool Governor::down(double now) {

@@ -21,15 +21,21 @@ struct Rules {
   double backoff = 5.0;         // and is not tried for so long; doubles with each failure
   double longest_backoff = 120.0;
   double relief = 0.85;         // it is tried earlier once its prediction is below this share of the one that failed
+  double usual = 0.9;           // of a frame's budget is subtracted what this share of the recent frames' earlier
+                                // stages did not exceed
 };
 
 class Governor {
  public:
-  // expected_ms: latency of each core count on the idle machine; only their ratios matter.
-  Governor(const std::map<int, double>& expected_ms, double budget_ms, int core_count, Rules rules = Rules());
+  // expected_ms: latency of each core count on the idle machine; only their ratios matter. budget_ms: what the model may
+  // take for a frame; frame_budget_ms: what a frame may take from its capture to its result, of which the model gets
+  // what the stages before it usually leave. An infinite one sets no limit.
+  Governor(const std::map<int, double>& expected_ms, double budget_ms, int core_count, Rules rules = Rules(),
+           double frame_budget_ms = std::numeric_limits<double>::infinity());
 
-  // The latency of one frame; returns the core count of the next. `now`: seconds, never decreasing.
-  int observe(int core_count, double latency_ms, double now);
+  // The latency of one frame, and what it took before the model; returns the core count of the next. `now`: seconds,
+  // never decreasing.
+  int observe(int core_count, double latency_ms, double now, double before_ms = 0);
   int core_count() const { return core_count_; }
 
  private:
@@ -40,6 +46,7 @@ class Governor {
     double at, predicted_ms;
   };
 
+  bool leaves_time();
   bool down(double now);
   void up(double now);
   bool misses_burst(double* load) const;
@@ -51,10 +58,12 @@ class Governor {
 
   static constexpr double kNever = -std::numeric_limits<double>::infinity();
   Rules rules_;
-  double budget_ms_;
+  double model_budget_ms_, frame_budget_ms_;
+  double budget_ms_;  // of the model, for the next frame
   int core_count_;
   std::map<int, double> expected_ms_;
   std::deque<double> loads_;  // latency over the expected one, of the last frames
+  std::deque<double> before_;  // ms that the last frames took before the model
   int since_move_ = 0;
   double moved_at_ = kNever;
   std::map<int, Climb> climbed_;

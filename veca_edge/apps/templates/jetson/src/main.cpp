@@ -103,7 +103,7 @@ class Painter {
  public:
   Painter(const AppValues& app, std::string show) : app_(app), show_(std::move(show)) {}
 
-  // Returns text to be drawn beside.
+  // Returns text to be drawn beside, as Pango's markup.
   std::string operator()(const Picture& frame, const Outputs& outputs) {
     const Geometry geometry = frame_geometry(frame.size, app_.size, app_.preprocessing);
     std::ostringstream text;
@@ -112,11 +112,14 @@ class Painter {
       for (const auto& [index, share] : best_classes(logits.floats, logits.shape[0])) {
         char line[16];
         std::snprintf(line, sizeof line, "%5.1f%%  ", 100 * static_cast<double>(share));
-        text << line << (static_cast<std::size_t>(index) < app_.classes.size() ? app_.classes[index] : std::to_string(index)) << "\n";
+        const bool is_named = static_cast<std::size_t>(index) < app_.classes.size();
+        text << line << escaped(is_named ? app_.classes[index] : std::to_string(index)) << "\n";
       }
     } else if (show_ == "segmentation") {
       const Tensor& labels = outputs.at("segmentation");
-      paint_masks(frame, labels_on_frame(labels.integers, {labels.shape[0], labels.shape[1]}, geometry), app_.mask_colours);
+      const auto found = labels_on_frame(labels.integers, {labels.shape[0], labels.shape[1]}, geometry);
+      paint_masks(frame, found, app_.mask_colours);
+      text << legend(seen_classes(found), app_.mask_names, app_.mask_colours);
     } else if (show_ == "depth") {
       const Tensor& metres = outputs.at("depth");
       const auto found = floats_on_frame(metres.floats, {metres.shape[0], metres.shape[1]}, 1, geometry);
@@ -162,7 +165,8 @@ int run(const AppValues& app, const Options& options) {
   }
   int cores = options.cores != 0 ? options.cores : counts.back();
   std::optional<Governor> governor;
-  if (options.budget_ms > 0) governor.emplace(expected, options.budget_ms, cores);
+  const double none = std::numeric_limits<double>::infinity();
+  if (options.budget_ms > 0) governor.emplace(expected, none, cores, Rules(), options.budget_ms);
   std::optional<HeatLimit> heat;
   if (options.max_celsius > 0) {
     if (std::isnan(hottest_zone())) throw std::runtime_error("--max-celsius: this machine states no temperature");
@@ -198,7 +202,7 @@ int run(const AppValues& app, const Options& options) {
     std::snprintf(line, sizeof line, "%d cores  prepare %.1f ms  infer %.1f ms", used, 1e3 * (t2 - t1), 1e3 * (t3 - t2));
     output.write(frame, text + line);
     const double t4 = seconds();
-    if (governor) cores = governor->observe(used, 1e3 * (t3 - t1), t3);
+    if (governor) cores = governor->observe(used, 1e3 * (t3 - t2), t3, 1e3 * (t2 - t1));
     ++frames;
     const double parts[] = {t1 - t0, t2 - t1, t3 - t2, t4 - t3};
     for (int i = 0; i < 4; ++i) sums[i] += parts[i];

@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdio>
 #include <limits>
+#include <map>
 #include <numeric>
 
 namespace veca {
@@ -107,6 +109,50 @@ void paint_masks(const Picture& frame, const std::vector<int>& labels, const std
     for (int c = 0; c < 3; ++c) colour[c] = static_cast<float>(colours[labels[i]][c]);
     return true;
   });
+}
+
+std::vector<SeenClass> seen_classes(const std::vector<int>& labels) {
+  std::map<int, long> counts;
+  long known = 0;
+  for (int label : labels)
+    if (label >= 0) {
+      ++counts[label];
+      ++known;
+    }
+  std::vector<SeenClass> seen;
+  for (const auto& [label, count] : counts)
+    seen.push_back({label, static_cast<double>(count) / static_cast<double>(known)});
+  std::stable_sort(seen.begin(), seen.end(), [](const SeenClass& a, const SeenClass& b) { return a.share > b.share; });
+  return seen;
+}
+
+std::string legend(const std::vector<SeenClass>& seen, const std::vector<std::string>& names,
+                   const std::vector<Colour>& colours, int most) {
+  std::string text;
+  const auto shown = std::min(seen.size(), static_cast<std::size_t>(most));
+  for (std::size_t i = 0; i < shown; ++i) {
+    const auto label = static_cast<std::size_t>(seen[i].label);
+    char swatch[96] = "", share[16];
+    if (label < colours.size())
+      std::snprintf(swatch, sizeof swatch, "<span foreground=\"#%02x%02x%02x\">\u2588\u2588</span> ",
+                    static_cast<unsigned int>(colours[label][0]) & 255U, static_cast<unsigned int>(colours[label][1]) & 255U,
+                    static_cast<unsigned int>(colours[label][2]) & 255U);
+    std::snprintf(share, sizeof share, "  %.0f%%\n", 100 * seen[i].share);
+    text += swatch + escaped(label < names.size() ? names[label] : std::to_string(label)) + share;
+  }
+  if (shown < seen.size()) text += "and " + std::to_string(seen.size() - shown) + " more\n";
+  return text;
+}
+
+std::string escaped(const std::string& text) {
+  std::string made;
+  for (char c : text) {
+    if (c == '&') made += "&amp;";
+    else if (c == '<') made += "&lt;";
+    else if (c == '>') made += "&gt;";
+    else made += static_cast<unsigned char>(c) < 32 && c != '\n' ? ' ' : c;  // markup has no other controls
+  }
+  return made;
 }
 
 DepthRange depth_range(const std::vector<float>& metres) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -17,6 +18,19 @@ constexpr int kNoClass = -1;
 // A map [rows, columns, channels] over the model's input as a map of the frame, row after row.
 std::vector<int> labels_on_frame(const int* labels, Size cells, const Geometry& geometry);
 std::vector<float> floats_on_frame(const float* values, Size cells, int channels, const Geometry& geometry);
+
+// A class that is seen, and its share of the pixels that have one.
+struct SeenClass {
+  int label;
+  double share;
+};
+// The largest first.
+std::vector<SeenClass> seen_classes(const std::vector<int>& labels);
+// Their names with their colours, one a line, as Pango's markup; a class without a name is its number.
+std::string legend(const std::vector<SeenClass>& seen, const std::vector<std::string>& names,
+                   const std::vector<Colour>& colours, int most = 10);
+// A text that Pango's markup shows as it is.
+std::string escaped(const std::string& text);
 
 void paint_masks(const Picture& frame, const std::vector<int>& labels, const std::vector<Colour>& colours);
 

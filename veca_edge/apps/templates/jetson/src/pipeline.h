@@ -35,7 +35,7 @@ class Output {
   Output(const Output&) = delete;
   Output& operator=(const Output&) = delete;
 
-  // text: drawn at the top left.
+  // text: drawn at the top left; Pango's markup.
   void write(const Picture& frame, const std::string& text);
   // Ends a file properly. Raises std::runtime_error where that fails.
   void finish();

@@ -106,7 +106,23 @@ TEST_CASE("masks are painted") {
     paint_masks(picture_of(frame, size_of(row["frame"]["shape"])), labels(row["labels"]),
                 row["colours"].get<std::vector<Colour>>());
     CHECK(difference(frame, bytes(row["expected"])) <= row["tolerance"]);
+    const std::vector<SeenClass> seen = seen_classes(labels(row["labels"]));
+    REQUIRE(seen.size() == row["seen"].size());
+    for (std::size_t i = 0; i < seen.size(); ++i) {
+      CHECK(seen[i].label == row["seen"][i][0].get<int>());
+      CHECK(seen[i].share == row["seen"][i][1].get<double>());
+    }
   }
+}
+
+TEST_CASE("the legend of masks names what is seen, in its colours") {
+  const std::vector<SeenClass> seen = {{1, 0.625}, {0, 0.25}, {7, 0.125}};
+  const std::string text = legend(seen, {"sky", "a <b> & \tc"}, {{255, 128, 0}, {0, 16, 255}}, 2);
+  const std::string block = "\u2588\u2588</span> ";
+  CHECK(text == "<span foreground=\"#0010ff\">" + block + "a &lt;b&gt; &amp;  c  62%\n" +
+                    "<span foreground=\"#ff8000\">" + block + "sky  25%\nand 1 more\n");
+  CHECK(legend({{7, 1}}, {}, {}) == "7  100%\n");
+  CHECK(legend({}, {}, {}).empty());
 }
 
 TEST_CASE("depth is painted") {
@@ -161,12 +177,15 @@ TEST_CASE("the governor moves as it was recorded") {
   for (const Json& trace : index().at("governor").at("traces")) {
     std::map<int, double> expected;
     for (const Json& pair : trace["expectedMs"]) expected[pair[0]] = pair[1];
-    Governor governor(expected, trace["budgetMs"], trace["coreCount"]);
+    const auto limit = [&](const char* name) {
+      return trace[name].is_null() ? std::numeric_limits<double>::infinity() : trace[name].get<double>();
+    };
+    Governor governor(expected, limit("budgetMs"), trace["coreCount"], Rules(), limit("frameBudgetMs"));
     int frame = 0;
     for (const Json& row : trace["frames"]) {
       CAPTURE(trace["name"].get<std::string>());
       CAPTURE(frame++);
-      REQUIRE(governor.observe(row[0], row[1], row[2]) == row[3].get<int>());
+      REQUIRE(governor.observe(row[0], row[1], row[2], row[4]) == row[3].get<int>());
     }
   }
 }

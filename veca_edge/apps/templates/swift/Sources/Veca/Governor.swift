@@ -19,6 +19,8 @@ public struct Rules: Sendable, Equatable {
     public var longestBackoff = 120.0
     /// It is tried earlier once its prediction is below this share of the one that failed.
     public var relief = 0.85
+    /// Of a frame's budget is subtracted what this share of the recent frames' earlier stages did not exceed.
+    public var usual = 0.9
 
     public init() {}
 }
@@ -28,17 +30,22 @@ public struct Rules: Sendable, Equatable {
 /// A measured latency over the expected one is the device's load, whichever core count it was measured at, so the
 /// recent loads predict what any other core count would take now. It moves down when too many recent frames missed the
 /// budget, and up when a larger core count would have met it with room to spare; a core count that had to be left soon
-/// after it was reached is not tried again for a while that doubles each time.
+/// after it was reached is not tried again for a while that doubles each time. A budget of the whole frame leaves the
+/// model what the stages before it usually do not take; where they leave nothing, it stays.
 public struct Governor: Sendable {
     private struct Climb { let at: Double, predicted: Double }
     private struct Failure { let until: Double, backoff: Double, predicted: Double }
 
     public private(set) var coreCount: Int
-    public let budget: Double
+    /// What the model may take of the next frame, in milliseconds.
+    public private(set) var budget: Double
+    private let modelBudget: Double
+    private let frameBudget: Double
     private let rules: Rules
     private let counts: [Int]
     private var expected: [Int: Double] = [:]
     private var loads: [Double] = []
+    private var before: [Double] = []
     private var sinceMove = 0
     private var movedAt = -Double.infinity
     private var climbed: [Int: Climb] = [:]
@@ -46,12 +53,16 @@ public struct Governor: Sendable {
 
     /// - Parameters:
     ///   - expected: latency of each allowed core count on an idle device; only their ratios matter.
-    ///   - budget: milliseconds that a frame may take, above 0.
+    ///   - budget: milliseconds that the model may take for a frame, above 0; infinite where it has no limit of its own.
     ///   - coreCount: the current one, among `expected`.
-    public init(expected: [Int: Double], budget: Double, coreCount: Int, rules: Rules = Rules()) {
-        precondition(budget > 0, "a budget of \(budget) ms cannot be held")
+    ///   - frameBudget: what a frame may take from its capture to its result; infinite sets no limit.
+    public init(
+        expected: [Int: Double], budget: Double, coreCount: Int, rules: Rules = Rules(), frameBudget: Double = .infinity
+    ) {
+        precondition(budget > 0 && frameBudget > 0, "a budget of \(min(budget, frameBudget)) ms cannot be held")
         precondition(expected[coreCount] != nil, "there is no expected latency of \(coreCount) cores")
-        (self.coreCount, self.budget, self.rules, counts) = (coreCount, budget, rules, expected.keys.sorted())
+        (self.coreCount, self.rules, counts) = (coreCount, rules, expected.keys.sorted())
+        (modelBudget, self.frameBudget, self.budget) = (budget, frameBudget, min(budget, frameBudget))
         // More cores never cost less: what a noisy measurement says otherwise is levelled.
         var highest = 0.0
         for count in counts {
@@ -65,13 +76,26 @@ public struct Governor: Sendable {
     /// - Parameters:
     ///   - at: what the frame ran at; one that has been left meanwhile is ignored.
     ///   - now: seconds, never decreasing.
-    public mutating func observe(at count: Int, latency: Double, now: Double) -> Int {
+    ///   - before: what the frame took before the model, in milliseconds.
+    public mutating func observe(at count: Int, latency: Double, now: Double, before spent: Double = 0) -> Int {
         guard count == coreCount else { return coreCount }
         loads.append(latency / cost(count))
         if loads.count > rules.window { loads.removeFirst() }
         sinceMove += 1
-        if now - movedAt >= rules.interval && !down(now) { up(now) }
+        if frameBudget.isFinite {
+            before.append(spent)
+            if before.count > rules.window { before.removeFirst() }
+        }
+        if now - movedAt >= rules.interval && leavesTime() && !down(now) { up(now) }
         return coreCount
+    }
+
+    /// Sets what the stages before the model leave it; whether they leave anything.
+    private mutating func leavesTime() -> Bool {
+        guard frameBudget.isFinite else { return true }
+        let left = frameBudget - quantile(before, rules.usual)
+        budget = min(modelBudget, left > 0 ? left : frameBudget)
+        return left > 0
     }
 
     /// Whether the budget is being missed.

@@ -14,6 +14,7 @@ import kotlin.math.min
  * @property probation a core count that is left within this time of reaching it has failed
  * @property backoff how long one that failed is not tried; doubles with each failure, up to [longestBackoff]
  * @property relief it is tried earlier once its prediction is below this share of the one that failed
+ * @property usual of a frame's budget is subtracted what this share of the recent frames' earlier stages did not exceed
  */
 data class Rules(
     val interval: Double = 1.0,
@@ -27,6 +28,7 @@ data class Rules(
     val backoff: Double = 5.0,
     val longestBackoff: Double = 120.0,
     val relief: Double = 0.85,
+    val usual: Double = 0.9,
 )
 
 /**
@@ -35,17 +37,31 @@ data class Rules(
  * A measured latency over the expected one is the phone's load, whichever core count it was measured at, so the recent
  * loads predict what any other core count would take now. It moves down when too many recent frames missed the budget,
  * and up when a larger core count would have met it with room to spare; a core count that had to be left soon after it
- * was reached is not tried again for a while that doubles each time.
+ * was reached is not tried again for a while that doubles each time. A budget of the whole frame leaves the model what
+ * the stages before it usually do not take; where they leave nothing, it stays.
  *
  * @param expected latency of each allowed core count on an idle phone, in milliseconds; only their ratios matter
+ * @param modelBudgetMs what the model may take for a frame; infinite where it has no limit of its own
  * @param coreCount the current one
+ * @param frameBudgetMs what a frame may take from its capture to its result; infinite sets no limit
  */
-class Governor(expected: Map<Int, Double>, val budgetMs: Double, coreCount: Int, private val rules: Rules = Rules()) {
+class Governor(
+    expected: Map<Int, Double>,
+    private val modelBudgetMs: Double,
+    coreCount: Int,
+    private val rules: Rules = Rules(),
+    private val frameBudgetMs: Double = Double.POSITIVE_INFINITY,
+) {
+    /** What the model may take of the next frame. */
+    var budgetMs: Double = min(modelBudgetMs, frameBudgetMs)
+        private set
+
     var coreCount: Int = coreCount
         private set
 
     private val expected = sortedMapOf<Int, Double>()
     private val loads = ArrayDeque<Double>()
+    private val before = ArrayDeque<Double>()
     private var sinceMove = 0
     private var movedAt = Double.NEGATIVE_INFINITY
     private val climbed = mutableMapOf<Int, Climb>()
@@ -71,16 +87,29 @@ class Governor(expected: Map<Int, Double>, val budgetMs: Double, coreCount: Int,
      *
      * @param at what the frame ran at; one that has been left meanwhile is ignored
      * @param now seconds, never decreasing
+     * @param beforeMs what the frame took before the model
      * @return the core count for the next frame
      */
-    fun observe(at: Int, latencyMs: Double, now: Double): Int {
+    fun observe(at: Int, latencyMs: Double, now: Double, beforeMs: Double = 0.0): Int {
         if (at != coreCount) return coreCount
         loads.addLast(latencyMs / expected.getValue(at))
         if (loads.size > rules.window) loads.removeFirst()
         sinceMove += 1
-        if (now - movedAt < rules.interval) return coreCount
+        if (frameBudgetMs.isFinite()) {
+            before.addLast(beforeMs)
+            if (before.size > rules.window) before.removeFirst()
+        }
+        if (now - movedAt < rules.interval || !leavesTime()) return coreCount
         if (!down(now)) up(now)
         return coreCount
+    }
+
+    /** Sets what the stages before the model leave it; whether they leave anything. */
+    private fun leavesTime(): Boolean {
+        if (!frameBudgetMs.isFinite()) return true
+        val left = frameBudgetMs - quantile(before, rules.usual)
+        budgetMs = min(modelBudgetMs, if (left > 0) left else frameBudgetMs)
+        return left > 0
     }
 
     /** Whether the budget is being missed. */

@@ -137,6 +137,7 @@ class GoldenVectorsTest {
             backoff = said.getDouble("backoff"),
             longestBackoff = said.getDouble("longest_backoff"),
             relief = said.getDouble("relief"),
+            usual = said.getDouble("usual"),
         )
         assertEquals("the rules of this app are those of the traces", rules, Rules())
         val traces = section.getJSONArray("traces")
@@ -145,11 +146,15 @@ class GoldenVectorsTest {
             val trace = traces.getJSONObject(i)
             val expected = trace.getJSONArray("expectedMs")
             val known = List(expected.length()) { expected.getJSONArray(it).run { getInt(0) to getDouble(1) } }.toMap()
-            val governor = Governor(known, trace.getDouble("budgetMs"), trace.getInt("coreCount"))
+            val (model, whole) = listOf("budgetMs", "frameBudgetMs").map {
+                if (trace.isNull(it)) Double.POSITIVE_INFINITY else trace.getDouble(it)
+            }
+            val governor = Governor(known, model, trace.getInt("coreCount"), frameBudgetMs = whole)
             val frames = trace.getJSONArray("frames")
             for (j in 0 until frames.length()) {
                 val frame = frames.getJSONArray(j)
-                val next = governor.observe(frame.getInt(0), frame.getDouble(1), frame.getDouble(2))
+                val next =
+                    governor.observe(frame.getInt(0), frame.getDouble(1), frame.getDouble(2), frame.getDouble(4))
                 assertEquals("${trace.getString("name")}, frame $j", frame.getInt(3), next)
             }
         }
