@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from veca_edge.apps.base import TEMPLATES, App
-from veca_edge.apps.jetson import VALUES, check, values_header, write_jetson
+from veca_edge.apps.jetson import VALUES, check, readme, values_header, write_jetson
 from veca_edge.base.errors import EdgeError
 from veca_edge.base.tasks import Task, Tokens
 from veca_edge.bundle.types import BundleDetails, HeadFacts, TermFacts
@@ -48,6 +48,11 @@ def test_only_the_header_differs(app, tmp_path):
         assert (tmp_path / variant.path).read_bytes() == (app.bundle.directory / variant.path).read_bytes()
         assert f"measure {variant.name}" in (tmp_path / "build.sh").read_text()
     assert (tmp_path / "tests/golden_vectors/vectors.json").is_file()
+
+
+def test_the_readme_shows_any_name(app):
+    title = readme(replace(app, name="`a` <b> [c](d)\n# e \U0001f4f7")).splitlines()[0]
+    assert title == "# &#96;a&#96; &#60;b&#62; &#91;c&#93;&#40;d&#41; &#35; e \U0001f4f7"
 
 
 def test_refuses_engines_that_take_core_tokens(app):

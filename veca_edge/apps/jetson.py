@@ -19,6 +19,7 @@ from .base import TEMPLATES, App, Platform
 from .golden_frames import write_golden_frames
 from .golden_vectors import write_golden_vectors
 from .literals import cpp_string
+from .markdown import markdown
 
 VALUES = "src/values.h"
 VECTORS = "tests/golden_vectors"
@@ -112,7 +113,7 @@ def _rows(values: Iterable[str]) -> str:
 def readme(app: App) -> str:
     first = app.variants[0]
     counts = ", ".join(str(a.core_count) for a in app.variants)
-    return f"""# {app.name}
+    return f"""# {markdown(app.name)}
 
 A camera app for NVIDIA Jetson around a VECA model: {first.precision}, {counts} core tokens, frames of
 {first.image_size} (height x width), outputs {", ".join(first.outputs)}.
