@@ -17,7 +17,7 @@ from typing import Any
 from veca_edge.base.files import write_atomically
 from veca_edge.model.config import FAMILIES
 
-from . import litert, npu
+from . import litert, npu, races
 from .common import OF_FRAME, PACKAGES, RESULTS, counted, median, megabytes, read_results, say, table
 from .elastic import compared
 from .scaling import DENSE, PLOT, plot
@@ -52,6 +52,7 @@ PLAN: tuple[tuple[str, ...], ...] = (
     ("peers", "--family=small", "--cores=64", FEW, "--memory-processes=0"),
     ("peers", "--family=base", "--cores=8", FEW, "--memory-processes=0", "--rounds=10"),
     ("peers", "--family=base", "--cores=64", FEW, "--memory-processes=0", "--rounds=10"),
+    ("races",),
     ("elastic",),
     ("governor",),
     ("governor", "--frame-budget"),
@@ -71,8 +72,8 @@ def rerun(threads: int, directory: Path, fidelity_options: Sequence[str]) -> lis
             "-m",
             f"benchmarks.{script}",
             *options,
-            # It measures with one thread too.
-            *(() if script == "litert" else (f"--threads={threads}",)),
+            # These measure with one thread too.
+            *(() if script in ("litert", "races") else (f"--threads={threads}",)),
             f"--output={directory}",
             *(fidelity_options if script == "fidelity" else ()),
         ]
@@ -122,6 +123,7 @@ def rendered(directory: Path) -> str:
         section
         for section in (
             *(section for peers in machines.values() for section in latencies(sorted(peers, key=configuration))),
+            raced(read_results(directory, "race")),
             elastic(read_results(directory, "elastic")),
             governor(read_results(directory, "governor")),
             *(fidelity(result) for result in latest(read_results(directory, "fidelity"), "checkpoint")),
@@ -223,6 +225,23 @@ def products_told(result: Result) -> str:
     if "attention_gemm_share" not in result:
         return "linear layers, in a profile"
     return f"{result['attention_gemm_share']['ours_int8']:.0%} within attention; timed alone, beside the whole"
+
+
+def raced(results: Sequence[Result]) -> str:
+    """INT8 of every runtime beside ours, by machine; nothing without results."""
+    if not results:
+        return ""
+    parts = ["### The race: INT8 on the CPU", "16 core tokens, batch 1, random weights; a process for each candidate."]
+    for machine in dict.fromkeys(machine_name(result) for result in results):
+        mine = [result for result in results if machine_name(result) == machine]
+        missing = {name: reason for result in mine for name, reason in result["not_run"].items()}
+        parts += [
+            f"On {machine}:",
+            table(races.HEADER, races.rows_of(mine)),
+            *(f"Not run: {LABELS[name]} ({reason})." for name, reason in missing.items()),
+            provenance(mine),
+        ]
+    return "\n\n".join(parts)
 
 
 def elastic(results: Sequence[Result]) -> str:

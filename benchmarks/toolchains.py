@@ -122,6 +122,7 @@ LABELS = {
     "openvino_default": "OpenVINO, its default precision",
     "nncf_openvino": "NNCF INT8 in OpenVINO",
     "our_graph_openvino": "NNCF INT8 of veca-edge's graph in OpenVINO",
+    "litert_dynamic": "LiteRT dynamic INT8",
     "our_graph_litert": "veca-edge's graph, dynamic INT8 in LiteRT",
     "our_graph_litert_fp32": "veca-edge's graph, FP32 in LiteRT",
     "modelopt": "ModelOpt INT8 in ONNX Runtime",
@@ -361,6 +362,27 @@ def litert(name: str, precision: str, setting: str, task: Task) -> Candidate:
     return task.candidate(name, "litert", directory / artifact.path, precision, setting)
 
 
+def litert_dynamic(task: Task) -> Candidate:
+    """The reference by LiteRT's own converter and quantizer."""
+    try:
+        import litert_torch  # pyright: ignore[reportMissingImports]
+        from ai_edge_quantizer import quantizer, recipe  # pyright: ignore[reportMissingImports]
+    except ImportError as error:
+        raise RuntimeError(f"{error}; pip install litert-torch") from error
+    import torch
+
+    height, width = task.spec.image_size
+    path, plain = task.directory / "litert_dynamic.tflite", task.directory / "litert_plain.tflite"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        module = plain_module(task.checkpoint, task.spec.core_count)
+        litert_torch.convert(module, (torch.zeros(1, 3, height, width),)).export(str(plain))
+    made = quantizer.Quantizer(str(plain))
+    made.load_quantization_recipe(recipe.dynamic_wi8_afp32())
+    made.quantize().export_model(str(path))
+    return task.candidate("litert_dynamic", "litert", path, "int8", "per-channel weights")
+
+
 def modelopt(task: Task) -> Candidate:
     """ModelOpt's command line, in an environment of its own: its pins clash with ours."""
     if task.modelopt_python is None:
@@ -400,6 +422,7 @@ MAKERS: Mapping[str, Callable[[Task], Candidate]] = {
     "openvino_default": openvino_default,
     "nncf_openvino": nncf_openvino,
     "our_graph_openvino": our_graph_openvino,
+    "litert_dynamic": litert_dynamic,
     "our_graph_litert": partial(litert, "our_graph_litert", "int8", "dynamic activations"),
     "our_graph_litert_fp32": partial(litert, "our_graph_litert_fp32", "fp32", ""),
     "modelopt": modelopt,
