@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from .common import OF_FRAME, RESULTS, counted, median, read_results, say
 from .elastic import compared
 from .toolchains import INT8_TARGETS
+from .web import MOST_FIRST_MS
 
 
 class Claim(NamedTuple):
@@ -141,6 +142,13 @@ def fidelity_claims(result: dict[str, Any]) -> Iterator[Claim]:
                 yield Claim(f"{where}: {output} lost on hard weights", lost, "<=", 0.0002)
 
 
+def web_claims(result: dict[str, Any]) -> Iterator[Claim]:
+    where = f"{result['browser']}: {result['family']}, {result['image_size'][0]} px"
+    for row in result["first_frames"]:
+        counts = counted(len(row["core_counts"]), "core count")
+        yield Claim(f"{where}, {counts}: the first frame, ms", median(row["first_ms"]), "<=", MOST_FIRST_MS)
+
+
 def claims(directory: Path) -> list[Claim]:
     of = {
         "peers": peer_claims,
@@ -149,6 +157,7 @@ def claims(directory: Path) -> list[Claim]:
         "fidelity": fidelity_claims,
         "elastic": elastic_claims,
         "governor": governor_claims,
+        "web": web_claims,
     }
     return [
         claim

@@ -22,6 +22,7 @@ from .common import OF_FRAME, PACKAGES, RESULTS, counted, median, megabytes, rea
 from .elastic import compared
 from .scaling import DENSE, PLOT, plot
 from .toolchains import INT8_TARGETS, LABELS, OTHER_TARGETS
+from .web import LATENCY_HEADER, first_cells, latency_rows
 
 README = Path(__file__).parent.parent / "README.md"
 DOCUMENT = README.parent / "docs" / "results.md"
@@ -59,6 +60,7 @@ PLAN: tuple[tuple[str, ...], ...] = (
     ("scaling",),
     ("litert",),
     ("fidelity",),
+    ("web",),
 )
 
 
@@ -130,6 +132,7 @@ def rendered(directory: Path) -> str:
             on_litert(read_results(directory, "litert")),
             on_npus(read_results(directory, "npu")),
             *(scaling(result) for result in latest(read_results(directory, "scaling"), "family")),
+            *(web(result) for result in read_results(directory, "web")),
         )
         if section
     ]
@@ -442,6 +445,26 @@ def scaling(result: Result) -> str:
         f"{table(['GMAC / million attention interactions', *pixels], costs)}\n\n"
         "One attention block of `base` (projections and attention), in GFLOP, as published:\n\n"
         f"{table(['', *(f'{s} px' for s in result['attention_block_gflop'])], gflop)}\n\n{provenance([result])}"
+    )
+
+
+def web(result: Result) -> str:
+    """The page in a browser: first frames, and INT8 beside FP32."""
+
+    def told(counts: Sequence[int]) -> str:
+        return ", ".join(map(str, counts))
+
+    pixels = "x".join(map(str, result["image_size"]))
+    firsts = [
+        [f"{counted(len(row['core_counts']), 'core count')}: {told(row['core_counts'])}", *first_cells(row)]
+        for row in result["first_frames"]
+    ]
+    return (
+        f"### In the browser: `{result['family']}`, {pixels}, {result['browser']}, on {machine_name(result)}\n\n"
+        "From opening the page on loopback, with nothing kept, to the first frame's result, INT8; every core count "
+        f"is loaded before:\n\n{table(['first frame', 'median ms', 'slowest ms'], firsts)}\n\n"
+        "A call of the model, in interleaved rounds; the ratio of the medians with its 95% interval:\n\n"
+        f"{table(LATENCY_HEADER, latency_rows(result))}\n\n{provenance([result])}"
     )
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from benchmarks import claims, elastic, fidelity, governor, litert, npu, peers, readme, scaling
+from benchmarks import claims, elastic, fidelity, governor, litert, npu, peers, readme, scaling, web
 from benchmarks.bundles import made_bundle
 from benchmarks.common import absmax_quantized, hard_twin, interleaved, linear_of, random_images, write_result
 from benchmarks.dense_vit import TOKENS, dense_checkpoint, onnx_from_dense
@@ -314,3 +314,20 @@ def test_a_model_through_the_npu_s_compiler(demo, tmp_path, monkeypatch):
     assert (
         "| `veca_tiny_cifar10`, 32 px, 8 cores: `a16w8`, SM8750 | 0.9999000 | 0.9985000 | 3.5 | 200 | 300 |" in section
     )
+
+
+def test_the_page_in_a_browser(tmp_path, capsys):
+    """The smallest run there is: first frames, interleaved rounds in Chromium, and the tables that come of them."""
+    words = ["--image-size=32", "--cores=8,64", "--loads=1", "--rounds=2", "--seconds=0.05", f"--output={tmp_path}"]
+    done = web.measured(web.parsed([*words, "--family=small"]), tmp_path, TINY)
+    assert [row["core_counts"] for row in done["first_frames"]] == [[8], [8, 64]]
+    assert all(ms > 0 for row in done["first_frames"] for ms in row["first_ms"])
+    assert {(row["core_count"], row["precision"]) for row in done["rows"]} == {
+        (count, precision) for count in (8, 64) for precision in ("int8", "fp32")
+    }
+    result = {"benchmark": "web", "family": "small", "image_size": [256, 256], "started_at": "2026-01-01", **done}
+    write_result(tmp_path, "web", result)
+    section = readme.rendered(tmp_path)
+    assert "In the browser: `small`" in section
+    assert "| 64 cores |" in section
+    assert any("the first frame, ms" in claim.text for claim in claims.claims(tmp_path))
