@@ -11,8 +11,11 @@ import ssl
 import subprocess
 import sys
 import time
-from urllib.parse import urlsplit
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import SplitResult, urlsplit
 
+import psutil
 import pytest
 
 from .conftest import served
@@ -20,6 +23,9 @@ from .conftest import served
 pytest.importorskip("starlette", reason="starlette is not installed: pip install 'veca-edge[web]'")
 
 SECRET = b"not for you"
+# Requests after which the server has what it keeps: pools, caches, the allocator's spare pages.
+WARM_UP = 200
+MOST_GROWTH_BYTES = 2 << 20
 
 
 @pytest.fixture(scope="module")
@@ -32,9 +38,33 @@ def outside(tasks_bundle):
 
 
 @pytest.fixture(scope="module")
-def address(tasks_bundle, outside):
-    with served(tasks_bundle) as url:
-        yield urlsplit(url)
+def serving(tasks_bundle, outside, tmp_path_factory):
+    """`veca-edge serve` in a process of its own, so that its memory and its complaints are nobody else's."""
+    complaints = tmp_path_factory.mktemp("serving") / "stderr"
+    words = [sys.executable, "-m", "veca_edge", "serve", str(tasks_bundle), "--port", "0"]
+    with complaints.open("wb") as stderr:
+        process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=stderr, text=True)
+    try:
+        url = process.stdout.readline().split()[-1]
+        yield Serving(urlsplit(url), process.pid, complaints)
+    finally:
+        process.terminate()
+        process.communicate(timeout=20)
+
+
+@dataclass(frozen=True)
+class Serving:
+    address: SplitResult
+    pid: int
+    complaints: Path
+
+    def memory_bytes(self) -> int:
+        return psutil.Process(self.pid).memory_info().rss
+
+
+@pytest.fixture
+def address(serving):
+    return serving.address
 
 
 def asked(address, path, method="GET", **headers) -> http.client.HTTPResponse:
@@ -52,11 +82,11 @@ def test_the_page_and_the_models_are_there(address, tasks_bundle):
     assert index.headers["Cross-Origin-Opener-Policy"] == "same-origin"
     assert index.headers["Cross-Origin-Embedder-Policy"] == "require-corp"
     assert b"<title>" in index.read()
-    for name in ("manifest.json", "models/weights.bin", "models/cores16_int8_32x32.onnx"):
+    for name in ("manifest.json", "models/weights.bin", "models/cores16_int8_64x64.onnx"):
         assert asked(address, f"/bundle/{name}").read() == (tasks_bundle / name).read_bytes()
 
 
-@pytest.mark.parametrize("name", ["README.md", "link.txt", "golden/frames_32x32.npz", "profiles", "", "models/"])
+@pytest.mark.parametrize("name", ["README.md", "link.txt", "golden/frames_64x64.npz", "profiles", "", "models/"])
 def test_no_other_file_of_the_bundle_is(address, name):
     assert asked(address, f"/bundle/{name}").status == 404
 
@@ -70,14 +100,23 @@ def test_compressed_files_say_so(address):
     assert answer.headers["Content-Type"] == "application/wasm"
 
 
-def test_a_thousand_hostile_requests(address):
+def test_a_thousand_hostile_requests(serving):
+    """Each is refused for what it is: no failure of the server (5xx), no word of one, and no memory that is kept."""
+    address, rng = serving.address, random.Random(1)
+    hostile(address, rng, WARM_UP)
+    before = serving.memory_bytes()
+    hostile(address, rng, 1000)
+    assert serving.memory_bytes() - before < MOST_GROWTH_BYTES
+    assert serving.complaints.read_bytes() == b""
+    assert asked(address, "/").status == 200, "and it still answers its own page"
+
+
+def hostile(address, rng, count: int) -> None:
     """Path traversal in every spelling, foreign hosts and origins, methods, and bytes that are no HTTP at all."""
-    rng = random.Random(1)
     ups = ["../", "..%2f", "%2e%2e/", "..\\", "..%5c", "%252e%252e%252f", "....//", "..;/", "%c0%ae%c0%ae/", "./", "//"]
     ends = ["secret.txt", "etc/passwd", "manifest.json%00.png", "recipe.safetensors", "README.md", ".git/config", "%00"]
     starts = ["/", "/bundle/", "/bundle/models/", "/assets/", "//", "/./", "/bundle/%2e/", "/bundle//"]
-    refused = 0
-    for i in range(1000):
+    for i in range(count):
         path = rng.choice(starts) + "".join(rng.choice(ups) for _ in range(rng.randint(1, 6))) + rng.choice(ends)
         kind = i % 5
         if kind == 0:
@@ -99,12 +138,8 @@ def test_a_thousand_hostile_requests(address):
             assert answer.status in (400, 405), method
         else:
             assert_bytes_are_refused(address, rng, path)
-            refused += 1
             continue
         assert SECRET not in answer.read()
-        refused += 1
-    assert refused == 1000
-    assert asked(address, "/").status == 200, "and it still answers its own page"
 
 
 def assert_bytes_are_refused(address, rng, path: str) -> None:
@@ -126,7 +161,8 @@ def assert_bytes_are_refused(address, rng, path: str) -> None:
                 got += chunk
         except OSError:
             pass  # it hung up before it had read everything
-    assert not got.startswith(b"HTTP/1.1 200")
+    # It hangs up, or says what is wrong with them.
+    assert got == b"" or got.split()[1] in (b"400", b"404", b"421"), got[:100]
     assert SECRET not in got
 
 
