@@ -11,14 +11,17 @@ import sys
 import termios
 
 
-def at_terminal(*words: object, columns: int = 80, **environment: str) -> tuple[int, str]:
-    """Runs a command at a pseudo-terminal and returns its exit code and everything that was shown."""
+def opened_terminal(columns: int, **environment: str) -> tuple[int, int, dict[str, str]]:
+    """Our end of a pseudo-terminal of 24 lines, a program's end, and the environment that the program gets."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-    environment = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "NO_COLOR")} | {
-        "TERM": "xterm",
-        **environment,
-    }
+    kept = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "NO_COLOR")}
+    return ours, theirs, {**kept, "TERM": "xterm", **environment}
+
+
+def at_terminal(*words: object, columns: int = 80, **environment: str) -> tuple[int, str]:
+    """Runs a command at a pseudo-terminal and returns its exit code and everything that was shown."""
+    ours, theirs, environment = opened_terminal(columns, **environment)
     process = subprocess.Popen(
         [sys.executable, "-m", "veca_edge", *map(str, words)],
         stdin=theirs,

@@ -31,6 +31,7 @@ from ..base.errors import EdgeError, MissingDependency
 from ..base.progress import Progress
 from ..base.text import printable
 from .process import BUG, INTERRUPTED, discard, leave_quietly
+from .signals import whole
 
 # What brings a package that may be missing.
 EXTRAS = {
@@ -215,7 +216,12 @@ class Terminal:
 
         # Drawn between two frames by whoever runs them: a thread of its own would disturb what is measured.
         with Live(console=self.err, auto_refresh=False, transient=True) as area:
-            yield LiveView(self.err, 0.1, lambda facts: area.update(_grid(facts), refresh=True))
+
+            @whole  # or an interruption leaves half a picture, which nothing can clear
+            def draw(facts: Mapping[str, str]) -> None:
+                area.update(_grid(facts), refresh=True)
+
+            yield LiveView(self.err, 0.1, draw)
 
 
 class LiveView:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,6 +16,9 @@ from .console import Column, Terminal
 if TYPE_CHECKING:
     from ..actions.fleet import BoardOutcome, Watch
     from ..devices.fleet import FleetBoard
+
+# Of what is said of a board itself, beside its variants.
+SHORTEST_STATE = 12
 
 Fleet = Annotated[
     Path | None, typer.Option(metavar="FILE", help="A TOML file of boards or phones; all of them, at the same time.")
@@ -43,19 +47,44 @@ def watched(terminal: Terminal, boards: Sequence[FleetBoard]) -> Iterator[tuple[
     cells: dict[str, dict[str, str]] = {board.name: {} for board in boards}
 
     def watch(board: str, variant: str, state: str) -> None:
-        cells[board][variant] = state
-
-    def facts() -> dict[str, str]:
-        variants = list(dict.fromkeys(name for row in cells.values() for name in list(row) if name))
-        widths = {name: max(len(name), *(len(row.get(name, "")) for row in cells.values())) for name in variants}
-        lines = {"": "  ".join(f"{name:<{widths[name]}}" for name in variants)} if variants else {}
-        for board, row in cells.items():
-            told = [f"{row.get(name, '-'):<{widths[name]}}" for name in variants]
-            lines[board] = "  ".join([*told, row.get("", "waiting").split("\n")[0][:100]])
-        return lines
+        row = cells[board]
+        row.pop(variant, None)  # the latest is the last
+        row[variant] = state
 
     with terminal.live() as view:
-        yield watch, lambda: view.show(facts)
+        yield watch, lambda: view.show(lambda: lines_of(cells, terminal.err.width))
+
+
+def lines_of(cells: Mapping[str, Mapping[str, str]], width: int) -> dict[str, str]:
+    """A line for each board with the state of each variant in a column; where those are too wide for the terminal, with
+    that of the latest variant alone. What is said of a board itself, under the name "", ends its line.
+
+    Args:
+        cells: by board and variant, the latest last.
+        width: of the terminal, in characters.
+    """
+    # Boards go on telling from their own threads.
+    rows = {board: dict(row) for board, row in cells.items()}
+    variants = sorted({name for row in rows.values() for name in row if name}, key=_by_numbers)
+    widths = {name: max(len(name), *(len(row.get(name, "")) for row in rows.values())) for name in variants}
+    left = width - max(map(len, rows)) - 2
+    own = {board: row.get("", "" if row else "waiting").split("\n")[0] for board, row in rows.items()}
+    if variants and sum(widths.values()) + 2 * len(variants) + SHORTEST_STATE <= left:
+        told = {b: "  ".join(f"{row.get(v, '-'):<{widths[v]}}" for v in variants) for b, row in rows.items()}
+        lines = {"": "  ".join(f"{v:<{widths[v]}}" for v in variants)}
+    else:
+        told, lines = {b: _latest(row, len(variants)) for b, row in rows.items()}, {}
+    return lines | {b: "  ".join(text for text in (told[b], own[b]) if text)[:left] for b in rows}
+
+
+def _by_numbers(name: str) -> list[str | int]:
+    """So that 8 cores come before 16."""
+    return [int(part) if part.isdigit() else part for part in re.split("([0-9]+)", name)]
+
+
+def _latest(row: Mapping[str, str], variants: int) -> str:
+    begun = [name for name in row if name]
+    return f"{len(begun)} of {variants}, {begun[-1]}: {row[begun[-1]]}" if begun else ""
 
 
 def show_failures(terminal: Terminal, outcomes: Sequence[BoardOutcome[Any]]) -> list[BoardOutcome[Any]]:

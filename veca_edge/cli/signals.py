@@ -6,18 +6,22 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import FrameType
+from types import CodeType, FrameType, FunctionType
+from typing import TypeVar
 
 AGAIN_S = 0.05
 
 # The number of the signal that came, and did not yet end the command.
 _came: list[int] = []
+_whole: set[CodeType] = set()
+Function = TypeVar("Function", bound=FunctionType)
 
 
 @contextmanager
 def ended_cleanly_by_signals() -> Iterator[None]:
     """While the block runs, SIGINT raises `KeyboardInterrupt` and SIGTERM `SystemExit` (143), but neither amid an
     import: extension modules that are cut short while they load (onnx) abort the process, and nothing is cleaned up.
+    Nor amid a function that is marked `whole`.
 
     A signal that came too late to end the block ends the process behind it. From then on signals have their default
     effect, whose exit code a shell shows as 130 and 143 too: while Python shuts down, nothing that is raised is heard.
@@ -41,9 +45,15 @@ def ended_cleanly_by_signals() -> Iterator[None]:
             sys.exit(128 + _came[0])
 
 
+def whole(function: Function) -> Function:
+    """Marks a function that no signal cuts short; the command ends when it has returned."""
+    _whole.add(function.__code__)
+    return function
+
+
 def _end(number: int, frame: FrameType | None) -> None:
     _came[:] = [number]
-    if hasattr(signal, "setitimer") and is_importing(frame):
+    if hasattr(signal, "setitimer") and not is_endable(frame):
         signal.signal(signal.SIGALRM, lambda _, later: _end(number, later))
         signal.setitimer(signal.ITIMER_REAL, AGAIN_S)
     elif number == signal.SIGINT:
@@ -52,10 +62,10 @@ def _end(number: int, frame: FrameType | None) -> None:
         sys.exit(128 + number)
 
 
-def is_importing(frame: FrameType | None) -> bool:
-    """Whether an import is under way in the frame or in one that called it."""
+def is_endable(frame: FrameType | None) -> bool:
+    """Whether neither an import is under way nor a function that is `whole`, in the frame or in one that called it."""
     while frame is not None:
-        if frame.f_code.co_filename.startswith("<frozen importlib"):
-            return True
+        if frame.f_code.co_filename.startswith("<frozen importlib") or frame.f_code in _whole:
+            return False
         frame = frame.f_back
-    return False
+    return True
