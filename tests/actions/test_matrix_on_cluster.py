@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,6 +17,7 @@ from veca_edge.actions.matrix import export_matrix
 from veca_edge.base.errors import EdgeError
 from veca_edge.base.files import files_below
 from veca_edge.base.progress import silent
+from veca_edge.bundle.store import MANIFEST
 from veca_edge.demo import demo_evaluation
 from veca_edge.images.folder import find_images
 from veca_edge.proof.gate import BelowGate
@@ -41,12 +44,12 @@ class Deadly(str):
         return end_once, (str(self), self.mark)
 
 
-def contents_of(directory: Path) -> dict[str, bytes]:
-    """Every file by its path, but for when the bundle was made."""
+def contents_of(directory: Path) -> tuple[dict[str, bytes], dict[str, Any]]:
+    """Every file by its path, and the manifest but for when the bundle was made."""
     found = {p.relative_to(directory).as_posix(): p.read_bytes() for p in files_below(directory)}
-    lines = found["manifest.json"].splitlines()
-    found["manifest.json"] = b"\n".join(line for line in lines if b'"created_at"' not in line)
-    return found
+    manifest = json.loads(found.pop(MANIFEST))
+    del manifest["created_at"]
+    return found, manifest
 
 
 @pytest.fixture(scope="module")
@@ -78,9 +81,10 @@ def test_a_cluster_that_loses_a_worker_makes_what_one_process_makes(requests, tm
     assert (tmp_path / "mark").exists()
     assert begun[: len(made)] == [r.target for r in requests(tmp_path)]
     for one, other in zip(alone, made, strict=True):
-        expected, found = contents_of(one.bundle.directory), contents_of(other.bundle.directory)
+        (expected, stated), (found, said) = (contents_of(m.bundle.directory) for m in (one, other))
         assert found.keys() == expected.keys()
         assert [path for path in expected if found[path] != expected[path]] == []
+        assert said == stated
         assert other.fidelity == one.fidelity
 
 

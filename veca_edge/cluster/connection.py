@@ -48,7 +48,7 @@ def connected(address: str, versions: Mapping[str, str]) -> Iterator[Any]:
                     n_workers=workers,
                     threads_per_worker=1,
                     processes=True,
-                    dashboard_address=None,  # type: ignore[arg-type]
+                    dashboard_address=":0",  # beside other clusters here
                 )
                 address = stack.enter_context(cluster)
             elif address.startswith(SSH):
