@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from . import npu
 from .common import OF_FRAME, RESULTS, counted, median, read_results, say
 from .elastic import compared
 from .toolchains import INT8_TARGETS
@@ -149,6 +150,14 @@ def web_claims(result: dict[str, Any]) -> Iterator[Claim]:
         yield Claim(f"{where}, {counts}: the first frame, ms", median(row["first_ms"]), "<=", MOST_FIRST_MS)
 
 
+def npu_claims(result: dict[str, Any]) -> Iterator[Claim]:
+    """Likeness of what the NPU's compiler made, executed in its emulation."""
+    for row in result["rows"]:
+        if row["precision"] in npu.LEAST:
+            where = f"{result['checkpoint']}, {row['precision']} for {row['soc']}, emulated"
+            yield Claim(where, min(row["likeness"].values()), ">=", npu.LEAST[row["precision"]])
+
+
 def claims(directory: Path) -> list[Claim]:
     of = {
         "peers": peer_claims,
@@ -158,6 +167,7 @@ def claims(directory: Path) -> list[Claim]:
         "elastic": elastic_claims,
         "governor": governor_claims,
         "web": web_claims,
+        "npu": npu_claims,
     }
     return [
         claim
