@@ -136,7 +136,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.races", description=__doc__)
     parser.add_argument("--only", default="", help="such as small, base:512, small:256:1; a list (default: all eight)")
     parser.add_argument("--candidates", default=",".join(RUNNERS), help=f"any of {','.join(RUNNERS)}")
-    parser.add_argument("--rounds", type=int, default=25, help="interleaved rounds (default 25)")
+    parser.add_argument("--rounds", type=int, default=15, help="interleaved rounds (default 15)")
     parser.add_argument("--per-round", type=int, default=3, help="timed calls of each in a round (default 3)")
     parser.add_argument("--again", action="store_true", help="measure also what there are results of")
     add_output_option(parser)
