@@ -78,6 +78,24 @@ def short_demo(demo):
 
 
 @pytest.fixture(scope="session")
+def short_request(short_demo, tmp_path_factory):
+    """A request for `short_demo` at 32 x 32 pixels, with the demo's images; its output is to be replaced."""
+    from veca_edge.actions.request import CheckpointSource, ExportRequest, ImageSource
+    from veca_edge.base.spec import ImageSize
+    from veca_edge.demo import demo_calibration, demo_evaluation
+    from veca_edge.model.checkpoint import save_safetensors
+
+    checkpoint = tmp_path_factory.mktemp("short") / "short.safetensors"
+    save_safetensors(short_demo, checkpoint)
+    return ExportRequest(
+        checkpoint.parent / "nowhere",
+        CheckpointSource(checkpoint),
+        ImageSource(demo_calibration(), evaluation=demo_evaluation()),
+        image_sizes=(ImageSize(32, 32),),
+    )
+
+
+@pytest.fixture(scope="session")
 def exported_square(square, tmp_path_factory):
     """A bundle of `square` for the CPU: float32, 32 x 32 pixels, 8, 16 and 32 cores. Read only."""
     import numpy as np

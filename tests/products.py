@@ -81,12 +81,15 @@ def made_or_kept(
 
 
 def copy(source: Path, target: Path) -> None:
-    """A file or folder with its times and modes, in place of what may be there."""
+    """A file or folder with its times and modes, whole or not at all, in place of a file or an empty folder."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    if source.is_dir():
-        shutil.copytree(source, target, symlinks=True, dirs_exist_ok=True)
-    else:
-        shutil.copy2(source, target)
+    with tempfile.TemporaryDirectory(prefix=".aside-", dir=target.parent) as aside:
+        made = Path(aside) / target.name
+        if source.is_dir():
+            shutil.copytree(source, made, symlinks=True)
+        else:
+            shutil.copy2(source, made)
+        made.replace(target)
 
 
 def remove_unused(products: Path) -> None:

@@ -87,9 +87,9 @@ def test_calibration_is_the_same_every_time(short_demo, calibration):
         np.testing.assert_array_equal(layer.weight_scale, two.linears[name].weight_scale)
 
 
-def test_every_image_size_counts(short_demo, calibration):
+def test_every_image_size_counts(demo, calibration):
     """Layers are shown every size, and one recipe serves them all."""
-    weights, sizes = inference_weights(short_demo), (SIZE, ImageSize(64, 48))
+    weights, sizes = inference_weights(demo), (SIZE, ImageSize(64, 48))
     quick = replace(QUICK, rows=512, clips=(1.0, 0.9))
     images = [load_images(find_images(demo_calibration())[::4], size) for size in sizes]
     recipe = calibrate(weights, images, (16,), options=quick)

@@ -104,15 +104,30 @@ def chromium():
 
 
 @pytest.fixture(scope="session")
-def web_modules() -> Path:
+def web_modules(tmp_path_factory) -> Path:
     """`web/` with its npm packages; without npm, or without a registry, the tests that need it are skipped."""
-    import subprocess
+    from once import made_once
 
     if shutil.which("npm") is None:
         pytest.skip("npm is not installed: apt-get install npm, or https://nodejs.org")
-    if not (WEB / "node_modules").is_dir():
+    return made_once(tmp_path_factory, "web-modules", lambda _: with_modules(WEB))
+
+
+def with_modules(web: Path) -> Path:
+    """Installs the npm packages where there are none, or copies those of another checkout with the same lock file."""
+    import subprocess
+
+    from products import made_or_kept
+    from toolchains.roots import cache
+
+    def install() -> None:
         words = ["npm", "ci", "--no-audit", "--no-fund"]
-        done = subprocess.run(words, cwd=WEB, capture_output=True, text=True, check=False, timeout=600)
+        done = subprocess.run(words, cwd=web, capture_output=True, text=True, check=False, timeout=600)
         if done.returncode:
             pytest.skip(f"npm ci failed: {done.stderr.strip().splitlines()[-1:]}")
-    return WEB
+
+    if not (web / "node_modules").is_dir():
+        versions = subprocess.run(["npm", "version", "--json"], cwd=web.parent, capture_output=True, text=True).stdout
+        inputs = [versions, web / "package.json", web / "package-lock.json"]
+        made_or_kept(cache() / "npm", "modules", inputs, [web / "node_modules"], install)
+    return web

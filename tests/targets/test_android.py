@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,12 +19,10 @@ from veca_edge.targets.android import ANDROID, DYNAMIC_ACTIVATIONS
 
 
 @pytest.fixture(scope="module")
-def exported(tmp_path_factory) -> veca_edge.ExportResult:
+def exported(short_request, tmp_path_factory) -> veca_edge.ExportResult:
+    asked = {"target": "android", "core_counts": (8, 16), "precisions": ("int8", "fp32")}
     output = tmp_path_factory.mktemp("android") / "bundle"
-    request = veca_edge.ExportRequest(
-        output, target="android", core_counts=(8, 16), precisions=("int8", "fp32"), outputs=("cls", "dense", "logits")
-    )
-    return veca_edge.export(request)
+    return veca_edge.export(replace(short_request, output=output, outputs=("cls", "dense", "logits"), **asked))
 
 
 def test_it_is_close_to_the_reference(exported):

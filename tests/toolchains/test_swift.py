@@ -201,7 +201,8 @@ def built(swift: Swift, name: str) -> Path:
 
 def run_tests(swift: Swift, name: str, *selection: str) -> subprocess.CompletedProcess[str]:
     """Runs the tests that were built, or a selection of them."""
-    return swift.run([f"/work/built-{name}/{BUILT}", ",".join(selection)], "/work/package")
+    selected = [",".join(selection)] if selection else []
+    return swift.run([f"/work/built-{name}/{BUILT}", *selected], "/work/package")
 
 
 def test_golden_frames_replay(swift):
