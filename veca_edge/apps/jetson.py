@@ -162,9 +162,9 @@ build/veca_app --source test://300 --output out.mp4
 veca-edge's own tests generate a project like this one and, on Linux without a GPU, compile all of it with
 `-Wall -Wextra -Werror`, the kernels with nvcc for Orin (sm_87), the TensorRT part against a header that states the
 TensorRT 10 functions that it uses. **Run** there: the tests above with ONNX Runtime, under AddressSanitizer and
-UndefinedBehaviorSanitizer too, and the app from GStreamer's test picture and a file into a file. **Compiled and
-never run**: the CUDA kernels (their arithmetic is run on the CPU) and the TensorRT part. **Neither**: cameras (`csi://`,
-`v4l2://`) and Jetson's own encoder. Nothing here has run on a Jetson.
+UndefinedBehaviorSanitizer too, and the app from GStreamer's test picture and a file into a file, and over RTSP from one
+process of it to another. **Compiled and never run**: the CUDA kernels (their arithmetic is run on the CPU) and the
+TensorRT part. **Neither**: cameras (`csi://`, `v4l2://`) and Jetson's own encoder. Nothing here has run on a Jetson.
 
 A captured frame is copied once, into memory that CPU and GPU share; nothing else is copied between them.
 
