@@ -20,3 +20,12 @@ def test_a_list_with_an_unknown_target(checkpoint, tmp_path, veca_edge):
     assert ended.code == 2
     assert "Unknown target 'toaster'" in ended.err
     assert not (tmp_path / "all").exists()
+
+
+def test_a_cluster_that_is_none(checkpoint, tmp_path, veca_edge):
+    words = ("export", checkpoint, "--precision", "fp32", "--output", tmp_path / "one", "--cluster", "nowhere")
+    for targets in ("cpu", "cpu,jetson"):
+        ended = veca_edge(*words, "--target", targets)
+        assert ended.code == 2
+        assert "'nowhere' is no cluster" in ended.err or "needs the Python package 'distributed'" in ended.err
+    assert not (tmp_path / "one").exists()

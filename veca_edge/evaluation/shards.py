@@ -162,7 +162,7 @@ def _index(shard: Path, size: int) -> _Index:
                     if count % size == 0:
                         starts.append(member.offset)
                     count, last, here = count + 1, key, set()
-                task = tasks.get(kind)
+                task = tasks.get(kind or "")
                 if task is not None and task not in here:
                     here.add(task)
                     truths[task] += 1
