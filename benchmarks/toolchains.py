@@ -480,7 +480,14 @@ def open_litert(candidate: Candidate, threads: int) -> Callable[[np.ndarray], Ou
     from ai_edge_litert.interpreter import Interpreter
 
     runner = Interpreter(model_path=str(candidate.path), num_threads=threads).get_signature_runner()
-    return lambda image: runner(image=image)
+    (given,) = runner.get_input_details()
+    # LiteRT's own converter calls outputs by their number.
+    names = {"output_0": "cls", "output_1": "dense"}
+
+    def run(image: np.ndarray) -> Outputs:
+        return {names.get(name, name): value for name, value in runner(**{given: image}).items()}
+
+    return run
 
 
 OPENERS = {
