@@ -150,7 +150,9 @@ def test_planar_models_get_the_same_frames(built, square, tmp_path_factory):
     write_jetson(App("Planar", bundle, bundle.artifacts), project)
     assert "app.planar = true;" in (project / VALUES).read_text()
     flags = "-std=c++17 -fsanitize=address,undefined -Iplanar/src planar/tests/golden_frames.cpp"
-    built.run(f"g++ {flags} build/libbackend.a build/liblogic.a lib/libonnxruntime.so -o planar/golden_frames")
+    script = f"g++ {flags} build/libbackend.a build/liblogic.a lib/libonnxruntime.so -o planar/golden_frames"
+    inputs = [script, *sources_of(project), built.work / "lib", *sorted((built.work / "build").glob("lib*.a"))]
+    made_or_kept(built.root, "jetson-planar", inputs, [project / "golden_frames"], lambda: built.run(script))
     said = built.run(
         f"planar/golden_frames planar/{FRAMES} planar && ! build/golden_frames planar/{FRAMES} planar 2>&1"
     )
