@@ -316,9 +316,9 @@ def test_a_model_through_the_npu_s_compiler(demo, tmp_path, monkeypatch):
     )
 
 
-def test_the_page_in_a_browser(tmp_path, capsys):
+def test_the_page_in_a_browser(tmp_path):
     """The smallest run there is: first frames, interleaved rounds in Chromium, and the tables that come of them."""
-    words = ["--image-size=32", "--cores=8,64", "--loads=1", "--rounds=2", "--seconds=0.05", f"--output={tmp_path}"]
+    words = ["--image-size=32", "--cores=8,64", "--loads=1", "--rounds=2", "--seconds=0.05"]
     done = web.measured(web.parsed([*words, "--family=small"]), tmp_path, TINY)
     assert [row["core_counts"] for row in done["first_frames"]] == [[8], [8, 64]]
     assert all(ms > 0 for row in done["first_frames"] for ms in row["first_ms"])
@@ -326,8 +326,9 @@ def test_the_page_in_a_browser(tmp_path, capsys):
         (count, precision) for count in (8, 64) for precision in ("int8", "fp32")
     }
     result = {"benchmark": "web", "family": "small", "image_size": [256, 256], "started_at": "2026-01-01", **done}
-    write_result(tmp_path, "web", result)
-    section = readme.rendered(tmp_path)
+    results = tmp_path / "results"
+    write_result(results, "web", result)
+    section = readme.rendered(results)
     assert "In the browser: `small`" in section
     assert "| 64 cores |" in section
-    assert any("the first frame, ms" in claim.text for claim in claims.claims(tmp_path))
+    assert any("the first frame, ms" in claim.text for claim in claims.claims(results))

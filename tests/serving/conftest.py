@@ -13,40 +13,40 @@ import numpy as np
 import pytest
 
 CORES = (16, 64)
-SIZE = (32, 32)
+# Of the images that the demo's segmentation head was fitted to.
+SIZE = (64, 64)
 WEB = Path(__file__).parents[2] / "web"
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 
 
 @pytest.fixture(scope="session")
 def tasks_bundle(demo, absmax_quantized, tmp_path_factory) -> Path:
-    """The demo model with random masks and depths beside its classes, in INT8 and float32, at 16 and 64 cores."""
+    """The demo model with its classes and masks and random depths, in INT8 and float32, at 16 and 64 cores."""
     from bundles import bundle_around
 
     from veca_edge.base.spec import GraphSpec, ImageSize
-    from veca_edge.base.tasks import Task, Tokens
+    from veca_edge.base.tasks import HeadFile, Task, Tokens
     from veca_edge.bundle.store import new_bundle, write_manifest
     from veca_edge.bundle.types import CheckpointFacts, HeadFacts, TermFacts
     from veca_edge.converters.cpu import onnx_models_from_variants
+    from veca_edge.demo import demo_segment_head
     from veca_edge.images.palette import palette
     from veca_edge.model.folding import inference_weights
+    from veca_edge.model.head_files import read_head
     from veca_edge.model.heads import Head, Term
     from veca_edge.model.plan import Variant
     from veca_edge.proof.golden import write_golden
 
     block, width = demo.config.layers - 1, demo.config.output_dim
     random = np.random.default_rng(7)
-    heads, facts = list(demo.heads), []
-    for task, classes, limits in ((Task.SEGMENT, 4, None), (Task.DEPTH, 16, (1.0, 4.0))):
-        weight = random.normal(0, 0.3, (classes, width)).astype(np.float32)
-        term = Term(block, Tokens.PATCHES, weight)
-        heads.append(Head(task, (term,), np.zeros(classes, np.float32), depth_range=limits))
+    masks = read_head(HeadFile(demo_segment_head(), Task.SEGMENT), demo.config, demo.digest)
+    bins = Term(block, Tokens.PATCHES, random.normal(0, 0.3, (16, width)).astype(np.float32))
+    depth = Head(Task.DEPTH, (bins,), np.zeros(16, np.float32), depth_range=(1.0, 4.0))
+    heads, facts = [*demo.heads, masks, depth], []
     for head in heads:
         terms = tuple(TermFacts(t.block, t.tokens) for t in head.terms)
-        is_masks = head.task == Task.SEGMENT
-        labels = ("sky", "road", "tree", "car") if is_masks else head.labels
-        colours = palette(4) if is_masks else None
-        facts.append(HeadFacts(head.task, head.classes, terms, 1, labels, colours, head.depth_range))
+        colours = palette(head.classes) if head.task == Task.SEGMENT else None
+        facts.append(HeadFacts(head.task, head.classes, terms, 1, head.labels, colours, head.depth_range))
     weights = inference_weights(replace(demo, heads=tuple(heads)))
     names = ("cls", "dense", "logits", "segmentation", "depth")
     specs = [GraphSpec(count, ImageSize(*SIZE), outputs=names) for count in CORES]
@@ -90,17 +90,28 @@ def served(bundle: Path) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def chromium():
-    """A headless browser; the tests that need it are skipped without one."""
+def launched():
+    """Starts headless browsers with further words; the tests that need one are skipped where there is none."""
     api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
     path = next((found for name in CHROMIUM if (found := shutil.which(name))), None)
     if path is None:
         pytest.skip("no Chromium is installed: apt-get install chromium")
-    words = ["--no-sandbox", "--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream"]
     with api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=words)
-        yield browser
-        browser.close()
+        started = []
+
+        def launch(*words: str):
+            started.append(playwright.chromium.launch(executable_path=path, args=["--no-sandbox", *words]))
+            return started[-1]
+
+        yield launch
+        for browser in started:
+            browser.close()
+
+
+@pytest.fixture(scope="session")
+def chromium(launched):
+    """A browser with a camera that draws, which every page may use."""
+    return launched("--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream")
 
 
 @pytest.fixture(scope="session")
@@ -131,3 +142,39 @@ def with_modules(web: Path) -> Path:
         inputs = [versions, web / "package.json", web / "package-lock.json"]
         made_or_kept(cache() / "npm", "modules", inputs, [web / "node_modules"], install)
     return web
+
+
+@pytest.fixture(scope="session")
+def url(tasks_bundle) -> Iterator[str]:
+    with served(tasks_bundle) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def visited(chromium):
+    """A browser profile that keeps what its pages kept."""
+    context = chromium.new_context()
+    yield context
+    context.close()
+
+
+@pytest.fixture
+def opened(visited, url):
+    """The page; at the end it has complained of nothing and asked nobody but its own server."""
+    from .pages import Page
+
+    page = Page(visited, url)
+    yield page
+    page.close()
+    page.assert_quiet()
+
+
+@pytest.fixture(scope="session")
+def picture(tmp_path_factory) -> Path:
+    from PIL import Image
+
+    from .pages import painted
+
+    path = tmp_path_factory.mktemp("picture") / "picture.png"
+    Image.fromarray(painted(3)).save(path)
+    return path

@@ -37,6 +37,15 @@ def test_the_committed_build_is_that_of_the_sources(web_modules, tmp_path):
     assert [name for name in built if built[name] != committed[name]] == [], "build it again: npm run build in web/"
 
 
+def test_the_page_is_small():
+    """What a browser gets of ours, everything included but ONNX Runtime, is less than a megabyte."""
+    sizes = {p.name: p.stat().st_size for p in BUILT.rglob("*") if p.is_file()}
+    runtime = {name for name in sizes if name.startswith("ort")}
+    assert len(runtime) == 6, "two builds, each of a module, its threads and its WebAssembly"
+    assert len(sizes.keys() - runtime) > 8
+    assert sum(size for name, size in sizes.items() if name not in runtime) < 1_000_000
+
+
 def test_the_licences_are_there():
     text = (BUILT / "licenses.txt").read_text()
     assert "MIT License" in text

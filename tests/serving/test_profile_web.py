@@ -18,14 +18,14 @@ pytest.importorskip("uvicorn", reason="uvicorn is not installed: pip install 've
 class Profiling:
     """`profile` in a thread of its own, and what it says."""
 
-    def __init__(self, bundle, **fields):
+    def __init__(self, bundle, cores=(), seconds=0.05, **fields):
         from veca_edge.actions.profile import ProfileRequest, profile
         from veca_edge.profiles.options import ProfileOptions
 
         self.said: list[str] = []
         self.result = self.error = None
-        options = ProfileOptions(rounds=2, seconds=0.05, samples=4, warmup_seconds=0.01)
-        request = ProfileRequest(bundle, (), ("fp32",), "web", options, **fields)
+        options = ProfileOptions(rounds=2, seconds=seconds, samples=4, warmup_seconds=0.01)
+        request = ProfileRequest(bundle, cores, ("fp32",), "web", options, **fields)
 
         def run() -> None:
             try:
@@ -115,6 +115,42 @@ def test_a_page_measures_and_goes_on_where_it_was_closed(chromium, copied):
         assert m.threads >= 1
     found = recommend(copied, Limits(p95_ms=1e6), by="latency")
     assert found.best.measurement.machine.architecture == "wasm"
+
+
+def test_a_network_that_is_lost_and_back_costs_no_answer_and_a_sleep_is_told_of(chromium, copied):
+    """The page is cut off in one turn, and keeps its answer or takes the turn again; in the next one it is told,
+    as a browser tells it, that it is put to sleep."""
+    context = chromium.new_context()
+    profiling = Profiling(copied, (16,), seconds=1.0)
+    page = context.new_page()
+    broken: list[str] = []
+    page.on("pageerror", lambda error: broken.append(str(error)))
+    page.goto(profiling.url)
+    page.wait_for_selector("#status:has-text('Measuring')", timeout=120_000)
+    context.set_offline(True)
+    page.wait_for_selector("#status:has-text('does not answer')", timeout=120_000)
+    assert unfinished(copied) == 0
+    context.set_offline(False)
+    profiling.wait(lambda: page.wait_for_timeout(50) or unfinished(copied) >= 1)
+    page.wait_for_selector("#status:has-text('Measuring')", timeout=120_000)
+    page.evaluate("() => document.dispatchEvent(new Event('freeze'))")
+    page.wait_for_selector("#status:has-text('Done')", timeout=120_000)
+    assert page.locator("#rounds tr").count() == 2, "no turn was measured twice"
+    (measured,) = profiling.end().profile.measurements
+    context.close()
+    assert broken == []
+    assert len(measured.round_sizes) == 2
+    assert any("not in the foreground" in warning for warning in measured.warnings)
+
+
+def test_rounds_that_grow_slower_one_by_one_hint_at_heat():
+    from veca_edge.profiles.web.measure import warmth_hint
+
+    (said,) = warmth_hint([20.0, 20.5, 21.5])
+    assert "from 20.00 to 21.50 ms" in said
+    assert "--sustained" in said
+    for no_hint in ([20.0, 20.5, 20.9], [20.0, 24.0], [20.0, 22.0, 21.9, 24.0], [24.0, 22.0, 20.0], []):
+        assert warmth_hint(no_hint) == (), no_hint
 
 
 def test_another_browser_is_told_to_wait_and_nonsense_is_refused():

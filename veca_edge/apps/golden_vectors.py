@@ -26,7 +26,7 @@ from ..images.patches import PatchBasis, patch_basis, patch_colours
 from ..images.preprocessing import Preprocessing, resized
 from ..images.scaling import Interpolation
 from ..runtime.classes import top_classes
-from .governor_traces import governor_traces, rules_json
+from .governor_traces import frame_traces, governor_traces, rules_json
 
 VERSION = 1
 INDEX = "vectors.json"
@@ -90,7 +90,7 @@ def write_golden_vectors(folder: Path) -> None:
         "depth": _depth(array),
         "pca": _pca(array),
         "classes": _classes(),
-        "governor": {"rules": rules_json(), "traces": governor_traces()},
+        "governor": {"rules": rules_json(), "traces": governor_traces(), "frameTraces": frame_traces()},
     }
     (folder / INDEX).write_text(_listed(index))
 

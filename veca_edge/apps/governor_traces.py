@@ -17,6 +17,8 @@ from .base import TEMPLATES
 
 # Of a frame: from its core count, its number, and the time.
 Latency = Callable[[int, int, float], float]
+# What a frame took before the model, by stage: from its number.
+Before = Callable[[int], dict[str, float]]
 STEPS = {8: 16.0, 16: 24.0, 32: 32.0}
 TWO = {8: 16.0, 32: 28.0}
 
@@ -161,6 +163,80 @@ def _relieved(share: float) -> Latency:
     """A core count fails three times; during its third pause the machine is faster by a share, at every core count."""
     before = _falls_after(2.0, 1 / 4)
     return lambda count, i, now: TWO[count] * share if now > 44 else before(count, i, now)
+
+
+# ------------------------------------------------------------------------------ the whole frame
+
+
+def frame_traces() -> list[dict[str, Any]]:
+    """Traces of a budget for the whole frame, as JSON.
+
+    `frames` are `[core count, latency in ms, time in s, what came before it in ms by stage, next core count]`, and
+    `decisions` say what bound, and why. `budgetMs` is the model's own budget, or null.
+    """
+    return [
+        _frame_trace("the stages before leave just enough", 48, 32, _steady(8.0, 8.0)),
+        _frame_trace("a little less is too little", 48, 32, _steady(8.0, 8.01)),
+        _frame_trace("five late of sixty do not count", 48, 32, _late(range(55, 60), 64.0), 60),
+        _frame_trace("six late of sixty do", 48, 32, _late(range(54, 60), 24.0), 62),
+        _frame_trace("the model's own budget binds", 96, 32, _steady(8.0, 8.0), budget=30),
+        _frame_trace("the frame's budget binds beside the model's own", 48, 32, _steady(8.0, 12.0), budget=31),
+        _frame_trace("preparing alone takes it all", 33, 32, _steady(1.0, 64.0), 80),
+        _frame_trace("waiting alone takes it all, to the very budget", 32, 16, _steady(32.0, 0.0)),
+        _frame_trace("what takes it all is said again after two minutes", 33, 8, _steady(0.0, 40.0), 130, 1.0),
+        _frame_trace("it climbs when preparing becomes quick", 60, 8, _quick_after(40), 110),
+        _frame_trace("no smaller core count is left", 24, 8, _steady(4.0, 6.0), 30),
+        _frame_trace("stages that are not known take nothing", 32, 32, lambda i: {}, 30),
+    ]
+
+
+def _frame_trace(
+    name: str,
+    frame_budget: float,
+    start: int,
+    before: Before,
+    frames: int = 40,
+    step: float = 1 / 16,
+    budget: float | None = None,
+) -> dict[str, Any]:
+    """One trace at a constant frame rate, of a machine on which the model takes what is expected."""
+    governor, rows = Governor(STEPS, budget, start, frame_budget_ms=frame_budget), []
+    for i in range(frames):
+        count, now, taken = governor.core_count, (i + 1) * step, before(i)
+        rows.append([count, STEPS[count], now, taken, governor.observe(count, STEPS[count], now, taken)])
+    return {
+        **_as_json(name, STEPS, frame_budget, start, rows),
+        "budgetMs": budget,
+        "frameBudgetMs": float(frame_budget),
+        "decisions": _decisions(governor),
+    }
+
+
+def _decisions(governor: Governor) -> list[dict[str, Any]]:
+    shown = ("at", "before", "after", "reason", "stage")
+    return [{name: getattr(made, name) for name in shown} for made in governor.log]
+
+
+def _steady(waiting: float, preparing: float) -> Before:
+    return lambda i: {"waiting": waiting, "preparing": preparing}
+
+
+def _late(numbers: range, waiting: float) -> Before:
+    return lambda i: {"waiting": waiting if i in numbers else 8.0, "preparing": 8.0}
+
+
+def _quick_after(number: int) -> Before:
+    return lambda i: {"waiting": 2.0, "preparing": 40.0 if i < number else 6.0}
+
+
+def replayed_frames(trace: Mapping[str, Any], rules: Rules | None = None) -> int | None:
+    """As `replayed`, of one of `frame_traces`; the number of frames where only the decisions differ."""
+    expected, budget, start = dict(trace["expectedMs"]), trace["budgetMs"], trace["coreCount"]
+    governor = Governor(expected, budget, start, rules, trace["frameBudgetMs"])
+    for i, (count, ms, now, before, chosen) in enumerate(trace["frames"]):
+        if governor.observe(count, ms, now, before) != chosen:
+            return i
+    return None if _decisions(governor) == trace["decisions"] else len(trace["frames"])
 
 
 @cache

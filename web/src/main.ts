@@ -2,20 +2,21 @@
 
 import { EdgeError } from "./errors";
 import { fetchBundle } from "./files";
+import type { Budgets } from "./governor";
 import { nameOf, type Bundle } from "./manifest";
-import type { Values } from "./model";
 import { keepBundle, startOffline } from "./offline";
 import { alertOf, element, fill, status } from "./page";
 import { SHOWN, type Show } from "./painter";
-import type { FromWorker, Opened, Step, ToWorker } from "./protocol";
+import type { Evidence, FromWorker, Opened, Step, ToWorker } from "./protocol";
+import { clearResults, showResults } from "./results";
 import type { Backend } from "./runtime";
-import { openCamera, openFile, type Source } from "./sources";
-import { Times } from "./times";
+import { openCamera, openFile, type Listener, type Source } from "./sources";
+import { TimeTable } from "./times";
 
-/** For programs that drive the page: every step with its outputs. */
+/** For programs that drive the page: every step, with what the model took and gave. */
 declare global {
   interface Window {
-    vecaEdge: { onStep: ((step: { coreCount: number; outputs: Record<string, Values> }) => void) | null };
+    vecaEdge: { onStep: ((step: Evidence & { coreCount: number }) => void) | null };
   }
 }
 window.vecaEdge = { onStep: null };
@@ -27,11 +28,18 @@ const precision = element<HTMLSelectElement>("precision");
 const size = element<HTMLSelectElement>("size");
 const backend = element<HTMLSelectElement>("backend");
 const show = element<HTMLSelectElement>("show");
-const hold = element<HTMLInputElement>("hold");
-const budget = element<HTMLInputElement>("budget");
+const stage = element("stage");
+const again = element("again");
 const camera = element<HTMLButtonElement>("camera");
 const stop = element<HTMLButtonElement>("stop");
 const file = element<HTMLInputElement>("file");
+
+/** Each budget: whether it is held, and its milliseconds. */
+const budgets = {
+  modelMs: [element<HTMLInputElement>("hold"), element<HTMLInputElement>("budget")],
+  frameMs: [element<HTMLInputElement>("hold-frame"), element<HTMLInputElement>("frame-budget")],
+} as const;
+const holds = Object.values(budgets).map(([hold]) => hold);
 
 const LABELS: Record<Show, string> = {
   nothing: "The picture alone",
@@ -42,9 +50,11 @@ const LABELS: Record<Show, string> = {
 
 const worker = new Worker(new URL("./worker.ts", import.meta.url), { type: "module" });
 const tell = (message: ToWorker, transfer: Transferable[] = []) => worker.postMessage(message, transfer);
-const times = new Times(element("times"), element("speed"));
+const times = new TimeTable(element("times"), element("speed"));
 
-let bundle: Bundle;
+let bundle: Bundle | null = null;
+/** Why the page is not kept for offline use, or null. */
+let offline: Promise<string | null> = Promise.resolve(null);
 let opened: Opened | null = null;
 let source: Source | null = null;
 let isFirst = true;
@@ -61,7 +71,9 @@ async function start(): Promise<void> {
       "This page was opened without HTTPS, so the browser gives it neither camera nor threads.",
       "Open it over HTTPS, or on localhost.",
     );
-  const notKept = await startOffline();
+  offline = startOffline();
+  // Threads come with what it adds to the page, which is loaded once more then.
+  if (!crossOriginIsolated) await offline;
   bundle = await fetchBundle(document.baseURI);
   element("title").textContent = bundle.name;
   document.title = `${bundle.name} - veca-edge`;
@@ -78,7 +90,12 @@ async function start(): Promise<void> {
   element("size-row").hidden = sizes.length < 2;
   await offerGpu();
   open();
-  if (notKept) element("offline").textContent = notKept;
+}
+
+/** Says whether the page works without its server from now on. */
+async function keep(): Promise<void> {
+  const why = (await offline) ?? (await keepBundle(bundle!).then(() => null, String));
+  element("offline").textContent = why ? `Not kept for offline use: ${why}` : "Kept for offline use.";
 }
 
 /** WebGPU takes float models alone, and not every browser has it. */
@@ -93,9 +110,10 @@ async function offerGpu(): Promise<void> {
 function open(): void {
   opened = null;
   alertOf(null);
-  for (const control of [cores, precision, size, backend, show, hold]) control.disabled = true;
+  again.hidden = true;
+  for (const control of [cores, precision, size, backend, show, ...holds]) control.disabled = true;
   status("Loading the model");
-  const chosen = bundle.variants.find((v) => nameOf(v.size) === size.value)!;
+  const chosen = bundle!.variants.find((v) => nameOf(v.size) === size.value)!;
   tell({
     kind: "open",
     base: document.baseURI,
@@ -109,6 +127,7 @@ function ready(message: Opened): void {
   times.startOver();
   cores.max = String(message.coreCounts.length - 1);
   cores.value = cores.max;
+  element("ticks").replaceChildren(...message.coreCounts.map(tick));
   showCores(message.coreCounts[message.coreCounts.length - 1]);
   const before = show.value;
   const shows = (Object.keys(SHOWN) as (keyof typeof SHOWN)[]).filter((name) => message.outputs.includes(SHOWN[name]));
@@ -120,8 +139,7 @@ function ready(message: Opened): void {
   // Patch features are shown where the model says nothing else.
   const hasTask = message.outputs.includes("logits") && !shows.some((name) => name !== "pca");
   show.value = options.includes(before as Show) ? before : hasTask ? "nothing" : options[0];
-  for (const control of [precision, size, backend, show, hold]) control.disabled = false;
-  cores.disabled = hold.checked || message.coreCounts.length < 2;
+  for (const control of [precision, size, backend, show, ...holds]) control.disabled = false;
   const threads = `${message.threads} thread${message.threads === 1 ? "" : "s"}`;
   status(
     `${precision.value.toUpperCase()} at ${size.value}, ${message.coreCounts.join(", ")} cores, ` +
@@ -130,28 +148,41 @@ function ready(message: Opened): void {
   );
   steer();
   next();
-  if (navigator.serviceWorker?.controller)
-    keepBundle(bundle).then(
-      () => (element("offline").textContent = "Kept for offline use."),
-      (error: unknown) => (element("offline").textContent = `Not kept for offline use: ${String(error)}`),
-    );
+  void keep();
 }
+
+/** What is to be held. Throws `EdgeError` for what is no number of milliseconds. */
+function budgetsAsked(): Budgets {
+  const asked = { modelMs: null, frameMs: null } as Budgets;
+  for (const name of ["modelMs", "frameMs"] as const) {
+    const [hold, field] = budgets[name];
+    if (!hold.checked) continue;
+    if (!(Number(field.value) > 0))
+      throw new EdgeError("The budget is not a number of milliseconds.", "Give one above 0.");
+    asked[name] = Number(field.value);
+  }
+  return asked;
+}
+
+const isGoverned = () => holds.some((hold) => hold.checked);
 
 function steer(): void {
   if (!opened) return;
-  const budgetMs = hold.checked ? Number(budget.value) : null;
-  if (budgetMs !== null && !(budgetMs > 0)) {
-    alertOf(new EdgeError("The budget is not a number of milliseconds.", "Give one above 0."));
+  alertOf(null);
+  let asked: Budgets;
+  try {
+    asked = budgetsAsked();
+  } catch (error) {
+    alertOf(error);
     return;
   }
-  alertOf(null);
-  cores.disabled = hold.checked || opened.coreCounts.length < 2;
+  cores.disabled = isGoverned() || opened.coreCounts.length < 2;
   const coreCount = opened.coreCounts[Number(cores.value)];
-  if (!hold.checked) {
+  if (!isGoverned()) {
     showCores(coreCount);
     element("decision").textContent = "";
   }
-  tell({ kind: "steer", coreCount, budgetMs });
+  tell({ kind: "steer", coreCount, budgets: asked });
   redraw();
 }
 
@@ -161,18 +192,27 @@ function showCores(count: number): void {
   if (opened) cores.value = String(opened.coreCounts.indexOf(count));
 }
 
+function tick(count: number): HTMLElement {
+  const made = document.createElement("span");
+  made.textContent = String(count);
+  return made;
+}
+
 // -------------------------------------------------------------------------------------- frames
 
 async function use(opening: () => Promise<Source>): Promise<void> {
   end();
-  alertOf(null);
+  // What kept the model from being loaded still does.
+  if (opened) alertOf(null);
   camera.disabled = file.disabled = true;
   try {
     source = await opening();
+    element("source").textContent = source.name;
     stop.disabled = false;
     isFirst = true;
+    clearResults();
     times.startOver();
-    next();
+    redraw();
   } catch (error) {
     alertOf(error);
   } finally {
@@ -184,6 +224,7 @@ function end(): void {
   source?.close();
   source = null;
   stop.disabled = true;
+  element("source").textContent = "No source";
 }
 
 /** Sends the frame of now, unless one is on its way. */
@@ -193,15 +234,22 @@ function next(): void {
   isBusy = true;
   isStale = false;
   from.frame().then(
-    (bitmap) => {
-      const wantsOutputs = window.vecaEdge.onStep !== null;
-      tell({ kind: "frame", bitmap, show: show.value as Show, isFirst, wantsOutputs }, [bitmap]);
+    (frame) => {
+      if (source !== from) {
+        isBusy = false;
+        frame.bitmap.close();
+        next();
+        return;
+      }
+      const wantsEvidence = window.vecaEdge.onStep !== null;
+      tell({ kind: "frame", frame, show: show.value as Show, isFirst, wantsEvidence }, [frame.bitmap]);
       isFirst = false;
     },
     (error: unknown) => {
       isBusy = false;
       // A source that has just been closed has no frame left.
       if (source === from) alertOf(error);
+      else next();
     },
   );
 }
@@ -218,52 +266,10 @@ function shown(step: Step): void {
     [canvas.width, canvas.height] = [picture.width, picture.height];
   canvas.getContext("bitmaprenderer")!.transferFromImageBitmap(picture);
   element("hint").hidden = true;
-  if (hold.checked) showCores(step.coreCount);
+  if (isGoverned()) showCores(step.coreCount);
   times.add(step.times);
-  showClasses(step);
-  showLegend(step);
-  if (step.decision) {
-    const { before, after, reason } = step.decision;
-    element("decision").textContent =
-      before === after ? `Stays at ${after} cores: ${reason}.` : `${before} to ${after} cores: ${reason}.`;
-  }
-  if (step.outputs) window.vecaEdge.onStep?.({ coreCount: step.coreCount, outputs: step.outputs });
-}
-
-function showClasses(step: Step): void {
-  element("classes-section").hidden = !step.classes.length;
-  element("classes").replaceChildren(
-    ...step.classes.map(({ name, share }) => item(`${name}  ${(100 * share).toFixed(1)}%`)),
-  );
-  const best = step.classes[0];
-  const seen = step.legend.map((row) => row.name).join(", ");
-  const said = [best && `${best.name} ${(100 * best.share).toFixed(0)}%`, seen && `with ${seen}`];
-  canvas.setAttribute("aria-label", ["Picture", ...said.filter(Boolean)].join(": "));
-}
-
-function showLegend(step: Step): void {
-  element("legend").replaceChildren(
-    ...step.legend.map(({ name, share, colour }) => {
-      const row = item(`${name}  ${(100 * share).toFixed(0)}%`);
-      const swatch = document.createElement("span");
-      swatch.className = "swatch";
-      swatch.style.backgroundColor = `rgb(${colour.join(" ")})`;
-      row.prepend(swatch);
-      return row;
-    }),
-  );
-  element("scale").hidden = !step.depthRange;
-  if (step.depthRange) {
-    const [near, far] = step.depthRange;
-    element("near").textContent = near.toPrecision(3);
-    element("far").textContent = `${far.toPrecision(3)} m`;
-  }
-}
-
-function item(text: string): HTMLLIElement {
-  const made = document.createElement("li");
-  made.textContent = text;
-  return made;
+  showResults(step);
+  if (step.evidence) window.vecaEdge.onStep?.({ coreCount: step.coreCount, ...step.evidence });
 }
 
 // ------------------------------------------------------------------------------------- messages
@@ -287,28 +293,55 @@ worker.onmessage = (event: MessageEvent<FromWorker>) => {
       alertOf(new EdgeError(message.message, message.hint));
       if (message.isFatal) {
         status("No model is loaded");
+        again.hidden = false;
         for (const control of [precision, size, backend]) control.disabled = false;
       }
   }
 };
 worker.onerror = (event) => alertOf(new EdgeError(`The page's worker ended: ${event.message}`, "Load the page again."));
 
-camera.addEventListener("click", () => void use(() => openCamera(video)));
+const listener: Listener = {
+  // A frame of a video that plays is taken when there is time for it; one that it was wound to is not left out.
+  onFrame: () => (source?.isLive() ? next() : redraw()),
+  onLost: (error) => {
+    end();
+    alertOf(error);
+  },
+};
+
+function useFile(chosen: File | undefined): void {
+  if (chosen) void use(() => openFile(chosen, video, listener));
+}
+
+camera.addEventListener("click", () => void use(() => openCamera(video, listener)));
 stop.addEventListener("click", end);
 file.addEventListener("change", () => {
-  const chosen = file.files?.[0];
-  if (chosen) void use(() => openFile(chosen, video));
+  useFile(file.files?.[0]);
+  // The same file may be chosen again.
+  file.value = "";
 });
-for (const name of ["seeked", "play"]) video.addEventListener(name, redraw);
+for (const name of ["dragover", "dragleave", "drop"] as const)
+  stage.addEventListener(name, (event) => {
+    event.preventDefault();
+    stage.classList.toggle("over", name === "dragover");
+    if (name === "drop" && !file.disabled) useFile(event.dataTransfer?.files[0]);
+  });
+// What a page slept is no time of a frame.
+document.addEventListener("visibilitychange", () => document.hidden || times.startOver());
 cores.addEventListener("input", steer);
-hold.addEventListener("change", steer);
-budget.addEventListener("change", () => hold.checked && steer());
+for (const [hold, field] of Object.values(budgets)) {
+  hold.addEventListener("change", steer);
+  field.addEventListener("change", () => hold.checked && steer());
+}
 precision.addEventListener("change", () => void offerGpu().then(open));
 size.addEventListener("change", open);
+// Without a bundle there is nothing to open yet.
+again.addEventListener("click", () => (bundle ? open() : location.reload()));
 backend.addEventListener("change", open);
 show.addEventListener("change", redraw);
 
 start().catch((error: unknown) => {
   status("Not ready");
   alertOf(error);
+  again.hidden = false;
 });

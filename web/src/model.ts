@@ -2,7 +2,7 @@
 
 import { EdgeError } from "./errors";
 import type { Size } from "./geometry";
-import { Governor, type Decision } from "./governor";
+import { Governor, type Before, type Budgets, type Decision } from "./governor";
 import type { Bundle, Variant } from "./manifest";
 import { normalised, prepare } from "./preprocessing";
 import type { Picture } from "./resample";
@@ -18,6 +18,8 @@ export interface Run {
   coreCount: number;
   prepareMs: number;
   modelMs: number;
+  /** The picture as the model sees it: RGB `[height, width, 3]`. */
+  frame: Uint8Array;
   outputs: Record<string, Values>;
   decision: Decision | null;
 }
@@ -74,32 +76,34 @@ export class Model {
     return this.loaded.get(this.coreCount)!.variant.outputs;
   }
 
-  /** A fixed core count, or a budget that the governor holds from the current one on. */
-  steer(coreCount: number, budgetMs: number | null): void {
+  /** A fixed core count, or budgets that the governor holds from the current one on. */
+  steer(coreCount: number, budgets: Budgets): void {
     if (!this.loaded.has(coreCount))
       throw new EdgeError(`There is no model of ${coreCount} cores.`, `There are: ${this.coreCounts.join(", ")}.`);
-    if (budgetMs === null) {
+    if (budgets.modelMs === null && budgets.frameMs === null) {
       this.governor = null;
       this.coreCount = coreCount;
-    } else if (this.governor?.budgetMs !== budgetMs) {
-      this.governor = new Governor(this.expectedMs, budgetMs, this.coreCount);
+    } else if (!this.governor?.holds(budgets)) {
+      this.governor = new Governor(this.expectedMs, budgets, this.coreCount);
     }
   }
 
-  async run(picture: Picture): Promise<Run> {
+  /** `before`: what the frame took since it was captured. */
+  async run(picture: Picture, before: Before): Promise<Run> {
     const { variant, session } = this.loaded.get(this.coreCount)!;
     const start = performance.now();
     const frame = prepare(picture, variant.size, this.bundle.preprocessing);
     const given = variant.input === "image" ? frame : normalised(frame, this.bundle.preprocessing);
     const input = this.runtime.input(variant, given);
-    const before = performance.now();
+    const prepared = performance.now();
     const made = await session.run({ [session.inputNames[0]]: input });
     const after = performance.now();
-    const modelMs = after - before;
+    const modelMs = after - prepared;
+    const prepareMs = prepared - start;
     const coreCount = variant.coreCount;
     let decision: Decision | null = null;
     if (this.governor) {
-      this.coreCount = this.governor.observe(coreCount, modelMs, after / 1000);
+      this.coreCount = this.governor.observe(coreCount, modelMs, after / 1000, { ...before, preparing: prepareMs });
       const latest = this.governor.log[this.governor.log.length - 1];
       if (latest !== this.decided) decision = latest;
       this.decided = latest;
@@ -110,7 +114,7 @@ export class Model {
       outputs[name] = { dims: tensor.dims.slice(1), data: numbers(tensor.data) };
       tensor.dispose();
     }
-    return { coreCount, prepareMs: before - start, modelMs, outputs, decision };
+    return { coreCount, prepareMs, modelMs, frame, outputs, decision };
   }
 
   async close(): Promise<void> {

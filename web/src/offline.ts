@@ -1,6 +1,6 @@
 /** What makes the page load without its server: a service worker that keeps its files and the bundle's. */
 
-import { addressOf } from "./files";
+import { addressOf, MANIFEST } from "./files";
 import type { Bundle } from "./manifest";
 
 const KEPT = "veca-edge-bundle";
@@ -12,12 +12,11 @@ const KEPT = "veca-edge-bundle";
  * Returns why the page is not kept, or null.
  */
 export async function startOffline(): Promise<string | null> {
-  if (!("serviceWorker" in navigator)) return "This browser keeps no pages for offline use.";
+  if (!("serviceWorker" in navigator)) return "this browser keeps no pages.";
   try {
-    await navigator.serviceWorker.register("sw.js");
-    await navigator.serviceWorker.ready;
+    await activated(await navigator.serviceWorker.register("sw.js"));
   } catch (error) {
-    return `The page is not kept for offline use: ${error instanceof Error ? error.message : String(error)}`;
+    return error instanceof Error ? error.message : String(error);
   }
   if (!crossOriginIsolated && !sessionStorage.getItem("reloaded")) {
     sessionStorage.setItem("reloaded", "yes");
@@ -26,12 +25,28 @@ export async function startOffline(): Promise<string | null> {
   return null;
 }
 
+/** Until there is a service worker. Throws where it can't be installed, for which `ready` would wait for ever. */
+async function activated(registration: ServiceWorkerRegistration | undefined): Promise<void> {
+  const worker = registration?.active ?? registration?.waiting ?? registration?.installing;
+  if (!worker) throw new Error("the browser runs no service worker");
+  await new Promise<void>((done, failed) => {
+    const look = () => {
+      if (worker.state === "activated") done();
+      if (worker.state === "redundant") failed(new Error("its files can't be stored"));
+    };
+    worker.addEventListener("statechange", look);
+    look();
+  });
+}
+
 /** Keeps every file of the bundle, and lets those of other bundles go. */
 export async function keepBundle(bundle: Bundle): Promise<void> {
   const cache = await caches.open(KEPT);
   const wanted = new Set(bundle.variants.flatMap((v) => [v.file, ...v.weights]).map((file) => addressOf(file)));
   const base = document.baseURI;
   const urls = new Set([...wanted].map((address) => new URL(address, base).href));
+  // It was fetched before there was a service worker.
+  await cache.add(new URL(MANIFEST, base));
   for (const request of await cache.keys())
     if (request.url.includes("sha256=") && !urls.has(request.url)) await cache.delete(request);
   for (const url of urls) {

@@ -15,6 +15,7 @@ export function status(text: string): void {
 /** Shows a failure until the next call; null takes it away. */
 export function alertOf(error: unknown): void {
   const box = element("alert");
+  element("trouble").hidden = error === null;
   if (error === null) {
     box.hidden = true;
     box.textContent = "";

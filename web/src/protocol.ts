@@ -2,10 +2,11 @@
 
 import type { LikelyClass } from "./classes";
 import type { Size } from "./geometry";
-import type { Decision } from "./governor";
+import type { Budgets, Decision } from "./governor";
 import type { Values } from "./model";
 import type { LegendRow, Show } from "./painter";
 import type { Backend } from "./runtime";
+import type { Frame } from "./sources";
 
 export interface Choice {
   precision: string;
@@ -15,9 +16,26 @@ export interface Choice {
 
 export type ToWorker =
   | { kind: "open"; base: string; choice: Choice }
-  | { kind: "steer"; coreCount: number; budgetMs: number | null }
-  /** `isFirst`: of a new source. The outputs come back when `wantsOutputs`. */
-  | { kind: "frame"; bitmap: ImageBitmap; show: Show; isFirst: boolean; wantsOutputs: boolean };
+  | { kind: "steer"; coreCount: number; budgets: Budgets }
+  /** `isFirst`: of a new source. What the model took and gave comes back when `wantsEvidence`. */
+  | { kind: "frame"; frame: Frame; show: Show; isFirst: boolean; wantsEvidence: boolean };
+
+/** What a frame took, in milliseconds; `waiting` is from its capture until the worker has it. */
+export interface Times {
+  waiting: number;
+  reading: number;
+  preparing: number;
+  model: number;
+  drawing: number;
+}
+
+/** What the model took and gave: the frame's pixels (RGBA), the same as the model sees them (RGB), its outputs. */
+export interface Evidence {
+  captured: number;
+  pixels: { width: number; height: number; data: Uint8ClampedArray };
+  prepared: Uint8Array;
+  outputs: Record<string, Values>;
+}
 
 export interface Opened {
   kind: "opened";
@@ -26,16 +44,16 @@ export interface Opened {
   threads: number;
 }
 
-/** One frame: what it took, in milliseconds, and what the model says of it. `picture` is ready to be shown. */
+/** One frame: what it took, and what the model says of it. `picture` is ready to be shown. */
 export interface Step {
   kind: "step";
   coreCount: number;
-  times: { capture: number; prepare: number; model: number; draw: number };
+  times: Times;
   classes: LikelyClass[];
   legend: LegendRow[];
   depthRange: [number, number] | null;
   picture: ImageBitmap;
-  outputs: Record<string, Values> | null;
+  evidence: Evidence | null;
   decision: Decision | null;
 }
 

@@ -5,16 +5,33 @@ import { EdgeError } from "./errors";
 /** The picture as it is in the file: the EXIF orientation is applied, colour profiles are not. */
 const AS_STORED: ImageBitmapOptions = { imageOrientation: "from-image", colorSpaceConversion: "none" };
 
+/** `captured`: when, in milliseconds on the clock of `clock()`. */
+export interface Frame {
+  bitmap: ImageBitmap;
+  captured: number;
+}
+
 export interface Source {
   name: string;
   /** Whether frames go on coming by themselves. */
   isLive: () => boolean;
-  /** The frame of now. */
-  frame: () => Promise<ImageBitmap>;
+  /** The next frame of a source that is live, each once; of another, what it shows. */
+  frame: () => Promise<Frame>;
   close: () => void;
 }
 
-export async function openCamera(video: HTMLVideoElement): Promise<Source> {
+/** Milliseconds on a clock that the page and its worker share. */
+export function clock(): number {
+  return performance.timeOrigin + performance.now();
+}
+
+/** What a source says by itself: a video shows another frame; the camera has ended. */
+export interface Listener {
+  onFrame: () => void;
+  onLost: (error: EdgeError) => void;
+}
+
+export async function openCamera(video: HTMLVideoElement, { onFrame, onLost }: Listener): Promise<Source> {
   if (!navigator.mediaDevices)
     throw new EdgeError("This browser gives no camera to this page.", "Open it over HTTPS, or on localhost.");
   let stream: MediaStream;
@@ -30,17 +47,20 @@ export async function openCamera(video: HTMLVideoElement): Promise<Source> {
     if (name === "NotFoundError") throw new EdgeError("There is no camera.", "Connect one, or choose a file.");
     throw new EdgeError(`The camera can't be opened: ${String(error)}`, "Close other programs that use it.");
   }
+  const [track] = stream.getVideoTracks();
+  track.onended = () => onLost(new EdgeError("The camera has ended.", "Connect it again, then choose it again."));
   video.srcObject = stream;
   video.controls = false;
   await video.play();
-  return videoSource("camera", video, () => {
-    for (const track of stream.getTracks()) track.stop();
+  return videoSource(track.label || "Camera", video, onFrame, () => {
+    track.onended = null;
+    track.stop();
     video.srcObject = null;
   });
 }
 
-export async function openFile(file: File, video: HTMLVideoElement): Promise<Source> {
-  if (file.type.startsWith("video/")) return openVideo(file, video);
+export async function openFile(file: File, video: HTMLVideoElement, { onFrame }: Listener): Promise<Source> {
+  if (file.type.startsWith("video/")) return openVideo(file, video, onFrame);
   let bitmap: ImageBitmap;
   try {
     bitmap = await createImageBitmap(file, AS_STORED);
@@ -50,12 +70,15 @@ export async function openFile(file: File, video: HTMLVideoElement): Promise<Sou
   return {
     name: file.name,
     isLive: () => false,
-    frame: () => createImageBitmap(bitmap),
+    frame: async () => {
+      const captured = clock();
+      return { bitmap: await createImageBitmap(bitmap), captured };
+    },
     close: () => bitmap.close(),
   };
 }
 
-async function openVideo(file: File, video: HTMLVideoElement): Promise<Source> {
+async function openVideo(file: File, video: HTMLVideoElement, onFrame: () => void): Promise<Source> {
   const url = URL.createObjectURL(file);
   video.src = url;
   video.controls = true;
@@ -71,7 +94,7 @@ async function openVideo(file: File, video: HTMLVideoElement): Promise<Source> {
     video.hidden = true;
     throw new EdgeError(`${file.name} can't be played by this browser.`, "Choose a WebM or MP4 file.");
   }
-  return videoSource(file.name, video, () => {
+  return videoSource(file.name, video, onFrame, () => {
     video.pause();
     video.removeAttribute("src");
     video.load();
@@ -80,14 +103,84 @@ async function openVideo(file: File, video: HTMLVideoElement): Promise<Source> {
   });
 }
 
-function videoSource(name: string, video: HTMLVideoElement, close: () => void): Source {
+function videoSource(name: string, video: HTMLVideoElement, onFrame: () => void, close: () => void): Source {
+  const isLive = () => !video.paused && !video.seeking;
+  const presented = new Presented(video, onFrame);
   return {
     name,
-    isLive: () => !video.paused && !video.seeking,
-    frame: () => createImageBitmap(video),
+    isLive,
+    frame: async () => {
+      if (isLive()) await presented.next();
+      const captured = isLive() ? presented.captured() : clock();
+      return { bitmap: await createImageBitmap(video), captured };
+    },
     close: () => {
       video.onloadeddata = video.onerror = null;
+      presented.close();
       close();
     },
   };
+}
+
+/**
+ * When a video shows another frame, also one that it was wound to: it can be read then, which `seeked` does not promise.
+ * A page that is not seen is shown none, so that it rests. A browser that doesn't say it is asked as often as it draws.
+ */
+class Presented {
+  private isNew = true;
+  private capturedAt: number | null = null;
+  private waiting: (() => void) | null = null;
+  private request = 0;
+  /** What ends the wait for a frame that may not come. */
+  private readonly ends = ["pause", "seeking", "ended", "emptied"];
+  /** What a browser says at least. */
+  private readonly starts = ["seeked", "play"];
+
+  constructor(
+    private readonly video: HTMLVideoElement,
+    private readonly onFrame: () => void,
+  ) {
+    this.ask();
+    for (const name of this.ends) video.addEventListener(name, this.release);
+    if (!this.tells) for (const name of this.starts) video.addEventListener(name, onFrame);
+  }
+
+  private get tells(): boolean {
+    return "requestVideoFrameCallback" in this.video;
+  }
+
+  private ask(): void {
+    if (!this.tells) return;
+    this.request = this.video.requestVideoFrameCallback((_, { captureTime, presentationTime }) => {
+      this.capturedAt = performance.timeOrigin + (captureTime ?? presentationTime);
+      this.isNew = true;
+      this.release();
+      this.onFrame();
+      this.ask();
+    });
+  }
+
+  /** Until there is a frame that was not waited for before. */
+  async next(): Promise<void> {
+    if (!this.tells) await new Promise((done) => requestAnimationFrame(done));
+    else if (!this.isNew) await new Promise<void>((done) => (this.waiting = done));
+    this.isNew = false;
+  }
+
+  /** When the frame of now was captured; where nobody says it, that is now. */
+  captured(): number {
+    return Math.min(this.capturedAt ?? Infinity, clock());
+  }
+
+  private readonly release = () => {
+    this.waiting?.();
+    this.waiting = null;
+  };
+
+  close(): void {
+    if (this.tells) this.video.cancelVideoFrameCallback(this.request);
+    for (const name of this.ends) this.video.removeEventListener(name, this.release);
+    for (const name of this.starts) this.video.removeEventListener(name, this.onFrame);
+    this.release();
+  }
 }

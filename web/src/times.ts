@@ -1,22 +1,26 @@
 /** How long the stages of the last frames took. */
 
 import { percentile } from "./patches";
-import type { Step } from "./protocol";
+import type { Times } from "./protocol";
 
 const RECENT = 120;
 const REDRAWN_MS = 250;
-const NAMES: Record<keyof Step["times"], string> = {
-  capture: "Read pixels",
-  prepare: "Crop and resize",
-  model: "Model",
-  draw: "Draw",
-};
+const before = (times: Times) => times.waiting + times.reading + times.preparing;
+const ROWS: [name: string, of: (times: Times) => number][] = [
+  ["Waiting", (times) => times.waiting],
+  ["Reading pixels", (times) => times.reading],
+  ["Preparing", (times) => times.preparing],
+  ["Model", (times) => times.model],
+  ["Capture to result", (times) => before(times) + times.model],
+  ["Drawing", (times) => times.drawing],
+];
 
-export class Times {
-  private recent: Step["times"][] = [];
+export class TimeTable {
+  private recent: Times[] = [];
   private ends: number[] = [];
   private drawnAt = -Infinity;
 
+  /** `speed`: what says how many frames a second there are, where they go on coming. */
   constructor(
     private readonly body: HTMLElement,
     private readonly speed: HTMLElement,
@@ -31,7 +35,7 @@ export class Times {
     this.draw();
   }
 
-  add(times: Step["times"]): void {
+  add(times: Times): void {
     const now = performance.now();
     this.recent.push(times);
     this.ends.push(now);
@@ -46,14 +50,14 @@ export class Times {
   }
 
   private draw(): void {
-    const rows = (Object.keys(NAMES) as (keyof Step["times"])[]).map((stage) => {
-      const values = this.recent.map((times) => times[stage]);
-      return [NAMES[stage], ...[50, 95].map((p) => (values.length ? percentile(values, p).toFixed(1) : "-"))];
+    const rows = ROWS.map(([name, of]) => {
+      const values = this.recent.map(of);
+      return [name, ...[50, 95].map((p) => (values.length ? percentile(values, p).toFixed(1) : "-"))];
     });
     this.body.replaceChildren(...rows.map(rowOf));
     const seconds = (this.ends[this.ends.length - 1] - this.ends[0]) / 1000;
-    this.speed.textContent =
-      this.ends.length > 1 ? `${((this.ends.length - 1) / seconds).toFixed(1)} frames/s` : "No frames yet";
+    this.speed.hidden = !(seconds > 0);
+    if (seconds > 0) this.speed.textContent = `${((this.ends.length - 1) / seconds).toFixed(1)} frames/s`;
   }
 }
 

@@ -8,6 +8,7 @@ import { Model } from "./model";
 import { Painter } from "./painter";
 import type { Choice, FromWorker, ToWorker } from "./protocol";
 import { defaultThreads, Runtime } from "./runtime";
+import { clock } from "./sources";
 
 /** Frames are shown, and drawn on, with at most so many pixels along a side. */
 const MOST_SHOWN = 1280;
@@ -36,7 +37,7 @@ async function handle(message: ToWorker): Promise<void> {
     case "open":
       return load(message.base, message.choice);
     case "steer":
-      open?.model.steer(message.coreCount, message.budgetMs);
+      open?.model.steer(message.coreCount, message.budgets);
       return;
     case "frame":
       return run(message);
@@ -60,13 +61,13 @@ async function load(base: string, choice: Choice): Promise<void> {
 }
 
 async function run(message: Extract<ToWorker, { kind: "frame" }>): Promise<void> {
-  const { bitmap } = message;
+  const { bitmap, captured } = message.frame;
   if (!open) {
     bitmap.close();
     throw new EdgeError("No model is open.", "Load the page again.");
   }
   const { bundle, model, painter } = open;
-  const start = performance.now();
+  const start = clock();
   const canvas = new OffscreenCanvas(bitmap.width, bitmap.height);
   const pixels = context(canvas, true);
   // What is transparent is seen on black.
@@ -74,10 +75,12 @@ async function run(message: Extract<ToWorker, { kind: "frame" }>): Promise<void>
   pixels.drawImage(bitmap, 0, 0);
   const { data } = pixels.getImageData(0, 0, canvas.width, canvas.height);
   bitmap.close();
-  const captured = performance.now();
-  const made = await model.run({ width: canvas.width, height: canvas.height, channels: 4, data });
+  const waiting = Math.max(0, start - captured);
+  const reading = clock() - start;
+  const { width: across, height: down } = canvas;
+  const made = await model.run({ width: across, height: down, channels: 4, data }, { waiting, "reading pixels": reading });
 
-  const drawing = performance.now();
+  const drawing = clock();
   if (message.isFirst) painter.startOver();
   const scale = Math.min(1, MOST_SHOWN / Math.max(canvas.width, canvas.height));
   const width = Math.max(1, Math.round(canvas.width * scale));
@@ -98,16 +101,19 @@ async function run(message: Extract<ToWorker, { kind: "frame" }>): Promise<void>
       kind: "step",
       coreCount: made.coreCount,
       times: {
-        capture: captured - start,
-        prepare: made.prepareMs,
+        waiting,
+        reading,
+        preparing: made.prepareMs,
         model: made.modelMs,
-        draw: performance.now() - drawing,
+        drawing: clock() - drawing,
       },
       classes: logits ? topClasses(logits.data as Float32Array, bundle.labels) : [],
       legend: overlay?.legend ?? [],
       depthRange: overlay?.depthRange ?? null,
       picture,
-      outputs: message.wantsOutputs ? made.outputs : null,
+      evidence: message.wantsEvidence
+        ? { captured, pixels: { width: across, height: down, data }, prepared: made.frame, outputs: made.outputs }
+        : null,
       decision: made.decision,
     },
     [picture],

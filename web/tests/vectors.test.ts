@@ -109,10 +109,20 @@ describe("golden vectors", () => {
   });
 
   it.each(vectors.governor.traces)("the governor decides the same: $name", (trace) => {
-    const [model, frame] = [trace.budgetMs ?? Infinity, trace.frameBudgetMs ?? Infinity];
-    const governor = new Governor(new Map(trace.expectedMs), model, trace.coreCount, RULES, frame);
+    const budgets = { modelMs: trace.budgetMs, frameMs: trace.frameBudgetMs };
+    const governor = new Governor(new Map(trace.expectedMs), budgets, trace.coreCount);
     trace.frames.forEach(([count, ms, now, next, before], i) =>
+      expect(governor.observe(count, ms, now, { preparing: before }), `frame ${i}`).toBe(next),
+    );
+  });
+
+  it.each(vectors.governor.frameTraces)("and for the same reason: $name", (trace) => {
+    const budgets = { modelMs: trace.budgetMs, frameMs: trace.frameBudgetMs };
+    const governor = new Governor(new Map(trace.expectedMs), budgets, trace.coreCount);
+    trace.frames.forEach(([count, ms, now, before, next], i) =>
       expect(governor.observe(count, ms, now, before), `frame ${i}`).toBe(next),
     );
+    const said = governor.log.map(({ at, before, after, reason, stage }) => ({ at, before, after, reason, stage }));
+    expect(said).toEqual(trace.decisions);
   });
 });

@@ -46,7 +46,7 @@ export interface Vectors {
     tolerance: number;
   }[];
   classes: { logits: number[]; best: [number, number][]; tolerance: number }[];
-  governor: { rules: Record<string, number>; traces: Trace[] };
+  governor: { rules: Record<string, number>; traces: Trace[]; frameTraces: FrameTrace[] };
 }
 
 export interface Trace {
@@ -57,6 +57,18 @@ export interface Trace {
   coreCount: number;
   /** Core count, latency, time, next core count, time before the model. */
   frames: [number, number, number, number, number][];
+}
+
+/** Of a budget for the whole frame. */
+export interface FrameTrace {
+  name: string;
+  expectedMs: [number, number][];
+  budgetMs: number | null;
+  frameBudgetMs: number;
+  coreCount: number;
+  /** Core count, latency, time, what came before the model by stage, next core count. */
+  frames: [number, number, number, Record<string, number>, number][];
+  decisions: { at: number; before: number; after: number; reason: string; stage: string }[];
 }
 
 export const vectors = JSON.parse(readFileSync(join(FOLDER, "vectors.json"), "utf8")) as Vectors;

@@ -10,7 +10,10 @@ import json
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from ...base.errors import EdgeError
 from ...base.progress import Progress, silent
@@ -36,6 +39,8 @@ DEVICES = ("web", "web:lan")
 ARCHITECTURE = "wasm"
 MOST_BODY_BYTES = 32 << 20
 _HIDDEN = "The page was not in the foreground all the time, when browsers slow it down."
+# Rounds in a row, each slower than the one before, and by how much in all, that look like a device that grows warm.
+WARM_ROUNDS, WARM_SLOWDOWN = 3, 1.05
 
 
 def profile_in_browser(
@@ -137,8 +142,20 @@ def machine_of(facts: BrowserFacts) -> Machine:
 
 def _described(item: Item, measured: Measurement, rounds: Sequence[Answer]) -> Measurement:
     hidden = (_HIDDEN,) if any(answer.facts.get("was_hidden") for answer in rounds) else ()
+    warm = warmth_hint([float(np.median(answer.samples_ms)) for answer in rounds if answer.samples_ms])
     details = {**measured.details, "memory": "growth of the WebAssembly heap"}
-    return replace(measured, recorded_warnings=(*measured.recorded_warnings, *hidden), details=details)
+    return replace(measured, recorded_warnings=(*measured.recorded_warnings, *hidden, *warm), details=details)
+
+
+def warmth_hint(medians_ms: Sequence[float]) -> tuple[str, ...]:
+    """What the rounds' medians, in the order in which they were measured, say of heat, which no browser tells."""
+    falls = len(medians_ms) >= WARM_ROUNDS and all(a < b for a, b in pairwise(medians_ms))
+    if not falls or medians_ms[-1] < WARM_SLOWDOWN * medians_ms[0]:
+        return ()
+    return (
+        f"Every round was slower than the one before, from {medians_ms[0]:.2f} to {medians_ms[-1]:.2f} ms, as on a "
+        "device that grows warm; let it cool down and measure again, or give --sustained to see where it ends.",
+    )
 
 
 @dataclass(frozen=True)

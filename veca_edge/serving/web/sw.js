@@ -1,9 +1,9 @@
-var l = ["assets/index-ARjUplk8.js", "assets/measure-88l5asHZ.js", "assets/ort-wasm-simd-threaded-DcHrbrbl.wasm", "assets/ort-wasm-simd-threaded-qyIweqWS.mjs", "assets/ort.wasm.min-COgC6scJ.js", "assets/ort.webgpu.min-SA5ryL1s.js", "assets/patches-0XyOAQfX.css", "assets/patches-DzPsjM5t.js", "assets/sampler-CMQTH6hA.js", "assets/worker-BwWKld5O.js", "index.html", "licenses.txt"];
-const r = self, c = "veca-edge-page-44d998da3332", o = "veca-edge-bundle", u = "bundle/manifest.json";
+var u = ["assets/index-MqBBOmGH.js", "assets/measure-w1jIilnb.js", "assets/ort-wasm-simd-threaded-DcHrbrbl.wasm", "assets/ort-wasm-simd-threaded-qyIweqWS.mjs", "assets/ort.wasm.min-COgC6scJ.js", "assets/ort.webgpu.min-SA5ryL1s.js", "assets/patches-CyLGCdMd.css", "assets/patches-Ov3qWGNu.js", "assets/sampler-COU8Niqo.js", "assets/worker-CmIqrvC6.js", "index.html", "licenses.txt"];
+const r = self, c = "veca-edge-page-7ac3bb818c07", o = "veca-edge-bundle", l = "bundle/manifest.json";
 r.addEventListener("install", (s) => {
   s.waitUntil(
     (async () => {
-      await (await caches.open(c)).addAll(["./", ...l]), await r.skipWaiting();
+      await (await caches.open(c)).addAll(["./", ...u]), await r.skipWaiting();
     })()
   );
 });
@@ -20,7 +20,7 @@ r.addEventListener("fetch", (s) => {
   const t = new URL(s.request.url), a = new URL(r.registration.scope);
   if (s.request.method !== "GET" || t.origin !== a.origin) return;
   const e = t.pathname.slice(a.pathname.length);
-  e.startsWith("measure") || (t.searchParams.has("sha256") ? s.respondWith(d(s.request, o)) : e === u ? s.respondWith(h(s.request, o)) : e.startsWith("assets/") ? s.respondWith(d(s.request, c)) : (s.request.mode === "navigate" || l.includes(e)) && s.respondWith(h(s.request, c)));
+  e.startsWith("measure") || (t.searchParams.has("sha256") ? s.respondWith(d(s.request, o)) : e === l ? s.respondWith(h(s.request, o)) : e.startsWith("assets/") ? s.respondWith(d(s.request, c)) : (s.request.mode === "navigate" || u.includes(e)) && s.respondWith(h(s.request, c)));
 });
 async function d(s, t) {
   const a = await caches.open(t), e = await a.match(s);
