@@ -140,7 +140,7 @@ def test_from_measurement_to_readme(tmp_path, capsys):
     assert {len(row["samples_ms"]) for row in result["rows"]} <= {1, 2}  # without the rounds that were slow for all
     write_result(tmp_path, "litert", result)
     section = readme.rendered(tmp_path)
-    assert "| tiny, 32 px, 16 cores, 1 thread |" in section
+    assert "| small, 32 px, 16 cores, 1 thread |" in section
     assert "| 2 core counts, INT8 |" in section
     assert "| small, 256 px, 16 cores |" in section
     assert "| VECA, 64 cores | 1.623 |" in section
