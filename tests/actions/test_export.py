@@ -109,7 +109,7 @@ def test_layers_go_back_to_float_until_the_gate_holds(short_request, tmp_path):
 
 
 def test_auto_ships_what_is_left_when_int8_misses_the_gate(short_request, tmp_path, monkeypatch):
-    import veca_edge.actions.export as action
+    import veca_edge.actions.make as action
 
     monkeypatch.setattr(action, "with_float_layers", lambda sources, made, *_: made)
     asked = replace(short_request, output=tmp_path / "b", core_counts=(8,), precisions=("auto",), min_cosine=0.99999)
