@@ -7,14 +7,13 @@ computes. docs/apple.md says what is proven by it.
 
 from __future__ import annotations
 
-import json
 import platform
 import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -72,15 +71,12 @@ def swift(swift_root, apple_packages, tmp_path_factory) -> Swift:
     chosen = artifacts["fp16"]
     for path in {a.path for a in chosen}:
         shutil.copytree(source / path, bundle / path)
-        with_fixed_ids(bundle / path / "Manifest.json")
     frames = np.random.default_rng(3).integers(0, 256, (2, *SIZE, 3), np.uint8)
     for artifact in chosen:
         run = open_mlpackage(source / artifact.path, artifact.function, artifact)
         outputs = [run(frame[None]) for frame in frames]
         golden = {name: np.concatenate([o[name] for o in outputs]) for name in artifact.outputs}
         write_golden(bundle, artifact.core_count, artifact.image_size, frames, golden)
-    # coremltools draws ids for every package that it writes: without them the sources are the same in every run.
-    chosen = [replace(a, sha256="ab" * 32) for a in chosen]
     whole = bundle_around(bundle, chosen, labels=AWKWARD_LABELS, details=BundleDetails({a.name: 1.0 for a in chosen}))
     (work / "ios").mkdir()
     write_ios(App('An "app" \\(x) \U0001f4f7', whole, tuple(chosen)), work / "ios")
@@ -107,15 +103,6 @@ def swift(swift_root, apple_packages, tmp_path_factory) -> Swift:
     inputs = [*map(" ".join, commands), roots.HERE / "swift/stubs"]
     made_or_kept(swift_root, "swift-frameworks", inputs, [work / "frameworks"], make)
     return made
-
-
-def with_fixed_ids(manifest: Path) -> None:
-    held = json.loads(manifest.read_text())
-    items = sorted(held["itemInfoEntries"].items(), key=lambda item: item[1]["path"])
-    ids = {drawn: f"00000000-0000-4000-8000-{i:012}" for i, (drawn, _) in enumerate(items)}
-    held["itemInfoEntries"] = {ids[drawn]: entry for drawn, entry in items}
-    held["rootModelIdentifier"] = ids[held["rootModelIdentifier"]]
-    manifest.write_text(json.dumps(held))
 
 
 def framework(name: str) -> list[str]:

@@ -46,6 +46,7 @@ IN_BYTES = {"FLOAT16", "INT8", "INT16", "UINT8", "UINT16", "UINT32"}
 RECORD_BYTES = 64
 RECORD_SENTINEL = 0xDEADBEEF
 MAX_SPECIFICATION_BYTES = 256 << 20
+MANIFEST = "Manifest.json"  # of a package: what is in it
 DAMAGED_HINT = "The package is damaged: copy or export it again."
 
 
@@ -291,7 +292,7 @@ def specification_path(path: Path) -> Path:
     if not path.is_dir():
         what = "is a file, not a package directory" if path.exists() else "does not exist"
         raise EdgeError(f"{path} {what}.", "Give a .mlpackage directory.")
-    manifest = inside(path, "Manifest.json", DAMAGED_HINT)
+    manifest = inside(path, MANIFEST, DAMAGED_HINT)
     if not manifest.exists():
         raise EdgeError(f"{path} is not a Core ML package: it has no Manifest.json.", "Give a .mlpackage directory.")
     content = read_json(manifest, DAMAGED_HINT)

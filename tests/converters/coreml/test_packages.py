@@ -187,6 +187,18 @@ def test_default_function_and_separate_packages(square, tmp_path):
         np.testing.assert_array_equal(run(batch)["dense"], merged(batch)["dense"])
 
 
+def test_the_same_weights_give_the_same_bytes(square, tmp_path):
+    variants = [Variant(GraphSpec(count, SIZE), "fp16", inference_weights(square)) for count in (8, 16)]
+    contents = []
+    for directory in (tmp_path / "a", tmp_path / "b"):
+        directory.mkdir()
+        mlpackages_from_variants(variants, directory, {})
+        files = sorted(path for path in directory.rglob("*") if path.is_file())
+        contents.append({path.relative_to(directory).as_posix(): path.read_bytes() for path in files})
+    assert len(contents[0]) == 3
+    assert contents[0] == contents[1]
+
+
 def test_image_sizes_share_a_package_too(square, tmp_path):
     weights, sizes = inference_weights(square), (ImageSize(32, 32), ImageSize(32, 48))
     variants = [Variant(GraphSpec(8, size), "fp16", weights) for size in sizes]

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from uuid import NAMESPACE_OID, uuid5
 
 import numpy as np
 
@@ -24,6 +25,7 @@ from ...base.spec import ExportSpec, GraphSpec
 from ...bundle.store import artifact_for
 from ...bundle.types import Artifact
 from ...formats.mlpackage import (
+    MANIFEST,
     Constant,
     Function,
     MlPackage,
@@ -253,6 +255,19 @@ def _finish(path: Path, functions: Mapping[str, Variant], metadata: Mapping[str,
         for feature in (*features.input, *features.output):
             feature.shortDescription = _feature_text(feature.name, functions[name])
     specification_path(path).write_bytes(model.SerializeToString(deterministic=True))
+    _name_items(path / MANIFEST)
+
+
+def _name_items(manifest: Path) -> None:
+    """Gives the items of a package identifiers that follow from their paths.
+
+    coremltools draws new ones for every package; without them, exporting the same weights again gives the same bytes.
+    """
+    content = json.loads(manifest.read_text(encoding="utf-8"))
+    named = {key: str(uuid5(NAMESPACE_OID, item["path"])).upper() for key, item in content["itemInfoEntries"].items()}
+    content["itemInfoEntries"] = {named[key]: item for key, item in content["itemInfoEntries"].items()}
+    content["rootModelIdentifier"] = named[content["rootModelIdentifier"]]
+    manifest.write_text(json.dumps(content, indent=4, sort_keys=True), encoding="utf-8")
 
 
 def _input_text(input: str) -> str:
