@@ -43,7 +43,7 @@ def test_outputs_keep_the_order_of_the_format():
     [
         ("outputs", ("class",), f"Unknown output 'class'.\nKnown: {', '.join(OUTPUTS)}."),
         ("outputs", (), "No output was asked for."),
-        ("input", "jpeg", "Unknown input 'jpeg'.\nKnown: image, tensor."),
+        ("input", "jpeg", "Unknown input 'jpeg'.\nKnown: image, tensor, planar."),
         ("batch", 0, "Batch is 0."),
     ],
 )

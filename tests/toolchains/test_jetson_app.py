@@ -244,7 +244,7 @@ BROKEN = {
     "a frame at the budget missed it": ("governor.cpp", "> budget_ms_) missed", ">= budget_ms_) missed"),
     "a climb a frame late": ("governor.cpp", "since_move_ < rules_.least", "since_move_ <= rules_.least"),
     "a move a frame late": ("governor.cpp", "moved_at_ < rules_.interval", "moved_at_ <= rules_.interval"),
-    "a window of one more": ("governor.cpp", "size_t>(rules_.window)", "size_t>(rules_.window) + 1"),
+    "a window of one more": ("governor.cpp", "loads_.size() > static_cast", "loads_.size() > 1 + static_cast"),
     "a pause a frame longer": ("governor.cpp", "now < failed.until", "now <= failed.until"),
     "a failure a frame earlier": ("governor.cpp", ".at > rules_.probation", ".at >= rules_.probation"),
     "what comes before is forgotten": ("governor.cpp", "push_back(before_ms)", "push_back(0)"),
