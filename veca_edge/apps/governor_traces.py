@@ -101,13 +101,26 @@ def _trace(
 ) -> dict[str, Any]:
     """One trace at a constant frame rate. The latency sees the core count, the frame's number and the time, and so does
     what was before it."""
-    governor, rows = Governor(expected, budget, start, frame_budget_ms=frame_budget), []
+    governor = Governor(expected, budget, start, frame_budget_ms=frame_budget)
+    rows = _governed(governor, latency, before, frames, step)
+    return _as_json(name, expected, budget, start, rows, frame_budget)
+
+
+def _governed(
+    governor: Governor, latency: Latency, before: Callable[[int, int, float], Any], frames: int, step: float
+) -> list[list[Any]]:
+    """The rows of a trace: what so many frames took, and what a governor that saw them said."""
+    rows = []
     for i in range(frames):
         count, now = governor.core_count, (i + 1) * step
-        ms = latency(count, i, now)
-        spent = before(count, i, now)
-        rows.append([count, ms, now, governor.observe(count, ms, now, {"preparing": spent}), spent])
-    return _as_json(name, expected, budget, start, rows, frame_budget)
+        ms, spent = latency(count, i, now), before(count, i, now)
+        rows.append([count, ms, now, governor.observe(count, ms, now, _by_stage(spent)), spent])
+    return rows
+
+
+def _by_stage(before: float | Mapping[str, float]) -> Mapping[str, float]:
+    """What came before the model, of which a trace says all or each stage."""
+    return before if isinstance(before, Mapping) else {"preparing": before}
 
 
 def _as_json(
@@ -171,8 +184,8 @@ def _relieved(share: float) -> Latency:
 def frame_traces() -> list[dict[str, Any]]:
     """Traces of a budget for the whole frame, as JSON.
 
-    `frames` are `[core count, latency in ms, time in s, what came before it in ms by stage, next core count]`, and
-    `decisions` say what bound, and why. `budgetMs` is the model's own budget, or null.
+    As those of `governor_traces`, but each frame says what came before the model by stage, and `decisions` say what
+    bound, and why.
     """
     return [
         _frame_trace("the stages before leave just enough", 48, 32, _steady(8.0, 8.0)),
@@ -200,16 +213,10 @@ def _frame_trace(
     budget: float | None = None,
 ) -> dict[str, Any]:
     """One trace at a constant frame rate, of a machine on which the model takes what is expected."""
-    governor, rows = Governor(STEPS, budget, start, frame_budget_ms=frame_budget), []
-    for i in range(frames):
-        count, now, taken = governor.core_count, (i + 1) * step, before(i)
-        rows.append([count, STEPS[count], now, taken, governor.observe(count, STEPS[count], now, taken)])
-    return {
-        **_as_json(name, STEPS, frame_budget, start, rows),
-        "budgetMs": budget,
-        "frameBudgetMs": float(frame_budget),
-        "decisions": _decisions(governor),
-    }
+    governor = Governor(STEPS, budget, start, frame_budget_ms=frame_budget)
+    rows = _governed(governor, lambda c, i, t: STEPS[c], lambda c, i, t: before(i), frames, step)
+    trace = _as_json(name, STEPS, budget, start, rows, float(frame_budget))
+    return {**trace, "decisions": _decisions(governor)}
 
 
 def _decisions(governor: Governor) -> list[dict[str, Any]]:
@@ -227,16 +234,6 @@ def _late(numbers: range, waiting: float) -> Before:
 
 def _quick_after(number: int) -> Before:
     return lambda i: {"waiting": 2.0, "preparing": 40.0 if i < number else 6.0}
-
-
-def replayed_frames(trace: Mapping[str, Any], rules: Rules | None = None) -> int | None:
-    """As `replayed`, of one of `frame_traces`; the number of frames where only the decisions differ."""
-    expected, budget, start = dict(trace["expectedMs"]), trace["budgetMs"], trace["coreCount"]
-    governor = Governor(expected, budget, start, rules, trace["frameBudgetMs"])
-    for i, (count, ms, now, before, chosen) in enumerate(trace["frames"]):
-        if governor.observe(count, ms, now, before) != chosen:
-            return i
-    return None if _decisions(governor) == trace["decisions"] else len(trace["frames"])
 
 
 @cache
@@ -262,14 +259,15 @@ def recorded_trace() -> dict[str, Any]:
 def replayed(trace: Mapping[str, Any], rules: Rules | None = None) -> int | None:
     """The first frame after which the governor says something else than the trace; None where it never does.
 
-    After it, the core count of the trace is not the governor's any more, so what follows says nothing.
+    After it, the core count of the trace is not the governor's any more, so what follows says nothing. Where only the
+    reasons differ, as far as the trace has them, it is the number of frames.
     """
     budgets = trace["budgetMs"], trace["frameBudgetMs"]
     governor = Governor(dict(trace["expectedMs"]), budgets[0], trace["coreCount"], rules, budgets[1])
     for i, (count, ms, now, chosen, before) in enumerate(trace["frames"]):
-        if governor.observe(count, ms, now, {"preparing": before}) != chosen:
+        if governor.observe(count, ms, now, _by_stage(before)) != chosen:
             return i
-    return None
+    return None if trace.get("decisions") in (None, _decisions(governor)) else len(trace["frames"])
 
 
 def rules_json() -> dict[str, float]:

@@ -10,7 +10,7 @@ import { depthRangeOf } from "../src/painter";
 import { colourFrom, palette, ramp } from "../src/palette";
 import { patchBasis, patchColours } from "../src/patches";
 import { prepare, type Preprocessing } from "../src/preprocessing";
-import { read, sizeOf, vectors, type Way } from "./vectors";
+import { read, sizeOf, type Trace, vectors, type Way } from "./vectors";
 
 const NORMAL = { mean: [0, 0, 0], std: [1, 1, 1] };
 
@@ -108,20 +108,21 @@ describe("golden vectors", () => {
     expect(ours).toEqual(vectors.governor.rules);
   });
 
-  it.each(vectors.governor.traces)("the governor decides the same: $name", (trace) => {
+  function replayed<Before>(trace: Trace<Before>, stages: (before: Before) => Record<string, number>): Governor {
     const budgets = { modelMs: trace.budgetMs, frameMs: trace.frameBudgetMs };
     const governor = new Governor(new Map(trace.expectedMs), budgets, trace.coreCount);
     trace.frames.forEach(([count, ms, now, next, before], i) =>
-      expect(governor.observe(count, ms, now, { preparing: before }), `frame ${i}`).toBe(next),
+      expect(governor.observe(count, ms, now, stages(before)), `frame ${i}`).toBe(next),
     );
+    return governor;
+  }
+
+  it.each(vectors.governor.traces)("the governor decides the same: $name", (trace) => {
+    replayed(trace, (preparing) => ({ preparing }));
   });
 
   it.each(vectors.governor.frameTraces)("and for the same reason: $name", (trace) => {
-    const budgets = { modelMs: trace.budgetMs, frameMs: trace.frameBudgetMs };
-    const governor = new Governor(new Map(trace.expectedMs), budgets, trace.coreCount);
-    trace.frames.forEach(([count, ms, now, before, next], i) =>
-      expect(governor.observe(count, ms, now, before), `frame ${i}`).toBe(next),
-    );
+    const governor = replayed(trace, (before) => before);
     const said = governor.log.map(({ at, before, after, reason, stage }) => ({ at, before, after, reason, stage }));
     expect(said).toEqual(trace.decisions);
   });

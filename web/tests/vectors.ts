@@ -49,25 +49,19 @@ export interface Vectors {
   governor: { rules: Record<string, number>; traces: Trace[]; frameTraces: FrameTrace[] };
 }
 
-export interface Trace {
+/** `Before` is what a frame took before the model, in all or by stage. */
+export interface Trace<Before = number> {
   name: string;
   expectedMs: [number, number][];
   budgetMs: number | null;
   frameBudgetMs: number | null;
   coreCount: number;
-  /** Core count, latency, time, next core count, time before the model. */
-  frames: [number, number, number, number, number][];
+  /** Core count, latency, time, next core count, what came before the model. */
+  frames: [number, number, number, number, Before][];
 }
 
 /** Of a budget for the whole frame. */
-export interface FrameTrace {
-  name: string;
-  expectedMs: [number, number][];
-  budgetMs: number | null;
-  frameBudgetMs: number;
-  coreCount: number;
-  /** Core count, latency, time, what came before the model by stage, next core count. */
-  frames: [number, number, number, Record<string, number>, number][];
+export interface FrameTrace extends Trace<Record<string, number>> {
   decisions: { at: number; before: number; after: number; reason: string; stage: string }[];
 }
 
