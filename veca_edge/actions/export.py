@@ -113,7 +113,8 @@ def read_sources(request: ExportRequest, progress: Progress, shared: Shared) -> 
     """
     target = check_request(request)
     if request.device is not None and target.builder is not None:
-        options = target.builder.options_for(request.options or target.options(), request.device)
+        given, device, answer = request.options or target.options(), request.device, target.builder.options_for
+        options = shared.once(("options", target.name, given, device), lambda: answer(given, device))
         request = replace(request, options=options)
     checkpoint = shared.once("checkpoint", lambda: checkpoint_of(request.checkpoint, progress))
     spec = spec_of(request, checkpoint)
