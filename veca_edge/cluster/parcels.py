@@ -29,6 +29,11 @@ def parcel_of(content: bytes) -> Parcel:
     return Parcel(content, hashlib.sha256(content).hexdigest())
 
 
+def broadcast(client: Any, thing: Any) -> Any:
+    """The future of what every worker gets now, so that what a lost one held is still somewhere."""
+    return client.scatter(thing, broadcast=True, hash=False)
+
+
 class Sent:
     """Objects that were sent to the workers of a cluster; each goes once, however many tasks need it."""
 
@@ -41,8 +46,7 @@ class Sent:
         for known, future in self._sent:
             if known is thing:
                 return future
-        # Broadcast, so that what a lost worker held is still somewhere.
-        future = self._client.scatter(parcel_of(pickle.dumps(thing)), broadcast=True, hash=False)
+        future = broadcast(self._client, parcel_of(pickle.dumps(thing)))
         self._sent.append((thing, future))
         return future
 

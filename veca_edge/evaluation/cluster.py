@@ -15,7 +15,7 @@ from typing import Any
 from ..base.errors import EdgeError
 from ..base.files import files_below, inside
 from ..cluster.connection import RETRIES, check_own_versions, connected, result_of, workers_of
-from ..cluster.parcels import Parcel, parcel_of
+from ..cluster.parcels import Parcel, broadcast, parcel_of
 from .compute import EvaluationJob, Outcome, Session, outcome_of
 from .samples import Chunk
 
@@ -54,10 +54,9 @@ def on_cluster(
         for path in needed_files(job):
             parcel = parcel_of((job.directory / path).read_bytes())
             digests[path] = parcel.digest
-            # Broadcast, so that what a lost worker held is still somewhere.
-            contents[path] = client.scatter(parcel, broadcast=True, hash=False)
+            contents[path] = broadcast(client, parcel)
         shipped = Shipped(parcel_of(pickle.dumps(replace(job, directory=Path()))), digests, versions)
-        one = client.scatter(shipped, broadcast=True, hash=False)
+        one = broadcast(client, shipped)
 
         def submit(chunk: Chunk) -> Any:
             key = f"evaluate-{chunk.key}"
