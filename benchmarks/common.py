@@ -217,6 +217,12 @@ def read_results(directory: Path, benchmark: str) -> list[dict[str, Any]]:
 
 def add_run_options(parser: argparse.ArgumentParser, rounds: int, per_round: int) -> None:
     parser.add_argument("--threads", type=int, default=2, help="CPU threads of every candidate (default 2)")
+    add_round_options(parser, rounds, per_round)
+    add_memory_option(parser)
+    add_output_option(parser)
+
+
+def add_round_options(parser: argparse.ArgumentParser, rounds: int, per_round: int) -> None:
     parser.add_argument("--rounds", type=int, default=rounds, help=f"interleaved rounds (default {rounds})")
     parser.add_argument(
         "--per-round",
@@ -224,13 +230,15 @@ def add_run_options(parser: argparse.ArgumentParser, rounds: int, per_round: int
         default=per_round,
         help=f"timed calls of each candidate in a round (default {per_round})",
     )
+
+
+def add_memory_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--memory-processes",
         type=int,
         default=MEMORY_PROCESSES,
         help=f"processes that take the peak memory of each (default {MEMORY_PROCESSES}; 0: none)",
     )
-    add_output_option(parser)
 
 
 def add_output_option(parser: argparse.ArgumentParser) -> None:

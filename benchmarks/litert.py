@@ -18,7 +18,19 @@ from veca_edge.model.checkpoint import Checkpoint, random_checkpoint
 from veca_edge.model.config import FAMILIES
 from veca_edge.profiles.measurement import utc_now
 
-from .common import MEMORY_PROCESSES, add_output_option, counted, median, megabytes, numbers, say, table, write_result
+from .common import (
+    MEMORY_PROCESSES,
+    add_memory_option,
+    add_output_option,
+    add_round_options,
+    counted,
+    median,
+    megabytes,
+    numbers,
+    say,
+    table,
+    write_result,
+)
 from .peers import check, make_task
 from .race import race
 from .toolchains import make_candidates
@@ -109,14 +121,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--image-sizes", type=numbers, default=[256, 512], help="pixels, a list (default 256,512)")
     parser.add_argument("--cores", type=int, default=16, help="core tokens (default 16)")
     parser.add_argument("--threads", type=numbers, default=[1, 2], help="CPU threads, a list (default 1,2)")
-    parser.add_argument("--rounds", type=int, default=15, help="interleaved rounds (default 15)")
-    parser.add_argument("--per-round", type=int, default=3, help="timed calls of each in a round (default 3)")
-    parser.add_argument(
-        "--memory-processes",
-        type=int,
-        default=MEMORY_PROCESSES,
-        help=f"processes that take the peak memory of each (default {MEMORY_PROCESSES}; 0: none)",
-    )
+    add_round_options(parser, rounds=15, per_round=3)
+    add_memory_option(parser)
     add_output_option(parser)
     asked = parser.parse_args(arguments)
     result = measure(

@@ -21,7 +21,17 @@ from veca_edge.model.config import FAMILIES
 from veca_edge.profiles.machine import this_machine
 from veca_edge.profiles.measurement import utc_now
 
-from .common import PACKAGES, add_output_option, counted, median, read_results, say, table, write_result
+from .common import (
+    PACKAGES,
+    add_output_option,
+    add_round_options,
+    counted,
+    median,
+    read_results,
+    say,
+    table,
+    write_result,
+)
 from .peers import check, make_task
 from .race import race
 from .toolchains import LABELS, make_candidates
@@ -136,8 +146,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.races", description=__doc__)
     parser.add_argument("--only", default="", help="such as small, base:512, small:256:1; a list (default: all eight)")
     parser.add_argument("--candidates", default=",".join(RUNNERS), help=f"any of {','.join(RUNNERS)}")
-    parser.add_argument("--rounds", type=int, default=15, help="interleaved rounds (default 15)")
-    parser.add_argument("--per-round", type=int, default=3, help="timed calls of each in a round (default 3)")
+    add_round_options(parser, rounds=15, per_round=3)
     parser.add_argument("--again", action="store_true", help="measure also what there are results of")
     add_output_option(parser)
     asked = parser.parse_args(arguments)

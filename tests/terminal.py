@@ -9,6 +9,7 @@ import struct
 import subprocess
 import sys
 import termios
+from collections.abc import Iterator
 
 
 def opened_terminal(columns: int, **environment: str) -> tuple[int, int, dict[str, str]]:
@@ -30,7 +31,12 @@ def at_terminal(*words: object, columns: int = 80, **environment: str) -> tuple[
         env=environment,
     )
     os.close(theirs)
-    shown = b""
+    shown = b"".join(pieces_of(ours))
+    return process.wait(60), shown.decode()
+
+
+def pieces_of(ours: int) -> Iterator[bytes]:
+    """What a program shows, as it comes, until it ends and the terminal is closed."""
     while True:
         try:
             piece = os.read(ours, 65536)
@@ -38,6 +44,5 @@ def at_terminal(*words: object, columns: int = 80, **environment: str) -> tuple[
             break
         if not piece:
             break
-        shown += piece
+        yield piece
     os.close(ours)
-    return process.wait(60), shown.decode()

@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import pytest
-from terminal import opened_terminal
+from terminal import opened_terminal, pieces_of
 
 from veca_edge.cli.fleet import lines_of
 
@@ -51,20 +51,13 @@ def run_program(seconds: float, interrupt: bool = False):
     os.close(theirs)
     screen, screens = pyte.Screen(80, 24), []
     stream = pyte.ByteStream(screen)
-    while True:
-        try:
-            piece = os.read(ours, 65536)
-        except OSError:
-            break
-        if not piece:
-            break
+    for piece in pieces_of(ours):
         stream.feed(piece)
         shown = [line.rstrip() for line in screen.display]
         screens.append(shown)
         if interrupt and any("measuring" in line for line in shown):
             interrupt = False
             process.send_signal(signal.SIGINT)
-    os.close(ours)
     return process.wait(60), screens, screen
 
 
