@@ -48,7 +48,7 @@ def tasks_bundle(demo, absmax_quantized, tmp_path_factory) -> Path:
         colours = palette(head.classes) if head.task == Task.SEGMENT else None
         facts.append(HeadFacts(head.task, head.classes, terms, 1, head.labels, colours, head.depth_range))
     weights = inference_weights(replace(demo, heads=tuple(heads)))
-    names = ("cls", "dense", "logits", "segmentation", "depth")
+    names = ("cls", "dense", "logits", "segmentation", "segmentation_logits", "depth")
     specs = [GraphSpec(count, ImageSize(*SIZE), outputs=names) for count in CORES]
     variants = [Variant(s, "int8", absmax_quantized(weights, s.core_count)) for s in specs]
     variants += [Variant(s, "fp32", weights) for s in specs]

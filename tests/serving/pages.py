@@ -71,7 +71,7 @@ class Page:
         self.ready()
 
     def ready(self) -> None:
-        self.page.wait_for_selector("#show:not([disabled])")
+        self.page.wait_for_selector("#hold:not([disabled])")
 
     def text(self, selector: str) -> str:
         return self.page.inner_text(selector)

@@ -54,6 +54,14 @@ def cosine(ours: np.ndarray, theirs: np.ndarray) -> float:
     return a @ b / np.linalg.norm(a) / np.linalg.norm(b)
 
 
+def enlarged(scores: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
+    """Class scores `[K, h, w]` at the size of their label map."""
+    import torch
+
+    at = torch.from_numpy(scores.astype(np.float64))[None]
+    return torch.nn.functional.interpolate(at, size, mode="bilinear")[0].numpy()
+
+
 def assert_near(ours: dict, theirs: dict, least: float) -> None:
     """The same class, and features whose cosine is at least this."""
     for name in ("cls", "dense"):
@@ -62,9 +70,19 @@ def assert_near(ours: dict, theirs: dict, least: float) -> None:
 
 
 def assert_same(ours: dict, theirs: dict) -> None:
-    """The page's outputs against those of `veca-edge run`."""
+    """The page's outputs against those of `veca-edge run`.
+
+    Kernels of processors round INT8 differently, so a pixel between two classes may fall either way: the scores are
+    compared, and the page's classes with its own scores.
+    """
     assert_near(ours, theirs, 0.9999)
-    assert (ours["segmentation"] == theirs["segmentation"]).mean() >= 0.99
+    scores = ours["segmentation_logits"]
+    assert cosine(scores, theirs["segmentation_logits"]) >= 0.9999
+    large = enlarged(scores, ours["segmentation"].shape)
+    best = np.sort(large, axis=0)
+    clear = best[-1] - best[-2] > 1e-4
+    assert clear.mean() > 0.99
+    np.testing.assert_array_equal(ours["segmentation"][clear], large.argmax(0)[clear])
     assert np.abs(ours["depth"] / theirs["depth"] - 1).mean() < 0.01
 
 

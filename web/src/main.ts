@@ -7,7 +7,7 @@ import { nameOf, type Bundle } from "./manifest";
 import { keepBundle, startOffline } from "./offline";
 import { alertOf, element, fill, status } from "./page";
 import { SHOWN, type Show } from "./painter";
-import type { Evidence, FromWorker, Opened, Step, ToWorker } from "./protocol";
+import type { Evidence, FromWorker, Loaded, Opened, Step, ToWorker } from "./protocol";
 import { clearResults, showResults } from "./results";
 import type { Backend } from "./runtime";
 import { openCamera, openFile, type Listener, type Source } from "./sources";
@@ -56,6 +56,10 @@ let bundle: Bundle | null = null;
 /** Why the page is not kept for offline use, or null. */
 let offline: Promise<string | null> = Promise.resolve(null);
 let opened: Opened | null = null;
+/** With some core counts frames are answered; which one, and what is held, is chosen when all of them are there. */
+let loaded: Loaded | null = null;
+/** A core count is being loaded in the worker. */
+let isLoading = false;
 let source: Source | null = null;
 let isFirst = true;
 /** A frame is in the worker; the next one waits for it. */
@@ -109,6 +113,8 @@ async function offerGpu(): Promise<void> {
 
 function open(): void {
   opened = null;
+  loaded = null;
+  isLoading = false;
   alertOf(null);
   again.hidden = true;
   for (const control of [cores, precision, size, backend, show, ...holds]) control.disabled = true;
@@ -125,10 +131,6 @@ function ready(message: Opened): void {
   opened = message;
   isFirst = true;
   times.startOver();
-  cores.max = String(message.coreCounts.length - 1);
-  cores.value = cores.max;
-  element("ticks").replaceChildren(...message.coreCounts.map(tick));
-  showCores(message.coreCounts[message.coreCounts.length - 1]);
   const before = show.value;
   const shows = (Object.keys(SHOWN) as (keyof typeof SHOWN)[]).filter((name) => message.outputs.includes(SHOWN[name]));
   const options: Show[] = [...shows, "nothing"];
@@ -139,16 +141,40 @@ function ready(message: Opened): void {
   // Patch features are shown where the model says nothing else.
   const hasTask = message.outputs.includes("logits") && !shows.some((name) => name !== "pca");
   show.value = options.includes(before as Show) ? before : hasTask ? "nothing" : options[0];
-  for (const control of [precision, size, backend, show, ...holds]) control.disabled = false;
-  const threads = `${message.threads} thread${message.threads === 1 ? "" : "s"}`;
+  for (const control of [precision, size, backend, show]) control.disabled = false;
+  next();
+}
+
+function nowLoaded(message: Loaded): void {
+  // Of a model that was left meanwhile.
+  if (!opened) return;
+  loaded = message;
+  isLoading = false;
+  const { coreCounts, total } = message;
+  cores.max = String(coreCounts.length - 1);
+  element("ticks").replaceChildren(...coreCounts.map(tick));
+  showCores(coreCounts[coreCounts.length - 1]);
+  if (coreCounts.length < total) {
+    status(`Loading the model: ${coreCounts.length} of ${total} core counts`);
+    loadMore();
+    return;
+  }
+  for (const hold of holds) hold.disabled = false;
+  const threads = `${opened.threads} thread${opened.threads === 1 ? "" : "s"}`;
   status(
-    `${precision.value.toUpperCase()} at ${size.value}, ${message.coreCounts.join(", ")} cores, ` +
+    `${precision.value.toUpperCase()} at ${size.value}, ${coreCounts.join(", ")} cores, ` +
       (backend.value === "webgpu" ? "on the GPU" : threads) +
       (crossOriginIsolated ? "" : "; the server sends no headers for more threads"),
   );
   steer();
-  next();
   void keep();
+}
+
+/** A frame that waits comes first: what is seen early is the model's answer. */
+function loadMore(): void {
+  if (isLoading || isBusy || !loaded || loaded.coreCounts.length === loaded.total) return;
+  isLoading = true;
+  tell({ kind: "load" });
 }
 
 /** What is to be held. Throws `EdgeError` for what is no number of milliseconds. */
@@ -167,7 +193,7 @@ function budgetsAsked(): Budgets {
 const isGoverned = () => holds.some((hold) => hold.checked);
 
 function steer(): void {
-  if (!opened) return;
+  if (!loaded) return;
   alertOf(null);
   let asked: Budgets;
   try {
@@ -176,8 +202,8 @@ function steer(): void {
     alertOf(error);
     return;
   }
-  cores.disabled = isGoverned() || opened.coreCounts.length < 2;
-  const coreCount = opened.coreCounts[Number(cores.value)];
+  cores.disabled = isGoverned() || loaded.coreCounts.length < 2;
+  const coreCount = loaded.coreCounts[Number(cores.value)];
   if (!isGoverned()) {
     showCores(coreCount);
     element("decision").textContent = "";
@@ -189,7 +215,7 @@ function steer(): void {
 function showCores(count: number): void {
   element("cores-shown").textContent = String(count);
   cores.setAttribute("aria-valuetext", `${count} core tokens`);
-  if (opened) cores.value = String(opened.coreCounts.indexOf(count));
+  if (loaded) cores.value = String(loaded.coreCounts.indexOf(count));
 }
 
 function tick(count: number): HTMLElement {
@@ -236,7 +262,7 @@ function next(): void {
   from.frame().then(
     (frame) => {
       if (source !== from) {
-        isBusy = false;
+        rest();
         frame.bitmap.close();
         next();
         return;
@@ -246,12 +272,18 @@ function next(): void {
       isFirst = false;
     },
     (error: unknown) => {
-      isBusy = false;
+      rest();
       // A source that has just been closed has no frame left.
       if (source === from) alertOf(error);
       else next();
     },
   );
+}
+
+/** The worker has no frame. */
+function rest(): void {
+  isBusy = false;
+  loadMore();
 }
 
 /** The same frame again, where no other comes by itself. */
@@ -277,19 +309,20 @@ function shown(step: Step): void {
 worker.onmessage = (event: MessageEvent<FromWorker>) => {
   const message = event.data;
   switch (message.kind) {
-    case "progress":
-      status(`Loading the model: ${message.done} of ${message.total} core counts`);
-      return;
     case "opened":
       ready(message);
       return;
+    case "loaded":
+      nowLoaded(message);
+      return;
     case "step":
-      isBusy = false;
+      rest();
       shown(message);
       if (source?.isLive() || isStale) next();
       return;
     case "failed":
-      isBusy = false;
+      if (message.isFatal) opened = loaded = null;
+      rest();
       alertOf(new EdgeError(message.message, message.hint));
       if (message.isFatal) {
         status("No model is loaded");

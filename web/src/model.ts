@@ -1,4 +1,4 @@
-/** A bundle's core counts, loaded at once, so that switching between two frames costs nothing. */
+/** A bundle's core counts, all of them loaded, so that switching between two frames costs nothing. */
 
 import { EdgeError } from "./errors";
 import type { Size } from "./geometry";
@@ -35,37 +35,40 @@ const WARM_CALLS = 3;
 export class Model {
   private governor: Governor | null = null;
   private decided: Decision | undefined;
+  private readonly loaded = new Map<number, Loaded>();
+  private readonly expectedMs = new Map<number, number>();
 
   private constructor(
     readonly bundle: Bundle,
     private readonly runtime: Runtime,
-    private readonly loaded: Map<number, Loaded>,
-    private readonly expectedMs: Map<number, number>,
+    /** Those that are not loaded yet, fewest cores first. */
+    private readonly missing: Variant[],
     private coreCount: number,
   ) {}
 
-  /** `variants`: of one precision and size. `onProgress`: after each that is loaded. */
-  static async open(
-    bundle: Bundle,
-    variants: readonly Variant[],
-    runtime: Runtime,
-    onProgress: (done: number) => void,
-  ): Promise<Model> {
+  /** Answers frames as soon as its largest core count is loaded. `variants`: of one precision and size. */
+  static async open(bundle: Bundle, variants: readonly Variant[], runtime: Runtime): Promise<Model> {
     if (!variants.length) throw new EdgeError("The bundle has no such model.", "Choose another precision or size.");
-    const loaded = new Map<number, Loaded>();
-    const expectedMs = new Map<number, number>();
-    for (const variant of [...variants].sort((a, b) => a.coreCount - b.coreCount)) {
-      const session = await runtime.session(variant);
-      loaded.set(variant.coreCount, { variant, session });
-      expectedMs.set(variant.coreCount, await warmMs(runtime, variant, session));
-      onProgress(loaded.size);
-    }
-    runtime.letFilesGo();
-    return new Model(bundle, runtime, loaded, expectedMs, Math.max(...loaded.keys()));
+    const missing = [...variants].sort((a, b) => a.coreCount - b.coreCount);
+    const model = new Model(bundle, runtime, missing, missing[missing.length - 1].coreCount);
+    await model.loadNext();
+    return model;
   }
 
+  /** The largest core count that is not loaded yet, if there is one. */
+  async loadNext(): Promise<void> {
+    const variant = this.missing.pop();
+    if (variant) {
+      const session = await this.runtime.session(variant);
+      this.expectedMs.set(variant.coreCount, await warmMs(this.runtime, variant, session));
+      this.loaded.set(variant.coreCount, { variant, session });
+    }
+    if (!this.missing.length) this.runtime.letFilesGo();
+  }
+
+  /** That are loaded, ascending. */
   get coreCounts(): number[] {
-    return [...this.loaded.keys()];
+    return [...this.loaded.keys()].sort((a, b) => a - b);
   }
 
   get size(): Size {

@@ -16,6 +16,8 @@ export interface Choice {
 
 export type ToWorker =
   | { kind: "open"; base: string; choice: Choice }
+  /** The next core count is to be loaded; a frame that comes meanwhile waits. */
+  | { kind: "load" }
   | { kind: "steer"; coreCount: number; budgets: Budgets }
   /** `isFirst`: of a new source. What the model took and gave comes back when `wantsEvidence`. */
   | { kind: "frame"; frame: Frame; show: Show; isFirst: boolean; wantsEvidence: boolean };
@@ -37,11 +39,18 @@ export interface Evidence {
   outputs: Record<string, Values>;
 }
 
+/** A model whose largest core count is loaded. */
 export interface Opened {
   kind: "opened";
-  coreCounts: number[];
   outputs: string[];
   threads: number;
+}
+
+/** The core counts that are loaded, ascending, of as many as there will be. */
+export interface Loaded {
+  kind: "loaded";
+  coreCounts: number[];
+  total: number;
 }
 
 /** One frame: what it took, and what the model says of it. `picture` is ready to be shown. */
@@ -58,8 +67,8 @@ export interface Step {
 }
 
 export type FromWorker =
-  | { kind: "progress"; done: number; total: number }
   | Opened
+  | Loaded
   | Step
   /** `isFatal`: no model is open. */
   | { kind: "failed"; message: string; hint: string; isFatal: boolean };

@@ -19,6 +19,8 @@ const say = (message: FromWorker, transfer: Transferable[] = []) => scope.postMe
 interface Open {
   bundle: Bundle;
   model: Model;
+  /** Of core counts. */
+  total: number;
   painter: Painter;
 }
 
@@ -35,7 +37,9 @@ scope.onmessage = (event: MessageEvent<ToWorker>) => {
 async function handle(message: ToWorker): Promise<void> {
   switch (message.kind) {
     case "open":
-      return load(message.base, message.choice);
+      return start(message.base, message.choice);
+    case "load":
+      return loadNext();
     case "steer":
       open?.model.steer(message.coreCount, message.budgets);
       return;
@@ -44,7 +48,7 @@ async function handle(message: ToWorker): Promise<void> {
   }
 }
 
-async function load(base: string, choice: Choice): Promise<void> {
+async function start(base: string, choice: Choice): Promise<void> {
   await open?.model.close();
   open = null;
   const bundle = await fetchBundle(base);
@@ -54,10 +58,28 @@ async function load(base: string, choice: Choice): Promise<void> {
   const threads = defaultThreads();
   const runtime = await Runtime.open(choice.backend, threads, base);
   const total = variants.length;
-  say({ kind: "progress", done: 0, total });
-  const model = await Model.open(bundle, variants, runtime, (done) => say({ kind: "progress", done, total }));
-  open = { bundle, model, painter: new Painter(bundle, model.size) };
-  say({ kind: "opened", coreCounts: model.coreCounts, outputs: model.outputs, threads });
+  const model = await Model.open(bundle, variants, runtime);
+  open = { bundle, model, total, painter: new Painter(bundle, model.size) };
+  say({ kind: "opened", outputs: model.outputs, threads });
+  sayLoaded();
+}
+
+async function loadNext(): Promise<void> {
+  const model = open?.model;
+  if (!model) return;
+  try {
+    await model.loadNext();
+  } catch (error) {
+    // Some core counts without the others are not the bundle that was asked for.
+    open = null;
+    await model.close();
+    throw error;
+  }
+  sayLoaded();
+}
+
+function sayLoaded(): void {
+  if (open) say({ kind: "loaded", coreCounts: open.model.coreCounts, total: open.total });
 }
 
 async function run(message: Extract<ToWorker, { kind: "frame" }>): Promise<void> {
