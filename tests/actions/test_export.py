@@ -23,6 +23,8 @@ from veca_edge.base.spec import ImageSize
 from veca_edge.bundle.store import open_bundle
 from veca_edge.demo import demo_calibration, demo_checkpoint, demo_evaluation
 from veca_edge.proof.gate import Gate, below_gate
+from veca_edge.targets.cpu import CPU
+from veca_edge.targets.table import TARGETS
 
 
 def test_the_demo_is_exported_and_close_to_the_reference(result):
@@ -90,8 +92,15 @@ def test_a_gate_that_nothing_reaches_leaves_no_bundle(tmp_path):
 GATE = 0.99996
 
 
-def test_layers_go_back_to_float_until_the_gate_holds(short_request, tmp_path):
-    """The images that judge decide how many: here more than one, and not all."""
+def test_layers_go_back_to_float_until_the_gate_holds(short_request, tmp_path, monkeypatch):
+    """The images that judge decide how many: here more than one, and not all. What takes long is compiled once."""
+    compiled = []
+
+    def compile_once(written, progress):
+        compiled.append([v.name for v in written.variants])
+        return written.artifacts
+
+    monkeypatch.setitem(TARGETS, "cpu", replace(CPU, compile=compile_once))
     made = export(
         replace(
             short_request,
@@ -106,6 +115,7 @@ def test_layers_go_back_to_float_until_the_gate_holds(short_request, tmp_path):
     assert 1 < len(kept) < 8
     assert not below_gate(made.fidelity, Gate(GATE), ("int8",))
     assert any(name in note for name in kept for note in made.notes)
+    assert compiled == [[a.name for a in made.bundle.artifacts]]
 
 
 def test_auto_ships_what_is_left_when_int8_misses_the_gate(short_request, tmp_path, monkeypatch):

@@ -235,7 +235,8 @@ def finish_bundle(request: ExportRequest, sources: Sources, made: Made, director
         heads=tuple(head_facts(head) for head in active_heads(checkpoint.heads, spec.outputs)),
     )
     checks = made.golden_cosines
-    sources.target.finish(Written(directory, spec, (), made.artifacts, sources.preprocessing), checks)
+    written = Written(directory, spec, (), made.artifacts, sources.preprocessing, file_metadata(sources))
+    sources.target.finish(written, checks)
     write_atomically(directory / RUN_FILE, run_file(request, spec))
     bundle = replace(bundle, details=BundleDetails(checks, made.kept_float, request.overridden))
     write_readme(bundle, sources.preprocessing.description, loading_of(made.artifacts))

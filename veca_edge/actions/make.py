@@ -93,6 +93,7 @@ def make_here(sources: Sources, directory: Path, progress: Progress) -> Made:
         EdgeError: a variant can't be written, or computes something else than it should.
     """
     made = make_within_gate(sources, directory, progress)
+    made = compile_and_prove(sources, made, directory, progress)
     write_golden_data(sources, directory)
     cosines = {a.name: golden_cosine(directory, a, open_artifact, sources.threads) for a in made.artifacts}
     return replace(made, golden_cosines=cosines)
@@ -114,11 +115,9 @@ def make_within_gate(sources: Sources, directory: Path, progress: Progress) -> M
 
 def write_and_compare(sources: Sources, kept_float: tuple[str, ...], directory: Path, progress: Progress) -> Made:
     """Writes every variant and compares it with the reference."""
-    target, spec = sources.target, sources.spec
+    spec = sources.spec
     variants = make_variants(sources, spec, kept_float)
-    artifacts = target.write(spec, variants, directory, file_metadata(sources), progress)
-    written = Written(directory, spec, variants, artifacts, sources.preprocessing)
-    target.prove(written, sources.few_frames(PROOF_IMAGES), progress)
+    artifacts = sources.target.write(spec, variants, directory, file_metadata(sources), progress)
     fidelity = measure_fidelity(
         sources.checkpoint,
         spec,
@@ -131,6 +130,16 @@ def write_and_compare(sources: Sources, kept_float: tuple[str, ...], directory: 
         progress,
     )
     return Made(tuple(artifacts), fidelity, kept_float)
+
+
+def compile_and_prove(sources: Sources, made: Made, directory: Path, progress: Progress) -> Made:
+    """What takes long and is done once, with files that hold the gate."""
+    target, spec = sources.target, sources.spec
+    variants = make_variants(sources, spec, made.kept_float)
+    written = Written(directory, spec, variants, made.artifacts, sources.preprocessing, file_metadata(sources))
+    written = replace(written, artifacts=target.compile(written, progress))
+    target.prove(written, sources.few_frames(PROOF_IMAGES), progress)
+    return replace(made, artifacts=tuple(written.artifacts))
 
 
 def make_variants(sources: Sources, spec: ExportSpec, kept_float: tuple[str, ...] = ()) -> list[Variant]:

@@ -102,16 +102,23 @@ def check(spec: ExportSpec, labels: Sequence[str] | None) -> None:
 def write(
     spec: ExportSpec, variants: Sequence[Variant], directory: Path, metadata: Mapping[str, str], progress: Progress
 ) -> list[Artifact]:
-    """LiteRT files and, where some are asked for, context binaries of NPUs, which the files' artifacts tell of."""
     from ..converters.litert.files import tflite_files_from_variants
+
+    return tflite_files_from_variants(variants, directory, metadata, progress)
+
+
+def compile_for_npu(written: Written, progress: Progress) -> Sequence[Artifact]:
+    """Context binaries of NPUs where some are asked for, which the artifacts tell of."""
     from ..converters.qnn.contexts import FOLDER, compile_contexts
 
-    artifacts = tflite_files_from_variants(variants, directory, metadata, progress)
-    options = ANDROID.options_of(spec)
+    options = ANDROID.options_of(written.spec)
     if not options.npu:
-        return artifacts
-    contexts = compile_contexts(variants, directory, metadata, options, progress)
-    return [replace(a, details={**a.details, FOLDER: contexts[a.name]}) if a.name in contexts else a for a in artifacts]
+        return written.artifacts
+    contexts = compile_contexts(written.variants, written.directory, written.metadata, options, progress)
+    return [
+        replace(a, details={**a.details, FOLDER: contexts[a.name]}) if a.name in contexts else a
+        for a in written.artifacts
+    ]
 
 
 def prove(written: Written, frames: Mapping[ImageSize, np.ndarray], progress: Progress) -> None:
@@ -194,6 +201,7 @@ ANDROID = Target(
     doctor=doctor,
     next_steps=next_steps,
     check=check,
+    compile=compile_for_npu,
     prove=prove,
     notes=notes,
     devices="adb[:SERIAL], a phone",

@@ -76,6 +76,7 @@ class Written:
         directory: the bundle that is being made.
         variants: what was asked for; `artifacts` hold them, in any order.
         preprocessing: how a frame of any size becomes their input.
+        metadata: what every file says of itself.
     """
 
     directory: Path
@@ -83,6 +84,7 @@ class Written:
     variants: Sequence[Variant]
     artifacts: Sequence[Artifact]
     preprocessing: Preprocessing
+    metadata: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -200,6 +202,7 @@ class Target:
         doctor: what this machine needs for it.
         next_steps: what is left to do with a new bundle, for a person.
         check: refuses an export, before anything slow; gets its labels too.
+        compile: of files that hold the gate, once, what takes long: the artifacts with what was compiled from them.
         prove: compares what was written with what it was written from, beyond fidelity; gets frames by image size.
         finish: writes what takes the artifacts the rest of their way; gets the golden cosine by artifact.
         notes: what the user should know of how the artifacts were executed here.
@@ -229,6 +232,7 @@ class Target:
     doctor: Callable[[], Iterable[Check]]
     next_steps: Callable[[Bundle], Next]
     check: Callable[[ExportSpec, Sequence[str] | None], None] = lambda spec, labels: None
+    compile: Callable[[Written, Progress], Sequence[Artifact]] = lambda written, progress: written.artifacts
     prove: Callable[[Written, Mapping[ImageSize, np.ndarray], Progress], None] = lambda written, frames, progress: None
     finish: Callable[[Written, Mapping[str, float]], None] = lambda written, golden_cosine: None
     notes: Callable[[Sequence[Artifact]], Sequence[str]] = lambda artifacts: ()
