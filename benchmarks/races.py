@@ -1,4 +1,4 @@
-"""The race: INT8 of veca-edge beside OpenVINO's, LiteRT's and ONNX Runtime's, for every model, image size and threads.
+"""The race: INT8 of veca-edge beside other runtimes and float32, for every model, image size and number of threads.
 
 Each configuration is a result file of its own, written when it is done, so that a race that was stopped goes on where
 it was: a configuration whose file is there, made with the same versions and the same questions, is not run again. The
@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -38,9 +38,19 @@ from .toolchains import LABELS, make_candidates
 from .worker import agreement
 
 OURS = "ours_int8"
-# What the others are checked against; not in the table.
+# What the others are checked against.
 REFERENCE = "ours_fp32"
-RUNNERS = (OURS, "nncf_openvino", "our_graph_openvino", "litert_dynamic", "our_graph_litert", "ort_static")
+RUNNERS = (
+    OURS,
+    "nncf_openvino",
+    "our_graph_openvino",
+    "litert_dynamic",
+    "our_graph_litert",
+    "ort_static",
+    "ort_dynamic",
+    "plain_fp32",
+)
+COLUMNS = (*RUNNERS, REFERENCE)
 CORES = 16
 
 
@@ -123,13 +133,13 @@ def is_done(configuration: Configuration, asked: Mapping[str, Any], results: Seq
     )
 
 
-def rows_of(results: Sequence[Mapping[str, Any]]) -> list[list[str]]:
-    """A line for each configuration: milliseconds, in parentheses against ours."""
+def rows_of(results: Sequence[Mapping[str, Any]], names: Iterable[str] = COLUMNS) -> list[list[str]]:
+    """A line for each configuration: milliseconds of each candidate, in parentheses against ours."""
     lines = []
     for result in sorted(results, key=lambda r: (list(FAMILIES).index(r["family"]), r["image_size"], r["threads"])):
         ms = {name: median(samples) for name, samples in result["samples_ms"].items()}
         cells = []
-        for name in RUNNERS:
+        for name in names:
             if name not in ms:
                 cells.append("")
             else:
@@ -139,7 +149,7 @@ def rows_of(results: Sequence[Mapping[str, Any]]) -> list[list[str]]:
     return lines
 
 
-HEADER = ("median ms, INT8 (against ours)", *(LABELS[name] for name in RUNNERS))
+HEADER = ("median ms (against our INT8)", *(LABELS[name] for name in COLUMNS))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

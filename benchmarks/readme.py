@@ -89,7 +89,34 @@ def rerun(threads: int, directory: Path, fidelity_options: Sequence[str]) -> lis
 
 
 def summary(directory: Path) -> str:
-    """The README's table: one line for each model and machine, at 256 px and 16 cores. Empty without results."""
+    """The README's tables: veca-edge beside others at 256 px, and the race. Empty without results."""
+    return "\n\n".join(filter(None, (summary_of_peers(directory), summary_of_races(directory))))
+
+
+def summary_of_races(directory: Path) -> str:
+    """A table for each machine that was raced on."""
+    results = read_results(directory, "race")
+    return "\n\n".join(
+        table(
+            [f"median ms (against ours), {machine}", *RACED.values()],
+            races.rows_of([r for r in results if machine_name(r) == machine], RACED),
+        )
+        for machine in dict.fromkeys(map(machine_name, results))
+    )
+
+
+RACED = {
+    "ours_int8": "**veca-edge INT8**",
+    "nncf_openvino": "OpenVINO INT8",
+    "our_graph_openvino": "the same of our graph",
+    "litert_dynamic": "LiteRT INT8",
+    "our_graph_litert": "the same of our graph",
+    "ort_static": "ONNX Runtime INT8",
+}
+
+
+def summary_of_peers(directory: Path) -> str:
+    """One line for each model and machine, at 256 px and 16 cores."""
     shown = [
         result
         for result in read_results(directory, "peers")

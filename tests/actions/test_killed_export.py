@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-# Every operation takes minutes; `tests/bundle` kills at each one of those that put a bundle in place.
+# Each of them takes half a minute of CPU time; `tests/bundle` kills at each of those that put a bundle in place.
 EVERY = 9
 
 
