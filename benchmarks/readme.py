@@ -488,8 +488,8 @@ def web(result: Result) -> str:
     ]
     return (
         f"### In the browser: `{result['family']}`, {pixels}, {result['browser']}, on {machine_name(result)}\n\n"
-        "From opening the page on loopback, with nothing kept, to the first frame's result, INT8; every core count "
-        f"is loaded before:\n\n{table(['first frame', 'median ms', 'slowest ms'], firsts)}\n\n"
+        "From opening the page on loopback, with nothing kept, to the first frame's result, INT8; the largest core "
+        f"count is loaded by then, the others follow:\n\n{table(['first frame', 'median ms', 'slowest ms'], firsts)}\n\n"
         "A call of the model, in interleaved rounds; the ratio of the medians with its 95% interval:\n\n"
         f"{table(LATENCY_HEADER, latency_rows(result))}\n\n{provenance([result])}"
     )

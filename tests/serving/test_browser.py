@@ -155,3 +155,24 @@ def test_a_network_that_is_lost_while_loading_and_back(chromium, url):
     assert not page.is_visible("#alert")
     assert opened.text("#status").startswith("FP32")
     opened.context.close()
+
+
+def test_frames_are_answered_before_every_core_count_is_loaded(chromium, url, picture):
+    opened, held = Page(chromium.new_context(service_workers="block"), url), []
+    page = opened.page
+    opened.take_steps()
+    opened.next_step(lambda: page.set_input_files("#file", picture))
+    opened.context.route(f"**/cores{CORES[0]}_fp32*", lambda route: held.append(route))
+    step = opened.next_step(lambda: page.select_option("#precision", "fp32"))
+    assert step.core_count == CORES[-1]
+    assert opened.text("#status") == "Loading the model: 1 of 2 core counts"
+    assert page.is_disabled("#cores")
+    assert page.is_disabled("#hold")
+    while not held:
+        page.wait_for_timeout(20)
+    held[0].continue_()
+    opened.ready()
+    assert "16, 64 cores" in opened.text("#status")
+    assert page.is_enabled("#cores")
+    opened.context.close()
+    opened.assert_quiet()

@@ -58,7 +58,7 @@ let offline: Promise<string | null> = Promise.resolve(null);
 let opened: Opened | null = null;
 /** With some core counts frames are answered; which one, and what is held, is chosen when all of them are there. */
 let loaded: Loaded | null = null;
-/** A core count is being loaded in the worker. */
+/** More of the model is being loaded in the worker. */
 let isLoading = false;
 let source: Source | null = null;
 let isFirst = true;
@@ -154,7 +154,7 @@ function nowLoaded(message: Loaded): void {
   cores.max = String(coreCounts.length - 1);
   element("ticks").replaceChildren(...coreCounts.map(tick));
   showCores(coreCounts[coreCounts.length - 1]);
-  if (coreCounts.length < total) {
+  if (!message.isReady) {
     status(`Loading the model: ${coreCounts.length} of ${total} core counts`);
     loadMore();
     return;
@@ -172,7 +172,7 @@ function nowLoaded(message: Loaded): void {
 
 /** A frame that waits comes first: what is seen early is the model's answer. */
 function loadMore(): void {
-  if (isLoading || isBusy || !loaded || loaded.coreCounts.length === loaded.total) return;
+  if (isLoading || isBusy || !loaded || loaded.isReady) return;
   isLoading = true;
   tell({ kind: "load" });
 }

@@ -46,24 +46,31 @@ export class Model {
     private coreCount: number,
   ) {}
 
-  /** Answers frames as soon as its largest core count is loaded. `variants`: of one precision and size. */
+  /** Answers frames with its largest core count; `loadNext` brings the rest. `variants`: of one precision and size. */
   static async open(bundle: Bundle, variants: readonly Variant[], runtime: Runtime): Promise<Model> {
     if (!variants.length) throw new EdgeError("The bundle has no such model.", "Choose another precision or size.");
     const missing = [...variants].sort((a, b) => a.coreCount - b.coreCount);
-    const model = new Model(bundle, runtime, missing, missing[missing.length - 1].coreCount);
-    await model.loadNext();
+    const largest = missing.pop()!;
+    const model = new Model(bundle, runtime, missing, largest.coreCount);
+    await model.load(largest);
     return model;
   }
 
-  /** The largest core count that is not loaded yet, if there is one. */
+  /** How often `loadNext` has something to do. */
+  get left(): number {
+    return this.loaded.size - this.expectedMs.size + this.missing.length;
+  }
+
+  /** Warms up what is loaded, so that a budget knows what it takes; then the next core count, the largest first. */
   async loadNext(): Promise<void> {
-    const variant = this.missing.pop();
-    if (variant) {
-      const session = await this.runtime.session(variant);
-      this.expectedMs.set(variant.coreCount, await warmMs(this.runtime, variant, session));
-      this.loaded.set(variant.coreCount, { variant, session });
-    }
+    if (this.expectedMs.size === this.loaded.size && this.missing.length) await this.load(this.missing.pop()!);
+    for (const [coreCount, { variant, session }] of this.loaded)
+      if (!this.expectedMs.has(coreCount)) this.expectedMs.set(coreCount, await warmMs(this.runtime, variant, session));
     if (!this.missing.length) this.runtime.letFilesGo();
+  }
+
+  private async load(variant: Variant): Promise<void> {
+    this.loaded.set(variant.coreCount, { variant, session: await this.runtime.session(variant) });
   }
 
   /** That are loaded, ascending. */

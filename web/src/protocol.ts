@@ -16,7 +16,7 @@ export interface Choice {
 
 export type ToWorker =
   | { kind: "open"; base: string; choice: Choice }
-  /** The next core count is to be loaded; a frame that comes meanwhile waits. */
+  /** More of the model is to be loaded; a frame that comes meanwhile waits. */
   | { kind: "load" }
   | { kind: "steer"; coreCount: number; budgets: Budgets }
   /** `isFirst`: of a new source. What the model took and gave comes back when `wantsEvidence`. */
@@ -46,11 +46,12 @@ export interface Opened {
   threads: number;
 }
 
-/** The core counts that are loaded, ascending, of as many as there will be. */
+/** The core counts that are loaded, ascending, of `total`; `isReady` when all of them are, and warm. */
 export interface Loaded {
   kind: "loaded";
   coreCounts: number[];
   total: number;
+  isReady: boolean;
 }
 
 /** One frame: what it took, and what the model says of it. `picture` is ready to be shown. */

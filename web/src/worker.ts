@@ -79,7 +79,9 @@ async function loadNext(): Promise<void> {
 }
 
 function sayLoaded(): void {
-  if (open) say({ kind: "loaded", coreCounts: open.model.coreCounts, total: open.total });
+  if (!open) return;
+  const { model, total } = open;
+  say({ kind: "loaded", coreCounts: model.coreCounts, total, isReady: model.left === 0 });
 }
 
 async function run(message: Extract<ToWorker, { kind: "frame" }>): Promise<void> {
