@@ -486,10 +486,11 @@ def web(result: Result) -> str:
         [f"{counted(len(row['core_counts']), 'core count')}: {told(row['core_counts'])}", *first_cells(row)]
         for row in result["first_frames"]
     ]
+    opening = table(["first frame", "median ms", "slowest ms"], firsts)
     return (
         f"### In the browser: `{result['family']}`, {pixels}, {result['browser']}, on {machine_name(result)}\n\n"
         "From opening the page on loopback, with nothing kept, to the first frame's result, INT8; the largest core "
-        f"count is loaded by then, the others follow:\n\n{table(['first frame', 'median ms', 'slowest ms'], firsts)}\n\n"
+        f"count is loaded by then, the others follow:\n\n{opening}\n\n"
         "A call of the model, in interleaved rounds; the ratio of the medians with its 95% interval:\n\n"
         f"{table(LATENCY_HEADER, latency_rows(result))}\n\n{provenance([result])}"
     )
