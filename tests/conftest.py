@@ -3,26 +3,45 @@
 from __future__ import annotations
 
 import gc
+import hashlib
 import os
+import sys
 from pathlib import Path
 
 import pytest
+from once import made_once
+from toolchains.roots import cache
+
+from veca_edge.base.cpu_features import usable_cpu_count
 
 # Of every worker, and of every process that a test starts: workers beside each other would take each other's time.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # As the library does: many tests import ONNX Runtime themselves.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+# NNCF's kernels, which PyTorch compiles anew where another environment was the last to compile them.
+ENVIRONMENT = hashlib.sha256(f"{sys.prefix} {sys.version}".encode()).hexdigest()[:16]
+os.environ.setdefault("TORCH_EXTENSIONS_DIR", str(cache() / f"torch-extensions-{ENVIRONMENT}"))
 
 # A stand-in for a Jetson behind a real SSH server; its README says what it plays.
 pytest_plugins = ("standin.fixtures",)
 
-DATA = Path(__file__).parent / "data"
+HERE = Path(__file__).parent
+DATA = HERE / "data"
 VECTORS = ("square", "prefixed", "wide_projected")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_xdist_auto_num_workers() -> int | None:
+    """One worker more than there are CPUs: tests also wait, for SSH servers, browsers and cameras."""
+    if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:
+        return None  # xdist's own answer
+    return usable_cpu_count() + 1
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Compilers first: no worker shall be left alone with the longest tests at the end."""
-    items.sort(key=lambda item: "toolchains" not in item.path.parts)
+    """The longest tests first, which are those of compilers and of the whole project: every worker has its share of the
+    list, and who has ended takes from the end of another's, so that none is left alone with a long one."""
+    items.sort(key=lambda item: item.path.parent != HERE and "toolchains" not in item.path.parts)
 
 
 def pytest_collection_finish() -> None:
@@ -184,7 +203,6 @@ def apple_packages(square, absmax_quantized, tmp_path_factory):
     Returns the directory, the artifacts by precision, and the variants by precision. Read only.
     """
     pytest.importorskip("coremltools", reason="coremltools is not installed; it has no wheels for ARM Linux")
-    from once import made_once
 
     from veca_edge.base.spec import GraphSpec, ImageSize
     from veca_edge.converters.coreml.packages import mlpackages_from_variants
@@ -217,7 +235,6 @@ def tflite_files(square, absmax_quantized, tmp_path_factory):
     Returns the directory, the artifacts by precision, and the variants by precision. Read only.
     """
     pytest.importorskip("ai_edge_litert")
-    from once import made_once
 
     from veca_edge.base.spec import GraphSpec, ImageSize
     from veca_edge.converters.litert.files import tflite_files_from_variants

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from once import made_once
 
 from veca_edge.actions.export import export
 from veca_edge.actions.request import ExportRequest
@@ -10,5 +11,9 @@ from veca_edge.actions.request import ExportRequest
 
 @pytest.fixture(scope="session")
 def result(tmp_path_factory):
-    output = tmp_path_factory.mktemp("pipeline") / "bundle"
-    return export(ExportRequest(output, core_counts=(8, 16), precisions=("int8", "fp32"), measure=False))
+    """What an export of it returned. Read only."""
+
+    def made(folder):
+        return export(ExportRequest(folder / "bundle", core_counts=(8, 16), precisions=("int8", "fp32"), measure=False))
+
+    return made_once(tmp_path_factory, "demo", made)

@@ -9,7 +9,7 @@ from veca_edge.base.errors import EdgeError
 from veca_edge.base.spec import GraphSpec, ImageSize
 from veca_edge.converters.coreml.options import CoremlOptions
 from veca_edge.converters.coreml.packages import mlpackages_from_variants
-from veca_edge.formats.mlpackage import coremltools_for, quiet, read_mlpackage, specification_path
+from veca_edge.formats.mlpackage import converting, coremltools_for, read_mlpackage, specification_path
 from veca_edge.model.folding import inference_weights
 from veca_edge.model.plan import Variant
 from veca_edge.rules.coreml import lint_mlpackage
@@ -53,7 +53,7 @@ def lint_program(tmp_path, write, shape=(1, 3, 4, 6), ios=18):
 
     target = getattr(ct.target, f"iOS{ios}")
     program = mb.program(input_specs=[mb.TensorSpec(shape)], opset_version=target)(lambda x: write(mb, x))
-    with quiet():
+    with converting(tmp_path):
         model = ct.convert(
             program,
             convert_to="mlprogram",

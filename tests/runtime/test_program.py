@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from veca_edge.base.errors import EdgeError
-from veca_edge.formats.mlpackage import coremltools_for, quiet, read_mlpackage, specification_path
+from veca_edge.formats.mlpackage import converting, coremltools_for, read_mlpackage, specification_path
 from veca_edge.runtime.program import MilRunner, open_mlpackage
 from veca_edge.targets.table import open_artifact
 
@@ -24,7 +24,7 @@ def save_program(path, write, *shapes):
     body = {1: lambda x: write(mb, x), 2: lambda x, y: write(mb, x, y)}[len(shapes)]
     program = mb.program(input_specs=[mb.TensorSpec(s) for s in shapes], opset_version=ct.target.iOS18)(body)
     assert list(program.functions["main"].inputs) == list(names)
-    with quiet():
+    with converting(path.parent):
         model = ct.convert(
             program,
             convert_to="mlprogram",

@@ -15,6 +15,7 @@ import contextlib
 import io
 import logging
 import math
+import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -183,10 +184,17 @@ def coremltools_for(purpose: str) -> ModuleType:
 
 
 @contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Holds back the progress bars that coremltools writes to the terminal."""
-    with contextlib.redirect_stderr(io.StringIO()):
-        yield
+def converting(folder: Path) -> Iterator[None]:
+    """Holds back the progress bars that coremltools writes to the terminal, and gives it a place below `folder` for its
+    temporary files, which are gone when the block ends: by itself it keeps a package of every conversion until the
+    process ends, and for ever where that is killed."""
+    before = tempfile.tempdir
+    with contextlib.redirect_stderr(io.StringIO()), tempfile.TemporaryDirectory(dir=folder) as aside:
+        tempfile.tempdir = aside
+        try:
+            yield
+        finally:
+            tempfile.tempdir = before
 
 
 def read_mlpackage(path: str | Path) -> MlPackage:

@@ -146,6 +146,18 @@ def test_four_core_counts_take_hardly_more_room_than_one(absmax_quantized, tmp_p
     assert together.bytes <= 1.05 * alone.bytes
 
 
+def test_conversions_leave_nothing_behind(square, tmp_path, monkeypatch):
+    """coremltools has temporary packages until the process ends; a killed one would never remove them."""
+    temporary, output = tmp_path / "temporary", tmp_path / "output"
+    temporary.mkdir()
+    output.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(temporary))
+    weights, size = inference_weights(square), ImageSize(32, 32)
+    mlpackages_from_variants([Variant(GraphSpec(count, size), "fp16", weights) for count in (8, 16)], output, {})
+    assert list(temporary.iterdir()) == []
+    assert [path.name for path in output.iterdir()] == ["apple"]
+
+
 def test_a_package_says_what_it_is(apple_packages, square):
     directory, artifacts, _ = apple_packages
     package = read_mlpackage(directory / artifacts["int8"][0].path)

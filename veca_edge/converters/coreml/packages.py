@@ -30,8 +30,8 @@ from ...formats.mlpackage import (
     Function,
     MlPackage,
     Operation,
+    converting,
     coremltools_for,
-    quiet,
     read_mlpackage,
     read_specification,
     specification_path,
@@ -192,7 +192,7 @@ def _write_single(variant: Variant, scratch: Path, options: CoremlOptions, label
     image = [ct.ImageType("image", shape, color_layout=ct.colorlayout.RGB)] if spec.input == "image" else None
     classes = ct.ClassifierConfig(list(labels), "label", "probabilities") if options.classifier else None
     path = scratch / f"{variant.name}.mlpackage"
-    with quiet():
+    with converting(scratch):
         model = ct.convert(
             program,
             convert_to="mlprogram",
@@ -217,7 +217,7 @@ def _merge(functions: Mapping[str, Variant], single: Mapping[str, Path], path: P
     for name, variant in functions.items():
         merged.add_function(str(single[variant.name]), "main", name)
     merged.default_function_name = default_function(functions, options)
-    with quiet():
+    with converting(path.parent):
         ct.utils.save_multifunction(merged, str(path))
     return path
 
