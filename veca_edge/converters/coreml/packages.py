@@ -7,10 +7,11 @@ those it was written from.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import tempfile
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -217,9 +218,28 @@ def _merge(functions: Mapping[str, Variant], single: Mapping[str, Path], path: P
     for name, variant in functions.items():
         merged.add_function(str(single[variant.name]), "main", name)
     merged.default_function_name = default_function(functions, options)
-    with converting(path.parent):
+    with converting(path.parent), _checked_where_it_changes():
         ct.utils.save_multifunction(merged, str(path))
     return path
+
+
+@contextlib.contextmanager
+def _checked_where_it_changes() -> Iterator[None]:
+    """coremltools skips every pass over a merged program, but checks it after each of them as if it had changed: most of
+    the time that merging takes."""
+    from coremltools.converters.mil.mil import Program
+
+    check = Program.validate
+
+    def validate(program: Any, *args: Any, **options: Any) -> None:
+        if not program.skip_all_passes:
+            check(program, *args, **options)
+
+    Program.validate = validate
+    try:
+        yield
+    finally:
+        Program.validate = check
 
 
 def _finish(path: Path, functions: Mapping[str, Variant], metadata: Mapping[str, str], options: CoremlOptions) -> None:
