@@ -97,8 +97,21 @@ def short_demo(demo):
 
 
 @pytest.fixture(scope="session")
+def few_images(tmp_path_factory) -> Path:
+    """Seven of the demo's images that judge, for exports whose fidelity is not what is looked at. Read only."""
+    from veca_edge.demo import demo_evaluation
+    from veca_edge.images.folder import find_images
+
+    few = tmp_path_factory.mktemp("few")
+    for path in find_images(demo_evaluation())[::10]:
+        (few / path.name).write_bytes(path.read_bytes())
+    return few
+
+
+@pytest.fixture(scope="session")
 def short_request(short_demo, tmp_path_factory):
-    """A request for `short_demo` at 32 x 32 pixels, with the demo's images; its output is to be replaced."""
+    """A request for `short_demo` at 32 x 32 pixels: 24 of the demo's images calibrate, all of its others judge. Its
+    output is to be replaced."""
     from veca_edge.actions.request import CheckpointSource, ExportRequest, ImageSource
     from veca_edge.base.spec import ImageSize
     from veca_edge.demo import demo_calibration, demo_evaluation
@@ -109,7 +122,7 @@ def short_request(short_demo, tmp_path_factory):
     return ExportRequest(
         checkpoint.parent / "nowhere",
         CheckpointSource(checkpoint),
-        ImageSource(demo_calibration(), evaluation=demo_evaluation()),
+        ImageSource(demo_calibration(), count=24, evaluation=demo_evaluation()),
         image_sizes=(ImageSize(32, 32),),
     )
 

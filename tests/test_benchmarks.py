@@ -131,7 +131,7 @@ def test_from_measurement_to_readme(tmp_path, capsys):
     for name, part in result["gemm_share"].items():
         assert 0 < result["attention_gemm_share"][name] < part < 1
     write_result(tmp_path, "peers", {**result, "image_size": [256, 256]})
-    result = scaling.measure(TINY, [8], [32], 1, 2, 1, 1)
+    result = scaling.measure(TINY, [8], [32], 1, 2, 1, 0)
     assert "dense ViT" in scaling.summary(result)
     write_result(tmp_path, "scaling", result)
     result = elastic.measure(TINY, ImageSize(32, 32), [8, 64], 1, 1, 1)
@@ -261,11 +261,7 @@ def test_fidelity_on_every_target(short_demo, tmp_path):
     }
     assert all(row["dense"]["mean"] > 0.99 for row in result["rows"])
     write_result(tmp_path, "fidelity", result)
-    result = litert.measure(checkpoint, [32], 16, [1], 2, 1, 0)
-    assert {len(row["samples_ms"]) for row in result["rows"]} <= {1, 2}  # without the rounds that were slow for all
-    write_result(tmp_path, "litert", result)
     section = readme.rendered(tmp_path)
-    assert "| tiny, 32 px, 16 cores, 1 thread |" in section
     for target in ("cpu", "jetson", "apple", "android"):
         assert f"| {target} |" in section
     assert len([claim for claim in claims.claims(tmp_path) if " on apple, 8 cores" in claim.text]) == 6
@@ -318,8 +314,9 @@ def test_a_model_through_the_npu_s_compiler(demo, tmp_path, monkeypatch):
     )
 
 
-def test_the_page_in_a_browser(tmp_path):
+def test_the_page_in_a_browser(tmp_path, monkeypatch):
     """The smallest run there is: first frames, interleaved rounds in Chromium, and the tables that come of them."""
+    monkeypatch.setattr(web, "LOOKED_AT_S", 0.2)
     words = ["--image-size=32", "--cores=8,64", "--loads=1", "--rounds=2", "--seconds=0.05"]
     with ThreadPoolExecutor(1) as another:  # a thread has one Playwright, and this one's may serve the page's tests
         done = another.submit(web.measured, web.parsed([*words, "--family=small"]), tmp_path, TINY).result()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from once import made_once
 
 from veca_edge.actions.export import export
-from veca_edge.actions.request import ExportRequest
+from veca_edge.actions.request import ExportRequest, ImageSource
 
 
 @pytest.fixture(scope="session")
@@ -14,6 +16,7 @@ def result(tmp_path_factory):
     """What an export of it returned. Read only."""
 
     def made(folder):
-        return export(ExportRequest(folder / "bundle", core_counts=(8, 16), precisions=("int8", "fp32"), measure=False))
+        request = ExportRequest(folder / "bundle", images=ImageSource(count=32), core_counts=(8, 16), measure=False)
+        return export(replace(request, precisions=("int8", "fp32")))
 
     return made_once(tmp_path_factory, "demo", made)

@@ -55,24 +55,27 @@ def test_int8_of_several_core_counts_is_smaller_than_half_of_fp32(result):
     assert sizes["cores8_int8_32x32"] < 0.32 * sizes["cores8_fp32_32x32"]
 
 
-def test_batches_are_filled_up_and_cut_again(tmp_path):
-    made = export(ExportRequest(tmp_path / "b", core_counts=(8,), precisions=("fp32",), batch=3, outputs=("cls",)))
+def test_batches_are_filled_up_and_cut_again(few_images, tmp_path):
+    images = ImageSource(evaluation=few_images)
+    request = ExportRequest(tmp_path / "b", images=images, core_counts=(8,), precisions=("fp32",), outputs=("cls",))
+    made = export(replace(request, batch=3))
     assert made.fidelity[0].reference.cls.mean > 0.99999
     predictions = run(tmp_path / "b", sorted(demo_evaluation().rglob("*.jpg"))[:4]).images
     assert len(predictions) == 4
 
 
-def test_planar_pixels_for_deepstream(tmp_path):
+def test_planar_pixels_for_deepstream(result, few_images, tmp_path):
     """The input that nvinfer gives: whole bundles take it everywhere that they take frames, and say what it is."""
-    request = ExportRequest(tmp_path / "b", target="jetson", core_counts=(8,), precisions=("fp32",), measure=False)
+    images = ImageSource(evaluation=few_images)
+    request = ExportRequest(tmp_path / "b", target="jetson", images=images, core_counts=(8,), precisions=("fp32",))
     made = export(replace(request, input="planar"))
     assert made.fidelity[0].reference.cls.mean > 0.99999
     assert [check.ok for check in verify(tmp_path / "b")] == [True]
     assert "float32 RGB `[1, 3, H, W]`, values 0 to 255" in (tmp_path / "b/README.md").read_text()
     folder = next(demo_evaluation().rglob("*.jpg")).parent
-    images = sorted(folder.iterdir())[:2]
-    export(replace(request, output=tmp_path / "frames"))
-    planar, frames = (run(tmp_path / name, images, format="onnx").images for name in ("b", "frames"))
+    paths = sorted(folder.iterdir())[:2]
+    planar = run(tmp_path / "b", paths, format="onnx").images
+    frames = run(result.bundle.directory, paths, 8, "fp32").images
     for one, other in zip(planar, frames, strict=True):
         np.testing.assert_allclose(one.outputs["cls"], other.outputs["cls"], atol=1e-4)
     with open_live(LiveRequest(bundle=tmp_path / "b", source=str(folder), frames=1, format="onnx")) as running:
@@ -82,8 +85,9 @@ def test_planar_pixels_for_deepstream(tmp_path):
             running.model(np.zeros((*running.model.image_size, 3), np.uint8))
 
 
-def test_a_gate_that_nothing_reaches_leaves_no_bundle(tmp_path):
-    request = ExportRequest(tmp_path / "b", core_counts=(8,), precisions=("fp32",), min_cosine=1.0)
+def test_a_gate_that_nothing_reaches_leaves_no_bundle(few_images, tmp_path):
+    images = ImageSource(evaluation=few_images)
+    request = ExportRequest(tmp_path / "b", images=images, core_counts=(8,), precisions=("fp32",), min_cosine=1.0)
     with pytest.raises(GateError, match=r"--min-cosine 1.0: 8 cores fp32 at 32x32: 0\.9999\d+\."):
         export(request)
     assert list(tmp_path.iterdir()) == []
@@ -180,13 +184,13 @@ def test_a_runtime_that_does_not_round_is_told_of(truncates, strongly_typed, not
     assert JETSON.notes([replace(artifact, precision="fp16")]) == ()
 
 
-def test_evaluation_images_never_calibrate(tmp_path):
+def test_evaluation_images_never_calibrate(short_request, tmp_path):
     folder = tmp_path / "images"
     shutil.copytree(demo_calibration(), folder)
     made = export(
         ExportRequest(
             tmp_path / "b",
-            checkpoint=demo_checkpoint(),
+            checkpoint=short_request.checkpoint,
             images=ImageSource(folder),
             core_counts=(8,),
             image_sizes=(ImageSize(32, 32),),

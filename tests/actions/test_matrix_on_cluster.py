@@ -19,8 +19,6 @@ from veca_edge.base.files import files_below
 from veca_edge.base.progress import silent
 from veca_edge.bundle.store import MANIFEST
 from veca_edge.converters.tensorrt.options import TensorrtOptions
-from veca_edge.demo import demo_evaluation
-from veca_edge.images.folder import find_images
 from veca_edge.proof.gate import BelowGate
 
 pytest.importorskip("distributed", reason="distributed is not installed: pip install 'veca-edge[cluster]'")
@@ -54,12 +52,9 @@ def contents_of(directory: Path) -> tuple[dict[str, bytes], dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-def requests(short_request, tmp_path_factory):
+def requests(short_request, few_images):
     """For two targets, on few images; a function of where they are written."""
-    few = tmp_path_factory.mktemp("few")
-    for path in find_images(demo_evaluation())[::40][:4]:
-        (few / path.name).write_bytes(path.read_bytes())
-    images = replace(short_request.images, evaluation=few, count=8)
+    images = replace(short_request.images, evaluation=few_images, count=8)
     common = replace(
         short_request, images=images, core_counts=(8,), precisions=("int8",), threads=1, min_cosine=0.9, measure=False
     )

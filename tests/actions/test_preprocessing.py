@@ -24,11 +24,11 @@ LETTERBOX = Preprocessing("letterbox")
 
 
 @pytest.fixture(scope="module")
-def bundle(tmp_path_factory):
+def bundle(few_images, tmp_path_factory):
     """The demo model at 32 x 48 pixels, which letterboxes its square images."""
     request = ExportRequest(
         tmp_path_factory.mktemp("letterbox") / "bundle",
-        images=ImageSource(resize="letterbox"),
+        images=ImageSource(evaluation=few_images, resize="letterbox"),
         core_counts=(8,),
         precisions=("fp32",),
         image_sizes=(SIZE,),

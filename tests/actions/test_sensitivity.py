@@ -12,7 +12,7 @@ from veca_edge.base.errors import EdgeError
 
 
 def test_sensitivity_ranks_the_layers_of_a_bundle(result):
-    found = sensitivity(ExportRequest(Path(), core_counts=()), bundle=result.bundle.directory, count=8)
+    found = sensitivity(ExportRequest(Path(), core_counts=()), bundle=result.bundle.directory, count=4)
     assert len(found.layers) == 24
     assert found.core_counts == (8, 16)
     assert all(0 <= layer.loss < 0.01 for layer in found.layers)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from once import made_once
 from typer.testing import CliRunner
 
 
@@ -52,8 +54,12 @@ def checkpoint(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def bundle(tmp_path_factory) -> Path:
-    """The demo model in float32 at 8 and 16 cores."""
-    path = tmp_path_factory.mktemp("cli") / "demo bundle"
-    ended = run_command("export", "--cores", "8,16", "--precision", "fp32", "--output", path, "--no-measure")
-    assert ended.code == 0, ended.err
-    return path
+    """The demo model in float32 at 8 and 16 cores; profiles and evaluations are added to it."""
+
+    def made(folder: Path) -> Path:
+        path = folder / "bundle"
+        ended = run_command("export", "--cores", "8,16", "--precision", "fp32", "--output", path, "--no-measure")
+        assert ended.code == 0, ended.err
+        return path
+
+    return shutil.copytree(made_once(tmp_path_factory, "cli", made), tmp_path_factory.mktemp("cli") / "demo bundle")

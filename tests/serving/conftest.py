@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from once import made_once
 
 CORES = (16, 64)
 # Of the images that the demo's segmentation head was fitted to.
@@ -22,6 +23,11 @@ CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 @pytest.fixture(scope="session")
 def tasks_bundle(demo, absmax_quantized, tmp_path_factory) -> Path:
     """The demo model with its classes and masks and random depths, in INT8 and float32, at 16 and 64 cores."""
+    made = made_once(tmp_path_factory, "tasks", lambda folder: with_tasks(demo, absmax_quantized, folder / "bundle"))
+    return shutil.copytree(made, tmp_path_factory.mktemp("tasks") / "bundle")
+
+
+def with_tasks(demo, absmax_quantized, output: Path) -> Path:
     from bundles import bundle_around
 
     from veca_edge.base.spec import GraphSpec, ImageSize
@@ -53,7 +59,6 @@ def tasks_bundle(demo, absmax_quantized, tmp_path_factory) -> Path:
     variants = [Variant(s, "int8", absmax_quantized(weights, s.core_count)) for s in specs]
     variants += [Variant(s, "fp32", weights) for s in specs]
     frames = random.integers(0, 256, (2, *SIZE, 3), np.uint8)
-    output = tmp_path_factory.mktemp("tasks") / "bundle"
     with new_bundle(output) as directory:
         artifacts = onnx_models_from_variants(variants, directory, {})
         for spec in specs:
@@ -117,8 +122,6 @@ def chromium(launched):
 @pytest.fixture(scope="session")
 def web_modules(tmp_path_factory) -> Path:
     """`web/` with its npm packages; without npm, or without a registry, the tests that need it are skipped."""
-    from once import made_once
-
     if shutil.which("npm") is None:
         pytest.skip("npm is not installed: apt-get install npm, or https://nodejs.org")
     return made_once(tmp_path_factory, "web-modules", lambda _: with_modules(WEB))
@@ -138,10 +141,16 @@ def with_modules(web: Path) -> Path:
             pytest.skip(f"npm ci failed: {done.stderr.strip().splitlines()[-1:]}")
 
     if not (web / "node_modules").is_dir():
-        versions = subprocess.run(["npm", "version", "--json"], cwd=web.parent, capture_output=True, text=True).stdout
-        inputs = [versions, web / "package.json", web / "package-lock.json"]
+        inputs = [npm_versions(), web / "package.json", web / "package-lock.json"]
         made_or_kept(cache() / "npm", "modules", inputs, [web / "node_modules"], install)
     return web
+
+
+def npm_versions() -> str:
+    """Those of npm, Node.js and what is in them."""
+    import subprocess
+
+    return subprocess.run(["npm", "version", "--json"], cwd=WEB.parent, capture_output=True, text=True).stdout
 
 
 @pytest.fixture(scope="session")

@@ -86,7 +86,9 @@ def add_programs(board: StandIn) -> None:
         ("bin/tegrastats", "tegrastats"),
         ("bin/nvpmodel", "nvpmodel"),
     ):
-        board.tool(name, f'exec "{sys.executable}" "{HERE}/{script}.py" "$@"')
+        # What is started often needs no packages.
+        options = "" if script == "trtexec" else "-SE "
+        board.tool(name, f'exec "{sys.executable}" {options}"{HERE}/{script}.py" "$@"')
 
 
 @pytest.fixture

@@ -225,8 +225,8 @@ def _merge(functions: Mapping[str, Variant], single: Mapping[str, Path], path: P
 
 @contextlib.contextmanager
 def _checked_where_it_changes() -> Iterator[None]:
-    """coremltools skips every pass over a merged program, but checks it after each of them as if it had changed: most of
-    the time that merging takes."""
+    """coremltools skips every pass over a merged program, but checks it after each of them as if it had changed,
+    which is most of the time that merging takes."""
     from coremltools.converters.mil.mil import Program
 
     check = Program.validate
