@@ -8,7 +8,5 @@ shift 2
 "$here/../debian-root.sh" "$root.emulator" "$(dpkg --print-architecture)" bookworm qemu-user-static
 mv "$root.emulator/usr/bin/qemu-aarch64-static" "$root/usr/bin/"
 rm -rf "$root.emulator"
-# Compiled once: emulated, it takes seconds at every start of Python.
-chroot "$root" /usr/bin/qemu-aarch64-static /usr/bin/python3 -m compileall -q /usr/lib/python3.11
 "$python" -m pip install -q --platform manylinux_2_28_aarch64 --platform manylinux2014_aarch64 --python-version 3.11 \
   --only-binary=:all: --target "$root/opt/site" "$@"
