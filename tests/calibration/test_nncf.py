@@ -21,6 +21,8 @@ from veca_edge.demo import demo_calibration, demo_evaluation
 from veca_edge.images.folder import find_images, load_images
 from veca_edge.model.folding import inference_weights
 
+from .errors import output_error
+
 pytest.importorskip("nncf")
 SIZE = ImageSize(32, 32)
 
@@ -46,9 +48,11 @@ def test_smoothing_divides_the_input_and_multiplies_the_weight():
     found = nncf_parameters(weight, bias, x, 0.95, False)
     torch.testing.assert_close(found.weight_scale, (weight * found.smoothing).abs().amax(1) / 127)
     assert found.smoothing[0] / found.smoothing[1] > 10
-    options = NncfOptions(rows=256)
-    plain = solve_layer_with_nncf(weight, bias, {8: x}, NncfOptions(rows=256, smooth_quant_alpha=0.0))
-    assert solve_layer_with_nncf(weight, bias, {8: x}, options).error < plain.error / 4
+
+    def error(options: NncfOptions) -> float:
+        return output_error(weight, {8: x}, solve_layer_with_nncf(weight, bias, {8: x}, options))
+
+    assert error(NncfOptions(rows=256)) < error(NncfOptions(rows=256, smooth_quant_alpha=0.0)) / 4
 
 
 def test_a_recipe_of_the_demo_comes_close(short_demo, capfd):

@@ -16,6 +16,8 @@ from veca_edge.calibration.search import (
     weight_scales,
 )
 
+from .errors import output_error
+
 PLAIN = SearchOptions(strengths=(), clips=(1.0,), weight_clips=(1.0,), gptq=False, bias_correction=False)
 
 
@@ -30,11 +32,14 @@ def test_smoothing_takes_outlier_channels_away():
     weight, x = layer()
     spread = torch.ones(48)
     spread[::7] = 60.0
-    plain = solve_layer(weight / spread, {8: x * spread}, PLAIN)
-    searched = solve_layer(weight / spread, {8: x * spread}, SearchOptions())
-    even = solve_layer(weight, {8: x}, SearchOptions())
-    assert searched.error < plain.error / 20
-    assert searched.error < even.error * 1.1  # as good as without outliers
+
+    def error(spread: torch.Tensor | float, options: SearchOptions) -> float:
+        inputs = {8: x * spread}
+        return output_error(weight / spread, inputs, solve_layer(weight / spread, inputs, options))
+
+    searched = error(spread, SearchOptions())
+    assert searched < error(spread, PLAIN) / 20
+    assert searched < error(1.0, SearchOptions()) * 1.1  # as good as without outliers
 
 
 def test_gptq_rounds_better_than_nearest():

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from ..base.errors import MissingDependency
-from .search import CODE_MAX, SMALLEST, Solution, nearest, quantized
+from .search import CODE_MAX, SMALLEST, Solution, nearest
 
 # NNCF compiles its kernels at first use, one process at a time; its own limit of a minute is short for a busy machine.
 EXTENSION_SECONDS = "900"
@@ -79,19 +79,13 @@ def solve_layer_with_nncf(weight: Tensor, bias: Tensor, inputs: Mapping[int, Ten
         count: nncf_parameters(smooth, bias, x / found.smoothing, None, False).activation_scale
         for count, x in inputs.items()
     }
-    codes = nearest(smooth.double(), found.weight_scale.double())
-    approximate = codes * found.weight_scale.double()[:, None]
-    seen = torch.cat([quantized(x / found.smoothing, scales[count]) for count, x in inputs.items()]).double()
-    exact = pooled.double() @ weight.double().T
-    left = exact - seen @ approximate.T - found.bias_correction.double()
     return Solution(
         found.smoothing,
-        codes,
+        nearest(smooth.double(), found.weight_scale.double()),
         found.weight_scale.double(),
         scales,
         found.bias_correction.double() if options.bias_correction else None,
         options.smooth_quant_alpha,
-        float(left.square().mean() / exact.var(0).mean().clamp_min(SMALLEST)),
     )
 
 

@@ -65,7 +65,6 @@ class Solution:
     Attributes:
         smoothing: `[in]`; codes: `[out, in]`; weight_scale, bias_correction: `[out]`.
         activation_scale: by core count.
-        error: mean square error of the output over its variance.
     """
 
     smoothing: Tensor
@@ -74,7 +73,6 @@ class Solution:
     activation_scale: Mapping[int, float]
     bias_correction: Tensor | None
     strength: float | None
-    error: float
 
 
 def solve_layer(weight: Tensor, inputs: Mapping[int, Tensor], options: SearchOptions) -> Solution:
@@ -87,6 +85,7 @@ def solve_layer(weight: Tensor, inputs: Mapping[int, Tensor], options: SearchOpt
     pooled = torch.cat(list(inputs.values()))
     largest = pooled.abs().amax(0).clamp_min(SMALLEST)
     heaviest = weight.abs().amax(0).clamp_min(SMALLEST)
+    moments = pooled.T @ pooled / len(pooled)
     best: tuple[float, float | None, Tensor, dict[int, float]] | None = None
     for strength in options.strengths or (None,):
         factors = torch.ones_like(largest)
@@ -94,30 +93,21 @@ def solve_layer(weight: Tensor, inputs: Mapping[int, Tensor], options: SearchOpt
             factors = largest**strength / heaviest ** (1 - strength)
             factors = factors / factors.log().mean().exp()
         scales, error = activation_scales(weight * factors, {c: x / factors for c, x in inputs.items()}, options)
-        error += rounding_error(weight * factors, pooled / factors)
+        error += rounding_error(weight * factors, moments / torch.outer(factors, factors))
         if best is None or error < best[0]:
             best = error, strength, factors, scales
     assert best is not None
     _, strength, factors, scales = best
     smooth = (weight * factors).double()
     seen = torch.cat([seen_as(x / factors, scales[c], options) for c, x in inputs.items()]).double()
-    wanted = (pooled / factors).double()
     hessian = seen.T @ seen / len(seen)
     weight_scale = weight_scales(smooth, hessian.diagonal(), options.weight_clips)
     codes = gptq(smooth, hessian, weight_scale) if options.gptq else nearest(smooth, weight_scale)
     approximate = codes * weight_scale[:, None]
-    correction = smooth @ wanted.mean(0) - approximate @ seen.mean(0) if options.bias_correction else None
-    exact = wanted @ smooth.T
-    left = exact - seen @ approximate.T - (correction if correction is not None else 0.0)
-    return Solution(
-        factors,
-        codes,
-        weight_scale,
-        scales,
-        correction,
-        strength,
-        float(left.square().mean() / exact.var(0).mean().clamp_min(SMALLEST)),
-    )
+    correction = None
+    if options.bias_correction:
+        correction = smooth @ (pooled / factors).double().mean(0) - approximate @ seen.mean(0)
+    return Solution(factors, codes, weight_scale, scales, correction, strength)
 
 
 def quantized(x: Tensor, scale: float) -> Tensor:
@@ -166,11 +156,15 @@ def activation_scales(
     return scales, total / len(inputs)
 
 
-def rounding_error(weight: Tensor, x: Tensor) -> float:
-    """The output's error from rounding the weights to nearest, mean over rows."""
+def rounding_error(weight: Tensor, moments: Tensor) -> float:
+    """The output's error from rounding the weights to nearest, mean over rows.
+
+    Args:
+        moments: `[in, in]`, the mean of x x^T.
+    """
     scale = weight.abs().amax(1).clamp_min(SMALLEST) / CODE_MAX
     off = nearest(weight, scale) * scale[:, None] - weight
-    return float(((off @ (x.T @ x / len(x))) * off).sum())
+    return float(((off @ moments) * off).sum())
 
 
 def weight_scales(weight: Tensor, importance: Tensor, clips: tuple[float, ...]) -> Tensor:
