@@ -231,9 +231,9 @@ def _checked_where_it_changes() -> Iterator[None]:
 
     check = Program.validate
 
-    def validate(program: Any, *args: Any, **options: Any) -> None:
-        if not program.skip_all_passes:
-            check(program, *args, **options)
+    def validate(self: Program, check_essential_scope: bool | None = False) -> None:
+        if not self.skip_all_passes:
+            check(self, check_essential_scope)
 
     Program.validate = validate
     try:
