@@ -47,7 +47,7 @@ def test_comes_back_as_it_was(kept, exported_square):
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        ({"format_version": 2}, "reads, but 2"),
+        ({"format_version": 2}, "has the format version 2, but this veca-edge reads 1"),
         ({"checkpoint": "x"}, r"Expected .* - at `\$.checkpoint`"),
         ({"summary": {}}, "missing required field `frames`"),
     ],

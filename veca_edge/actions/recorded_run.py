@@ -8,9 +8,8 @@ from pathlib import Path
 
 import msgspec
 
-from ..base.errors import EdgeError
 from ..base.files import disk_errors, write_atomically
-from ..base.json_files import read_json, typed
+from ..base.json_files import read_versioned, versioned
 from ..base.spec import ImageSize
 from ..bundle.types import Count, Digest
 from ..profiles.machine import Machine, this_machine
@@ -63,7 +62,7 @@ def recorded_run(live: Live, summary: Summary, threads: int | None = None) -> Re
 
 def save_run(path: Path, run: RecordedRun) -> None:
     """Writes a run. Raises `EdgeError` where that is not possible."""
-    content = {"format_version": FORMAT_VERSION, **msgspec.to_builtins(run)}
+    content = versioned(msgspec.to_builtins(run), FORMAT_VERSION)
     with disk_errors(path):
         write_atomically(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
 
@@ -71,8 +70,4 @@ def save_run(path: Path, run: RecordedRun) -> None:
 def load_run(path: Path) -> RecordedRun:
     """Reads what `save_run` wrote. Raises `EdgeError` for anything else."""
     hint = "Give a file that was written by: veca-edge run BUNDLE --source SOURCE --summary FILE.json"
-    data = read_json(path, hint)
-    version = data.pop("format_version", None) if isinstance(data, dict) else None
-    if version != FORMAT_VERSION:
-        raise EdgeError(f"{path} is not a run that this veca-edge ({FORMAT_VERSION}) reads, but {version}.", hint)
-    return typed(data, RecordedRun, f"The run {path}", hint)
+    return read_versioned(path, RecordedRun, FORMAT_VERSION, f"The run {path}", hint)

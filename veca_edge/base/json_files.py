@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,6 +14,7 @@ from .files import read_limited
 
 LIMIT = 64 << 20
 DEPTH = 64
+_VERSION = "format_version"
 
 T = TypeVar("T")
 
@@ -71,6 +73,30 @@ def typed(value: object, kind: type[T], whose: str, hint: str | None = None) -> 
         # What a hint says of options does not help here, but a name that is wrong is told with those that are known.
         known = f" {error.hint}" if error.hint and error.hint.startswith(KNOWN) else ""
         raise EdgeError(f"{whose} is not what veca-edge writes: {error.message}{known}", hint) from error
+
+
+def read_versioned(path: str | Path, kind: type[T], version: int, whose: str, hint: str) -> T:
+    """Reads a JSON file that says its `format_version`, as a dataclass.
+
+    Args:
+        version: the only one that is read; `versioned` puts it into a file.
+        whose, hint: as `typed` takes them.
+
+    Raises:
+        EdgeError: as `read_json` and `typed`, and where the file is of another version, or of none.
+    """
+    data = read_json(path, hint)
+    found = data.pop(_VERSION, None) if isinstance(data, dict) else None
+    if found is None:
+        raise EdgeError(f"{whose} is not what veca-edge writes: it has no {_VERSION}.", hint)
+    if type(found) is not int or found != version:
+        raise EdgeError(f"{whose} has the format version {found!r:.40}, but this veca-edge reads {version}.", hint)
+    return typed(data, kind, whose, hint)
+
+
+def versioned(data: Mapping[str, Any], version: int) -> dict[str, Any]:
+    """An object as `read_versioned` reads it."""
+    return {_VERSION: version, **data}
 
 
 def unknown_field(found: object, known: object, where: str = "$") -> str | None:

@@ -13,9 +13,8 @@ from typing import Any
 
 import msgspec
 
-from ..base.errors import EdgeError
 from ..base.files import disk_errors, inside, write_atomically
-from ..base.json_files import read_json, typed
+from ..base.json_files import read_versioned, versioned
 from ..bundle.store import EVALUATIONS
 from ..bundle.types import Artifact, Bundle, Count, Digest
 from .statistics import Totals, totals_from
@@ -96,7 +95,6 @@ def save_evaluation(directory: Path, evaluation: Evaluation) -> Path:
     """Stores an evaluation in the bundle at `directory`; an older one of the same data is replaced."""
     path = evaluations_folder(directory) / f"{evaluation_stem(evaluation.facts)}.json"
     data = {
-        "format_version": FORMAT_VERSION,
         "facts": evaluation.facts.to_json(),
         "created_at": evaluation.created_at,
         "seconds": evaluation.seconds,
@@ -105,7 +103,7 @@ def save_evaluation(directory: Path, evaluation: Evaluation) -> Path:
         "notes": evaluation.notes,
         "totals": evaluation.totals.to_json(),
     }
-    write_atomically(path, json.dumps(data, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n")
+    write_atomically(path, json.dumps(versioned(data, FORMAT_VERSION), sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n")
     return path
 
 
@@ -123,11 +121,8 @@ class _Stored:
 def load_evaluation(path: Path) -> Evaluation:
     """Raises `EdgeError` when the file is not an evaluation."""
     hint = f"Remove it and evaluate again: veca-edge evaluate {quote(str(path.parents[1]))} --data DATA"
-    whose, data = f"The evaluation {path}", read_json(path, hint)
-    version = data.pop("format_version", None) if isinstance(data, dict) else None
-    if version != FORMAT_VERSION:
-        raise EdgeError(f"{whose} has the format version {version}, but this veca-edge reads {FORMAT_VERSION}.", hint)
-    stored = typed(data, _Stored, whose, hint)
+    whose = f"The evaluation {path}"
+    stored = read_versioned(path, _Stored, FORMAT_VERSION, whose, hint)
     totals = totals_from(dict(stored.totals), whose, hint)
     return Evaluation(
         stored.facts, totals, stored.created_at, stored.seconds, stored.timed, stored.workers, stored.notes
