@@ -60,15 +60,16 @@ def _section(path: Path, run: RecordedRun, subjects: Sequence[ReportedBundle]) -
         f"{_times(summary.dropped, 'frame gave', 'frames gave')} way to a newer one; "
         f"the source came back {_times(summary.reconnected, 'time', 'times')}.",
     ]
-    for within, budget, what in (
-        (summary.within_budget, summary.budget_ms, "for the model"),
-        (summary.within_frame_budget, summary.frame_budget_ms, "from capture to result"),
-    ):
-        if within is not None:
-            sentences.append(
-                f"{within:.1%} of the frames within {budget:g} ms {what}; "
-                f"the core count changed {_times(summary.switches, 'time', 'times')}."
-            )
+    held = [
+        f"{within:.1%} of the frames within {budget:g} ms {what}"
+        for within, budget, what in (
+            (summary.within_budget, summary.budget_ms, "for the model"),
+            (summary.within_frame_budget, summary.frame_budget_ms, "from capture to result"),
+        )
+        if within is not None
+    ]
+    if held:
+        sentences.append(f"{', '.join(held)}; the core count changed {_times(summary.switches, 'time', 'times')}.")
     stages = tuple(StageRow(stage, MEANINGS.get(stage.name, "")) for stage in summary.stages)
     return RunSection(f"{run.model} on {run.source}", tuple(sentences), stages, summary.core_counts)
 
