@@ -130,11 +130,14 @@ class Dialect:
 
     # Parts a dialect may spell in its own way -----------------------------------------------------
 
+    def floats(self, image: ir.Value) -> ir.Value:
+        """The input as floats, in the layout that it has; only a camera frame is something else."""
+        return self.g("Cast", image, to=ir.DataType.FLOAT) if self.spec.input == "image" else image
+
     def pixels(self, image: ir.Value) -> ir.Value:
-        """The input as floats `[B, 3, H, W]`; what is not a camera frame has that form already."""
-        if self.spec.input != "image":
-            return image
-        return self.g("Transpose", self.g("Cast", image, to=ir.DataType.FLOAT), perm=[0, 3, 1, 2])
+        """The input as floats `[B, 3, H, W]`: that of a camera frame is `[B, H, W, 3]`, any other has this form."""
+        x = self.floats(image)
+        return self.g("Transpose", x, perm=[0, 3, 1, 2]) if self.spec.input == "image" else x
 
     def patch_embed(self, image: ir.Value) -> ir.Value:
         """Pixels to patches `[B, N, D]`."""

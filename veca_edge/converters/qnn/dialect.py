@@ -29,12 +29,11 @@ class QnnDialect(Dialect):
     def label_type(self, classes: int) -> ir.DataType:
         return ir.DataType.INT32
 
-    def pixels(self, image: ir.Value) -> ir.Value:
-        g = self.g
+    def floats(self, image: ir.Value) -> ir.Value:
         if self.spec.input != "image":
             return image
-        one, zero = self.array("pixel_scale", np.array(1.0)), g.constant("pixel_zero", np.array(0, np.uint8))
-        return g("Transpose", g("DequantizeLinear", image, one, zero), perm=[0, 3, 1, 2])
+        one, zero = self.array("pixel_scale", np.array(1.0)), self.g.constant("pixel_zero", np.array(0, np.uint8))
+        return self.g("DequantizeLinear", image, one, zero)
 
 
 class QuantizedQnnDialect(QnnDialect):

@@ -164,10 +164,9 @@ class Tensorrt10Half(Tensorrt10):
             )
         return self.g.constant(name, array.astype(np.float16))
 
-    def pixels(self, image: ir.Value) -> ir.Value:
+    def floats(self, image: ir.Value) -> ir.Value:
         # TensorRT reads camera bytes only through a Cast, before anything moves them.
-        x = self.g("Cast", image, to=ir.DataType.FLOAT16)
-        return self.g("Transpose", x, perm=[0, 3, 1, 2]) if self.spec.input == "image" else x
+        return self.g("Cast", image, to=ir.DataType.FLOAT16)
 
     def scale(self, name: str, value: float | np.ndarray) -> ir.Value:
         return self.array(name, np.maximum(value, FP16_SMALLEST))
