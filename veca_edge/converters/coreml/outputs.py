@@ -8,56 +8,36 @@ import numpy as np
 
 from ...base.tasks import Task, Tokens
 from ...model.heads import Head, active_heads, bilinear_matrix, depth_form
-from ...model.plan import block_rows
+from ..tokens import BlockTokens
 from .writer import Var, Writer, half
 
 
-class ProgramTokens:
-    """The tokens of every block as the outputs read them, as rows `[B, S, D]`, each kind computed once.
-
-    Args:
-        states: what leaves every block, in the writer's layout: the core tokens in reverse, then the patches; of the
-            last one only what is asked for.
-    """
+class ProgramTokens(BlockTokens[Var]):
+    """In Core ML: states have the writer's layout, with the core tokens in reverse; tokens are rows `[B, S, D]`."""
 
     def __init__(self, writer: Writer, states: Sequence[Var]):
-        self.writer, self.states = writer, states
-        self.last = len(states) - 1
-        self.rows = block_rows(writer.spec, writer.config.layers, writer.weights.heads)[-1]
-        self._known: dict[tuple[int, Tokens, bool], Var] = {}
-        self._final: dict[int, Var] = {}
+        super().__init__(writer.weights, writer.spec, states)
+        self.writer = writer
 
-    def tokens(self, block: int, kind: Tokens, normalised: bool = True) -> Var:
-        """`[B, 1, D]` of the first core token, `[B, N, D]` of the patches, or `[B, 1, D]` of their mean."""
-        key = block, kind, normalised
-        if key not in self._known:
-            mb = self.writer.mb
-            if kind == Tokens.MEAN:
-                share = np.full((1, 1, self.writer.patches), 1 / self.writer.patches)
-                made = mb.matmul(x=half(share, "mean"), y=self.tokens(block, Tokens.PATCHES, normalised))
-            else:
-                made = self._rows_of(self.final(block) if normalised else self.states[block], block, kind)
-            self._known[key] = made
-        return self._known[key]
+    def finish(self, block: int) -> Var:
+        writer, weights = self.writer, self.writer.weights
+        name = "final_norm" if block == self.last else f"final_norm_{block}"
+        x = writer.norm(self.states[block], weights.final_gain, name, weights.final_shift)
+        if weights.output is None:
+            return x
+        return writer.linear(x, weights.output, "" if block == self.last else f"output_proj_{block}")
 
-    def _rows_of(self, x: Var, block: int, kind: Tokens) -> Var:
-        writer, cores = self.writer, self.writer.cores if block < self.last else self.rows.core_queries
+    def part(self, x: Var, block: int, kind: Tokens) -> Var:
+        writer, cores = self.writer, self.rows[block].core_queries
         start, stop = (cores - 1, cores) if kind == Tokens.CLS else (cores, cores + writer.patches)
         x = writer.rows(x, start, stop, writer.layout.token_axis)
         if kind == Tokens.CLS:
             return writer.mb.reshape(x=x, shape=[writer.batch, 1, x.shape[writer.layout.channel_axis]])
         return writer.layout.by_row(writer.mb, x)
 
-    def final(self, block: int) -> Var:
-        """Behind the final norm and the projection, which stays float where its calibration saw no such tokens."""
-        if block not in self._final:
-            writer, weights = self.writer, self.writer.weights
-            name = "final_norm" if block == self.last else f"final_norm_{block}"
-            x = writer.norm(self.states[block], weights.final_gain, name, weights.final_shift)
-            if weights.output is not None:
-                x = writer.linear(x, weights.output, "" if block == self.last else f"output_proj_{block}")
-            self._final[block] = x
-        return self._final[block]
+    def mean(self, patches: Var) -> Var:
+        share = np.full((1, 1, self.writer.patches), 1 / self.writer.patches)
+        return self.writer.mb.matmul(x=half(share, "mean"), y=patches)
 
 
 def write_outputs(writer: Writer, states: Sequence[Var], looks: Var | None, probabilities: bool) -> tuple[Var, ...]:

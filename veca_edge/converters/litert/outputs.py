@@ -8,48 +8,30 @@ import numpy as np
 
 from ...base.tasks import Task, Tokens
 from ...model.heads import Head, active_heads, bilinear_matrix, depth_form
-from ...model.plan import block_rows
+from ..tokens import BlockTokens
 from .graph import GraphWriter
 
 
-class SubgraphTokens:
-    """The tokens of every block as the outputs read them, each kind computed once.
-
-    Args:
-        states: what leaves every block: core tokens and patches `[B, C + N, D]`; of the last, only what is asked for.
-    """
+class SubgraphTokens(BlockTokens[int]):
+    """In LiteRT: states are `[B, C + N, D]`."""
 
     def __init__(self, writer: GraphWriter, states: Sequence[int]):
-        self.w, self.states = writer, states
-        self.last = len(states) - 1
-        self.rows = block_rows(writer.spec, writer.config.layers, writer.weights.heads)[-1]
-        self._known: dict[tuple[int, Tokens, bool], int] = {}
-        self._final: dict[int, int] = {}
+        super().__init__(writer.weights, writer.spec, states)
+        self.w = writer
 
-    def tokens(self, block: int, kind: Tokens, normalised: bool = True) -> int:
-        """`[B, 1, D]` of the first core token, `[B, N, D]` of the patches, or `[B, 1, D]` of their mean."""
-        key = block, kind, normalised
-        if key not in self._known:
-            g, w = self.w.g, self.w
-            if kind == Tokens.MEAN:
-                columns = g.transpose(self.tokens(block, Tokens.PATCHES, normalised), [0, 2, 1])
-                made = g.transpose(g.mean(columns), [0, 2, 1])
-            else:
-                cores = w.cores if block < self.last else self.rows.core_queries
-                start, stop = (0, 1) if kind == Tokens.CLS else (cores, cores + w.patches)
-                made = g.rows(self.final(block) if normalised else self.states[block], start, stop, 1)
-            self._known[key] = made
-        return self._known[key]
+    def finish(self, block: int) -> int:
+        weights = self.w.weights
+        x = self.w.norm(self.states[block], weights.final_gain, weights.final_shift)
+        return x if weights.output is None else self.w.linear(x, weights.output, stays_float=block < self.last)
 
-    def final(self, block: int) -> int:
-        """Behind the final norm and the projection, which stays float where its calibration saw no such tokens."""
-        if block not in self._final:
-            weights = self.w.weights
-            x = self.w.norm(self.states[block], weights.final_gain, weights.final_shift)
-            if weights.output is not None:
-                x = self.w.linear(x, weights.output, stays_float=block < self.last)
-            self._final[block] = x
-        return self._final[block]
+    def part(self, x: int, block: int, kind: Tokens) -> int:
+        cores = self.rows[block].core_queries
+        start, stop = (0, 1) if kind == Tokens.CLS else (cores, cores + self.w.patches)
+        return self.w.g.rows(x, start, stop, 1)
+
+    def mean(self, patches: int) -> int:
+        g = self.w.g
+        return g.transpose(g.mean(g.transpose(patches, [0, 2, 1])), [0, 2, 1])
 
 
 def write_outputs(writer: GraphWriter, states: Sequence[int], looks: int | None) -> dict[str, int]:

@@ -9,54 +9,41 @@ import onnx_ir as ir
 
 from ...base.tasks import Task, Tokens
 from ...model.heads import Head, active_heads, bilinear_matrix, depth_form
-from ...model.plan import block_rows
+from ..tokens import BlockTokens
 from .dialect import Dialect
 
 
-class GraphTokens:
-    """The tokens of every block as the outputs read them, each kind computed once.
-
-    Args:
-        states: what leaves every block: core tokens and patches `[B, C + N, D]`; of the last, only what is asked for.
-    """
+class GraphTokens(BlockTokens[ir.Value]):
+    """In ONNX: states are `[B, C + N, D]`."""
 
     def __init__(self, d: Dialect, states: Sequence[ir.Value]):
-        self.d, self.states = d, states
-        self.last = len(states) - 1
-        self.rows = block_rows(d.spec, d.config.layers, d.weights.heads)[-1]
-        self._known: dict[tuple[int, Tokens, bool], ir.Value] = {}
-        self._projected: ir.Value | None = None
+        super().__init__(d.weights, d.spec, states)
+        self.d = d
 
-    def tokens(self, block: int, kind: Tokens, normalised: bool = True) -> ir.Value:
-        """`[B, 1, D]` of the first core token, `[B, N, D]` of the patches, or `[B, 1, D]` of their mean."""
-        key = block, kind, normalised
-        if key not in self._known:
-            if kind == Tokens.MEAN:
-                share = np.full((1, self.d.patches), 1 / self.d.patches)
-                made = self.d.g("MatMul", self.d.array("mean", share), self.tokens(block, Tokens.PATCHES, normalised))
-            else:
-                made = self._normalised(block, kind) if normalised else self._part(self.states[block], block, kind)
-            self._known[key] = made
-        return self._known[key]
-
-    def _part(self, x: ir.Value, block: int, kind: Tokens) -> ir.Value:
-        d, g = self.d, self.d.g
-        if block < self.last:
-            return g.rows(x, 0, 1) if kind == Tokens.CLS else g.rows(x, d.cores, d.cores + d.patches)
-        if kind == Tokens.CLS:
-            return g.rows(x, 0, 1) if self.rows.patch_queries else x
-        return g.rows(x, 1, 1 + d.patches) if self.rows.core_queries else x
-
-    def _normalised(self, block: int, kind: Tokens) -> ir.Value:
-        """Behind the final norm and the projection, which stays float where its calibration saw no such tokens."""
+    def normalised(self, block: int, kind: Tokens) -> ir.Value:
         d, output = self.d, self.d.weights.output
-        if output is None or block < self.last:
-            # Split before the norm: ONNX Runtime would fuse add and norm into an operator that is slower than both.
-            x = self._norm(self._part(self.states[block], block, kind))
-            return x if output is None else d.float_linear(x, output)
-        if self._projected is None:
-            (self._projected,) = d.linears(self._norm(self.states[block]), d.leaving(self.rows), [output])
-        return self._part(self._projected, block, kind)
+        if output is not None and block == self.last:
+            return super().normalised(block, kind)
+        # Split before the norm: ONNX Runtime would fuse add and norm into an operator that is slower than both.
+        x = self._norm(self.part(self.states[block], block, kind))
+        return x if output is None else d.float_linear(x, output)
+
+    def finish(self, block: int) -> ir.Value:
+        d, output = self.d, self.d.weights.output
+        x = self._norm(self.states[block])
+        return x if output is None else d.linears(x, d.leaving(self.rows[block]), [output])[0]
+
+    def part(self, x: ir.Value, block: int, kind: Tokens) -> ir.Value:
+        rows, g = self.rows[block], self.d.g
+        if kind == Tokens.CLS:
+            return g.rows(x, 0, 1) if rows.patch_queries else x
+        # An elastic graph finds the patches from the end: its dialect's count of cores says so.
+        cores = self.d.cores if block < self.last else rows.core_queries
+        return g.rows(x, cores, cores + self.d.patches) if cores else x
+
+    def mean(self, patches: ir.Value) -> ir.Value:
+        share = np.full((1, self.d.patches), 1 / self.d.patches)
+        return self.d.g("MatMul", self.d.array("mean", share), patches)
 
     def _norm(self, x: ir.Value) -> ir.Value:
         weights = self.d.weights

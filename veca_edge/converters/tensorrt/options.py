@@ -27,7 +27,7 @@ class TensorrtOptions:
     elastic: bool = option(False, "One file and one engine for all core counts, which share its weights.", kind=bool)
     compile: bool = True
     jetpack: str | None = option(
-        None, f"The board's JetPack, {', '.join(JETPACKS)}.", metavar="X.Y", shown=DEFAULT_JETPACK
+        None, f"The board's JetPack: {', '.join(JETPACKS)}.", metavar="X.Y", shown=DEFAULT_JETPACK
     )
 
     def __post_init__(self) -> None:
