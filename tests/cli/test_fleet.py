@@ -68,7 +68,7 @@ def boards(tmp_path, monkeypatch):
             standin = made_standin(folder, number, 80 if name == "hot" else 40)
             server = start_server(folder / "ssh", standin.environment)
             found.standins[name], found.servers[name] = standin, server
-            text += f'[boards.{name}]\ndevice = "{server.device}"\ntags = ["{name.partition("-")[0]}"]\n'
+            text += f'[devices.{name}]\ndevice = "{server.device}"\ntags = ["{name.partition("-")[0]}"]\n'
             text += 'power-mode = "MAXN_SUPER"\n' if name == "door-1" else ""
         drop_some(found.servers["dropping"], found.standins["dropping"])
         write_client(found, tmp_path / "client", monkeypatch)
@@ -152,7 +152,7 @@ def test_four_complete_and_the_report_says_what_happened_to_the_two(veca_edge, b
     words = ("profile", bundle_with_engine, "--fleet", boards.file, "--seconds", "1", "--cool-to", "45C")
     ended = veca_edge(*words)
     assert ended.code == 1
-    assert "4 of 6 boards are done." in ended.out
+    assert "4 of 6 devices are done." in ended.out
     assert "hot (tried twice): " in ended.err
     assert "is at 80 C, and did not cool to 45 C" in ended.err
     assert "gate-2 (tried twice): " in ended.err
@@ -167,7 +167,7 @@ def test_four_complete_and_the_report_says_what_happened_to_the_two(veca_edge, b
     boards.standins["hot"].write(f"{ZONE}/temp", "39500\n")
     again = veca_edge(*words, "--json")
     assert again.code == 1
-    told = {board["board"]: board for board in again.json["boards"]}
+    told = {device["name"]: device for device in again.json["devices"]}
     assert [name for name, board in told.items() if board["error"]] == ["gate-2"]
     kept = {name: len(board["kept"]) for name, board in told.items()}
     assert kept == {"door-1": 1, "door-2": 1, "gate-1": 1, "gate-2": 0, "hot": 0, "dropping": 1}
@@ -180,12 +180,12 @@ def test_boards_are_chosen_by_tag_or_device_and_power_modes_are_checked(
     boards.standins["door-1"].tell(power_mode="15W")
     ended = veca_edge("profile", bundle_with_engine, "--fleet", boards.file, "--tag", "door", "--seconds", "1")
     assert ended.code == 1
-    assert "1 of 2 boards are done." in ended.out
+    assert "1 of 2 devices are done." in ended.out
     assert "is in the power mode 15W, not in MAXN_SUPER" in ended.err
     devices = [word for name in GOOD[1:3] for word in ("--device", boards.servers[name].device)]
     both = veca_edge("profile", bundle_with_engine, *devices, "--seconds", "1", "--json")
     assert both.code == 0, both.err
-    assert [len(board["kept"]) for board in both.json["boards"]] == [1, 0]
+    assert [len(board["kept"]) for board in both.json["devices"]] == [1, 0]
 
 
 def test_engines_are_built_once_for_boards_that_share_them(veca_edge, boards, tmp_path):
@@ -195,7 +195,7 @@ def test_engines_are_built_once_for_boards_that_share_them(veca_edge, boards, tm
     write_bundle(folder, [write_model(folder)])
     ended = veca_edge("build", folder, "--fleet", boards.file, "--tag", "gate", "--json")
     assert ended.code == 0, ended.err
-    told = ended.json["boards"]
+    told = ended.json["devices"]
     assert len({board["engines"][0]["sha256"] for board in told}) == 1
     assert len([a for a in open_bundle(folder).artifacts if a.format == "engine"]) == 1
 
@@ -203,15 +203,15 @@ def test_engines_are_built_once_for_boards_that_share_them(veca_edge, boards, tm
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "names no boards"),
-        ("[board.a]\ndevice = 'a'", "Did you mean 'boards'"),
-        ("[boards.a]\ndevise = 'a'", "Did you mean 'device'"),
-        ("[boards.a]\ntags = ['x']", "has no device"),
-        ("[boards.a]\ndevice = '-oProxy'", "is not a device"),
-        ("[boards.a]\ndevice = 'a'\ntags = 'x'", "no list of texts"),
-        ("[boards.a]\ndevice = 'a'\npower-mode = 15", "no text"),
-        ("[boards.a]\ndevice = 'x'\n[boards.b]\ndevice = 'ssh://x'", "'b' and 'a' are one device, ssh://x"),
-        ("[boards.a]\ndevice = 'a'\ntags = ['door']", "Unknown tag 'gate'.\nKnown: door"),
+        ("", "names no devices"),
+        ("[device.a]\ndevice = 'a'", "Did you mean 'devices'"),
+        ("[devices.a]\ndevise = 'a'", "Did you mean 'device'"),
+        ("[devices.a]\ntags = ['x']", "has no device"),
+        ("[devices.a]\ndevice = '-oProxy'", "is not a device"),
+        ("[devices.a]\ndevice = 'a'\ntags = 'x'", "no list of texts"),
+        ("[devices.a]\ndevice = 'a'\npower-mode = 15", "no text"),
+        ("[devices.a]\ndevice = 'x'\n[devices.b]\ndevice = 'ssh://x'", "'b' and 'a' are one device, ssh://x"),
+        ("[devices.a]\ndevice = 'a'\ntags = ['door']", "Unknown tag 'gate'.\nKnown: door"),
     ],
 )
 def test_a_fleets_file_that_is_wrong(tmp_path, text, message):
@@ -221,7 +221,7 @@ def test_a_fleets_file_that_is_wrong(tmp_path, text, message):
 
 
 def test_what_can_not_be_asked(veca_edge, bundle, tmp_path):
-    (tmp_path / "fleet.toml").write_text("[boards.a]\ndevice = 'a'\n")
+    (tmp_path / "fleet.toml").write_text("[devices.a]\ndevice = 'a'\n")
     for words, message in (
         (("--fleet", tmp_path / "fleet.toml", "--device", "b"), "Both --device and --fleet"),
         (("--tag", "door"), "Give --fleet FILE"),

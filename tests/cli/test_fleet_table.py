@@ -1,4 +1,4 @@
-"""The live table of boards by variants, as a terminal of 24 lines shows it while boards work and when they end."""
+"""The live table of devices by variants, as a terminal of 24 lines shows it while they work and when they end."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from terminal import opened_terminal, pieces_of
 
 from veca_edge.cli.fleet import lines_of
 
-# Three boards that do nothing but say what they are at; one of them fails.
+# Three devices that do nothing but say what they are at; one of them fails.
 PROGRAM = """
 import time, typer
-from veca_edge.actions.fleet import on_boards
+from veca_edge.actions.fleet import on_members
 from veca_edge.base.errors import EdgeError
 from veca_edge.cli.console import command
 from veca_edge.cli.fleet import show_failures, watched
 from veca_edge.cli.signals import ended_cleanly_by_signals
-from veca_edge.devices.fleet import FleetBoard
+from veca_edge.devices.fleet import FleetMember
 
-boards = [FleetBoard(name, "ssh://" + name) for name in ("door-1", "door-2", "gate")]
+members = [FleetMember(name, "ssh://" + name) for name in ("door-1", "door-2", "gate")]
 
 def main():
     with command() as terminal:
-        with watched(terminal, boards) as (watch, tick):
-            def work(board, progress):
+        with watched(terminal, members) as (watch, tick):
+            def work(member, progress):
                 for variant in ("cores8_int8", "cores16_int8"):
-                    watch(board.name, variant, "measuring")
+                    watch(member.name, variant, "measuring")
                     time.sleep(SECONDS)
-                    watch(board.name, variant, "1.25 ms")
-                if board.name == "gate":
+                    watch(member.name, variant, "1.25 ms")
+                if member.name == "gate":
                     raise EdgeError("It sleeps.", "Wake it.")
-            outcomes = on_boards(boards, work, lambda done: None, watch, tick)
+            outcomes = on_members(members, work, lambda done: None, watch, tick)
         show_failures(terminal, outcomes)
 
 with ended_cleanly_by_signals():
@@ -68,7 +68,7 @@ def rows_of(shown: list[str]) -> list[str]:
     return [line for line in shown if line.startswith(("door-1", "door-2", "gate"))]
 
 
-def test_a_line_for_each_board_and_nothing_of_the_table_is_left():
+def test_a_line_for_each_device_and_nothing_of_the_table_is_left():
     code, screens, screen = run_program(0.4)
     header = [" ".join(line.split()) for shown in screens for line in shown if line.strip().startswith("cores8")]
     assert "cores8_int8 cores16_int8" in header
@@ -77,7 +77,7 @@ def test_a_line_for_each_board_and_nothing_of_the_table_is_left():
     assert any("1.25 ms" in line and "measuring" in line for rows in full for line in rows)
     assert all(len(rows_of(shown)) <= 3 for shown in screens)
     last = [line for line in screens[-1] if line]
-    assert last == ["error: gate (tried twice): It sleeps.", "Wake it.", "2 of 3 boards are done.", LAST]
+    assert last == ["error: gate (tried twice): It sleeps.", "Wake it.", "2 of 3 devices are done.", LAST]
     assert not screen.cursor.hidden
     assert code == 0
 
@@ -97,4 +97,4 @@ def test_a_narrow_terminal_shows_the_latest_variant():
     assert wide["gate"].split() == ["-", "-", "-", "-", "waiting"]
     assert wide[""].split() == [f"cores{c}_int8_256x256" for c in (8, 16, 32, 64)]
     cells["gate"][""] = f"failed: {'no answer ' * 30}"
-    assert max(len(board) + 2 + len(line) for board, line in lines_of(cells, 60).items()) <= 60
+    assert max(len(device) + 2 + len(line) for device, line in lines_of(cells, 60).items()) <= 60

@@ -50,8 +50,8 @@ def test_one_that_goes_away_ends_no_other_and_goes_on_where_it_stopped(veca_edge
     ended = veca_edge(*words, "--json")
     assert ended.code == 1
     assert f"adb:{SERIALS[1]} (tried twice): The connection to adb:{SERIALS[1]} broke off" in ended.err
-    told = {board["device"]: board for board in ended.json["boards"]}
-    assert {name: board["attempts"] for name, board in told.items()} == {
+    told = {device["device"]: device for device in ended.json["devices"]}
+    assert {name: device["attempts"] for name, device in told.items()} == {
         f"adb:{SERIALS[0]}": 1,
         f"adb:{SERIALS[1]}": 2,
         f"adb:{SERIALS[2]}": 1,
@@ -74,7 +74,7 @@ def test_a_fleet_of_phones(veca_edge, phones, bundle, tmp_path):
     file = tmp_path / "fleet.toml"
     file.write_text(
         "".join(
-            f'[boards.{name}]\ndevice = "adb:{serial}"\ntags = ["{tag}"]\n'
+            f'[devices.{name}]\ndevice = "adb:{serial}"\ntags = ["{tag}"]\n'
             for name, serial, tag in (
                 ("old", SERIALS[0], "desk"),
                 ("new", SERIALS[1], "wall"),
@@ -85,7 +85,7 @@ def test_a_fleet_of_phones(veca_edge, phones, bundle, tmp_path):
     asked = ("profile", bundle, "--fleet", file, "--tag", "desk", "--accelerators", "cpu,gpu", *QUICK)
     ended = veca_edge(*asked)
     assert ended.code == 1
-    assert "1 of 2 boards are done." in ended.out
+    assert "1 of 2 devices are done." in ended.out
     assert "slow (tried twice): " in ended.err
     assert "operators are left to the CPU" in ended.err
     # A line for each accelerator of a phone, with a median for each variant.

@@ -12,11 +12,11 @@ from . import options
 from .console import Terminal, command, quoted
 from .export import show_board
 from .fields import Typed, of_targets, refuse_foreign, with_fields
-from .fleet import Fleet, Tag, boards_asked, outcome_json, show_failures, watched
+from .fleet import Fleet, Tag, members_asked, outcome_json, show_failures, watched
 
 if TYPE_CHECKING:
     from ..bundle.types import Bundle
-    from ..devices.fleet import FleetBoard
+    from ..devices.fleet import FleetMember
 
 BUILD_OPTIONS = of_targets(lambda target: target.builder and target.builder.options)
 
@@ -45,9 +45,9 @@ def build(
         target = target_named(opened.spec.target)
         refuse_foreign(typed, BUILD_OPTIONS, target.name, "bundles")
         chosen = target.builder and made_of(target.builder.options, typed)
-        boards = boards_asked(device, fleet, tag)
-        if boards is not None:
-            build_boards(terminal, opened, boards, chosen)
+        members = members_asked(device, fleet, tag)
+        if members is not None:
+            build_members(terminal, opened, members, chosen)
             return
         one = device[0] if device else "local"
         with terminal.progress() as progress:
@@ -63,20 +63,20 @@ def build(
         )
 
 
-def build_boards(terminal: Terminal, bundle: Bundle, boards: Sequence[FleetBoard], chosen: Any) -> None:
+def build_members(terminal: Terminal, bundle: Bundle, members: Sequence[FleetMember], chosen: Any) -> None:
     from ..actions.fleet import build_fleet
 
-    with watched(terminal, boards) as (watch, on_tick):
-        outcomes = build_fleet(bundle, boards, chosen, watch, on_tick, terminal.log)
+    with watched(terminal, members) as (watch, on_tick):
+        outcomes = build_fleet(bundle, members, chosen, watch, on_tick, terminal.log)
     for outcome in outcomes:
         if outcome.result is not None:
-            terminal.say(f"{outcome.board.name}: {outcome.board.device}", "bold")
+            terminal.say(f"{outcome.member.name}: {outcome.member.device}", "bold")
             show_board(terminal, outcome.result)
     failed = show_failures(terminal, outcomes)
     terminal.result(
         {
             "bundle": bundle.directory,
-            "boards": [
+            "devices": [
                 {
                     **outcome_json(outcome),
                     "facts": outcome.result and outcome.result.board,

@@ -15,12 +15,12 @@ from . import options
 from .console import Column, Terminal, command, quoted
 from .export import megabytes
 from .fields import Typed, of_targets, refuse_foreign, with_fields
-from .fleet import Fleet, Tag, boards_asked, outcome_json, show_failures, show_profiles, watched
+from .fleet import Fleet, Tag, members_asked, outcome_json, show_failures, show_profiles, watched
 
 if TYPE_CHECKING:
     from ..actions.profile import ProfileRequest
     from ..bundle.types import Bundle
-    from ..devices.fleet import FleetBoard
+    from ..devices.fleet import FleetMember
     from ..profiles.measurement import Measurement
     from ..profiles.sweep import Profile
 
@@ -50,7 +50,7 @@ def profile(
 ) -> None:
     """Measure latency and memory of every variant.
 
-    Interleaved, each in a process of its own, on this machine or on what --device names; on several boards at the
+    Interleaved, each in a process of its own, on this machine or on what --device names; on several devices at the
     same time with --device several times, or --fleet. Measurements are kept in the bundle; a profile that was
     interrupted goes on where it stopped.
     """
@@ -63,11 +63,11 @@ def profile(
         opened = open_bundle(bundle)
         target = target_named(opened.spec.target)
         refuse_foreign(typed, PROFILE_OPTIONS, target.name, "bundles")
-        boards = boards_asked(device, fleet, tag)
-        one = device[0] if device and boards is None else None
+        members = members_asked(device, fleet, tag)
+        one = device[0] if device and members is None else None
         request = ProfileRequest(opened, *wanted, one, made_of(target.profile_options, typed), again)
-        if boards is not None:
-            profile_boards(terminal, opened, request, boards)
+        if members is not None:
+            profile_members(terminal, opened, request, members)
             return
         with terminal.progress() as progress:
             profiled = measure(request, progress, terminal.log, terminal.note)
@@ -76,16 +76,16 @@ def profile(
             raise typer.Exit(1)
 
 
-def profile_boards(terminal: Terminal, bundle: Bundle, request: ProfileRequest, boards: Sequence[FleetBoard]) -> None:
+def profile_members(terminal: Terminal, bundle: Bundle, request: ProfileRequest, members: Sequence[FleetMember]) -> None:
     from ..actions.fleet import profile_fleet
 
-    with watched(terminal, boards) as (watch, on_tick):
-        outcomes = profile_fleet(request, boards, watch, on_tick, terminal.log)
+    with watched(terminal, members) as (watch, on_tick):
+        outcomes = profile_fleet(request, members, watch, on_tick, terminal.log)
     show_profiles(terminal, outcomes)
     for outcome in outcomes:
         for m in outcome.result.profile.measurements if outcome.result else ():
             for warning in m.warnings:
-                terminal.note(f"{outcome.board.name}: {m.artifact}: {warning}")
+                terminal.note(f"{outcome.member.name}: {m.artifact}: {warning}")
     failed = show_failures(terminal, outcomes)
     done = [outcome.result.profile for outcome in outcomes if outcome.result]
     directory = bundle.directory
@@ -95,7 +95,7 @@ def profile_boards(terminal: Terminal, bundle: Bundle, request: ProfileRequest, 
     terminal.result(
         {
             "bundle": directory,
-            "boards": [
+            "devices": [
                 {
                     **outcome_json(outcome),
                     "machine": outcome.result and outcome.result.profile.machine.to_json(),

@@ -13,12 +13,12 @@ from .android.adb import SCHEME, serial_of
 from .device import parse_device
 
 _KEYS = ("device", "tags", "power-mode")
-_GIVE = 'Give each as: [boards.NAME] and device = "ssh://HOST", or "adb:SERIAL".'
+_GIVE = 'Give each as: [devices.NAME] and device = "ssh://HOST", or "adb:SERIAL".'
 
 
 @dataclass(frozen=True)
-class FleetBoard:
-    """A board, or a phone, by the name that people give it.
+class FleetMember:
+    """A board or a phone by the name that people give it.
 
     Attributes:
         device: as `--device` takes it.
@@ -32,46 +32,44 @@ class FleetBoard:
     power_mode: str | None = None
 
 
-def read_fleet(path: str | Path, tags: Sequence[str] = ()) -> tuple[FleetBoard, ...]:
-    """Reads a fleet's boards that have every one of `tags`.
+def read_fleet(path: str | Path, tags: Sequence[str] = ()) -> tuple[FleetMember, ...]:
+    """Reads the devices of a fleet that have every one of `tags`.
 
     Raises:
-        EdgeError: it can't be read, has an unknown key, a device that is none, one device twice, or no such board.
+        EdgeError: it can't be read, has an unknown key, a device that is none, one device twice, or none with these tags.
     """
     values = read_toml(path)
-    check_keys(values, ("boards",), str(path))
-    boards = values.get("boards")
-    if not isinstance(boards, dict) or not boards:
-        raise EdgeError(
-            f"{path} names no boards.", 'Give each as: [boards.NAME] and device = "ssh://HOST" or "adb:SERIAL"'
-        )
-    every = tuple(_board(name, facts, f"{path}: the board '{name}'") for name, facts in boards.items())
+    check_keys(values, ("devices",), str(path))
+    members = values.get("devices")
+    if not isinstance(members, dict) or not members:
+        raise EdgeError(f"{path} names no devices.", _GIVE)
+    every = tuple(_member(name, facts, f"{path}: the device '{name}'") for name, facts in members.items())
     check_distinct(every)
-    known = sorted({tag for board in every for tag in board.tags})
+    known = sorted({tag for member in every for tag in member.tags})
     for tag in tags:
         if tag not in known:
             raise unknown_name("tag", tag, known)
-    chosen = tuple(board for board in every if set(tags) <= set(board.tags))
+    chosen = tuple(member for member in every if set(tags) <= set(member.tags))
     if not chosen:
-        raise EdgeError(f"No board of {path} has all of the tags {', '.join(tags)}.", "Give fewer of them.")
+        raise EdgeError(f"No device of {path} has all of the tags {', '.join(tags)}.", "Give fewer of them.")
     return chosen
 
 
-def boards_of(devices: Iterable[str]) -> tuple[FleetBoard, ...]:
-    """Boards without names of their own. Raises `EdgeError` for what is no device, or is given twice."""
-    found = tuple(FleetBoard(device, device) for device in devices)
+def members_of(devices: Iterable[str]) -> tuple[FleetMember, ...]:
+    """Devices without names of their own. Raises `EdgeError` for what is no device, or is given twice."""
+    found = tuple(FleetMember(device, device) for device in devices)
     check_distinct(found)
     return found
 
 
-def check_distinct(boards: Sequence[FleetBoard]) -> None:
+def check_distinct(members: Sequence[FleetMember]) -> None:
     """Raises `EdgeError` where two are one device: they would disturb each other."""
     first: dict[str, str] = {}
-    for board in boards:
-        place = place_of(board.device)
+    for member in members:
+        place = place_of(member.device)
         if place in first:
-            raise EdgeError(f"'{board.name}' and '{first[place]}' are one device, {place}.", "Name it once.")
-        first[place] = board.name
+            raise EdgeError(f"'{member.name}' and '{first[place]}' are one device, {place}.", "Name it once.")
+        first[place] = member.name
 
 
 def place_of(device: str) -> str:
@@ -86,7 +84,7 @@ def place_of(device: str) -> str:
     return device
 
 
-def _board(name: str, facts: Any, whose: str) -> FleetBoard:
+def _member(name: str, facts: Any, whose: str) -> FleetMember:
     if not isinstance(facts, dict):
         raise EdgeError(f"{whose} is no table.", _GIVE)
     check_keys(facts, _KEYS, whose)
@@ -98,4 +96,4 @@ def _board(name: str, facts: Any, whose: str) -> FleetBoard:
     if mode is not None and not isinstance(mode, str):
         raise EdgeError(f"{whose} has a power mode that is no text.", 'Give it as nvpmodel -q says it: "15W"')
     place_of(device)
-    return FleetBoard(name, device, tuple(tags), mode)
+    return FleetMember(name, device, tuple(tags), mode)
