@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -20,6 +21,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from terminal import at_terminal
 
+from veca_edge.cli import COMMANDS
 from veca_edge.demo import demo_checkpoint, demo_evaluation
 
 
@@ -492,3 +494,16 @@ def test_report(veca_edge, bundle, tmp_path):
     refused(veca_edge("report", bundle, "--output", tmp_path / "r.pdf"), ".html")
     refused(veca_edge("report", bundle, "--output", tmp_path / "s.html", "--layers", "1,x"), "'x' is not a layer")
     refused(veca_edge("report", tmp_path), "is not a bundle")
+
+
+@pytest.mark.parametrize("name", [*COMMANDS])
+def test_every_help_says_its_types_and_defaults_in_words(veca_edge, name):
+    told = veca_edge(name, "--help").out
+    assert not re.search(r"[{]|default: \(|<(int|float|str|path|list)", told), told
+    assert f"Usage: veca-edge {name} [OPTIONS]" in told
+
+
+def test_the_help_of_app_lists_every_platform(veca_edge):
+    from veca_edge.apps.table import PLATFORMS
+
+    assert f"{', '.join(PLATFORMS)}." in " ".join(veca_edge("app", "--help").out.split())

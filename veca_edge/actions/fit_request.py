@@ -33,9 +33,9 @@ class FitRequest(ResizeOptions):
         force: replace a file that is there.
     """
 
-    task: str = option("", f"{', '.join(Task)}.", metavar="NAME", shown="required")
+    task: str = option("", f"{', '.join(Task)}; required.", metavar="NAME")
     data: Path | None = option(
-        None, "Images with classes, masks or depths.", kind=Path, metavar="DIR", shown="required"
+        None, "Images with classes, masks or depths; required.", kind=Path, metavar="DIR"
     )
     output: Path = option(
         Path("head.safetensors"), "The file to write.", kind=Path, metavar="FILE", shown="head.safetensors"
@@ -50,7 +50,7 @@ class FitRequest(ResizeOptions):
         parse=lists.core_counts,
     )
     image_size: ImageSize | None = option(
-        None, "256 or HxW.", metavar="SIZE", shown="256; the demo's own 32", parse=lists.one_image_size
+        None, "256 or HxW, in pixels.", metavar="SIZE", shown="256; the demo's own 32", parse=lists.one_image_size
     )
     map_stride: int = option(
         MAP_STRIDE, "Pixels of the image to one of a mask or depth.", kind=int, shown=str(MAP_STRIDE), lowest=1
@@ -58,16 +58,16 @@ class FitRequest(ResizeOptions):
     evaluation: Path | None = option(
         None, "Data that judges, laid out like --data.", kind=Path, metavar="DIR", shown="some of --data"
     )
-    held_out: float = option(0.2, "Share of the images that judge, without --evaluation.", kind=float, shown="0.2")
+    held_out: float = option(0.2, "Share of the images that judge where there is no --evaluation, 0 to 1.", kind=float, shown="0.2")
     depth_range: tuple[float, float] | None = option(
         None,
-        "Metres of the first and the last bin of depth.",
+        "The first and the last bin of depth, in metres.",
         metavar="MIN,MAX",
         shown="what the data holds",
         parse=lists.depth_range,
     )
     steps: int = option(2000, "Steps of training.", kind=int, shown="2000", lowest=1)
-    seed: int = option(0, "Of the split, the order and the first weights.", kind=int, shown="0")
+    seed: int = option(0, "Seed of the split, the order and the first weights.", kind=int, shown="0")
     cache: Path | None = option(
         None, "Where features are kept.", kind=Path, metavar="DIR", shown="FILE.features, beside the output"
     )

@@ -25,9 +25,9 @@ class Choice:
         machine: the id of the machine that measured, or `ALL_MACHINES`; None is the only one there is.
     """
 
-    by: str = option(DEFAULT_CRITERION, f"What the best has: {', '.join(CRITERIA)}.", shown=DEFAULT_CRITERION)
+    by: str = option(DEFAULT_CRITERION, f"What the best has: {', '.join(CRITERIA)}.", metavar="NAME", shown=DEFAULT_CRITERION)
     image_size: ImageSize | None = option(
-        None, "Only variants of this size.", metavar="SIZE", shown="all", parse=one_image_size
+        None, "Only variants of this image size: 256 or HxW.", metavar="SIZE", shown="all", parse=one_image_size
     )
     machine: str | None = option(
         None, f"Measurements of this machine, or {ALL_MACHINES} to compare machines on purpose.", metavar="ID"
@@ -47,16 +47,16 @@ class Limits:
     """
 
     p95_ms: float | None = option(
-        None, "At most this p95 latency: 20ms.", flag="--p95", metavar="TIME", parse=parse_milliseconds
+        None, "At most this p95 latency (20ms).", flag="--p95", metavar="TIME", parse=parse_milliseconds
     )
     min_cosine: float | None = option(
         None, "At least this mean cosine with the FP32 model at its full core bank.", kind=float
     )
     max_memory_bytes: int | None = option(
-        None, "At most this peak memory: 400MB.", flag="--max-memory", metavar="SIZE", parse=parse_bytes
+        None, "At most this peak memory (400MB).", flag="--max-memory", metavar="SIZE", parse=parse_bytes
     )
     max_energy_mj: float | None = option(
-        None, "At most this energy per call: 50mJ.", flag="--max-energy", metavar="ENERGY", parse=parse_millijoules
+        None, "At most this energy per call (50mJ).", flag="--max-energy", metavar="ENERGY", parse=parse_millijoules
     )
 
     def __post_init__(self) -> None:

@@ -59,13 +59,13 @@ class CheckpointSource:
     )
     depth_range: tuple[float, float] | None = option(
         None,
-        "Metres of a depth head's first and last bin.",
+        "A depth head's first and last bin, in metres.",
         metavar="MIN,MAX",
         shown="the file's, or 0.001,10",
         parse=lists.depth_range,
     )
     heads: int | None = option(
-        None, "Attention heads, for a bare state dict of no released family.", kind=int, lowest=1
+        None, "Attention heads, for a bare state dict of no released family.", kind=int, metavar="COUNT", lowest=1
     )
     rope_zero: float | None = option(
         None, "Share of zero rotary frequencies, for a bare state dict of no released family.", kind=float
@@ -134,7 +134,7 @@ class ImageSource(ResizeOptions):
         metavar="DIR",
         shown="calibration images that did not calibrate",
     )
-    seed: int = option(0, "Of the sampling of images.", kind=int, shown="0")
+    seed: int = option(0, "Seed of the sampling of images.", kind=int, shown="0")
 
 
 # Fields that lay at the top level of a request in version 0.1.
@@ -187,7 +187,7 @@ class ExportRequest:
         shown=str(DEFAULT_CORE_COUNT),
         parse=lists.core_counts,
     )
-    target: str = option("cpu", f"{', '.join(TARGETS)}; or a list, for a bundle of each.", metavar="NAME", shown="cpu")
+    target: str = option("cpu", f"{', '.join(TARGETS)}; or a list (cpu,jetson) for a bundle of each.", metavar="NAME", shown="cpu")
     options: Any = None
     precisions: tuple[str, ...] = option(
         (),
@@ -199,7 +199,7 @@ class ExportRequest:
     )
     image_sizes: tuple[ImageSize, ...] = option(
         (),
-        "256 or HxW, or a list.",
+        "256 or HxW in pixels, or a list.",
         flag="--image-size",
         metavar="LIST",
         shown="256; the demo's own 32",
@@ -232,7 +232,7 @@ class ExportRequest:
     min_cosine: float = option(0.99, "The gate: mean cosine with the FP32 reference.", kind=float, shown="0.99")
     min_agreement: float | None = option(
         None,
-        "The gate: share of images and pixels with the reference's class.",
+        "The gate: share of images and pixels with the reference's class, 0 to 1.",
         kind=float,
         shown=f"{TASK_AGREEMENT} without cls and dense",
     )
@@ -247,7 +247,7 @@ class ExportRequest:
         True, "Time INT8 against the next precision, where the target runs here.", kind=bool, shown="measure"
     )
     device: str | None = option(None, "A board to build on: local, or ssh://[user@]host[:port].", metavar="DEVICE")
-    threads: int | None = option(None, "CPU threads; by default the runtime decides.", kind=int, lowest=1)
+    threads: int | None = option(None, "CPU threads.", kind=int, shown="the runtime's choice", lowest=1)
     overridden: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

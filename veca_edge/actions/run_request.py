@@ -25,26 +25,26 @@ class ModelChoice:
 
     core_count: int | None = option(
         None,
-        "Which core count; for images needed where the bundle holds several.",
+        "Core count; required for images where the bundle holds several.",
         flag="--cores",
         kind=int,
-        shown="live: the largest",
+        shown="live, the largest",
         lowest=1,
     )
     precision: str | None = option(
-        None, "Which precision; for images needed where there are several.", metavar="NAME", shown="live: the first"
+        None, "Precision; required for images where there are several.", metavar="NAME", shown="live, the first"
     )
     image_size: ImageSize | None = option(
         None,
-        "Which image size; for images needed where there are several.",
+        "Image size; required for images where there are several.",
         metavar="SIZE",
-        shown="live: the first",
+        shown="live, the first",
         parse=lists.one_image_size,
     )
-    threads: int | None = option(None, "CPU threads; by default the runtime decides.", kind=int, lowest=1)
+    threads: int | None = option(None, "CPU threads.", kind=int, shown="the runtime's choice", lowest=1)
     format: str | None = option(
         None,
-        "Which kind of file: onnx runs a Jetson bundle's ONNX files here, to see what they compute.",
+        "Kind of file: onnx runs a Jetson bundle's ONNX files here, to see what they compute.",
         metavar="NAME",
         shown="what runs on the device",
     )

@@ -62,9 +62,9 @@ def option(
 
 
 def options_of(kind: type) -> tuple[Option, ...]:
-    """The command line's options of an options dataclass, in the order of its fields."""
-    found = []
-    for f in fields(kind):
+    """The command line's options of an options dataclass: its own in the order of its fields, then those inherited."""
+    found, own = [], vars(kind).get("__annotations__", {})
+    for f in sorted(fields(cast(Any, kind)), key=lambda f: f.name not in own):
         if _KEY in f.metadata:
             stated = cast(Option, f.metadata[_KEY])
             flag = stated.flag or f"--{f.name.replace('_', '-')}"

@@ -24,7 +24,7 @@ COMMANDS = {
     "build": "Build on the board what an export leaves to it: TensorRT engines.",
     "profile": "Measure latency and memory of every variant.",
     "evaluate": "Run every variant on a whole data set, and compare releases.",
-    "compare": "Compare two releases, or two boards: times, memory and fidelity of every variant.",
+    "compare": "Compare two releases, or two devices: times, memory and fidelity of every variant.",
     "recommend": "Name the best measured variant for a budget.",
     "report": "Write measurements and fidelity as one HTML file.",
     "run": "Run a model of a bundle on images, or live on a folder, a video or a camera.",

@@ -14,10 +14,10 @@ from .export import megabytes
 
 def app(
     bundle: options.BundlePath,
-    platform: Annotated[str, typer.Option(metavar="NAME", help="What the app runs on; a wrong name lists them.")],
+    platform: Annotated[str, typer.Option(metavar="NAME", help="What the app runs on: ios, android, jetson, web.")],
     output: Annotated[Path, typer.Option(metavar="DIR", help="The folder to make; it must not be there yet.")],
     name: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="What its user reads.", show_default="the model's name")
+        str | None, typer.Option(metavar="TEXT", help="The app's name, as its user reads it.", show_default="the model's name")
     ] = None,
     json: options.Json = False,
     debug: options.Debug = False,

@@ -26,13 +26,13 @@ def compare(
         typer.Option(metavar="ID|NAME", help="Where it was measured; given twice, the first against the second."),
     ] = None,
     max_slowdown: Annotated[
-        str, typer.Option(metavar="SHARE", help="What a variant may get slower.", show_default="5%")
+        str, typer.Option(metavar="SHARE", help="How much slower a variant may get.", show_default="5%")
     ] = "5%",
     markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown, for a pull request.")] = False,
     json: options.Json = False,
     debug: options.Debug = False,
 ) -> None:
-    """Compare two releases, or two boards: times, memory and fidelity of every variant.
+    """Compare two releases, or two devices: times, memory and fidelity of every variant.
 
     By what their samples can tell, as a bootstrap interval over rounds. Exit code 1 where a variant got slower beyond
     doubt, and by more than is allowed.

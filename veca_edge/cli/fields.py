@@ -7,7 +7,8 @@ A command declares whose fields it takes; what was typed reaches it as one mappi
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
@@ -48,18 +49,18 @@ def of_targets(kind: Callable[[Target], type | None]) -> list[Group]:
 
 def owners_of(groups: Iterable[Group]) -> dict[str, tuple[Option, tuple[str, ...]]]:
     """Every option by flag, with the targets that have it; none for an option of all."""
-    found: dict[str, tuple[Option, tuple[str, ...]]] = {}
+    found: dict[str, list[tuple[Option, str]]] = {}
     for group in groups:
         for o in group.options:
-            owners = (group.owner,) if group.owner else ()
-            if o.flag not in found:
-                found[o.flag] = o, owners
-                continue
-            first, others = found[o.flag]
-            if o.shown != first.shown:
-                first = replace(first, shown=f"{first.shown}; {group.owner}: {o.shown}")
-            found[o.flag] = first, (*others, *owners)
-    return found
+            found.setdefault(o.flag, []).append((o, group.owner))
+    return {flag: (_shared(stated), tuple(owner for _, owner in stated if owner)) for flag, stated in found.items()}
+
+
+def _shared(stated: Sequence[tuple[Option, str]]) -> Option:
+    """One option of what several targets say of it: the first, with the defaults of those that have another."""
+    first = stated[0][0]
+    others = [f"{owner}: {o.shown}" for o, owner in stated[1:] if o.shown != first.shown]
+    return replace(first, shown="; ".join([first.shown or "", *others])) if others else first
 
 
 def with_fields(*groups: Group) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -136,7 +137,10 @@ def refuse_foreign(typed: Typed, groups: Iterable[Group], target: str, subject: 
 
 
 class GroupedCommand(TyperCommand):
-    """A command whose help lists the options of each target under a heading of their own."""
+    """A command whose help lists the options of each target under a heading of their own, in words."""
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        return [piece.replace("{", "").replace("}", "") for piece in super().collect_usage_pieces(ctx)]
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         sections: dict[str, list[tuple[str, str]]] = {}
@@ -144,8 +148,15 @@ class GroupedCommand(TyperCommand):
             record = param.get_help_record(ctx)
             if record is not None:
                 kind = "Arguments" if param.param_type_name == "argument" else "Options"
-                sections.setdefault(getattr(param, "rich_help_panel", None) or kind, []).append(record)
+                sections.setdefault(getattr(param, "rich_help_panel", None) or kind, []).append(in_words(*record))
         order = sorted(sections, key=lambda name: (name != "Arguments", name != "Options"))
         for name in order:
             with formatter.section(name):
                 formatter.write_dl(sections[name])
+
+
+def in_words(names: str, text: str) -> tuple[str, str]:
+    """A line of the help without the marks that typer puts around types and around defaults that are said in words."""
+    names = re.sub(r"<(int|float)\b.*>", lambda found: {"int": "INT", "float": "NUMBER"}[found[1]], names)
+    names = re.sub(r" <.*>", "", names)
+    return names, re.sub(r"\[default: \((.+?)\)(?=\]$|; [^;]*\]$)", r"[default: \1", text)

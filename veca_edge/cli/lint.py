@@ -15,13 +15,13 @@ from .fields import Typed, of_targets, refuse_foreign, with_fields
 
 LINTERS = linters()
 LINT_OPTIONS = of_targets(lambda target: target.linter and target.linter.options)
-FILES = ", or ".join(linter.files for linter in LINTERS.values())
+FILES = "; ".join(f"{name}: {linter.files}" for name, linter in LINTERS.items())
 
 
 @with_fields(*LINT_OPTIONS)
 def lint(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help=f"{FILES[0].upper()}{FILES[1:]}.")],
-    target: Annotated[str, typer.Option(help=f"{' or '.join(LINTERS)}.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help=f"Of the target {FILES}.")],
+    target: Annotated[str, typer.Option(metavar="NAME", help=f"{', '.join(LINTERS)}.")],
     typed: Typed,
     json: options.Json = False,
     debug: options.Debug = False,

@@ -9,12 +9,12 @@ import typer
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks and the warnings of libraries.")]
-Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads; by default the runtime decides.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads.", show_default="the runtime's choice")]
 Devices = Annotated[
     list[str] | None,
     typer.Option(
         metavar="DEVICE",
-        help="local, or ssh://[user@]host[:port]; host may be an alias of your SSH configuration; repeatable.",
+        help="local, or ssh://[user@]host[:port], where host may be an alias of your SSH configuration; repeatable.",
         show_default="local",
     ),
 ]

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 ON_IMAGES = {o.flag for o in options_of(ModelChoice)} | {"--save", "--save-outputs", "--overlay", "--show"}
 
 
-@with_fields(Group(LiveRequest), Group(Record))
+@with_fields(Group(ModelChoice), Group(LiveRequest), Group(Record))
 def run(
     bundle: options.BundlePath,
     typed: Typed,

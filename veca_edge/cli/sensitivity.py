@@ -47,11 +47,12 @@ def sensitivity(
         ),
     ] = "",
     image_size: Annotated[
-        str, typer.Option(metavar="SIZE", help="256 or HxW.", show_default="256; the demo's own 32; the bundle's")
+        str, typer.Option(metavar="SIZE", help="256 or HxW, in pixels.", show_default="256; the demo's own 32; the bundle's")
     ] = "",
     count: Annotated[int, typer.Option(min=1, help="How many images to measure on.")] = 16,
     by: Annotated[
-        str, typer.Option(help="What a loss is: cosine of the features, or top1, miou, depth of a head.")
+        str,
+        typer.Option(metavar="NAME", help="What a loss is: cosine of the features, or top1, miou, depth of a head."),
     ] = "cosine",
     plot: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Draw it as well: .svg, .png or .pdf.", show_default=False)

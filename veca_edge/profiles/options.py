@@ -27,7 +27,7 @@ class ProfileOptions:
 
     threads: int | None = option(None, "CPU threads.", kind=int, shown="one per physical core", lowest=1)
     rounds: int = option(3, "Processes per variant, interleaved.", kind=int, shown="3", lowest=1)
-    seconds: float = option(1.0, "Of each round, after warm-up.", kind=float, shown="1", lowest=0.01)
+    seconds: float = option(1.0, "Seconds of each round, after warm-up.", kind=float, shown="1", lowest=0.01)
     samples: int = 20
     most_seconds: float = 20.0
     warmup_seconds: float = 0.3
@@ -83,7 +83,7 @@ class CoremlProfileOptions:
 
     units: tuple[str, ...] = option(("all",), "cpu, gpu, ane, all.", metavar="LIST", shown="all", parse=parse_units)
     rounds: int | None = option(None, "Processes per variant, interleaved.", kind=int, shown="3", lowest=1)
-    seconds: float | None = option(None, "Of each round, after warm-up.", kind=float, shown="1", lowest=0.01)
+    seconds: float | None = option(None, "Seconds of each round, after warm-up.", kind=float, shown="1", lowest=0.01)
     samples: int = 50
     warmup_seconds: float = 0.5
     development_team: str = option(

@@ -38,7 +38,7 @@ class ReportOptions:
         force: replace a report that is there.
     """
 
-    title: str = option("", "Of the page.", metavar="TEXT", shown="the bundles' names")
+    title: str = option("", "Title of the page.", metavar="TEXT", shown="the bundles' names")
     machine: str | None = option(
         None, "Measurements of this machine, or all to compare machines on purpose.", metavar="ID"
     )
@@ -46,7 +46,7 @@ class ReportOptions:
         None, "What the bundles were made from: draws fidelity per patch and attention.", kind=Path, metavar="FILE"
     )
     layers: tuple[int, ...] = option(
-        (), "Whose attention, from 0.", metavar="LIST", shown="first, middle, last", parse=layer_numbers
+        (), "Layers whose attention is drawn, counted from 0.", metavar="LIST", shown="first, middle, last", parse=layer_numbers
     )
     pictures: bool = option(True, "Draw how faithful every patch of the golden frames is.", kind=bool, shown="pictures")
     operators: bool = option(False, "Time operators and layers on this machine.", kind=bool)

@@ -206,7 +206,7 @@ ANDROID = Target(
     notes=notes,
     devices="adb[:SERIAL], a phone",
     linter=Linter(
-        LitertLintOptions, lint, "a .tflite file; with --delegate npu also an .onnx file for Qualcomm's compiler"
+        LitertLintOptions, lint, "a .tflite file, or with --delegate npu an .onnx file for Qualcomm's compiler"
     ),
     quantizes_tokens=True,
     packages=(PACKAGE, "onnxruntime-qnn"),

@@ -39,14 +39,14 @@ class AndroidProfileOptions(ProfileOptions):
         cool_to: degrees Celsius that the phone has at most when a round begins; None does not wait.
     """
 
-    threads: int | None = option(None, "CPU threads.", kind=int, shown="one per physical core; on a phone 4", lowest=1)
+    threads: int | None = option(None, "CPU threads.", kind=int, shown="the same, but 4 on a phone", lowest=1)
     benchmark_model: str = option("", "Google's benchmark_model for arm64, to run on the phone.", metavar="FILE")
     app: str = option("", "The app on the phone that measures.", metavar="ID", shown="veca.camera")
     accelerators: tuple[str, ...] = option(
         ("cpu",), "On the phone: cpu, gpu, npu.", metavar="LIST", shown="cpu", parse=parse_accelerators
     )
     cool_to: float | None = option(
-        None, "Wait before every round until the phone is no warmer (38C).", metavar="TEMP", parse=parse_celsius
+        None, "Wait before measuring until the device is as cool as this (45C).", metavar="TEMP", parse=parse_celsius
     )
 
     def __post_init__(self) -> None:

@@ -25,7 +25,7 @@ class BoardOptions:
         power_mode: the one that the board has to be in; None takes any.
     """
 
-    seconds: float = option(10.0, "Of timed queries, after warm-up.", kind=float, shown="10", lowest=0.01)
+    seconds: float = option(10.0, "Seconds of each round, after warm-up.", kind=float, shown="10", lowest=0.01)
     warmup_s: float = 2.0
     idle_s: float = 5.0
     layers: bool = option(False, "Also the time of every layer.", kind=bool)
@@ -33,7 +33,7 @@ class BoardOptions:
     again: bool = False
     cool_to_c: float | None = option(
         None,
-        "Wait before each variant until the board is as cool as this (45C).",
+        "Wait before measuring until the device is as cool as this (45C).",
         flag="--cool-to",
         metavar="TEMP",
         parse=parse_celsius,
