@@ -407,5 +407,5 @@ def _matplotlib():
         import matplotlib
         import matplotlib.ticker
     except ImportError:
-        raise MissingDependency("matplotlib", "report", "The report's plots") from None
+        raise MissingDependency("matplotlib", "report", "Drawing a report") from None
     return matplotlib

@@ -46,7 +46,11 @@ class ReportOptions:
         None, "What the bundles were made from: draws fidelity per patch and attention.", kind=Path, metavar="FILE"
     )
     layers: tuple[int, ...] = option(
-        (), "Layers whose attention is drawn, counted from 0.", metavar="LIST", shown="first, middle, last", parse=layer_numbers
+        (),
+        "Layers whose attention is drawn, counted from 0.",
+        metavar="LIST",
+        shown="first, middle, last",
+        parse=layer_numbers,
     )
     pictures: bool = option(True, "Draw how faithful every patch of the golden frames is.", kind=bool, shown="pictures")
     operators: bool = option(False, "Time operators and layers on this machine.", kind=bool)
