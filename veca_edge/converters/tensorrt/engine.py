@@ -11,7 +11,7 @@ import json
 import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -71,28 +71,15 @@ def build_engines(
         EdgeError: there is no TensorRT; a file is for another one; a build failed (out of memory, disk full,
             a node that does not parse); the connection was lost.
     """
-    options = options or EngineOptions()
     command = builder_command(board, connection)
     for artifact in artifacts:
         check_dialect(artifact, board)
+    site = _Site(connection, board, directory, command, options or EngineOptions(), on_log, interval_s, before_writing)
     engines = []
     for i, artifact in enumerate(artifacts):
         stage = f"building {artifact.name} on {connection.name}"
         progress(stage, i, len(artifacts))
-        engines.append(
-            _build(
-                connection,
-                board,
-                directory,
-                artifact,
-                command,
-                options,
-                lambda stage=stage, i=i: progress(stage, i, len(artifacts)),
-                on_log,
-                interval_s,
-                before_writing,
-            )
-        )
+        engines.append(site.engine(artifact, lambda stage=stage, i=i: progress(stage, i, len(artifacts))))
         progress(stage, i + 1, len(artifacts))
     return engines
 
@@ -109,80 +96,90 @@ def engine_from_onnx(
     return build_engines(connection, probe(connection), directory, [artifact], options, progress, on_log)[0]
 
 
-def _build(
-    connection: Connection,
-    board: Board,
-    directory: Path,
-    artifact: Artifact,
-    command: str,
-    options: EngineOptions,
-    on_wait: Callable[[], None],
-    on_log: Log,
-    interval_s: float,
-    before_writing: Callable[[str], None],
-) -> Artifact:
-    key = engine_key(board)
-    # Artifacts of an elastic file share it, and its engine.
-    stem = f"{FOLDER}/{key.slug}/{Path(artifact.path).stem}"
-    asked = {
-        "onnx": artifact.path,
-        "onnx_sha256": artifact.sha256,
-        "engine_key": key.to_json(),
-        "workspace_mib": options.workspace_mib,
-        "level": options.level,
-    }
-    made = _made_before(directory, artifact, stem, asked)
-    if made is not None:
+@dataclass(frozen=True)
+class _Site:
+    """A board that builds, and the bundle below whose `directory` the engines go."""
+
+    connection: Connection
+    board: Board
+    directory: Path
+    command: str
+    options: EngineOptions
+    on_log: Log
+    interval_s: float
+    before_writing: Callable[[str], None]
+
+    def engine(self, artifact: Artifact, on_wait: Callable[[], None]) -> Artifact:
+        """The engine of an ONNX artifact: the one that is there already, or one that is built now."""
+        key = engine_key(self.board)
+        # Artifacts of an elastic file share it, and its engine.
+        stem = f"{FOLDER}/{key.slug}/{Path(artifact.path).stem}"
+        asked = {
+            "onnx": artifact.path,
+            "onnx_sha256": artifact.sha256,
+            "engine_key": key.to_json(),
+            "workspace_mib": self.options.workspace_mib,
+            "level": self.options.level,
+        }
+        made = _made_before(self.directory, artifact, stem, asked)
+        if made is not None:
+            return made
+        arguments = build_arguments(artifact.details, self.board.tensorrt or _OLDEST, self.options.level)
+        job = Job(
+            "build",
+            build_job_script(self.command, arguments, key, self.options.workspace_mib),
+            _inputs(self.directory, artifact, self.command),
+            needed_bytes=2 * artifact.bytes + (64 << 20),
+        )
+        log, said = self.built(job, artifact, on_wait)
+        builder = "tensorrt" if _uses_python(self.command) else "trtexec"
+        self.fetch(job, artifact, stem, log, {**asked, "builder": builder, "build_arguments": arguments, **said})
+        made = _made_before(self.directory, artifact, stem, asked)
+        if made is None:
+            raise RuntimeError(f"the record of {stem} does not agree with itself")
         return made
-    arguments = build_arguments(artifact.details, board.tensorrt or _OLDEST, options.level)
-    job = Job(
-        "build",
-        build_job_script(command, arguments, key, options.workspace_mib),
-        _inputs(directory, artifact, command),
-        needed_bytes=2 * artifact.bytes + (64 << 20),
-    )
-    log: list[str] = []
 
-    def keep(line: str) -> None:
-        log.append(line)
-        on_log(line)
+    def built(self, job: Job, artifact: Artifact, on_wait: Callable[[], None]) -> tuple[str, dict[str, Any]]:
+        """Runs the job; returns its log, and what that says of a build that went well."""
+        log: list[str] = []
 
-    code = run_job(connection, job, on_log=keep, on_wait=on_wait, interval_s=interval_s)
-    text = "\n".join(log) + "\n"
-    try:
-        if code:
-            raise build_error(artifact.name, connection.name, text, code)
-        said = _said(text, connection.name)
-    except EdgeError:
-        jobs.remove(connection, job)
-        raise
-    target = directory / stem
-    with disk_errors(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
-    # The engine comes last: while it does, another client may take the files away.
-    layers = jobs.read(connection, job, "layers.json")
-    before_writing(stem)
-    remove_abandoned(target.parent, target.name)
-    jobs.fetch(connection, job, "model.engine", directory / f"{stem}.engine", most_bytes=_most_bytes(artifact))
-    if layers is not None:
-        write_atomically(directory / f"{stem}.layers.json", layers)
-    write_atomically(directory / f"{stem}.log", text)
-    record = {
-        **asked,
-        "builder": "tensorrt" if _uses_python(command) else "trtexec",
-        "build_arguments": arguments,
-        **said,
-        "log": f"{stem}.log",
-        "layers": f"{stem}.layers.json" if layers is not None else None,
-        "sha256": sha256_of(directory / f"{stem}.engine"),
-    }
-    # The record comes last: where it stands, everything else does.
-    write_atomically(directory / f"{stem}.json", json.dumps(record, indent=2) + "\n")
-    jobs.remove(connection, job)
-    made = _made_before(directory, artifact, stem, asked)
-    if made is None:
-        raise RuntimeError(f"the record of {stem} does not agree with itself")
-    return made
+        def keep(line: str) -> None:
+            log.append(line)
+            self.on_log(line)
+
+        place = self.connection.name
+        code = run_job(self.connection, job, on_log=keep, on_wait=on_wait, interval_s=self.interval_s)
+        text = "\n".join(log) + "\n"
+        try:
+            if code:
+                raise build_error(artifact.name, place, text, code)
+            return text, _said(text, place)
+        except EdgeError:
+            jobs.remove(self.connection, job)
+            raise
+
+    def fetch(self, job: Job, artifact: Artifact, stem: str, log: str, facts: Mapping[str, Any]) -> None:
+        """Brings what a build left on the board into the bundle, with a record of `facts` and of the files."""
+        place, engine = self.directory / stem, self.directory / f"{stem}.engine"
+        with disk_errors(place):
+            place.parent.mkdir(parents=True, exist_ok=True)
+        # The engine comes last: while it does, another client may take the files away.
+        layers = jobs.read(self.connection, job, "layers.json")
+        self.before_writing(stem)
+        remove_abandoned(place.parent, place.name)
+        jobs.fetch(self.connection, job, "model.engine", engine, most_bytes=_most_bytes(artifact))
+        if layers is not None:
+            write_atomically(self.directory / f"{stem}.layers.json", layers)
+        write_atomically(self.directory / f"{stem}.log", log)
+        record = {
+            **facts,
+            "log": f"{stem}.log",
+            "layers": f"{stem}.layers.json" if layers is not None else None,
+            "sha256": sha256_of(engine),
+        }
+        # The record comes last: where it stands, everything else does.
+        write_atomically(self.directory / f"{stem}.json", json.dumps(record, indent=2) + "\n")
+        jobs.remove(self.connection, job)
 
 
 def _said(log: str, place: str) -> dict[str, Any]:

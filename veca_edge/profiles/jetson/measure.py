@@ -91,49 +91,34 @@ def profile_on_board(
             f"The clocks of {connection.name} cannot be locked: that takes root, without a password.",
             "Lock them there yourself (sudo jetson_clocks), and leave --lock-clocks out.",
         )
-    machine = machine_of(board)
+    meter = _Meter(connection, board, bundle, machine_of(board), command, options, on_log, interval_s)
     measured, failures, kept = [], [], []
     for i, artifact in enumerate(chosen):
         stage = f"measuring {artifact.name} on {connection.name}"
-        progress(stage, i, len(chosen))
-        old = None if options.again else _measured_before(bundle.directory, artifact, machine, board, options)
+
+        def on_wait(stage: str = stage, done: int = i) -> None:
+            progress(stage, done, len(chosen))
+
+        def tell(state: str, name: str = artifact.name) -> None:
+            on_variant(name, state)
+
+        on_wait()
+        old = None if options.again else _measured_before(bundle.directory, artifact, meter.machine, board, options)
         if old is not None:
             measured.append(old)
             kept.append(artifact.name)
-            on_variant(artifact.name, f"{old.p50_ms:.2f} ms, kept")
+            tell(f"{old.p50_ms:.2f} ms, kept")
         else:
-            start_c = None
-            if options.cool_to_c is not None:
-                cooling = Cooling(connection.name, options.cool_to_c, "Look at its fan", options.cool_patience_s)
-                start_c = cooling.wait(
-                    lambda: temperature_of(connection, board),
-                    float,
-                    lambda now, name=artifact.name: on_variant(name, f"cooling, at {now:.0f} C"),
-                )
-            on_variant(artifact.name, "measuring")
             try:
-                new = _measure(
-                    connection,
-                    board,
-                    bundle,
-                    artifact,
-                    machine,
-                    command,
-                    options,
-                    lambda stage=stage, i=i: progress(stage, i, len(chosen)),
-                    on_log,
-                    interval_s,
-                )
-                if start_c is not None:
-                    new = replace(new, details={**new.details, "start_c": start_c})
+                new = meter.measure(artifact, on_wait, tell)
                 save_measurement(bundle.directory, new)
                 measured.append(new)
-                on_variant(artifact.name, f"{new.p50_ms:.2f} ms")
+                tell(f"{new.p50_ms:.2f} ms")
             except MeasurementFailed as error:
-                on_variant(artifact.name, "failed")
+                tell("failed")
                 failures.append(Failure(artifact, error.message, error.hint))
         progress(stage, i + 1, len(chosen))
-    return Profile(machine, tuple(measured), tuple(failures), tuple(kept))
+    return Profile(meter.machine, tuple(measured), tuple(failures), tuple(kept))
 
 
 class MeasurementFailed(EdgeError):
@@ -265,51 +250,74 @@ def profile_job_script(board: Board, command: str, options: BoardOptions, detail
     return re.sub(r"@([A-Z_]+)@", lambda match: values[match[1]], _SCRIPT)
 
 
-def _measure(
-    connection: Connection,
-    board: Board,
-    bundle: Bundle,
-    artifact: Artifact,
-    machine: Machine,
-    command: str,
-    options: BoardOptions,
-    on_wait: Callable[[], None],
-    on_log: Log,
-    interval_s: float,
-) -> Measurement:
-    inputs = {"model.engine": bundle_file(bundle.directory, artifact.path)}
-    if command.endswith(_RUNNER.name):
-        inputs[_RUNNER.name] = _RUNNER
-    job = Job(
-        "profile",
-        profile_job_script(board, command, options, artifact.details),
-        inputs,
-        needed_bytes=64 << 20,
-        longest_s=_QUEUE_S + _LONGEST_S + 2 * (options.seconds + options.warmup_s + options.idle_s),
-    )
-    started_at, log = utc_now(), []
+@dataclass(frozen=True)
+class _Meter:
+    """A board that measures engines of a bundle, each in a job of its own."""
 
-    def keep(line: str) -> None:
-        log.append(line)
-        on_log(line)
+    connection: Connection
+    board: Board
+    bundle: Bundle
+    machine: Machine
+    command: str
+    options: BoardOptions
+    on_log: Log
+    interval_s: float
 
-    code = run_job(connection, job, on_log=keep, on_wait=on_wait, oldest_s=OLDEST_S, interval_s=interval_s)
-    try:
-        if code:
-            raise timing_error(artifact.name, connection.name, "\n".join(log), code)
-        files = {
-            name: (jobs.read(connection, job, name, most_bytes=_FILE_BYTES) or b"").decode("utf-8", "replace")
-            for name in ("times.json", "power.log", *(["layers.json"] if options.layers else []))
-        }
-    finally:
-        jobs.remove(connection, job)
-    try:
-        found = Findings(tuple(log), files["times.json"], files["power.log"], files.get("layers.json", ""))
-        return measurement_from(found, artifact, machine, board, options, started_at, cost_facts(bundle, artifact))
-    except MeasurementFailed:
-        raise
-    except EdgeError as error:
-        raise MeasurementFailed(f"{artifact.name}: {error.message}", error.hint) from error
+    def measure(self, artifact: Artifact, on_wait: Callable[[], None], tell: Callable[[str], None]) -> Measurement:
+        """Measures one engine once the board is cool enough. Raises `MeasurementFailed`, or `EdgeError` for all."""
+        start_c = self.cooled(tell)
+        tell("measuring")
+        started_at = utc_now()
+        found = self.timed(artifact, on_wait)
+        try:
+            costs = cost_facts(self.bundle, artifact)
+            new = measurement_from(found, artifact, self.machine, self.board, self.options, started_at, costs)
+        except MeasurementFailed:
+            raise
+        except EdgeError as error:
+            raise MeasurementFailed(f"{artifact.name}: {error.message}", error.hint) from error
+        return new if start_c is None else replace(new, details={**new.details, "start_c": start_c})
+
+    def cooled(self, tell: Callable[[str], None]) -> float | None:
+        """Waits until the board is cool, and says what it is at then; None where nothing was asked."""
+        limit = self.options.cool_to_c
+        if limit is None:
+            return None
+        cooling = Cooling(self.connection.name, limit, "Look at its fan", self.options.cool_patience_s)
+        return cooling.wait(
+            lambda: temperature_of(self.connection, self.board), float, lambda now: tell(f"cooling, at {now:.0f} C")
+        )
+
+    def timed(self, artifact: Artifact, on_wait: Callable[[], None]) -> Findings:
+        """What a job that times the engine leaves on the board."""
+        options, connection = self.options, self.connection
+        inputs = {"model.engine": bundle_file(self.bundle.directory, artifact.path)}
+        if self.command.endswith(_RUNNER.name):
+            inputs[_RUNNER.name] = _RUNNER
+        job = Job(
+            "profile",
+            profile_job_script(self.board, self.command, options, artifact.details),
+            inputs,
+            needed_bytes=64 << 20,
+            longest_s=_QUEUE_S + _LONGEST_S + 2 * (options.seconds + options.warmup_s + options.idle_s),
+        )
+        log: list[str] = []
+
+        def keep(line: str) -> None:
+            log.append(line)
+            self.on_log(line)
+
+        code = run_job(connection, job, on_log=keep, on_wait=on_wait, oldest_s=OLDEST_S, interval_s=self.interval_s)
+        try:
+            if code:
+                raise timing_error(artifact.name, connection.name, "\n".join(log), code)
+            files = {
+                name: (jobs.read(connection, job, name, most_bytes=_FILE_BYTES) or b"").decode("utf-8", "replace")
+                for name in ("times.json", "power.log", *(["layers.json"] if options.layers else []))
+            }
+        finally:
+            jobs.remove(connection, job)
+        return Findings(tuple(log), files["times.json"], files["power.log"], files.get("layers.json", ""))
 
 
 def timing_error(name: str, place: str, log: str, code: int) -> EdgeError:
