@@ -20,7 +20,8 @@ from ..base.errors import EdgeError
 from ..base.files import open_regular
 from ..base.progress import Progress, silent
 from ..base.tasks import HeadFile, Task
-from .config import FAMILIES, FAMILY_ROPE_ZERO, ModelConfig
+from .checkpoint_config import model_config
+from .config import ModelConfig
 from .head_files import checked_labels, plain_classifier, read_head, with_labels
 from .heads import Head, classifier
 from .tensor_files import CHECKPOINT_HINT, check_plain, finite_floats, listed, read_tensors
@@ -41,7 +42,6 @@ PARTS = {
     "fc2": "feed-forward",
     "output_proj": "output projection",
 }
-HEAD_KEYS = ("head.weight", "head.bias")
 
 
 @dataclass(frozen=True)
@@ -171,7 +171,7 @@ def load_checkpoint(
     config = content.get("config", {})
     if not isinstance(config, Mapping):
         raise EdgeError(f"{path}: 'config' is a {type(config).__name__}, not a dict.", CHECKPOINT_HINT)
-    model = _model_config(path, state, config, heads, rope_zero)
+    model = model_config(path, state, config, heads, rope_zero)
     shapes = expected_shapes(model, "patch_embed.norm.weight" in state, "output_proj.weight" in state)
     _check_shapes(path, state, shapes)
     tensors = finite_floats(path, {key: state[key] for key in shapes})
@@ -265,83 +265,6 @@ def _state_dict(path: Path, content: Mapping[str, Any]) -> dict[str, Any]:
 
 
 # --------------------------------------------------------------------------------------- checking
-
-
-def _model_config(
-    path: Path, state: Mapping[str, torch.Tensor], config: Mapping[str, Any], heads: int | None, rope_zero: float | None
-) -> ModelConfig:
-    def shape(key: str, rank: int) -> tuple[int, ...]:
-        if key not in state:
-            raise EdgeError(f"{path} is not a VECA checkpoint: it lacks '{key}'.", CHECKPOINT_HINT)
-        if state[key].dim() != rank:
-            raise EdgeError(f"{path}: '{key}' should have {rank} dimensions, but is {list(state[key].shape)}.")
-        return tuple(state[key].shape)
-
-    def count(prefix: str) -> int:
-        found = {int(m[1]) for m in (re.match(rf"{prefix}\.([0-9]{{1,4}})(?:\.|$)", key) for key in state) if m}
-        if missing := set(range(len(found))) - found:
-            raise EdgeError(
-                f"{path} lacks '{prefix}.{min(missing)}', but has '{prefix}.{max(found)}'.",
-                "The file is incomplete, or of another architecture.",
-            )
-        return len(found)
-
-    def number(key: str, default: float | None) -> float | None:
-        value = config.get(key, default)
-        if value is not None and not (type(value) in (int, float) and abs(value) < 1e9):
-            raise EdgeError(f"{path}: the config's '{key}' is {value!r:.80}, not a number.")
-        return value
-
-    hidden, _, patch_size, _ = shape("patch_embed.proj.weight", 4)
-    _, chunk_size, _ = shape("query_token_chunks.0", 3)
-    mlp_hidden = shape("blocks.0.fc1.weight", 2)[0] // 2
-    layers, chunks = count("blocks"), count("query_token_chunks")
-    output_dim = shape("output_proj.weight", 2)[0] if "output_proj.weight" in state else hidden
-    said = number("nested_chunk_size", number("matryoshka_chunk_size", chunk_size))
-    if said != chunk_size:
-        raise EdgeError(f"{path}: the config says chunks of {said} cores, but the tensors hold {chunk_size}.")
-
-    family = next(
-        (
-            f
-            for f in FAMILIES.values()
-            if (f.layers, f.hidden, int(f.hidden * f.mlp_ratio)) == (layers, hidden, mlp_hidden)
-        ),
-        None,
-    )
-    head_count = heads if heads is not None else number("num_heads", family and family.heads)
-    if head_count is None:
-        raise EdgeError(
-            f"{path} does not say its number of attention heads, and is of no released family "
-            f"({layers} layers, width {hidden}).",
-            "Give it with --heads N.",
-        )
-    if head_count % 1:
-        raise EdgeError(f"{path}: {head_count} is not a number of attention heads.", "Give it with --heads N.")
-    zero = rope_zero if rope_zero is not None else number("rope_p_zero_freqs", FAMILY_ROPE_ZERO if family else None)
-    if zero is None:
-        raise EdgeError(
-            f"{path} does not say which share of its rotary frequencies is zero, and is of no released family "
-            f"({layers} layers, width {hidden}).",
-            "Give it with --rope-zero (the training setting rope_p_zero_freqs; 0 if there was none).",
-        )
-    name = str(config.get("model_family") or (family.name if family else "custom"))
-    try:
-        return ModelConfig(
-            hidden,
-            int(head_count),
-            layers,
-            mlp_hidden,
-            patch_size,
-            chunks * chunk_size,
-            chunk_size,
-            output_dim,
-            float(zero),
-            str(config.get("rope_zero_freqs_from", "low")),
-            name,
-        )
-    except EdgeError as error:
-        raise EdgeError(f"{path}: {error.message}", error.hint) from error
 
 
 def _check_shapes(path: Path, state: Mapping[str, torch.Tensor], shapes: Shapes) -> None:

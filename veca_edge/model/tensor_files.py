@@ -24,21 +24,29 @@ NO_CHECKPOINT_HINT = "Give a file written by torch.save or safetensors; if it is
 DAMAGED_HINT = "Copy or download the file again."
 
 
+def check_file(path: Path) -> None:
+    """Raises `EdgeError` where there is no such file."""
+    try:
+        if path.is_dir():
+            raise EdgeError(f"{path} is a directory, not a checkpoint file.", "Give the .pt or .safetensors file.")
+        if not path.is_file():
+            raise EdgeError(f"There is no file {path}.", "Give the path of a .pt or .safetensors checkpoint.")
+    except OSError as error:
+        raise EdgeError(f"{path} can't be read: {error.strerror}.", "Give another file.") from error
+
+
 def read_tensors(path: Path) -> Mapping[str, Any]:
     """What `torch.save` or safetensors wrote: a mapping of tensors and plain values.
 
     Raises:
         EdgeError: there is no such file, or it is damaged, or asks to run code.
     """
+    check_file(path)
     try:
-        if path.is_dir():
-            raise EdgeError(f"{path} is a directory, not a checkpoint file.", "Give the .pt or .safetensors file.")
-        if not path.is_file():
-            raise EdgeError(f"There is no file {path}.", "Give the path of a .pt or .safetensors checkpoint.")
         with open_regular(path) as file:
             start = file.read(4)
     except OSError as error:
-        raise EdgeError(f"{path} can't be read: {error.strerror}.") from error
+        raise EdgeError(f"{path} can't be read: {error.strerror}.", "Give another file.") from error
     if not start:
         raise EdgeError(f"{path} is empty.", DAMAGED_HINT)
     check_name(path)
