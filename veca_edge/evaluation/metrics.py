@@ -48,14 +48,12 @@ class Metric:
     Attributes:
         name: for programs; `label`: for people.
         sign: -1 where more is better, 1 where less is.
-        needs_reference: whether it compares with the float32 model.
         shares: what it counts, where it is a share of images; else `groups` says what it is made of.
     """
 
     name: str
     label: str
     sign: int
-    needs_reference: bool
     shares: Callable[[VariantStatistics], Shares] | None = None
     groups: Callable[[VariantStatistics], Grouped | None] | None = None
 
@@ -116,21 +114,21 @@ def _of_overlaps(counts: MapCounts) -> Grouped | None:
 
 
 METRICS = (
-    Metric("top1", "top-1", -1, False, lambda v: v.truth.top1),
-    Metric("top5", "top-5", -1, False, lambda v: v.truth.top5),
-    Metric("miou", "mIoU", -1, False, groups=lambda v: _of_overlaps(v.truth.segmentation)),
-    Metric("depth_error", "depth error", 1, False, groups=lambda v: _of_depth(v.truth.depth)),
-    Metric("depth_rmse", "depth RMSE, m", 1, False, groups=lambda v: _of_squares(v.truth.depth)),
-    Metric("cosine_cls", "cosine of cls", -1, True, groups=lambda v: _of_cosines(v.own.cls)),
-    Metric("cosine_dense", "cosine of dense", -1, True, groups=lambda v: _of_cosines(v.own.dense)),
-    Metric("full_cosine_cls", "cosine of cls, full core bank", -1, True, groups=lambda v: _of_cosines(v.full.cls)),
+    Metric("top1", "top-1", -1, lambda v: v.truth.top1),
+    Metric("top5", "top-5", -1, lambda v: v.truth.top5),
+    Metric("miou", "mIoU", -1, groups=lambda v: _of_overlaps(v.truth.segmentation)),
+    Metric("depth_error", "depth error", 1, groups=lambda v: _of_depth(v.truth.depth)),
+    Metric("depth_rmse", "depth RMSE, m", 1, groups=lambda v: _of_squares(v.truth.depth)),
+    Metric("cosine_cls", "cosine of cls", -1, groups=lambda v: _of_cosines(v.own.cls)),
+    Metric("cosine_dense", "cosine of dense", -1, groups=lambda v: _of_cosines(v.own.dense)),
+    Metric("full_cosine_cls", "cosine of cls, full core bank", -1, groups=lambda v: _of_cosines(v.full.cls)),
     Metric(
-        "full_cosine_dense", "cosine of dense, full core bank", -1, True, groups=lambda v: _of_cosines(v.full.dense)
+        "full_cosine_dense", "cosine of dense, full core bank", -1, groups=lambda v: _of_cosines(v.full.dense)
     ),
-    Metric("top1_agreement", "top-1 agreement", -1, True, lambda v: v.own.top1),
-    Metric("pixel_agreement", "pixel agreement", -1, True, groups=lambda v: _of_shares(v.own.segmentation.pixels)),
-    Metric("miou_agreement", "mIoU agreement", -1, True, groups=lambda v: _of_overlaps(v.own.segmentation)),
-    Metric("depth_difference", "depth difference", 1, True, groups=lambda v: _of_depth(v.own.depth)),
+    Metric("top1_agreement", "top-1 agreement", -1, lambda v: v.own.top1),
+    Metric("pixel_agreement", "pixel agreement", -1, groups=lambda v: _of_shares(v.own.segmentation.pixels)),
+    Metric("miou_agreement", "mIoU agreement", -1, groups=lambda v: _of_overlaps(v.own.segmentation)),
+    Metric("depth_difference", "depth difference", 1, groups=lambda v: _of_depth(v.own.depth)),
 )
 
 

@@ -80,10 +80,6 @@ class Picture:
         """Height and width in pixels."""
         return self.planes[0].shape[0], self.planes[0].shape[1]
 
-    @property
-    def is_rgb(self) -> bool:
-        return self.layout == Layout.RGB
-
     @cached_property
     def rgb(self) -> np.ndarray:
         """All of it: uint8 RGB `[h, w, 3]`; a copy unless it is RGB already."""

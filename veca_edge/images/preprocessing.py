@@ -223,7 +223,9 @@ def load_pixels(path: str | Path) -> np.ndarray:
     try:
         return decoded(read_limited(path, MAX_FILE_BYTES))
     except UNREADABLE as error:
-        raise EdgeError(f"The image can't be read: {path} ({reason(error)}).", "Mend or remove it.") from error
+        raise EdgeError(
+            f"The image can't be read: {path} ({reason(error)}).", "Give another file, or mend this one."
+        ) from error
 
 
 def resized(pixels: np.ndarray | Picture, size: ImageSize, preprocessing: Preprocessing) -> np.ndarray:
