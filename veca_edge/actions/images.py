@@ -60,6 +60,9 @@ def choose_images(
             if chosen is not None and chosen.skipped:
                 named = ", ".join(f"{s.path} ({s.reason})" for s in chosen.skipped[:8])
                 said.append(f"{len(chosen.skipped)} images could not be read and were left out: {named}")
+        folders = {path.parent for path in judges.paths}
+        if request.images.evaluation is not None and judges.labels_note is not None and len(folders) > 1:
+            said.append(judges.labels_note)
         split[size] = SplitImages(loaded, judges, tuple(said), partial(known_truth, request, checkpoint, judges, size))
     return split
 
