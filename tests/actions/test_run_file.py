@@ -136,7 +136,7 @@ def test_paths_are_relative_to_the_file_and_lists_may_be_text(tmp_path):
         ("ios = 18", "'ios' is an option of the target 'apple', not of 'cpu'"),
         ("batch = '2'", "'batch' is not a whole number"),
         ("batch = true", "'batch' is not a whole number"),
-        ("batch = 0", "'batch' is 0, outside 1 to 4096"),
+        ("batch = 0", "'batch' is 0, but it has to be 1 to 4096"),
         ("measure = 1", "'measure' is not true or false"),
         ("cores = [[8]]", "'cores' is neither text nor a list"),
         ("cores = 'many'", "'many' is not a core count"),

@@ -17,7 +17,8 @@ import typer
 from rich.text import Text
 
 from veca_edge.base.errors import EdgeError, GateError
-from veca_edge.cli.console import Column, Terminal, _aligned, _PlainProgress, command, json_value, printable, quoted
+from veca_edge.base.text import printable, quoted
+from veca_edge.cli.console import Column, Terminal, _aligned, _PlainProgress, command, json_value
 
 
 @dataclass(frozen=True)
@@ -150,6 +151,7 @@ def test_a_package_that_is_missing_is_no_bug(capsys):
     code, _, err = ends(ModuleNotFoundError("No module named 'nncf.torch'", name="nncf.torch"), capsys)
     assert code == 2
     assert "pip install 'veca-edge[nncf]'" in err
+    assert ends(ModuleNotFoundError("No module named 'tomli'", name="tomli"), capsys)[0] == 2
     assert ends(ModuleNotFoundError("No module named 'veca_edge.x'", name="veca_edge.x"), capsys)[0] == 3
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..base.errors import EdgeError, unknown_name
+from ..base.text import quoted
 from ..bundle.store import opened
 from ..bundle.types import Agreement, Bundle, Fidelity
 from ..profiles.comparison import DEFAULT_MAX_SLOWDOWN, ComparedVariant, compared, name_of
@@ -177,7 +178,7 @@ def _by_machine(bundle: Bundle) -> ByMachine:
     if not found:
         raise EdgeError(
             f"The bundle {bundle.directory} has no measurements.",
-            f"Make some with: veca-edge profile {bundle.directory}",
+            f"Make some with: {quoted('veca-edge', 'profile', bundle.directory)}",
         )
     return found
 

@@ -34,9 +34,7 @@ class FitRequest(ResizeOptions):
     """
 
     task: str = option("", f"{', '.join(Task)}; required.", metavar="NAME")
-    data: Path | None = option(
-        None, "Images with classes, masks or depths; required.", kind=Path, metavar="DIR"
-    )
+    data: Path | None = option(None, "Images with classes, masks or depths; required.", kind=Path, metavar="DIR")
     output: Path = option(
         Path("head.safetensors"), "The file to write.", kind=Path, metavar="FILE", shown="head.safetensors"
     )
@@ -58,7 +56,9 @@ class FitRequest(ResizeOptions):
     evaluation: Path | None = option(
         None, "Data that judges, laid out like --data.", kind=Path, metavar="DIR", shown="some of --data"
     )
-    held_out: float = option(0.2, "Share of the images that judge where there is no --evaluation, 0 to 1.", kind=float, shown="0.2")
+    held_out: float = option(
+        0.2, "Share of the images that judge where there is no --evaluation, 0 to 1.", kind=float, shown="0.2"
+    )
     depth_range: tuple[float, float] | None = option(
         None,
         "The first and the last bin of depth, in metres.",

@@ -25,7 +25,9 @@ class Choice:
         machine: the id of the machine that measured, or `ALL_MACHINES`; None is the only one there is.
     """
 
-    by: str = option(DEFAULT_CRITERION, f"What the best has: {', '.join(CRITERIA)}.", metavar="NAME", shown=DEFAULT_CRITERION)
+    by: str = option(
+        DEFAULT_CRITERION, f"What the best has: {', '.join(CRITERIA)}.", metavar="NAME", shown=DEFAULT_CRITERION
+    )
     image_size: ImageSize | None = option(
         None, "Only variants of this image size: 256 or HxW.", metavar="SIZE", shown="all", parse=one_image_size
     )
@@ -61,7 +63,9 @@ class Limits:
 
     def __post_init__(self) -> None:
         if self.min_cosine is not None and not -1.0 <= self.min_cosine <= 1.0:
-            raise EdgeError(f"--min-cosine is {self.min_cosine}, but a cosine lies between -1 and 1.")
+            raise EdgeError(
+                f"--min-cosine is {self.min_cosine}, but a cosine lies between -1 and 1.", "Give 0.99 or another."
+            )
 
     @classmethod
     def parse(

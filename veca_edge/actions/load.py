@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from ..base.errors import EdgeError
 from ..base.spec import ImageSize
+from ..base.text import quoted
 from ..bundle.store import opened
 from ..bundle.types import Artifact, Bundle
 from ..runtime.model import Model
@@ -64,7 +65,7 @@ def runnable_format(bundle: Bundle, name: str | None) -> Format:
     others = [f for f in target.formats if f.name in held]
     hint = f"It has: {', '.join(sorted(held))}."
     if target.builder is not None and kind is target.deployed:
-        hint = f"Build it on the board first: veca-edge build {bundle.directory} --device ssh://HOST"
+        hint = f"Build it on the board first: {quoted('veca-edge', 'build', bundle.directory)} --device ssh://HOST"
     if others and name is None:
         hint += f". To see what the {others[0].name} files compute, in {others[0].runner}: --format {others[0].name}"
     raise EdgeError(f"The bundle {bundle.directory} holds no {kind.name} to run.", hint)

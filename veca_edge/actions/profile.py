@@ -12,6 +12,7 @@ from ..base.errors import EdgeError
 from ..base.moved import with_moved_fields
 from ..base.options import check_kind, from_mapping
 from ..base.progress import Progress, silent
+from ..base.text import quoted
 from ..bundle.store import opened
 from ..bundle.types import Artifact, Bundle
 from ..profiles.sweep import Profile
@@ -118,7 +119,7 @@ def chosen(bundle: Bundle, request: ProfileRequest) -> list[Artifact]:
         raise EdgeError(
             f"The bundle {bundle.directory} holds no {target.deployed.name} to measure, and the latency of its other "
             "files would mean nothing.",
-            f"Build them first: veca-edge build {bundle.directory} --device ssh://HOST",
+            f"Build them first: {quoted('veca-edge', 'build', bundle.directory)} --device ssh://HOST",
         )
     return [
         a

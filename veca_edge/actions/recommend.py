@@ -10,6 +10,7 @@ from typing import Any
 
 from ..base.errors import EdgeError, GateError, unknown_name
 from ..base.spec import ImageSize
+from ..base.text import quoted
 from ..bundle.store import open_bundle
 from ..bundle.types import Artifact, Bundle
 from ..evaluation.known import KnownFidelity, known_fidelity
@@ -378,7 +379,7 @@ def candidates(bundle: Bundle, machine: str | None = None, known: KnownFidelity 
     if not measured:
         raise EdgeError(
             f"The bundle {bundle.directory} has no measurements of the models it holds.",
-            f"Make some with: veca-edge profile '{bundle.directory}'",
+            f"Make some with: {quoted('veca-edge', 'profile', bundle.directory)}",
         )
     if machine != ALL_MACHINES:
         try:

@@ -187,7 +187,9 @@ class ExportRequest:
         shown=str(DEFAULT_CORE_COUNT),
         parse=lists.core_counts,
     )
-    target: str = option("cpu", f"{', '.join(TARGETS)}; or a list (cpu,jetson) for a bundle of each.", metavar="NAME", shown="cpu")
+    target: str = option(
+        "cpu", f"{', '.join(TARGETS)}; or a list (cpu,jetson) for a bundle of each.", metavar="NAME", shown="cpu"
+    )
     options: Any = None
     precisions: tuple[str, ...] = option(
         (),

@@ -17,6 +17,7 @@ from ..images.options import ResizeOptions
 from ..model.checkpoint import Checkpoint, load_checkpoint
 from ..model.head_files import read_head
 from ..model.heads import Head, active_heads
+from ..model.tensor_files import check_file
 from ..targets.base import Target
 from ..targets.table import target_named
 from .request import AUTO, CALIBRATION_METHODS, TASK_AGREEMENT, TASK_DEPTH_ERROR, CheckpointSource, ExportRequest
@@ -34,6 +35,8 @@ def check_request(request: ExportRequest) -> Target:
         target.check_precision(precision)
     if request.calibration_method not in CALIBRATION_METHODS:
         raise unknown_name("calibration method", request.calibration_method, CALIBRATION_METHODS)
+    if request.checkpoint.path is not None:
+        check_file(request.checkpoint.path)
     if request.quantized and request.checkpoint.path is not None and request.images.calibration is None:
         raise EdgeError(
             f"{request.quantized[0].upper()} needs images to calibrate on, and none were given.",

@@ -5,14 +5,17 @@ A field declared with `option` is offered on the command line; a plain field is 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from .errors import EdgeError
 
 T = TypeVar("T")
 _KEY = "option"
+KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text", Path: "text"}
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,38 @@ class Option:
     highest: float | None = None
     parse: Callable[[Any], Any] | None = None
     many: bool = False
+
+    @property
+    def bounds(self) -> str:
+        """Those of a number in words; empty where it has none."""
+        if self.lowest is None and self.highest is None:
+            return ""
+        if self.highest is None:
+            return f"at least {self.lowest:g}"
+        return f"at most {self.highest:g}" if self.lowest is None else f"{self.lowest:g} to {self.highest:g}"
+
+    def number(self, value: str | float, whose: str) -> int | float:
+        """A number that was typed, or that a file has.
+
+        Args:
+            whose: what has the value, in words: the start of the error's message.
+
+        Raises:
+            EdgeError: it is no number of the option's kind, or beyond its bounds.
+        """
+        try:
+            number = self.kind(value)
+        except (ValueError, OverflowError):
+            number = math.nan
+        if not math.isfinite(number):
+            raise EdgeError(f"{whose} is '{value:.40}', not {KINDS[self.kind]}.", self.help)
+        if (
+            not (-math.inf if self.lowest is None else self.lowest)
+            <= number
+            <= (math.inf if self.highest is None else self.highest)
+        ):
+            raise EdgeError(f"{whose} is {number}, but it has to be {self.bounds}.", self.help)
+        return number
 
 
 def option(

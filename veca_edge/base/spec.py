@@ -63,7 +63,10 @@ class ImageSize(NamedTuple):
         """Reads `256` (square) or `HxW`."""
         if read := re.fullmatch(r"\s*([1-9][0-9]{0,4})(?:[xX]([1-9][0-9]{0,4}))?\s*", text):
             return cls(int(read[1]), int(read[2] or read[1]))
-        raise EdgeError(f"'{text}' is not an image size.", "Give one number (256) or HEIGHTxWIDTH (256x384).")
+        raise EdgeError(
+            f"'{text}' is not an image size.",
+            "Give one number (256) or HEIGHTxWIDTH (256x384), in pixels: 1 to 99999 each.",
+        )
 
 
 def variant_name(core_count: int, precision: str, image_size: ImageSize) -> str:
@@ -160,11 +163,17 @@ class ExportSpec:
         for precision in self.precisions:
             check_precision(precision)
         if not -1.0 <= self.min_cosine <= 1.0:
-            raise EdgeError(f"--min-cosine is {self.min_cosine}, but a cosine lies between -1 and 1.")
+            raise EdgeError(
+                f"--min-cosine is {self.min_cosine}, but a cosine lies between -1 and 1.", "Give 0.99 or another."
+            )
         if self.min_agreement is not None and not 0.0 <= self.min_agreement <= 1.0:
-            raise EdgeError(f"--min-agreement is {self.min_agreement}, but a share lies between 0 and 1.")
+            raise EdgeError(
+                f"--min-agreement is {self.min_agreement}, but a share lies between 0 and 1.", "Give 0.98 or another."
+            )
         if self.max_depth_error is not None and not self.max_depth_error > 0.0:
-            raise EdgeError(f"--max-depth-error is {self.max_depth_error}, but it has to be above 0.")
+            raise EdgeError(
+                f"--max-depth-error is {self.max_depth_error}, but it has to be above 0.", "Give 0.02 or another."
+            )
         for core_count in self.core_counts:
             for image_size in self.image_sizes:
                 self.graph(core_count, image_size)

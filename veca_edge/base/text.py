@@ -1,6 +1,9 @@
-"""Text from files, made safe to be shown."""
+"""Text from files, made safe to be shown and to be typed."""
 
 from __future__ import annotations
+
+import shlex
+from pathlib import Path
 
 
 def printable(text: object) -> str:
@@ -8,3 +11,8 @@ def printable(text: object) -> str:
     return "".join(
         c if c.isprintable() or c == "\n" else c.encode("unicode_escape", "surrogatepass").decode() for c in str(text)
     )
+
+
+def quoted(*words: str | Path) -> str:
+    """A command line that a shell reads back as these words."""
+    return " ".join(shlex.quote(str(word)) for word in words)

@@ -9,10 +9,9 @@ from typing import Any
 
 from .errors import KNOWN, EdgeError
 from .files import read_limited
-from .options import Option
+from .options import KINDS, Option
 
 LIMIT = 1 << 20
-_KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text", Path: "text"}
 
 
 def key_of(option: Option) -> str:
@@ -84,13 +83,9 @@ def _typed(value: Any, option: Option, where: str) -> Any:
 def _scalar(value: Any, option: Option, kind: type, where: str) -> Any:
     held = {bool: bool, int: int, float: int | float, str: str, Path: str}[kind]
     if not isinstance(value, held) or (isinstance(value, bool) and kind is not bool):
-        raise EdgeError(f"{where} is not {_KINDS[kind]}.", option.help)
+        raise EdgeError(f"{where} is not {KINDS[kind]}.", option.help)
     if kind is Path:
         return Path(str(value))
     if kind in (bool, str):
         return value
-    for bound, wrong in ((option.lowest, lambda b: value < b), (option.highest, lambda b: value > b)):
-        if bound is not None and wrong(bound):
-            least, most = (f"{b:g}" if b is not None else "any" for b in (option.lowest, option.highest))
-            raise EdgeError(f"{where} is {value}, outside {least} to {most}.", option.help)
-    return float(value) if kind is float else value
+    return option.number(value, where)

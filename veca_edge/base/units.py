@@ -27,22 +27,22 @@ _NUMBER = r"[0-9]+(?:\.[0-9]*)?(?:[eE][+-]?[0-9]+)?|\.[0-9]+(?:[eE][+-]?[0-9]+)?
 
 def parse_milliseconds(text: str) -> float:
     """A latency: `20ms`, `0.02s`, `800us`. Raises `EdgeError` that lists the units."""
-    return _parse(text, "a latency", MILLISECONDS)
+    return _parse(text, "a latency", MILLISECONDS, "20ms")
 
 
 def parse_seconds(text: str) -> float:
     """A duration: `30s`, `5m`, `1h`. Raises `EdgeError` that lists the units."""
-    return _parse(text, "a duration", SECONDS)
+    return _parse(text, "a duration", SECONDS, "30s")
 
 
 def parse_bytes(text: str) -> int:
     """An amount of memory: `400MB` (10^6 bytes), `0.4GB`, `380MiB` (2^20). Raises `EdgeError` that lists the units."""
-    return round(_parse(text, "an amount of memory", BYTES))
+    return round(_parse(text, "an amount of memory", BYTES, "400MB"))
 
 
 def parse_millijoules(text: str) -> float:
     """An energy: `50mJ`, `0.05J`. Raises `EdgeError` that lists the units."""
-    return _parse(text, "an energy", MILLIJOULES)
+    return _parse(text, "an energy", MILLIJOULES, "50mJ")
 
 
 def parse_celsius(text: str) -> float:
@@ -54,7 +54,7 @@ def parse_celsius(text: str) -> float:
 
 
 def parse_share(text: str) -> float:
-    """A share: `5%` or `0.05`. Raises `EdgeError`."""
+    """A share: `5%` or `0.05`; one above 1 needs the sign, so that 5 is not taken for 500%. Raises `EdgeError`."""
     return _parse_share(text, "a share", "%", math.inf)
 
 
@@ -68,13 +68,13 @@ def _parse_share(text: str, what: str, sign: str, highest: float) -> float:
     value = math.nan
     if not rest and re.fullmatch(_NUMBER, number.strip()):
         value = float(number) / (100 if hundredths else 1)
-    if not 0 <= value <= highest:
+    if not 0 <= value <= (highest if hundredths else 1):
         raise EdgeError(f"'{text:.40}' is not {what}.", f"Give for example 5{sign} or 0.05.")
     return value
 
 
-def _parse(text: str, what: str, units: Mapping[str, float]) -> float:
-    example = f"Give a number and a unit, for example 20{next(iter(units))}; known units: {', '.join(units)}."
+def _parse(text: str, what: str, units: Mapping[str, float], example: str) -> float:
+    example = f"Give a number and a unit, for example {example}; known units: {', '.join(units)}."
     read = re.fullmatch(rf"\s*({_NUMBER})\s*([^\s\d.]*)\s*", text)
     if not read:
         raise EdgeError(f"'{text}' is not {what}.", example)

@@ -110,7 +110,7 @@ def find_artifact(
         raise EdgeError(
             f"The bundle {bundle.directory} holds {len(fitting)} variants"
             f"{' with ' + asked if asked else ''}: {listed}.",
-            "Say which one: core count, precision, image size.",
+            "Say which one: its core count (--cores), --precision or --image-size.",
         )
     raise EdgeError(f"The bundle {bundle.directory} holds no variant with {asked}.", f"It has: {listed}.")
 

@@ -6,6 +6,8 @@ Only typer is imported before a command runs: `veca-edge --help` is instant on a
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Annotated, Any
 
@@ -38,6 +40,33 @@ COMMANDS = {
 }
 
 
+# Where a command's context says that its errors are to be JSON.
+AS_JSON = f"{__name__}.json"
+# What typer raises of a command line that can't be; it exports no name for it.
+USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[1]
+
+
+@contextmanager
+def wrong_usage_told(as_json: bool, path: Callable[[], str]) -> Iterator[None]:
+    """What typer finds wrong with a command line, said as every other error is.
+
+    Args:
+        path: the command as it was typed, where the error does not know it.
+    """
+    try:
+        yield
+    except USAGE_ERROR as error:
+        if "NoArgs" in type(error).__name__:  # the help itself
+            raise
+        from ..base.errors import EdgeError
+        from .console import command
+
+        wrong: Any = error
+        typed = wrong.ctx.command_path if wrong.ctx is not None else path()
+        with command(as_json):
+            raise EdgeError(f"{wrong.format_message().rstrip('.')}.", f"See what it takes: {typed} --help") from None
+
+
 class Commands(TyperGroup):
     """The commands, each imported when it is asked for: the list of them needs none."""
 
@@ -52,6 +81,26 @@ class Commands(TyperGroup):
         one = typer.Typer(rich_markup_mode=None, add_completion=False, pretty_exceptions_enable=False)
         one.command(cmd_name, cls=GroupedCommand)(getattr(import_module(f".{cmd_name}", __name__), cmd_name))
         return typer.main.get_command(one)
+
+    def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
+        as_json = "--json" in args
+        with wrong_usage_told(as_json, lambda: info_name or ""):
+            made = super().make_context(info_name, args, parent, **extra)
+        made.meta[AS_JSON] = as_json
+        return made
+
+    def invoke(self, ctx: Any) -> Any:
+        with wrong_usage_told(ctx.meta[AS_JSON], lambda: f"{ctx.command_path} {ctx.invoked_subcommand}"):
+            return super().invoke(ctx)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args[0] not in COMMANDS:
+            from ..base.errors import unknown_name
+            from .console import command
+
+            with command(ctx.meta[AS_JSON]):
+                raise unknown_name("command", args[0], COMMANDS)
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         with formatter.section("Commands"):

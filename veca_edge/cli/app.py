@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
+from ..base.text import quoted
 from . import options
-from .console import command, quoted
+from .console import command
 from .export import megabytes
 
 
@@ -17,7 +18,8 @@ def app(
     platform: Annotated[str, typer.Option(metavar="NAME", help="What the app runs on: ios, android, jetson, web.")],
     output: Annotated[Path, typer.Option(metavar="DIR", help="The folder to make; it must not be there yet.")],
     name: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="The app's name, as its user reads it.", show_default="the model's name")
+        str | None,
+        typer.Option(metavar="TEXT", help="The app's name, as its user reads it.", show_default="the model's name"),
     ] = None,
     json: options.Json = False,
     debug: options.Debug = False,

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from ..base.options import made_of
+from ..base.text import quoted
 from . import options
-from .console import Terminal, command, quoted
+from .console import Terminal, command
 from .export import show_board
 from .fields import Typed, of_targets, refuse_foreign, with_fields
 from .fleet import Fleet, Tag, members_asked, outcome_json, show_failures, watched

@@ -10,14 +10,13 @@ import errno
 import json
 import logging
 import math
-import shlex
 import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, redirect_stdout
 from dataclasses import asdict, dataclass, is_dataclass
-from pathlib import Path, PurePath
+from pathlib import PurePath
 from typing import Any, TextIO
 
 import typer
@@ -336,9 +335,12 @@ def _unexpected(error: Exception) -> tuple[int, str, str]:
         return 2, f"Writing failed: {error.strerror} ({error.filename or 'no file named'}).", "Free some space."
     if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
         return 2, "There is not enough memory for this.", "Export fewer variants, or a smaller image size or batch."
-    if isinstance(error, ModuleNotFoundError) and (extra := EXTRAS.get((error.name or "").partition(".")[0])):
-        missing = MissingDependency(error.name or "", extra, "This command")
+    package = (error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
+    if package in EXTRAS:
+        missing = MissingDependency(package, EXTRAS[package], "This command")
         return 2, missing.message, missing.hint or ""
+    if package and package != __name__.partition(".")[0]:
+        return 2, f"The Python package '{package}' is not installed.", "Install veca-edge again, which brings it."
     text = str(error).strip().splitlines()
     return (
         BUG,
@@ -368,8 +370,3 @@ def _library_noise(shown: bool) -> Iterator[None]:
             yield
     finally:
         logging.disable(before)
-
-
-def quoted(*words: str | Path) -> str:
-    """A command line that a shell reads back as these words."""
-    return " ".join(shlex.quote(str(word)) for word in words)

@@ -14,7 +14,8 @@ from .console import command, printable
 
 def doctor(
     target: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Only what this target needs; exit code 2 when something is missing.")
+        str | None,
+        typer.Option(metavar="NAME", help="Only what this target needs; exit code 2 when something is missing."),
     ] = None,
     json: options.Json = False,
     debug: options.Debug = False,

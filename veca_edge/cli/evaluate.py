@@ -12,8 +12,9 @@ import typer
 from ..actions.evaluate_request import EvaluateRequest
 from ..actions.request import CheckpointSource
 from ..base.options import made_of
+from ..base.text import quoted
 from . import options
-from .console import Column, Terminal, command, quoted
+from .console import Column, Terminal, command
 from .fields import Group, Typed, with_fields
 
 if TYPE_CHECKING:

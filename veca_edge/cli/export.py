@@ -14,10 +14,11 @@ from ..actions.request import CheckpointSource, ExportRequest, ImageSource
 from ..base import lists
 from ..base.errors import EdgeError
 from ..base.options import made_of
+from ..base.text import quoted
 from ..cluster.options import ClusterOptions
 from ..targets.table import target_named
 from . import options
-from .console import Column, Terminal, command, quoted
+from .console import Column, Terminal, command
 from .fields import Group, Typed, of_targets, owners_of, refuse_foreign, with_fields
 
 if TYPE_CHECKING:

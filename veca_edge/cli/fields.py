@@ -19,11 +19,14 @@ from ..base.errors import EdgeError
 from ..base.options import Option, options_of
 from ..targets.base import Target
 from ..targets.table import TARGETS
+from .console import command as told
 
 # What was typed, by flag; None where nothing was.
 Typed = Mapping[str, Any]
 PARAMETER = "typed"
 COMMON_LAST = ("json", "debug")
+# What stands in the help for numbers, which are read here: typer says less of one that is wrong.
+NUMBERS = {int: "INT", float: "NUMBER"}
 
 
 @dataclass(frozen=True)
@@ -69,9 +72,17 @@ def with_fields(*groups: Group) -> Callable[[Callable[..., None]], Callable[...,
 
     def decorated(function: Callable[..., None]) -> Callable[..., None]:
         by_parameter = {parameter_name(flag): flag for flag in options}
+        numbers = [flag for flag, (o, _) in options.items() if o.kind in NUMBERS]
 
         def command(**given: Any) -> None:
             typed = {flag: given.pop(name) for name, flag in by_parameter.items()}
+            try:
+                typed |= {
+                    flag: options[flag][0].number(typed[flag], flag) for flag in numbers if typed[flag] is not None
+                }
+            except EdgeError:
+                with told(given["json"], given["debug"]):
+                    raise
             function(**given, **{PARAMETER: typed})
 
         own = inspect.signature(function, eval_str=True).parameters.values()
@@ -93,16 +104,16 @@ def parameter_name(flag: str) -> str:
 
 def parameter_of(o: Option, owners: tuple[str, ...]) -> inspect.Parameter:
     declared = f"{o.flag}/--no-{o.flag.removeprefix('--')}" if o.shown and o.kind is bool else o.flag
-    bounds = {name: value for name, value in (("min", o.lowest), ("max", o.highest)) if value is not None}
+    default = "; ".join(said for said in (o.shown, o.bounds) if said) if o.shown else False
     stated = typer.Option(
         declared,
-        help=o.help,
-        metavar=o.metavar,
-        show_default=o.shown or False,
+        help=o.help if o.shown or not o.bounds else f"{o.help}  [{o.bounds}]",
+        metavar=o.metavar or NUMBERS.get(o.kind),
+        show_default=default,
         rich_help_panel=panel_of(owners),
-        **bounds,  # type: ignore[arg-type]
     )
-    kind: Any = list[o.kind] if o.many else o.kind  # type: ignore[name-defined]
+    typed = str if o.kind in NUMBERS else o.kind
+    kind: Any = list[typed] if o.many else typed
     annotation = Annotated[kind | None, stated]
     return inspect.Parameter(
         parameter_name(o.flag), inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation

@@ -23,7 +23,10 @@ SHORTEST_STATE = 12
 Fleet = Annotated[
     Path | None, typer.Option(metavar="FILE", help="A TOML file of boards or phones; all of them, at the same time.")
 ]
-Tag = Annotated[list[str] | None, typer.Option(metavar="NAME", help="Only those of --fleet with this tag; repeatable, and all must match.")]
+Tag = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME", help="Only those of --fleet with this tag; repeatable, and all must match."),
+]
 
 
 def members_asked(
@@ -56,8 +59,8 @@ def watched(terminal: Terminal, members: Sequence[FleetMember]) -> Iterator[tupl
 
 
 def lines_of(cells: Mapping[str, Mapping[str, str]], width: int) -> dict[str, str]:
-    """A line for each device with the state of each variant in a column; where those are too wide for the terminal, with
-    that of the latest variant alone. What is said of a device itself, under the name "", ends its line.
+    """A line for each device with the state of each variant in a column; where those are too wide for the terminal,
+    with that of the latest variant alone. What is said of a device itself, under the name "", ends its line.
 
     Args:
         cells: by device and variant, the latest last.
@@ -111,7 +114,11 @@ def show_profiles(terminal: Terminal, outcomes: Sequence[MemberOutcome[Any]]) ->
     sizes = {name.rpartition("_")[2] for name in variants}
     rows = []
     for outcome in outcomes:
-        mark, name, profile = terminal.mark(outcome.error is None), outcome.member.name, profiles.get(outcome.member.name)
+        mark, name, profile = (
+            terminal.mark(outcome.error is None),
+            outcome.member.name,
+            profiles.get(outcome.member.name),
+        )
         found = {(m.setting, m.artifact): f"{m.p50_ms:.2f}" for m in profile.measurements} if profile else {}
         machine = (profile.machine.name, profile.machine.machine_id) if profile else ("", "")
         for setting in dict.fromkeys(setting for setting, _ in found) or ("",):

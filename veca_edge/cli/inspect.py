@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..actions.request import CheckpointSource
+from ..base.errors import EdgeError
 from ..base.options import made_of
 from ..base.tasks import Task
+from ..base.text import quoted
 from . import options
-from .console import Column, Terminal, command, quoted
+from .console import Column, Terminal, command
 from .export import fidelity_tables, megabytes
 from .fields import Group, Typed, with_fields
 
@@ -40,6 +42,10 @@ def inspect(
         if path is not None and path.is_dir():
             from ..bundle.store import open_bundle
 
+            if given := [flag for flag, value in typed.items() if value is not None]:
+                raise EdgeError(
+                    f"{given[0]} is about a checkpoint, and {path} is a directory: a bundle.", "Leave it out."
+                )
             show_bundle(terminal, open_bundle(path))
             return
         from ..actions.resolve import checkpoint_of

@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from ..base.errors import EdgeError
-from .console import Column, Terminal, quoted
+from ..base.text import quoted
+from .console import Column, Terminal
 
 if TYPE_CHECKING:
     from ..actions.run_request import LiveRequest

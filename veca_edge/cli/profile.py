@@ -10,9 +10,10 @@ import typer
 from ..base import lists
 from ..base.options import made_of
 from ..base.spec import PRECISIONS
+from ..base.text import quoted
 from ..targets.table import TARGETS, target_named
 from . import options
-from .console import Column, Terminal, command, quoted
+from .console import Column, Terminal, command
 from .export import megabytes
 from .fields import Typed, of_targets, refuse_foreign, with_fields
 from .fleet import Fleet, Tag, members_asked, outcome_json, show_failures, show_profiles, watched
@@ -76,7 +77,9 @@ def profile(
             raise typer.Exit(1)
 
 
-def profile_members(terminal: Terminal, bundle: Bundle, request: ProfileRequest, members: Sequence[FleetMember]) -> None:
+def profile_members(
+    terminal: Terminal, bundle: Bundle, request: ProfileRequest, members: Sequence[FleetMember]
+) -> None:
     from ..actions.fleet import profile_fleet
 
     with watched(terminal, members) as (watch, on_tick):

@@ -9,8 +9,9 @@ import typer
 
 from ..actions.limits import Choice, Limits
 from ..base.options import made_of
+from ..base.text import quoted
 from . import options
-from .console import Column, Terminal, command, quoted
+from .console import Column, Terminal, command
 from .fields import Group, Typed, with_fields
 
 if TYPE_CHECKING:

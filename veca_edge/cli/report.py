@@ -8,9 +8,10 @@ from typing import Annotated
 import typer
 
 from ..base.options import made_of
+from ..base.text import quoted
 from ..reports.options import ReportOptions
 from . import options
-from .console import command, quoted
+from .console import command
 from .fields import Group, Typed, with_fields
 
 

@@ -11,9 +11,10 @@ import typer
 from ..actions.run_request import LiveRequest, ModelChoice
 from ..base.errors import EdgeError
 from ..base.options import made_of, options_of
+from ..base.text import quoted
 from ..runtime.record import Record
 from . import options
-from .console import Column, Terminal, command, quoted
+from .console import Column, Terminal, command
 from .fields import Group, Typed, with_fields
 from .live import live
 

@@ -12,8 +12,9 @@ from ..actions.request import DEFAULT_CORE_COUNT, CheckpointSource, ExportReques
 from ..base import lists
 from ..base.errors import EdgeError
 from ..base.options import made_of
+from ..base.text import quoted
 from . import options
-from .console import Column, Terminal, command, quoted
+from .console import Column, Terminal, command
 from .fields import Group, Typed, with_fields
 
 if TYPE_CHECKING:
@@ -47,7 +48,10 @@ def sensitivity(
         ),
     ] = "",
     image_size: Annotated[
-        str, typer.Option(metavar="SIZE", help="256 or HxW, in pixels.", show_default="256; the demo's own 32; the bundle's")
+        str,
+        typer.Option(
+            metavar="SIZE", help="256 or HxW, in pixels.", show_default="256; the demo's own 32; the bundle's"
+        ),
     ] = "",
     count: Annotated[int, typer.Option(min=1, help="How many images to measure on.")] = 16,
     by: Annotated[

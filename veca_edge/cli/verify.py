@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import typer
 
+from ..base.text import quoted
 from . import options
-from .console import Column, command, quoted
+from .console import Column, command
 
 
 def verify(

@@ -36,7 +36,7 @@ def read_fleet(path: str | Path, tags: Sequence[str] = ()) -> tuple[FleetMember,
     """Reads the devices of a fleet that have every one of `tags`.
 
     Raises:
-        EdgeError: it can't be read, has an unknown key, a device that is none, one device twice, or none with these tags.
+        EdgeError: it can't be read, has an unknown key, a device that is none, one twice, or none with these tags.
     """
     values = read_toml(path)
     check_keys(values, ("devices",), str(path))

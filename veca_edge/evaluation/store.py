@@ -103,7 +103,9 @@ def save_evaluation(directory: Path, evaluation: Evaluation) -> Path:
         "notes": evaluation.notes,
         "totals": evaluation.totals.to_json(),
     }
-    write_atomically(path, json.dumps(versioned(data, FORMAT_VERSION), sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n")
+    write_atomically(
+        path, json.dumps(versioned(data, FORMAT_VERSION), sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+    )
     return path
 
 

@@ -85,8 +85,8 @@ def test_a_recipe_without_peaks_is_refused(square, absmax_quantized):
 
 def test_a_cast_of_the_image_is_found(variants, tmp_path):
     class Careless(QnnDialect):
-        def pixels(self, image):
-            return super(QnnDialect, self).pixels(image)
+        def floats(self, image):
+            return super(QnnDialect, self).floats(image)
 
     wrong = onnx_from_veca(variants[1].weights, variants[1].spec, Careless, {})
     (finding,) = lint_model(wrong)
