@@ -122,9 +122,7 @@ METRICS = (
     Metric("cosine_cls", "cosine of cls", -1, groups=lambda v: _of_cosines(v.own.cls)),
     Metric("cosine_dense", "cosine of dense", -1, groups=lambda v: _of_cosines(v.own.dense)),
     Metric("full_cosine_cls", "cosine of cls, full core bank", -1, groups=lambda v: _of_cosines(v.full.cls)),
-    Metric(
-        "full_cosine_dense", "cosine of dense, full core bank", -1, groups=lambda v: _of_cosines(v.full.dense)
-    ),
+    Metric("full_cosine_dense", "cosine of dense, full core bank", -1, groups=lambda v: _of_cosines(v.full.dense)),
     Metric("top1_agreement", "top-1 agreement", -1, lambda v: v.own.top1),
     Metric("pixel_agreement", "pixel agreement", -1, groups=lambda v: _of_shares(v.own.segmentation.pixels)),
     Metric("miou_agreement", "mIoU agreement", -1, groups=lambda v: _of_overlaps(v.own.segmentation)),

@@ -223,7 +223,7 @@ def measure(asked: Measuring, progress: Progress, on_log: Log) -> Profile:
 
 
 def losses(lower: Measurement, higher: Measurement) -> Sequence[str] | None:
-    from ..profiles.jetson.measure import losing_layers
+    from ..profiles.jetson.layers import losing_layers
 
     found = losing_layers(lower, higher)
     if found is None:

@@ -12,7 +12,8 @@ from veca_edge.bundle.store import add_artifacts, open_bundle
 from veca_edge.converters.tensorrt.engine import build_engines
 from veca_edge.devices.connection import LocalConnection, connect, parse_device
 from veca_edge.devices.jetson.probe import probe
-from veca_edge.profiles.jetson.measure import BoardOptions, losing_layers, profile_on_board
+from veca_edge.profiles.jetson.layers import losing_layers
+from veca_edge.profiles.jetson.measure import BoardOptions, profile_on_board
 from veca_edge.profiles.store import read_measurements
 from veca_edge.profiles.verdict import verdicts
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,6 @@ from ...base.progress import Progress, silent
 from ...base.versions import own_version
 from ...bundle.types import Artifact, Bundle
 from ...devices import jobs
-from ...devices.answers import Reader
 from ...devices.connection import Connection
 from ...devices.jetson.probe import BOARD_ROOT, GPU_CLOCKS, Board, check_engine_key, engines_for
 from ...devices.jetson.trtexec import last_words, profile_selection
@@ -28,19 +27,16 @@ from ...devices.jobs import Job, Log, ignore, run_job
 from ...devices.outgoing import bundle_file
 from ..cooling import Cooling
 from ..machine import Machine
-from ..measurement import Measurement, measurement_of, utc_now
-from ..store import load_measurement, measurement_stem, measurements_folder, save_measurement
+from ..measurement import Measurement, utc_now
+from ..store import save_measurement
 from ..sweep import Failure, Profile, cost_facts
-from . import tegrastats, trtexec
-from .layers import model_part
+from . import trtexec
+from .findings import Findings, measured_before, measurement_from
 from .options import BoardOptions
-from .tegrastats import PowerWindow
 from .temperature import temperature_of
-from .trtexec import TimingLog
 
 _RUNNER = Path(__file__).parents[2] / "runtime" / "tensorrt_engine.py"
 TEGRASTATS_MS = 100
-BUSY_PERCENT = 10
 # A result that was left on the board longer ago is measured again.
 OLDEST_S = 3600
 # Loading an engine and timing its layers, on a busy board.
@@ -49,7 +45,6 @@ _LONGEST_S = 1800.0
 _QUEUE_S = 3600.0
 _FILE_BYTES = 64 << 20
 _OLDEST_TENSORRT = "8.5"
-_CLOCK = Reader("The board's clock", "Run the same command again.")
 
 
 def profile_on_board(
@@ -103,7 +98,7 @@ def profile_on_board(
             on_variant(name, state)
 
         on_wait()
-        old = None if options.again else _measured_before(bundle.directory, artifact, meter.machine, board, options)
+        old = None if options.again else measured_before(bundle.directory, artifact, meter.machine, board, options)
         if old is not None:
             measured.append(old)
             kept.append(artifact.name)
@@ -340,200 +335,3 @@ def timing_error(name: str, place: str, log: str, code: int) -> EdgeError:
         f"{name} could not be timed on {place} (exit code {code}): {said}",
         "If it says that the engine does not fit this board, build it there again.",
     )
-
-
-# ---------------------------------------------------------------------------------- the measurement
-
-
-@dataclass(frozen=True)
-class Findings:
-    """What a job left: the lines of its log, and the content of its files (empty where there is none)."""
-
-    log: tuple[str, ...]
-    times: str
-    power: str = ""
-    layers: str = ""
-
-
-def measurement_from(
-    found: Findings,
-    artifact: Artifact,
-    machine: Machine,
-    board: Board,
-    options: BoardOptions,
-    started_at: str,
-    cost: Mapping[str, Any],
-) -> Measurement:
-    """Puts together what a job left. Raises `EdgeError` where it cannot be read."""
-    times = trtexec.read_times(found.times)
-    log = trtexec.read_log("\n".join(found.log))
-    samples = tegrastats.parse(found.power)
-    rails = board.module.total_rails if board.module else ()
-    idle = tegrastats.window(tegrastats.between(samples, *_idle_span(found.log)), options.idle_s, rails)
-    begin, end = _steady_span(found.log, times.window_s)
-    steady = tegrastats.window(tegrastats.between(samples, begin, end), times.window_s, rails)
-    limits = _clock_limits(found.log)
-    calls = len(times.compute_ms)
-    ram_delta = max(0, steady.ram_mb - idle.ram_mb) << 20 if steady and idle and steady.ram_mb and idle.ram_mb else None
-    return replace(
-        measurement_of(artifact, machine, times.compute_ms, started_at),
-        setting=board.power_mode or "",
-        load_ms=log.load_ms,
-        peak_memory_bytes=ram_delta,
-        recorded_warnings=tuple(_warnings(log, idle, steady, limits, board, options)),
-        details={
-            "key": measurement_key(artifact, machine, board, options),
-            "timer": "trtexec" if board.trtexec else "tensorrt",
-            "method": "GPU time of each query, one after the other, without copies between host and device",
-            "throughput": log.throughput,
-            "engine_bytes": log.engine_bytes,
-            "context_bytes": log.context_bytes,
-            "managed_bytes": log.managed_bytes,
-            "ram_delta_bytes": ram_delta,
-            "clock_limits_mhz": limits,
-            "cost": cost,
-            "idle": idle and _facts(idle),
-            "steady": steady and _facts(steady),
-            **energy(steady, idle, calls, artifact.batch),
-            **(
-                {"layers": [[layer.name, layer.mean_ms] for layer in trtexec.read_layers(found.layers)]}
-                if found.layers
-                else {}
-            ),
-        },
-    )
-
-
-def energy(steady: PowerWindow | None, idle: PowerWindow | None, calls: int, batch: int) -> dict[str, float]:
-    """Millijoules of one call and of one frame, gross and above idle; what was not measured is left out."""
-    if steady is None or steady.total_mw is None:
-        return {}
-    gross = steady.total_mw * steady.seconds / calls
-    found = {"energy_mj": gross, "energy_per_frame_mj": gross / batch}
-    if idle is not None and idle.total_mw is not None:
-        above = (steady.total_mw - idle.total_mw) * steady.seconds / calls
-        found |= {"energy_above_idle_mj": above, "energy_per_frame_above_idle_mj": above / batch}
-    return found
-
-
-def _facts(window: PowerWindow) -> dict[str, Any]:
-    return {**asdict(window), "total_mw": window.total_mw, "hottest_c": window.hottest_c}
-
-
-def _idle_span(log: Sequence[str]) -> tuple[float, float]:
-    for line in log:
-        match = re.match(r"idle ([0-9.]+) ([0-9.]+)$", line)
-        if match:
-            return _CLOCK.decimal("the time of the rest", match[1]), _CLOCK.decimal("the time of the rest", match[2])
-    return 0.0, 0.0
-
-
-def _steady_span(log: Sequence[str], seconds: float) -> tuple[float, float]:
-    """Board time of the timed queries: they end when the timer says so, and took as long as it says.
-
-    The first 200 ms are left out where there is enough: tegrastats' figures trail behind.
-    """
-    for line in log:
-        match = re.match(r"([0-9.]+) \S+ .*Warmup completed", line)
-        if match:
-            end = _CLOCK.decimal("the time of the warm-up", match[1])
-            return end - seconds + (0.2 if seconds > 2 else 0.0), end
-    return 0.0, 0.0
-
-
-def _clock_limits(log: Sequence[str]) -> list[float] | None:
-    """Lowest and highest GPU clock allowed while it was measured, MHz."""
-    for line in log:
-        match = re.match(r"clocks ([0-9]+) ([0-9]+)$", line)
-        if match:
-            return [_CLOCK.whole("a limit of the GPU's clock", match[i], most=10**12) / 1e6 for i in (1, 2)]
-    return None
-
-
-def _warnings(
-    log: TimingLog,
-    idle: PowerWindow | None,
-    steady: PowerWindow | None,
-    limits: list[float] | None,
-    board: Board,
-    options: BoardOptions,
-) -> list[str]:
-    found = [f"trtexec: {warning}" for warning in log.warnings]
-    if limits is None:
-        found.append("The GPU's clock limits could not be read: whether the clocks were locked is not known.")
-    elif limits[0] != limits[1]:
-        found.append(
-            f"The clocks were not locked (GPU {limits[0]:.0f} to {limits[1]:.0f} MHz): the times vary with "
-            "what the board makes of the load. Lock them with --lock-clocks."
-        )
-    if board.tegrastats is None:
-        found.append("There is no tegrastats: power, temperature and clocks were not measured.")
-    elif steady is None:
-        found.append("tegrastats said nothing while it was timed: power, temperature and clocks were not measured.")
-    elif steady.total_mw is None:
-        found.append(
-            f"The module's power is not known: of its rails ({', '.join(steady.rails_mw) or 'none'}) none is the whole."
-        )
-    if idle is not None and idle.gpu_load is not None and idle.gpu_load > BUSY_PERCENT:
-        found.append(f"The GPU was {idle.gpu_load:.0f}% busy before it was measured: something else uses it.")
-    if steady is not None:
-        found += tegrastats.heat_warnings(steady, limits[1] if limits else None)
-    return found
-
-
-# ------------------------------------------------------------------------------------ measured before
-
-
-def measurement_key(artifact: Artifact, machine: Machine, board: Board, options: BoardOptions) -> dict[str, Any]:
-    """The conditions: the same file, timed in the same way, with the same versions and power mode."""
-    how = asdict(replace(options, again=False))
-    # What says when and where, not how; the rest stands in the keys of versions that had no cooling.
-    del how["cool_patience_s"], how["power_mode"]
-    if options.cool_to_c is None:
-        del how["cool_to_c"]
-    return {"sha256": artifact.sha256, "how": how, "versions": dict(machine.versions), "power_mode": board.power_mode}
-
-
-def _measured_before(
-    directory: Path, artifact: Artifact, machine: Machine, board: Board, options: BoardOptions
-) -> Measurement | None:
-    stem = measurement_stem(artifact.name, artifact.format, None, board.power_mode or "")
-    path = measurements_folder(directory, machine.machine_id) / f"{stem}.json"
-    if not path.is_file():
-        return None
-    old = load_measurement(path)
-    return old if old.details.get("key") == measurement_key(artifact, machine, board, options) else None
-
-
-# ------------------------------------------------------------------------------------------- layers
-
-
-@dataclass(frozen=True)
-class LayerLoss:
-    """A part of the model that took longer in the lower precision, in ms per call."""
-
-    part: str
-    lower_ms: float
-    higher_ms: float
-
-
-def losing_layers(lower: Measurement, higher: Measurement) -> list[LayerLoss] | None:
-    """Which parts of the model lost in the lower precision, the worst first; None where layers were not measured.
-
-    TensorRT fuses each precision in its own way, so times are summed by the part of the model that a
-    layer's name says it belongs to; parts that only one engine has as such are not compared.
-    """
-    low_layers, high_layers = (m.facts.layers for m in (lower, higher))
-    if not low_layers or not high_layers:
-        return None
-    low, high = _by_part(low_layers), _by_part(high_layers)
-    found = [LayerLoss(part, low[part], high[part]) for part in low if part in high and low[part] > high[part]]
-    return sorted(found, key=lambda loss: loss.higher_ms - loss.lower_ms)
-
-
-def _by_part(layers: Sequence[tuple[str, float]]) -> Mapping[str, float]:
-    total: dict[str, float] = {}
-    for name, ms in layers:
-        part = model_part(name).name
-        total[part] = total.get(part, 0.0) + ms
-    return total
