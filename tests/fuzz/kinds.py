@@ -195,7 +195,7 @@ def onnx_file(root: Path) -> Kind:
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 
-    from veca_edge.rules.tensorrt import lint_onnx
+    from veca_edge.rules.tensorrt.lint import lint_onnx
 
     constants = {
         "s": np.float32(0.1),

@@ -9,7 +9,11 @@ import pytest
 
 from veca_edge.base.errors import EdgeError
 from veca_edge.rules.finding import Finding
-from veca_edge.rules.tensorrt import RULES, CheckedModel, lint_onnx, read_onnx, tensorrt_version
+from veca_edge.rules.tensorrt.graph import CheckedModel
+from veca_edge.rules.tensorrt.lint import lint_onnx
+from veca_edge.rules.tensorrt.reading import read_onnx
+from veca_edge.rules.tensorrt.releases import tensorrt_version
+from veca_edge.rules.tensorrt.table import RULES
 
 onnx = pytest.importorskip("onnx")
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402

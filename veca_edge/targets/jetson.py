@@ -235,7 +235,7 @@ def losses(lower: Measurement, higher: Measurement) -> Sequence[str] | None:
 
 
 def lint(path: Path, options: TensorrtLintOptions) -> Sequence[Finding]:
-    from ..rules.tensorrt import lint_onnx
+    from ..rules.tensorrt.lint import lint_onnx
 
     return lint_onnx(path, options.tensorrt, allow_dynamic=options.dynamic)
 

@@ -16,7 +16,7 @@ from veca_edge.converters.tensorrt.rtx import rtx_is_installed
 from veca_edge.model.folding import InferenceWeights, LinearQuantization, inference_weights
 from veca_edge.model.plan import Variant
 from veca_edge.model.torch_graph import InferenceModel
-from veca_edge.rules.tensorrt import lint_onnx
+from veca_edge.rules.tensorrt.lint import lint_onnx
 from veca_edge.targets.table import open_artifact
 
 SIZE = ImageSize(32, 32)

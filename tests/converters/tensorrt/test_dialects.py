@@ -21,7 +21,7 @@ from veca_edge.model.config import ModelConfig
 from veca_edge.model.folding import InferenceWeights, LinearQuantization, inference_weights
 from veca_edge.model.plan import Variant
 from veca_edge.model.torch_graph import InferenceModel
-from veca_edge.rules.tensorrt import lint_onnx
+from veca_edge.rules.tensorrt.lint import lint_onnx
 from veca_edge.runtime.onnxruntime import truncates_fp16_codes
 
 SIZE = ImageSize(32, 32)

@@ -32,7 +32,8 @@ from ...model.config import NORM_EPS
 from ...model.folding import InferenceWeights, Linear, LinearQuantization
 from ...model.plan import Variant
 from ...rules.finding import Finding
-from ...rules.tensorrt import Version, lint_onnx, tensorrt_version
+from ...rules.tensorrt.lint import lint_onnx
+from ...rules.tensorrt.releases import Version, tensorrt_version
 from ..onnx.dialect import Dialect, short
 from ..onnx.elastic import COORDINATES, TOKENS, elastic_from_veca, scales_for_all
 from ..onnx.files import external_bytes, save_models

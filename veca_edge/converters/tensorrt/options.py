@@ -36,7 +36,7 @@ class TensorrtOptions:
                 "Both --jetpack and --tensorrt were given.", "A JetPack brings its TensorRT: give one of them."
             )
         version = jetpack_tensorrt(self.jetpack) if self.jetpack else self.version or DEFAULT_TENSORRT
-        from ...rules.tensorrt import tensorrt_version
+        from ...rules.tensorrt.releases import tensorrt_version
 
         tensorrt_version(version)
         object.__setattr__(self, "version", version)
