@@ -13,12 +13,15 @@ from measured import MACHINE
 from PIL import Image
 
 from veca_edge.actions.export import export
+from veca_edge.actions.images import choose_images
 from veca_edge.actions.live import open_live
 from veca_edge.actions.request import ExportRequest, ImageSource
+from veca_edge.actions.resolve import checkpoint_of
 from veca_edge.actions.run import run
 from veca_edge.actions.run_request import LiveRequest
 from veca_edge.actions.verify import verify
 from veca_edge.base.errors import EdgeError, GateError
+from veca_edge.base.progress import silent
 from veca_edge.base.spec import ImageSize
 from veca_edge.bundle.store import open_bundle
 from veca_edge.demo import demo_calibration, demo_checkpoint, demo_evaluation
@@ -262,3 +265,14 @@ def test_logits_without_a_head_are_refused(square, tmp_path, data):
                 image_sizes=(ImageSize(64, 64),),
             )
         )
+
+
+@pytest.mark.parametrize(("names", "noted"), [(("cat", "catt"), True), (("cat", "ship"), False), (("photos",), False)])
+def test_folders_of_an_evaluation_that_name_no_class_are_told_of(tmp_path, names, noted):
+    for name, image in zip(names, sorted(demo_evaluation().rglob("*.jpg")), strict=False):
+        (tmp_path / name).mkdir()
+        shutil.copy(image, tmp_path / name)
+    size = ImageSize(32, 32)
+    request = ExportRequest(tmp_path / "b", images=ImageSource(evaluation=tmp_path), precisions=("fp32",))
+    split = choose_images(request, checkpoint_of(request.checkpoint), [size], silent)[size]
+    assert any("Some folder names match no class (catt)" in note for note in split.notes) == noted

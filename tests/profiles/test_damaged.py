@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from damaged import mutants, refused
 
-from veca_edge.actions.recommend import energy_mj
+from veca_edge.actions.candidate import energy_mj
 from veca_edge.base.errors import EdgeError
 from veca_edge.profiles.options import ProfileOptions
 from veca_edge.profiles.store import load_measurement, measurements_folder, read_measurements

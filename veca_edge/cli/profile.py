@@ -194,7 +194,7 @@ def latency_table(terminal: Terminal, measurements: Sequence[Measurement], title
 
 def size_table(terminal: Terminal, measurements: Sequence[Measurement]) -> None:
     """Memory, size and cost, and what each precision brings against the highest one that was measured beside it."""
-    from ..actions.recommend import energy_mj
+    from ..actions.candidate import energy_mj
 
     rows = []
     for m in measurements:

@@ -15,7 +15,7 @@ from .console import Column, Terminal, command
 from .fields import Group, Typed, with_fields
 
 if TYPE_CHECKING:
-    from ..actions.recommend import Candidate
+    from ..actions.candidate import Candidate
 
 
 @with_fields(Group(Choice), Group(Limits))
@@ -67,7 +67,7 @@ def recommend(
 def show_candidates(terminal: Terminal, rows: Sequence[tuple[Candidate, str]], title: str) -> None:
     if not rows:
         return
-    from ..actions.recommend import BY
+    from ..actions.candidate import BY
 
     quality = {name: one for name, one in BY.items() if name != "latency"}
     used = [one for name, one in quality.items() if name == "cosine" or any(one.of(c) is not None for c, _ in rows)]

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from ..actions.recommend import Candidate, candidates
+from ..actions.candidate import Candidate
+from ..actions.recommend import candidates
 from ..base.errors import EdgeError
 from ..base.spec import PRECISIONS, ImageSize
 from ..bundle.store import open_bundle

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from ..actions.recommend import Candidate
+from ..actions.candidate import Candidate
 from ..base.errors import MissingDependency
 from .facts import Series, pareto_front
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from ..actions.recommend import Candidate, energy_mj
+from ..actions.candidate import Candidate, energy_mj
 from ..profiles.measurement import Measurement
 from ..targets.table import target_named
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from ..actions.recommend import Candidate
+from ..actions.candidate import Candidate
 from ..base.progress import Progress
 from ..base.spec import PRECISIONS
 from ..profiles.machine import this_machine

@@ -14,7 +14,7 @@ from statistics import median
 
 import numpy as np
 
-from ..actions.recommend import Candidate
+from ..actions.candidate import Candidate
 from ..base.progress import Progress, silent
 from ..bundle.types import Artifact
 from ..images.preprocessing import as_input

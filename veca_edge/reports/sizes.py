@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from ..actions.recommend import Candidate
+from ..actions.candidate import Candidate
 from ..base.spec import ImageSize
 from .facts import Conditions, ReportedBundle, Series, series_of
 from .figures import Figure, core_count_figure, sustained_figure, trade_off_figure

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ..actions.recommend import energy_mj
+from ..actions.candidate import energy_mj
 from ..base.text import printable
 from ..profiles.machine import Machine
 

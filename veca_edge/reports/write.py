@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..actions.recommend import Candidate, energy_mj
+from ..actions.candidate import Candidate, energy_mj
 from ..base.errors import EdgeError, MissingDependency
 from ..base.files import disk_errors, write_atomically
 from ..base.progress import Progress, silent
