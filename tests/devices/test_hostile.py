@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from veca_edge.base.errors import EdgeError
-from veca_edge.devices import jobs
+from veca_edge.devices import job_scripts, jobs
 from veca_edge.devices.connection import Completed, ConnectionLost, LocalConnection, connect, parse_device
 from veca_edge.devices.device import Device
 from veca_edge.devices.jetson import probe
@@ -211,7 +211,7 @@ JOB = Job("build", "true")
 )
 def test_states_of_a_job(answer):
     with refused("ssh://orin"):
-        run_job(Board({jobs._STATE: answer}), JOB, interval_s=0.01)
+        run_job(Board({job_scripts.STATE: answer}), JOB, interval_s=0.01)
 
 
 @pytest.mark.parametrize(
@@ -240,14 +240,14 @@ def test_states_of_a_job(answer):
 )
 def test_looks_at_a_job(answer, words):
     job = Job("build", "true", longest_s=0.2 if answer == b"running\n" else 60)
-    board = Board({jobs._STATE: IDLE, jobs._POLL: answer})
+    board = Board({job_scripts.STATE: IDLE, job_scripts.POLL: answer})
     with refused(words):
         run_job(board, job, interval_s=0.01, log_bytes=2_000_000)
-    assert board.asked[jobs._LEAVE] == 1
+    assert board.asked[job_scripts.LEAVE] == 1
 
 
 def test_lines_of_a_log_are_cut():
-    board = Board({jobs._STATE: IDLE, jobs._POLL: [b"running\n" + b"y" * 50_000 + b"\nend", b"exit 0\n"]})
+    board = Board({job_scripts.STATE: IDLE, job_scripts.POLL: [b"running\n" + b"y" * 50_000 + b"\nend", b"exit 0\n"]})
     lines = []
     assert run_job(board, JOB, on_log=lines.append, interval_s=0.01) == 0
     assert [len(line) for line in lines] == [jobs.LINE_CHARACTERS, 3]
@@ -258,7 +258,7 @@ def test_a_board_that_falls_silent_is_waited_for_a_while():
         raise ConnectionLost("ssh://orin did not answer within 20 s.", "Check the network.")
 
     with refused("did not answer"):
-        run_job(Board({jobs._STATE: IDLE, jobs._POLL: silent}), JOB, interval_s=0.01, patience_s=0.1)
+        run_job(Board({job_scripts.STATE: IDLE, job_scripts.POLL: silent}), JOB, interval_s=0.01, patience_s=0.1)
 
 
 # ----------------------------------------------------------------------------- what tools on it write

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from veca_edge.converters.tensorrt.engine import build_job_script
-from veca_edge.devices import jobs
+from veca_edge.devices import job_scripts
 from veca_edge.devices.jetson import probe
 from veca_edge.devices.jetson.probe import EngineKey
 from veca_edge.profiles.jetson.measure import BoardOptions, profile_job_script
@@ -15,14 +15,14 @@ from veca_edge.profiles.jetson.measure import BoardOptions, profile_job_script
 KEY = EngineKey("Orin Nano 8GB", "8.7", "36.4.3", "10.3.0", "15W")
 BOARD = SimpleNamespace(tensorrt="10.3.0", tegrastats="/usr/bin/tegrastats")
 SCRIPTS = {
-    "state": jobs._STATE,
-    "run": jobs._RUNNER,
-    "launch": jobs._LAUNCH,
-    "poll": jobs._POLL,
-    "stop": jobs._STOP,
-    "remove": jobs._REMOVE,
-    "leave": jobs._LEAVE,
-    "read": jobs._READ,
+    "state": job_scripts.STATE,
+    "run": job_scripts.RUNNER,
+    "launch": job_scripts.LAUNCH,
+    "poll": job_scripts.POLL,
+    "stop": job_scripts.STOP,
+    "remove": job_scripts.REMOVE,
+    "leave": job_scripts.LEAVE,
+    "read": job_scripts.READ,
     "probe": probe._SCRIPT,
     "build": build_job_script("'/usr/src/tensor rt/trtexec'", ["--a=b c"], KEY, None),
     "build_with": build_job_script("/usr/bin/python3 ./engine_builder.py", ["--a"], KEY, 256),

@@ -29,7 +29,8 @@ from ..base.errors import EdgeError
 from ..base.files import sha256_of
 from .answers import Reader
 from .connection import Completed, Connection, ConnectionLost
-from .shell import BOARD_DIRECTORY, FILE_BYTES, board_name, is_board_name
+from .job_scripts import BLOCK_BYTES, LAUNCH, LEAVE, POLL, READ, REMOVE, RUNNER, STATE, STOP
+from .shell import FILE_BYTES, board_name, is_board_name
 
 Log = Callable[[str], None]
 
@@ -38,7 +39,6 @@ _OWN_NAMES = {"job.sh", "run.sh", "exit", "exit.part", "finished", "log", "pid",
 
 LOG_BYTES = 32 << 20
 LINE_CHARACTERS = 4000
-_BLOCK_BYTES = 1_000_000
 _SMALL_FILE_BYTES = 32 << 20
 _LOOK_S = 20.0
 
@@ -102,180 +102,6 @@ class Job:
             ) from error
 
 
-# Begins every script that changes a job's state: $1 is its directory. Exit code 5: another client holds the lock.
-_LOCKED = f"""
-dir={BOARD_DIRECTORY}/"$1"
-lock=$dir.lock
-unlock() {{
-    trap - EXIT
-    rm -f "$lock/pid"
-    rmdir "$lock" 2>/dev/null
-}}
-tries=0
-until mkdir "$lock" 2>/dev/null; do
-    holder=$(cat "$lock/pid" 2>/dev/null)
-    if [ -n "$holder" ] && ! kill -0 "$holder" 2>/dev/null || [ -n "$(find "$lock" -prune -mmin +1 2>/dev/null)" ]; then
-        # Its holder was killed. One client takes it away, and puts it back if it is another's by now.
-        if mv "$lock" "$lock.$$" 2>/dev/null; then
-            if [ "$(cat "$lock.$$/pid" 2>/dev/null)" = "$holder" ]; then
-                rm -rf "$lock.$$"
-            else
-                mv "$lock.$$" "$lock"
-            fi
-        fi
-    fi
-    mkdir -p "$(dirname "$dir")" || exit 3
-    tries=$((tries + 1))
-    if [ "$tries" -ge 150 ]; then
-        [ -d "$lock" ] || mkdir "$lock" || exit 3
-        exit 5
-    fi
-    sleep 0.1 2>/dev/null || sleep 1
-done
-trap unlock EXIT
-trap 'exit 143' HUP INT TERM
-echo $$ >"$lock/pid"
-"""
-
-_WORKING = """
-working() {
-    [ -f "$dir/pid" ] && pid=$(cat "$dir/pid") && kill -0 "$pid" 2>/dev/null &&
-        tr '\\0' ' ' <"/proc/$pid/cmdline" | grep -q "$(basename "$dir")"
-}
-"""
-
-# Other users that looked, or copied something there, within the last two minutes.
-_OTHERS = """
-user=$2
-others() {
-    [ ! -d "$dir" ] || find "$dir" -type f -mmin -2 '(' -path "*/users/*" -o -name "*.part" ')' ! -name "$user"
-}
-"""
-
-# Registers the user and prints the state, the other users, and, when there is nothing yet, the free space in KiB
-# and the digests of the files that are there. $3 is the oldest result in seconds, or 0.
-_STATE = f"""{_LOCKED}{_WORKING}{_OTHERS}
-mkdir -p "$dir/users" && cd "$dir" && : >"users/$user" || exit 3
-if [ -f exit ] && [ "$3" -gt 0 ] && [ $(($(date +%s) - $(cat finished))) -gt "$3" ]; then
-    rm -f exit finished log pid
-fi
-if [ -f exit ]; then
-    echo state finished
-elif working; then
-    echo state running
-else
-    echo state idle
-fi
-others | sed 's,.*/,user ,'
-unlock
-if [ ! -f exit ] && ! working; then
-    df -Pk . | awk 'NR == 2 {{ print "free", $4 }}'
-    for file in *; do
-        case $file in *.part) continue ;; esac
-        [ -f "$file" ] && sha256sum "$file" | sed 's/^/file /'
-    done
-fi
-exit 0
-"""
-
-# $0 holds the job's directory, by which its process is known again.
-_RUNNER = """
-cd "$(dirname "$0")" || exit 3
-echo $$ >pid
-sh ./job.sh >log 2>&1
-code=$?
-date +%s >finished
-echo "$code" >exit.part && mv exit.part exit
-"""
-
-# Another client may have started it meanwhile, or even ended it.
-_LAUNCH = f"""{_LOCKED}{_WORKING}
-cd "$dir" || exit 3
-if [ -f exit ] || working; then
-    exit 0
-fi
-rm -f log exit finished pid
-detach=
-if command -v setsid >/dev/null 2>&1; then
-    detach=setsid
-fi
-$detach nohup sh "$dir/run.sh" </dev/null >/dev/null 2>&1 &
-for _ in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
-    [ -s pid ] && exit 0
-    sleep 0.1 2>/dev/null || sleep 1
-done
-unlock
-echo "the job's process did not start" >&2
-exit 4
-"""
-
-# The exit code is read before the log, so that a finished job's log is whole.
-_POLL = f"""
-cd {BOARD_DIRECTORY}/"$1" 2>/dev/null || {{ echo gone; exit 0; }}
-[ ! -d users ] || : >"users/$2"
-if [ -f exit ]; then
-    echo "exit $(cat exit)"
-elif [ -s pid ] && kill -0 "$(cat pid)" 2>/dev/null; then
-    echo running
-elif [ -f exit ]; then
-    echo "exit $(cat exit)"
-else
-    echo died
-fi
-[ ! -f log ] || tail -c +"$(($3 + 1))" log | head -c {_BLOCK_BYTES}
-exit 0
-"""
-
-# Ends the job, unless somebody else waits for it too, and removes its files.
-_STOP = f"""{_LOCKED}{_WORKING}{_OTHERS}
-[ -d "$dir" ] || exit 0
-rm -f "$dir/users/$user"
-[ -z "$(others)" ] || exit 0
-if [ ! -f "$dir/exit" ] && working; then
-    kill -TERM "-$pid" 2>/dev/null || kill -TERM "$pid" 2>/dev/null
-    # Time for the job to put back what it changed (clocks).
-    for _ in 1 2 3 4 5 6 7 8 9 10; do
-        for _ in 1 2 3 4 5; do
-            kill -0 "-$pid" 2>/dev/null || break 2
-            sleep 0.2 2>/dev/null || sleep 1
-        done
-    done
-    kill -KILL "-$pid" 2>/dev/null || true
-fi
-rm -rf "$dir"
-unlock
-rmdir {BOARD_DIRECTORY}/jobs {BOARD_DIRECTORY} 2>/dev/null
-exit 0
-"""
-
-# The last user takes the files along.
-_REMOVE = f"""{_LOCKED}{_OTHERS}
-rm -f "$dir/users/$user"
-if [ -z "$(others)" ]; then
-    rm -rf "$dir"
-fi
-unlock
-rmdir {BOARD_DIRECTORY}/jobs {BOARD_DIRECTORY} 2>/dev/null
-exit 0
-"""
-
-# Takes users off the list: $2 and what follows.
-_LEAVE = f"""
-cd {BOARD_DIRECTORY}/"$1/users" 2>/dev/null || exit 0
-shift
-for user in "$@"; do
-    rm -f "./$user"
-done
-exit 0
-"""
-
-_READ = f"""
-cd {BOARD_DIRECTORY}/"$1" 2>/dev/null || exit 1
-[ ! -d users ] || : >"users/$2"
-[ -f "$3" ] && cat "$3"
-"""
-
-
 def run_job(
     connection: Connection,
     job: Job,
@@ -308,7 +134,7 @@ def run_job(
         return _wait(connection, job, on_log, on_wait, interval_s, patience_s, log_bytes)
     except KeyboardInterrupt:
         with suppress(EdgeError):
-            connection.run(_STOP, job.directory, job.client, timeout_s=40)
+            connection.run(STOP, job.directory, job.client, timeout_s=40)
         raise
     except ConnectionLost:
         raise
@@ -334,7 +160,7 @@ def _wait(
         on_wait()
         try:
             done = connection.run(
-                _POLL, job.directory, job.client, str(read), timeout_s=_LOOK_S, most_bytes=_BLOCK_BYTES + 4096
+                POLL, job.directory, job.client, str(read), timeout_s=_LOOK_S, most_bytes=BLOCK_BYTES + 4096
             )
             poll = _checked(done, connection)
         except ConnectionLost:
@@ -414,10 +240,10 @@ def _read_state(text: str, place: str) -> _State:
 def ensure_started(connection: Connection, job: Job, *, oldest_s: int = 0) -> str:
     """Brings the inputs and starts the job unless it runs or is finished. Returns the state it was found in."""
     directory = job.directory
-    done = _checked(connection.run(_STATE, directory, job.client, str(oldest_s)), connection)
+    done = _checked(connection.run(STATE, directory, job.client, str(oldest_s)), connection)
     state = _read_state(done.text, connection.name)
     if ended := [user for user in state.users if _has_ended(user)]:
-        connection.run(_LEAVE, directory, *ended)
+        connection.run(LEAVE, directory, *ended)
     if state.word != "idle":
         return state.word
     missing = {name: path for name, path in job.inputs.items() if state.digests.get(name) != job.digests[name]}
@@ -432,8 +258,8 @@ def ensure_started(connection: Connection, job: Job, *, oldest_s: int = 0) -> st
     for name, path in missing.items():
         connection.put(path, f"{directory}/{name}")
     _put_text(connection, job.script, f"{directory}/job.sh")
-    _put_text(connection, _RUNNER, f"{directory}/run.sh")
-    _checked(connection.run(_LAUNCH, directory, job.client), connection)
+    _put_text(connection, RUNNER, f"{directory}/run.sh")
+    _checked(connection.run(LAUNCH, directory, job.client), connection)
     return state.word
 
 
@@ -461,18 +287,18 @@ def fetch(connection: Connection, job: Job, name: str, destination: Path, most_b
 
 def read(connection: Connection, job: Job, name: str, most_bytes: int = _SMALL_FILE_BYTES) -> bytes | None:
     """The content of one small file of a job, or None when it is not there."""
-    done = connection.run(_READ, job.directory, job.client, board_name(name), most_bytes=most_bytes)
+    done = connection.run(READ, job.directory, job.client, board_name(name), most_bytes=most_bytes)
     return done.output if done.exit_code == 0 else None
 
 
 def leave(connection: Connection, job: Job) -> None:
     """Uses a job no more, and leaves its files where they are, for the same command to go on with."""
-    connection.run(_LEAVE, job.directory, job.client, timeout_s=_LOOK_S)
+    connection.run(LEAVE, job.directory, job.client, timeout_s=_LOOK_S)
 
 
 def remove(connection: Connection, job: Job) -> None:
     """Removes a job's files from the board, unless another client uses them: then that one will."""
-    _checked(connection.run(_REMOVE, job.directory, job.client), connection)
+    _checked(connection.run(REMOVE, job.directory, job.client), connection)
 
 
 def _put_text(connection: Connection, text: str, name: str) -> None:

@@ -61,5 +61,5 @@ class ReportOptions:
         shown="none",
         parse=lambda text: tuple(Path(name) for name in lists.names(text, "--runs")),
     )
-    threads: int | None = option(None, "CPU threads; by default the runtime decides.", kind=int, lowest=1)
+    threads: int | None = option(None, "CPU threads.", kind=int, shown="the runtime's choice", lowest=1)
     force: bool = option(False, "Replace a report that is there.", kind=bool)
