@@ -63,7 +63,7 @@ class FidelityChange:
 
 @dataclass(frozen=True)
 class TimeComparison:
-    """What differs between two releases or boards.
+    """What differs between two releases or devices.
 
     Attributes:
         fidelity: of the variants that both bundles hold; empty where it is one bundle.
