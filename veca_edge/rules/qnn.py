@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .finding import Finding
-from .tensorrt import read_file
+from .tensorrt.reading import read_file
 
 if TYPE_CHECKING:
     import onnx_ir as ir
