@@ -1,19 +1,24 @@
-"""The three app projects around the same model: written, and the very models in them run on golden frames.
+"""The three app projects around the same model: written, built by the real compilers, and tested as their READMEs say.
 
     python -m benchmarks.apps                  the demo model with its masks, and `small` with random weights
     python -m benchmarks.apps --model small    one of them
 
 Each model is exported for its device, whose app is then written; `verify` runs the exported models here and compares
-them with the float32 model. What compiles the projects are the tests of `tests/toolchains`.
+them with the float32 model. `tests/toolchains/projects.py` builds and tests the projects: a toolchain that is missing
+(`python tests/toolchains/roots.py` makes them) is said, not passed over.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 
@@ -31,7 +36,7 @@ from .common import add_output_option, say, table, write_result
 
 DEMO, CLASSES = "demo", 4
 SIZES = {DEMO: ImageSize(32, 32), "small": ImageSize(256, 256)}
-CORES = {DEMO: (8, 16), "small": (16,)}
+CORES = (8, 16)
 # Of each platform, the precision whose export needs no calibration.
 PRECISIONS = {"ios": "fp16", "android": "fp32", "jetson": "fp16"}
 
@@ -50,15 +55,15 @@ def checkpoint_of(model: str, folder: Path) -> CheckpointSource:
     return CheckpointSource(path, head=(f"segment={head}",), labels=(f"segment={labels}",))
 
 
-def rows_of(model: str, platform: str, folder: Path) -> dict[str, Any]:
+def row_of(model: str, platform: str, folder: Path) -> dict[str, Any]:
     """Exports, verifies, and writes the project; raises where a model is not what the float32 model is."""
-    size, bundle = SIZES[model], folder / f"{model}-{platform}"
+    size, bundle = SIZES[model], folder / f"bundle-{platform}"
     request = ExportRequest(
         bundle,
         checkpoint_of(model, folder),
         ImageSource(demo_calibration(), evaluation=demo_evaluation()),
         target=platform_named(platform).target,
-        core_counts=CORES[model],
+        core_counts=CORES,
         precisions=(PRECISIONS[platform],),
         image_sizes=(size,),
         outputs=("cls", "segmentation"),
@@ -69,25 +74,49 @@ def rows_of(model: str, platform: str, folder: Path) -> dict[str, Any]:
     failed = [check for check in checks if not check.ok]
     if failed:
         raise SystemExit(f"{model} for {platform}: {failed}")
-    written = write_app(bundle, platform, folder / f"app-{model}-{platform}")
+    written = write_app(bundle, platform, folder / f"app-{platform}")
     return {
         "model": model,
         "platform": platform,
         "precision": PRECISIONS[platform],
-        "cores": list(CORES[model]),
+        "cores": list(CORES),
         "files": written.files,
         "bytes": written.bytes,
         "least_like_float": min(check.cosine for check in checks if check.cosine is not None),
     }
 
 
+def built(folder: Path) -> dict[str, str]:
+    """What became of each platform's project: "passed", or why it was not built here. Raises where one fails."""
+    report = folder / "built.xml"
+    command = [sys.executable, "-m", "pytest", "-n", "0", "-q", "tests/toolchains/projects.py", f"--junitxml={report}"]
+    ended = subprocess.run(
+        [*command, f"--basetemp={folder / 'work'}"],
+        env={**os.environ, "VECA_EDGE_PROJECTS": str(folder)},
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parent.parent,
+    )
+    if ended.returncode:
+        raise SystemExit(ended.stdout)
+    found = {}
+    for case in ElementTree.parse(report).iter("testcase"):
+        skipped = case.find("skipped")
+        found[case.attrib["name"].removeprefix("test_")] = "passed" if skipped is None else skipped.attrib["message"]
+    return found
+
+
 def measured(models: list[str]) -> Iterator[dict[str, Any]]:
     for model in models:
-        for platform in PRECISIONS:
-            with tempfile.TemporaryDirectory() as name:
-                row = rows_of(model, platform, Path(name))
-            say(f"{model}, {platform}: {row['files']} files, {row['bytes'] / 1e6:.1f} MB")
-            yield row
+        with tempfile.TemporaryDirectory() as name:
+            rows = []
+            for platform in PRECISIONS:
+                rows.append(row_of(model, platform, Path(name)))
+                say(f"{model}, {platform}: {rows[-1]['files']} files, {rows[-1]['bytes'] / 1e6:.1f} MB")
+            results = built(Path(name))
+            for row in rows:
+                say(f"{model}, {row['platform']}: {results[row['platform']]}")
+                yield {**row, "built_and_tested": results[row["platform"]]}
 
 
 def main() -> None:
@@ -98,13 +127,14 @@ def main() -> None:
     rows = list(measured(options.model or list(SIZES)))
     say(
         table(
-            ("project", "files", "MB", "least like float32"),
+            ("project", "files", "MB", "least like float32", "built and tested"),
             (
                 (
                     f"`{row['model']}`, {row['platform']}, {row['precision']}",
                     str(row["files"]),
                     f"{row['bytes'] / 1e6:.1f}",
                     f"{row['least_like_float']:.6f}",
+                    row["built_and_tested"],
                 )
                 for row in rows
             ),

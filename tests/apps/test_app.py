@@ -10,7 +10,7 @@ import pytest
 from veca_edge.actions import app as action
 from veca_edge.actions.app import write_app
 from veca_edge.apps import table
-from veca_edge.apps.base import App, Platform, checked_name
+from veca_edge.apps.base import TEMPLATES, App, Platform, checked_name
 from veca_edge.apps.literals import cpp_string, swift_string
 from veca_edge.base.errors import EdgeError
 from veca_edge.bundle.store import open_bundle
@@ -107,6 +107,12 @@ def test_the_command(platform, square_bundle, tmp_path):
     unknown = run_command("app", square_bundle.directory, "--platform", "kettle", "--output", tmp_path / "c")
     assert unknown.code == 2
     assert "toaster" in unknown.err
+
+
+def test_templates_fit_a_screen():
+    for path in TEMPLATES.rglob("*"):
+        if path.is_file() and path.suffix not in (".pbxproj", ".json"):
+            assert max(map(len, path.read_text().splitlines())) <= 120, path
 
 
 def test_literals_stay_text():

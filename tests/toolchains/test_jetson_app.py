@@ -1,24 +1,19 @@
-"""The Jetson app compiled and run on Linux without a GPU.
+"""The Jetson app compiled and run on Linux without a GPU; `jetson_project.py` says how.
 
-ONNX Runtime stands in TensorRT's place, GStreamer's test picture in a camera's. The kernels are compiled by nvcc where
-there is one, and the TensorRT part against a header that states what it uses (`jetson/stubs`); neither runs. The app's
-README says the same.
+The kernels are compiled by nvcc where there is one, and the TensorRT part against a header that states what it uses
+(`jetson/stubs`); neither runs. The app's README says the same.
 """
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 import socket
 import subprocess
 import sys
-from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 import pytest
 import torch
 from bundles import bundle_around
@@ -38,14 +33,13 @@ from veca_edge.model.folding import inference_weights
 from veca_edge.model.plan import Variant
 from veca_edge.model.torch_graph import InferenceModel
 from veca_edge.proof.golden import write_golden
-from veca_edge.targets.table import open_artifact
 
 from . import roots
+from .jetson_project import ONNXRUNTIME, Board, jetson_project
 
 SIZE, COUNTS = ImageSize(32, 32), (8, 16, 32)
 AWKWARD = 'A "camera" \\n \U0001f4f7 %s'
 SECONDS = 900
-LIBRARIES = ("/work/lib", *(f"/usr/lib/x86_64-linux-gnu/{name}" for name in ("pulseaudio", "blas", "lapack")))
 
 
 def exported_for_jetson(checkpoint, output: Path, input: str = "image") -> Bundle:
@@ -66,25 +60,6 @@ def exported_for_jetson(checkpoint, output: Path, input: str = "image") -> Bundl
     return open_bundle(output)
 
 
-@dataclass(frozen=True)
-class Board:
-    """The root, the folder that is /work in it, and the bundle that /work/app was made from."""
-
-    root: Path
-    work: Path
-    bundle: Bundle
-
-    def run(self, script: str, code: int = 0) -> str:
-        """Runs a script in /work, and returns what it says."""
-        environment = (
-            f"export LD_LIBRARY_PATH={':'.join(LIBRARIES)} GST_REGISTRY=/work/registry.bin; set -e; cd /work; "
-        )
-        command = roots.entering(self.root, self.work, [], ["bash", "-c", environment + script])
-        ended = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=SECONDS)
-        assert ended.returncode == code, ended.stdout[-6000:]
-        return ended.stdout
-
-
 @pytest.fixture(scope="module")
 def board(jetson_root, square, tmp_path_factory) -> Board:
     """An app around a bundle, and ONNX Runtime's library, of this machine's Python package, beside it."""
@@ -94,11 +69,7 @@ def board(jetson_root, square, tmp_path_factory) -> Board:
 def prepared_board(jetson_root: Path, square, work: Path) -> Board:
     bundle = exported_for_jetson(square, work / "bundle")
     write_app(bundle, "jetson", work / "app", AWKWARD)
-    (library,) = (Path(onnxruntime.__file__).parent / "capi").glob("libonnxruntime.so.1.*")
-    (work / "lib").mkdir()
-    shutil.copyfile(library, work / "lib/libonnxruntime.so.1")
-    (work / "lib/libonnxruntime.so").symlink_to("libonnxruntime.so.1")
-    return Board(jetson_root, work, bundle)
+    return jetson_project(jetson_root, work, bundle)
 
 
 @pytest.fixture(scope="module")
@@ -108,8 +79,8 @@ def built(board, tmp_path_factory) -> Board:
 
 
 def with_everything_built(board: Board) -> Board:
-    options = "-DVECA_BACKEND=onnxruntime -DONNXRUNTIME=/work/lib/libonnxruntime.so -DVECA_SANITIZE=ON"
-    script = f"cmake -S app -B build -DCMAKE_BUILD_TYPE=Debug -DCMAKE_CXX_FLAGS=-O1 {options} && make -C build"
+    options = f"-DCMAKE_BUILD_TYPE=Debug -DCMAKE_CXX_FLAGS=-O1 -DVECA_SANITIZE=ON {ONNXRUNTIME}"
+    script = f"cmake -S app -B build {options} && make -C build"
 
     def make() -> None:
         assert "warning:" not in board.run(script)
@@ -130,16 +101,7 @@ def test_its_own_tests_pass(built):
 
 
 def test_outputs_are_those_of_run(built):
-    """The same ONNX Runtime on the same frames: only the number of threads may differ."""
-    built.run(f"mkdir -p outputs && build/golden_frames app/{FRAMES} app outputs")
-    listed = json.loads((built.work / "app" / FRAMES / "golden.json").read_text())
-    frames = np.fromfile(built.work / "app" / FRAMES / listed[0]["frames"], np.uint8).reshape(-1, *SIZE, 3)
-    for artifact in built.bundle.artifacts:
-        with closing(open_artifact(built.bundle.directory, artifact, 1)) as runner:
-            for i, frame in enumerate(frames):
-                for name, expected in runner(frame[None]).items():
-                    made = np.fromfile(built.work / "outputs" / f"cores{artifact.core_count}_{name}_{i}", "<f4")
-                    np.testing.assert_allclose(made, expected.ravel(), atol=1e-4)
+    built.assert_outputs_are_those_of_run()
 
 
 def test_planar_models_get_the_same_frames(built, square, tmp_path_factory):
@@ -217,6 +179,8 @@ def test_the_memory_does_not_grow(built):
         ("", "--source is missing"),
         ("--source nothing.mp4", "could not be opened"),
         ("--source test://3 --cores 9", "it has 8 16 32"),
+        ("--source test://3 --cores 8.5", "takes a whole number"),
+        ("--source test://3 --show masks", "not 'masks'"),
         ("--source test://3 --show depth", "needs the output 'depth'"),
         ("--source test://3 --output a.gif", "ends in neither"),
         ("--source test://3 --output a.mp4 --encoder nvv4l2h264enc", "give another --encoder"),
@@ -227,6 +191,10 @@ def test_the_memory_does_not_grow(built):
 def test_refusals(built, options, words):
     said = built.run(f"ASAN_OPTIONS=detect_leaks=0 build/veca_app --folder app {options}", code=2)
     assert words in said
+
+
+def test_help(built):
+    assert "--max-celsius C" in built.run("build/veca_app --help")
 
 
 # What is broken on purpose: a file, what stands there, and what is put in its place.

@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from .base import TEMPLATES, App, Platform
+from .base import App, Platform, copy_template
 from .golden_frames import write_golden_frames
 from .golden_vectors import write_golden_vectors
 from .markdown import markdown
@@ -24,8 +24,7 @@ FRAMES = "app/src/androidTest/assets/golden"
 
 def write_android(app: App, folder: Path) -> None:
     """Writes the project of an app around a bundle of the target `android` into an empty folder."""
-    shutil.copytree(TEMPLATES / "android", folder, dirs_exist_ok=True)
-    (folder / "gitignore").rename(folder / ".gitignore")  # wheels leave out names that begin with a dot
+    copy_template("android", folder)
     (folder / VALUES).parent.mkdir(parents=True)
     (folder / VALUES).write_text(properties(values(app)), "ascii")
     model = app.variants[0].path
@@ -122,7 +121,8 @@ def readme(app: App) -> str:
 An Android app around a VECA vision transformer: {first.precision}, {counts} core tokens, images of
 {first.image_size} (height x width), outputs {", ".join(first.outputs)}.
 
-Open the folder in Android Studio and run `app`, or, with the Android SDK in ANDROID_HOME and Gradle 8.13 or later:
+Open the folder in Android Studio and run `app`, or, with the Android SDK in ANDROID_HOME and Gradle 8.13 (`gradle
+wrapper` leaves a `gradlew` for it):
 
 ```bash
 gradle :core:test                       # the golden vectors, on this machine
@@ -140,8 +140,8 @@ gradle :app:connectedDebugAndroidTest   # the golden frames, on the phone
 signatures, how frames are prepared. Change `applicationId` in `app/build.gradle.kts` to one of yours before you
 publish.
 
-The core count is chosen by hand, by a latency budget, or by both with fewer cores while the phone is hot. At the first
-frame the app measures what each core count takes on this phone; a budget is held by it.
+The core count is chosen by hand, by a latency budget, or by both with fewer cores while the phone is hot. For the
+first budget the app measures what each core count takes on this phone.
 
 `veca-edge profile BUNDLE --device adb` starts `veca.camera.Benchmark` (install it with
 `gradle :app:installDebug :app:installDebugAndroidTest`) and reads the time of every call.

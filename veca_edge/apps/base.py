@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -89,6 +90,12 @@ class Platform:
     def export(self) -> str:
         """The export that brings what it needs."""
         return f"veca-edge export CHECKPOINT --target {self.target} {self.export_options}".rstrip()
+
+
+def copy_template(platform: str, folder: Path) -> None:
+    """Copies a platform's template. Wheels leave out names that begin with a dot: `gitignore` gets its dot here."""
+    shutil.copytree(TEMPLATES / platform, folder, dirs_exist_ok=True)
+    (folder / "gitignore").rename(folder / ".gitignore")
 
 
 def checked_name(name: str) -> str:

@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-from .base import TEMPLATES, App, Platform
+from .base import App, Platform, copy_template
 from .golden_vectors import write_golden_vectors
 from .literals import swift_string
 from .markdown import markdown
@@ -38,10 +38,7 @@ def write_ios(app: App, folder: Path) -> None:
         app.preprocessing,
         (VECTORS,),
     )
-    template = TEMPLATES / "ios"
-    shutil.copytree(template / "App", folder / "App")
-    shutil.copytree(template / "VecaCamera.xcodeproj", folder / "VecaCamera.xcodeproj")
-    shutil.copytree(template / "Tests", folder / TESTS, dirs_exist_ok=True)
+    copy_template("ios", folder)
     write_golden_vectors(folder / TESTS / VECTORS)
     (folder / VALUES).write_text(values_swift(app))
     (folder / NAME).parent.mkdir(exist_ok=True)

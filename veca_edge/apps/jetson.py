@@ -15,7 +15,7 @@ from ..bundle.details import TensorrtDetails, details_as
 from ..converters.tensorrt.build_script import write_build_script
 from ..profiles.cost import cost_of_model
 from . import deepstream
-from .base import TEMPLATES, App, Platform
+from .base import App, Platform, copy_template
 from .golden_frames import write_golden_frames
 from .golden_vectors import write_golden_vectors
 from .literals import cpp_string
@@ -32,7 +32,7 @@ Models for it take another input: export with `--input planar --resize stretch`,
 
 def write_jetson(app: App, folder: Path) -> None:
     """Writes the project of an app around a bundle of the target `jetson` into an empty folder."""
-    shutil.copytree(TEMPLATES / "jetson", folder, dirs_exist_ok=True)
+    copy_template("jetson", folder)
     (folder / VALUES).write_text(values_header(app), "ascii")
     for variant in app.variants:
         source = app.bundle.directory / variant.path
@@ -152,7 +152,8 @@ build/veca_app --source test://300 --output out.mp4
 | `src/backend.h` | what runs a model: `tensorrt_backend.cpp`, or `onnxruntime_backend.cpp` |
 | `src/preprocess.cpp`, `src/gpu_preprocess.cu` | a frame to the input, by one arithmetic (`resample.h`) |
 | `src/governor.cpp`, `src/heat.h` | which core count, by latency and by heat |
-| `src/painting.cpp` | what the model says, on the frame |
+| `src/painter.cpp`, `src/painting.cpp` | what the model says, on the frame |
+| `src/main.cpp`, `src/options.cpp` | the loop over frames, the command line |
 | `src/capture.cpp`, `src/output.cpp` | GStreamer |
 | `tests/test_logic.cpp` | all of that but GStreamer, against the golden vectors: what veca-edge itself does |
 | `tests/golden_frames.cpp` | real frames through every model, against the float32 model |

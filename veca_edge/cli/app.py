@@ -35,7 +35,7 @@ def app(
             {
                 "folder": written.directory,
                 "files": written.files,
-                "size": megabytes(written.bytes),
+                "size": f"{megabytes(written.bytes)} MB",
                 "core counts": ", ".join(str(a.core_count) for a in written.app.variants),
             },
         )

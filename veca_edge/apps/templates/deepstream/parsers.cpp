@@ -1,4 +1,4 @@
-// What DeepStream's Gst-nvinfer asks of a model that it doesn't know: outputs to classes, and to a class for each pixel.
+// What DeepStream's Gst-nvinfer asks of a model that it doesn't know: outputs to classes, and to one for each pixel.
 #include <cstring>
 #include <iostream>
 #include <string>
@@ -32,7 +32,8 @@ const veca::AppValues& values() {
 
 // The likeliest class, with its probability, where that is at least the threshold.
 extern "C" bool VecaParseClasses(const std::vector<NvDsInferLayerInfo>& layers, const NvDsInferNetworkInfo&,
-                                 float threshold, std::vector<NvDsInferAttribute>& attributes, std::string& description) {
+                                 float threshold, std::vector<NvDsInferAttribute>& attributes,
+                                 std::string& description) {
   const NvDsInferLayerInfo* logits = layer_named(layers, "logits", FLOAT);
   if (logits == nullptr || logits->inferDims.numElements == 0) return false;
   const int classes = static_cast<int>(logits->inferDims.numElements);
@@ -50,8 +51,8 @@ extern "C" bool VecaParseClasses(const std::vector<NvDsInferLayerInfo>& layers, 
 }
 
 // The map of labels, brought to the input's size: every pixel gets the label of the cell that it lies in.
-extern "C" bool VecaParseMasks(const std::vector<NvDsInferLayerInfo>& layers, const NvDsInferNetworkInfo& network, float,
-                               unsigned int classes, int* class_map, float*& probabilities) {
+extern "C" bool VecaParseMasks(const std::vector<NvDsInferLayerInfo>& layers, const NvDsInferNetworkInfo& network,
+                               float, unsigned int classes, int* class_map, float*& probabilities) {
   const NvDsInferLayerInfo* labels = layer_named(layers, "segmentation", INT32);
   if (labels == nullptr) return false;
   const NvDsInferDims& dims = labels->inferDims;

@@ -74,6 +74,7 @@ public struct Image: _Leaf {
     public init(decorative cgImage: CGImage, scale: CGFloat) {}
     public func resizable() -> Image { self }
 }
+public struct ProgressView: _Leaf { public init(_ titleKey: LocalizedStringKey) {} }
 public struct Spacer: _Leaf { public init() {} }
 public struct VStack<Content: View>: _Leaf {
     public init(alignment: HorizontalAlignment = .center, spacing: CGFloat? = nil, @ViewBuilder content: () -> Content) {}

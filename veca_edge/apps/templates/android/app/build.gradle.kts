@@ -26,6 +26,8 @@ android {
         resValue("string", "app_name", bundle.getProperty("app.label"))
     }
 
+    androidResources { noCompress += "tflite" } // It is mapped into memory as it is.
+
     buildFeatures {
         compose = true
         resValues = true

@@ -10,8 +10,6 @@ android {
     defaultConfig {
         minSdk = 29 // PowerManager says how hot the phone is from Android 10 on.
     }
-
-    androidResources { noCompress += "tflite" } // It is mapped into memory as it is.
 }
 
 kotlin {

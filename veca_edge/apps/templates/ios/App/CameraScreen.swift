@@ -10,8 +10,13 @@ struct CameraScreen: View {
         VStack(alignment: .leading, spacing: 8) {
             Text(verbatim: appName).font(.title2)
             if let message = model.message { Text(verbatim: message).foregroundStyle(.red) }
-            if model.shows.isEmpty { Text("This model has no output that can be shown.") }
-            if let shown = model.shown { result(shown) }
+            if model.shows.isEmpty {
+                Text("This model has no output that can be shown.")
+            } else if let shown = model.shown {
+                result(shown)
+            } else if model.message == nil {
+                ProgressView("Loading the model")  // the system prepares it once, which takes seconds
+            }
             Spacer()
             if model.shows.count > 1 { shows }
             cores
@@ -25,11 +30,13 @@ struct CameraScreen: View {
         if let image = shown.painting.picture.image {
             Image(decorative: image, scale: 1).resizable().scaledToFit()
         }
-        ForEach(Array(shown.painting.legend.prefix(5)), id: \.name) { found in
+        // By their places: two classes may have one name.
+        let legend = Array(shown.painting.legend.prefix(5).enumerated())
+        ForEach(legend, id: \.offset) { _, found in
             Text(verbatim: "\(found.name)  \(found.share.formatted(.percent.precision(.fractionLength(1))))")
         }
-        Text(verbatim: "\(shown.coreCount) cores: model \(milliseconds(shown.times.model)), paint \(milliseconds(shown.times.paint))")
-            .font(.caption)
+        let (model, paint) = (milliseconds(shown.times.model), milliseconds(shown.times.paint))
+        Text(verbatim: "\(shown.coreCount) cores: model \(model), paint \(paint)").font(.caption)
     }
 
     private var shows: some View {

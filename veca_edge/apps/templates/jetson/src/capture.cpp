@@ -16,12 +16,16 @@ struct Source {
   bool is_live;
 };
 
-bool starts_with(const std::string& text, const std::string& start) { return text.compare(0, start.size(), start) == 0; }
+bool starts_with(const std::string& text, const std::string& start) {
+  return text.compare(0, start.size(), start) == 0;
+}
 
 Source source_of(const std::string& name) {
   if (starts_with(name, "csi://"))
-    return {"nvarguscamerasrc name=from ! video/x-raw(memory:NVMM),format=NV12 ! nvvidconv", "sensor-id", name.substr(6), true};
-  if (starts_with(name, "v4l2://")) return {"v4l2src name=from ! decodebin ! videoconvert", "device", name.substr(7), true};
+    return {"nvarguscamerasrc name=from ! video/x-raw(memory:NVMM),format=NV12 ! nvvidconv", "sensor-id",
+            name.substr(6), true};
+  if (starts_with(name, "v4l2://"))
+    return {"v4l2src name=from ! decodebin ! videoconvert", "device", name.substr(7), true};
   if (starts_with(name, "rtsp://") || starts_with(name, "rtsps://"))
     return {"rtspsrc name=from latency=100 ! decodebin ! videoconvert", "location", name, true};
   if (starts_with(name, "test://"))
@@ -55,8 +59,8 @@ struct Capture::Parts {
 
 Capture::Capture(const std::string& name) : parts_(std::make_unique<Parts>()) {
   const Source source = source_of(name);
-  const std::string text = source.start + " ! video/x-raw,format=RGBA ! appsink name=to sync=false max-buffers=2 drop=" +
-                           (source.is_live ? "true" : "false");
+  const std::string sink = "appsink name=to sync=false max-buffers=2 drop=";
+  const std::string text = source.start + " ! video/x-raw,format=RGBA ! " + sink + (source.is_live ? "true" : "false");
   parts_->pipeline = parsed(text);
   GstElement* from = gst_bin_get_by_name(GST_BIN(parts_->pipeline), "from");
   gst_util_set_object_arg(G_OBJECT(from), source.property, source.value.c_str());

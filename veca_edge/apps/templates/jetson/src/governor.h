@@ -27,9 +27,9 @@ struct Rules {
 
 class Governor {
  public:
-  // expected_ms: latency of each core count on the idle machine; only their ratios matter. budget_ms: what the model may
-  // take for a frame; frame_budget_ms: what a frame may take from its capture to its result, of which the model gets
-  // what the stages before it usually leave. An infinite one sets no limit.
+  // expected_ms: latency of each core count on the idle machine; only their ratios matter. budget_ms: what the model
+  // may take for a frame; frame_budget_ms: what a frame may take from its capture to its result, of which the model
+  // gets what the stages before it usually leave. An infinite one sets no limit.
   Governor(const std::map<int, double>& expected_ms, double budget_ms, int core_count, Rules rules = Rules(),
            double frame_budget_ms = std::numeric_limits<double>::infinity());
 

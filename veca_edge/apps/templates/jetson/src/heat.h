@@ -1,4 +1,4 @@
-// Takes core counts away while the board is hot. Pure logic; `hottest_zone` reads Linux's thermal zones.
+// Takes core counts away while the board is hot.
 #pragma once
 
 #include <cstddef>
@@ -35,8 +35,5 @@ class HeatLimit {
   std::size_t allowed_;
   double changed_at_ = -1e9;
 };
-
-// Degrees Celsius of the hottest thermal zone; NaN where there is none.
-double hottest_zone();
 
 }  // namespace veca

@@ -106,7 +106,8 @@ Output::Output(const std::string& target, const std::string& encoder) : parts_(s
     return;
   }
   const char* muxer = ends_with(target, ".mp4") ? "mp4mux" : ends_with(target, ".mkv") ? "matroskamux" : nullptr;
-  if (muxer == nullptr) throw std::runtime_error("'" + target + "' is no rtsp://:PORT/NAME and ends in neither .mp4 nor .mkv");
+  if (muxer == nullptr)
+    throw std::runtime_error("'" + target + "' is no rtsp://:PORT/NAME and ends in neither .mp4 nor .mkv");
   parts_->pipeline = parsed(encoding + " ! " + muxer + " ! filesink name=to");
   parts_->take(parts_->pipeline);
   // A file gets every frame.

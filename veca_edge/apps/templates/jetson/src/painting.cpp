@@ -50,7 +50,8 @@ MappedAxis columns_of(Size cells, const Geometry& g) {
 
 void blend(std::uint8_t* pixel, const float* colour, float opacity) {
   for (int c = 0; c < 3; ++c)
-    pixel[c] = static_cast<std::uint8_t>(std::nearbyint(static_cast<float>(pixel[c]) * (1 - opacity) + colour[c] * opacity));
+    pixel[c] = static_cast<std::uint8_t>(
+        std::nearbyint(static_cast<float>(pixel[c]) * (1 - opacity) + colour[c] * opacity));
 }
 
 // Calls `colour(i, rgb)` for every pixel, and blends where it returns true.
@@ -60,7 +61,8 @@ void paint(const Picture& frame, float opacity, Chosen chosen) {
   for (int y = 0; y < frame.size.height; ++y)
     for (int x = 0; x < frame.size.width; ++x, ++i) {
       float colour[3];
-      if (chosen(i, colour)) blend(frame.pixels + y * frame.stride + static_cast<long>(x) * frame.step, colour, opacity);
+      if (chosen(i, colour))
+        blend(frame.pixels + y * frame.stride + static_cast<long>(x) * frame.step, colour, opacity);
     }
 }
 
@@ -133,10 +135,11 @@ std::string legend(const std::vector<SeenClass>& seen, const std::vector<std::st
   for (std::size_t i = 0; i < shown; ++i) {
     const auto label = static_cast<std::size_t>(seen[i].label);
     char swatch[96] = "", share[16];
-    if (label < colours.size())
-      std::snprintf(swatch, sizeof swatch, "<span foreground=\"#%02x%02x%02x\">\u2588\u2588</span> ",
-                    static_cast<unsigned int>(colours[label][0]) & 255U, static_cast<unsigned int>(colours[label][1]) & 255U,
-                    static_cast<unsigned int>(colours[label][2]) & 255U);
+    if (label < colours.size()) {
+      const auto byte = [&](int channel) { return static_cast<unsigned int>(colours[label][channel]) & 255U; };
+      std::snprintf(swatch, sizeof swatch, "<span foreground=\"#%02x%02x%02x\">\u2588\u2588</span> ", byte(0), byte(1),
+                    byte(2));
+    }
     std::snprintf(share, sizeof share, "  %.0f%%\n", 100 * seen[i].share);
     text += swatch + escaped(label < names.size() ? names[label] : std::to_string(label)) + share;
   }
@@ -167,7 +170,7 @@ Colour ramp(double share) {
   static constexpr double stops[5][3] = {{68, 1, 84}, {59, 82, 139}, {33, 145, 140}, {94, 201, 98}, {253, 231, 37}};
   const double place = std::clamp(share, 0.0, 1.0) * 4;
   const int below = std::min(3, static_cast<int>(place));
-  Colour made(3);
+  Colour made{};
   for (int c = 0; c < 3; ++c)
     made[c] = static_cast<int>(
         std::nearbyint(stops[below][c] + (stops[below + 1][c] - stops[below][c]) * (place - below)));
@@ -188,7 +191,8 @@ PatchBasis patch_basis(const float* features, int patches, int width) {
   PatchBasis basis;
   std::vector<double> mean(width), centred(static_cast<long>(patches) * width);
   for (int n = 0; n < patches; ++n)
-    for (int d = 0; d < width; ++d) mean[d] += features[static_cast<long>(n) * width + d] / static_cast<double>(patches);
+    for (int d = 0; d < width; ++d)
+      mean[d] += features[static_cast<long>(n) * width + d] / static_cast<double>(patches);
   for (int n = 0; n < patches; ++n)
     for (int d = 0; d < width; ++d) {
       const long i = static_cast<long>(n) * width + d;

@@ -1,6 +1,7 @@
 // What a model says, painted on the frame that it saw.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <string>
 #include <utility>
@@ -10,7 +11,7 @@
 
 namespace veca {
 
-using Colour = std::vector<int>;  // red, green, blue
+using Colour = std::array<int, 3>;  // red, green, blue
 
 // Where the model saw nothing: of labels, and quiet NaN of floats.
 constexpr int kNoClass = -1;

@@ -1,6 +1,6 @@
 // The model on a Jetson: one TensorRT engine for each core count, all on one stream, and the frame prepared by the GPU.
-// A Jetson's CPU and GPU share their memory: frames and outputs are in mapped memory that both see, and nothing is copied
-// between them.
+// A Jetson's CPU and GPU share their memory: frames and outputs are in mapped memory that both see, and nothing is
+// copied between them.
 #include <NvInfer.h>
 #include <cuda_runtime_api.h>
 
@@ -117,7 +117,8 @@ class TensorrtBackend : public Backend {
 
   void prepare(const Picture& frame) override {
     check(cudaStreamSynchronize(stream_), "the frame before");
-    if (frame.size.height != plan_.geometry.frame.height || frame.size.width != plan_.geometry.frame.width) set_plan(frame.size);
+    const Size planned = plan_.geometry.frame;
+    if (frame.size.height != planned.height || frame.size.width != planned.width) set_plan(frame.size);
     const std::size_t bytes = static_cast<std::size_t>(frame.stride) * (frame.size.height - 1) +
                               static_cast<std::size_t>(frame.step) * frame.size.width;
     frame_.reserve(bytes);
@@ -135,9 +136,10 @@ class TensorrtBackend : public Backend {
       height = (height + 1) / 2;
       stride = 3L * width;
     }
-    check(resize_rows(from, step, stride, height, columns_.view(), inside.width, narrow_.device(), stream_), "resizing");
+    std::uint8_t* narrow = narrow_.device();
+    check(resize_rows(from, step, stride, height, columns_.view(), inside.width, narrow, stream_), "resizing");
     std::uint8_t* to = input_.device() + 3L * (static_cast<long>(inside.top) * size_.width + inside.left);
-    check(resize_columns(narrow_.device(), 3 * inside.width, rows_.view(), inside.height, to, 3L * size_.width, stream_),
+    check(resize_columns(narrow, 3 * inside.width, rows_.view(), inside.height, to, 3L * size_.width, stream_),
           "resizing");
     if (planar_)
       check(spread(input_.device(), static_cast<long>(size_.height) * size_.width, floats_.device<float>(), stream_),

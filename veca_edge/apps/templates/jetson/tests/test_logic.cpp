@@ -68,7 +68,8 @@ TEST_CASE("frames are prepared as for calibration") {
     std::vector<std::uint8_t> wide(static_cast<std::size_t>(stride * frame.height), 77);
     for (int y = 0; y < frame.height; ++y)
       for (int x = 0; x < frame.width; ++x)
-        for (int c = 0; c < 3; ++c) wide[y * stride + 4L * x + c] = pixels[3 * (static_cast<long>(y) * frame.width + x) + c];
+        for (int c = 0; c < 3; ++c)
+          wide[y * stride + 4L * x + c] = pixels[3 * (static_cast<long>(y) * frame.width + x) + c];
     CHECK(difference(prepare({wide.data(), frame, 4, stride}), bytes(row["expected"])) <= row["tolerance"]);
   }
 }

@@ -53,7 +53,7 @@ public struct Governor: Sendable {
 
     /// - Parameters:
     ///   - expected: latency of each allowed core count on an idle device; only their ratios matter.
-    ///   - budget: milliseconds that the model may take for a frame, above 0; infinite where it has no limit of its own.
+    ///   - budget: milliseconds that the model may take for a frame, above 0; infinite where it has no own limit.
     ///   - coreCount: the current one, among `expected`.
     ///   - frameBudget: what a frame may take from its capture to its result; infinite sets no limit.
     public init(

@@ -59,7 +59,8 @@ public struct Painter: Sendable {
     public mutating func paint(_ frame: Picture, _ prediction: Prediction, _ show: Show) -> Painting {
         switch show {
         case .classes:
-            return Painting(picture: frame, legend: LikelyClass.top(prediction.logits?.scalars ?? [], labels: facts.labels))
+            let logits = prediction.logits?.scalars ?? []
+            return Painting(picture: frame, legend: LikelyClass.top(logits, labels: facts.labels))
         case .segmentation:
             guard let map = prediction.segmentation else { break }
             let labels = on(frame, map.shape[1], map.shape[2]).labels(map.scalars.map { Int32($0) })

@@ -20,7 +20,8 @@ final class GoldenTests: XCTestCase {
         /// The patches whose features `dense` holds.
         let patches: [Int]
         let outputs: [String: Output]
-        /// How alike the exporting machine's outputs were, the mean cosine or the task's own measure, less some room for this device's rounding.
+        /// How alike the exporting machine's outputs were, the mean cosine or the task's own measure, less some room
+        /// for this device's rounding.
         let minimumCosine: Double
     }
 

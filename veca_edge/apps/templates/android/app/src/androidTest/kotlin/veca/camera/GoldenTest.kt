@@ -91,14 +91,17 @@ class GoldenTest {
     /** The share of equal labels, 1 less the mean relative difference of depth, or the cosine of vectors. */
     private fun likeness(name: String, made: FloatArray, wanted: FloatArray): Double = when (name) {
         "segmentation" -> made.indices.count { made[it] == wanted[it] }.toDouble() / made.size
-        "depth" -> 1 - made.indices.sumOf { abs(made[it] - wanted[it]) / max(abs(wanted[it]), 1e-6f).toDouble() } / made.size
+        "depth" -> 1 - made.indices.map { abs(made[it] - wanted[it]) / max(abs(wanted[it]), 1e-6f) }.average()
         else -> dot(made, wanted) / sqrt(dot(made, made) * dot(wanted, wanted))
     }
 
     private fun dot(a: FloatArray, b: FloatArray): Double = a.indices.sumOf { a[it].toDouble() * b[it] }
 
-    private fun asset(name: String): ByteArray = instrumentation.context.assets.open("golden/$name").use { it.readBytes() }
+    private fun asset(name: String): ByteArray =
+        instrumentation.context.assets.open("golden/$name").use { it.readBytes() }
 
-    private fun floats(bytes: ByteArray): FloatArray =
-        ByteBuffer.wrap(bytes).order(ByteOrder.LITTLE_ENDIAN).asFloatBuffer().let { FloatArray(it.remaining()).also(it::get) }
+    private fun floats(bytes: ByteArray): FloatArray {
+        val values = ByteBuffer.wrap(bytes).order(ByteOrder.LITTLE_ENDIAN).asFloatBuffer()
+        return FloatArray(values.remaining()).also(values::get)
+    }
 }

@@ -39,8 +39,12 @@ fun CameraScreen(viewModel: CameraViewModel) {
     ) {
         Text(viewModel.bundle.appName, style = MaterialTheme.typography.titleLarge)
         viewModel.message?.let { Text(it, color = MaterialTheme.colorScheme.error) }
+        if (viewModel.bundle.shows.isEmpty()) {
+            Text("This model has no output that can be shown.")
+        } else if (viewModel.seen == null && viewModel.message == null) {
+            Text("Loading the model...") // The first time on a phone takes seconds.
+        }
         viewModel.seen?.let { Result(it) }
-        if (viewModel.bundle.shows.isEmpty()) Text("This model has no output that can be shown.")
         if (viewModel.bundle.shows.size > 1) Shows(viewModel)
         Cores(viewModel)
     }
@@ -89,7 +93,11 @@ private fun Cores(viewModel: CameraViewModel) {
     Row(Modifier.horizontalScroll(rememberScrollState()), horizontalArrangement = Arrangement.spacedBy(8.dp)) {
         for (count in viewModel.bundle.coreCounts) {
             val fixed = Choice.Fixed(count)
-            FilterChip(selected = choice == fixed, onClick = { viewModel.choose(fixed) }, label = { Text("$count cores") })
+            FilterChip(
+                selected = choice == fixed,
+                onClick = { viewModel.choose(fixed) },
+                label = { Text("$count cores") },
+            )
         }
         FilterChip(
             selected = choice is Choice.Budget,
@@ -105,9 +113,11 @@ private fun Cores(viewModel: CameraViewModel) {
             valueRange = 5f..200f,
         )
     }
+    if (viewModel.isMeasuring) Text("Measuring each core count...")
     Row(verticalAlignment = Alignment.CenterVertically, horizontalArrangement = Arrangement.spacedBy(8.dp)) {
-        Switch(checked = viewModel.followsHeat, onCheckedChange = viewModel::follow)
-        Text(if (viewModel.heat == Heat.COOL) "fewer cores when hot" else "fewer cores when hot: it is ${viewModel.heat}")
+        Switch(checked = viewModel.followsHeat, onCheckedChange = viewModel::followHeat)
+        val heat = if (viewModel.heat == Heat.COOL) "" else ": it is ${viewModel.heat}"
+        Text("fewer cores when hot$heat")
     }
 }
 

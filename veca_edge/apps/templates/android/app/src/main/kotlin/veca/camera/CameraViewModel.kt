@@ -40,6 +40,8 @@ class CameraViewModel(application: Application) : AndroidViewModel(application) 
         private set
     var message: String? by mutableStateOf(null)
         private set
+    var isMeasuring: Boolean by mutableStateOf(false)
+        private set
     var heat: Heat by mutableStateOf(Heat.COOL)
         private set
     var choice: Choice by mutableStateOf(Choice.Fixed(bundle.coreCounts.min()))
@@ -55,9 +57,9 @@ class CameraViewModel(application: Application) : AndroidViewModel(application) 
         this.choice = choice
     }
 
-    fun follow(heat: Boolean) {
-        control.followsHeat = heat
-        followsHeat = heat
+    fun followHeat(follows: Boolean) {
+        control.followsHeat = follows
+        followsHeat = follows
     }
 
     fun refused() {
@@ -94,17 +96,27 @@ class CameraViewModel(application: Application) : AndroidViewModel(application) 
         val wanted = show ?: return
         reported {
             val pipeline = pipeline ?: opened()
+            if (control.needsLatencies) measure(pipeline)
             val shown = pipeline.run(picture, wanted)
             seen = Seen(bitmap(shown.painting.rgb, shown.size), shown)
+            message = null
         }
     }
 
     private fun opened(): Pipeline {
         val opened = VecaModel.open(getApplication<Application>(), bundle)
         model = opened
-        val made = Pipeline(opened, control, bundle)
-        made.measure()
-        return made.also { pipeline = it }
+        return Pipeline(opened, control, bundle).also { pipeline = it }
+    }
+
+    /** For the first budget alone: by hand, the first picture does not wait for every core count. */
+    private fun measure(pipeline: Pipeline) {
+        isMeasuring = true
+        try {
+            pipeline.measure()
+        } finally {
+            isMeasuring = false
+        }
     }
 
     /** Shows what went wrong: a camera that another app holds, a model that LiteRT can't load. */
@@ -122,6 +134,7 @@ class CameraViewModel(application: Application) : AndroidViewModel(application) 
             pixels.put(rgb, i * 3, 3).put(-1)
         }
         pixels.rewind()
-        return Bitmap.createBitmap(size.width, size.height, Bitmap.Config.ARGB_8888).apply { copyPixelsFromBuffer(pixels) }
+        return Bitmap.createBitmap(size.width, size.height, Bitmap.Config.ARGB_8888)
+            .apply { copyPixelsFromBuffer(pixels) }
     }
 }

@@ -76,9 +76,8 @@ class Bundle(properties: Properties) {
     companion object {
         /** The bundle of this project. */
         val declared: Bundle by lazy {
-            val file =
-                requireNotNull(Bundle::class.java.getResourceAsStream("/veca.properties")) { "veca.properties is missing" }
-            file.use(::read)
+            val file = Bundle::class.java.getResourceAsStream("/veca.properties")
+            requireNotNull(file) { "veca.properties is missing" }.use(::read)
         }
 
         fun read(file: InputStream): Bundle =

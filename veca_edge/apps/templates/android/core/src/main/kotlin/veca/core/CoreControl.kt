@@ -35,6 +35,9 @@ class CoreControl(coreCounts: List<Int>, coreCount: Int = coreCounts.min()) {
     /** What to run next. */
     val coreCount: Int @Synchronized get() = if (followsHeat) whenHot(chosen, heat) else chosen
 
+    /** Whether a budget is chosen, and nobody has said yet what each core count takes. */
+    val needsLatencies: Boolean @Synchronized get() = budgetMs != null && expected == null
+
     /** Says what each core count takes on this phone, in milliseconds; without it no budget is held. */
     @Synchronized
     fun expect(latencies: Map<Int, Double>) {

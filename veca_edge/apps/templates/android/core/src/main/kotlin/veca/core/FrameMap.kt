@@ -13,8 +13,10 @@ import kotlin.math.min
  */
 class FrameMap(geometry: FrameGeometry, private val rows: Int, private val columns: Int) {
     private val frame = geometry.frame
-    private val vertical = with(geometry) { Cells(frame.height, input.height, cut.top, cut.height, laid.top, laid.height, rows) }
-    private val horizontal = with(geometry) { Cells(frame.width, input.width, cut.left, cut.width, laid.left, laid.width, columns) }
+    private val vertical =
+        with(geometry) { Cells(frame.height, input.height, cut.top, cut.height, laid.top, laid.height, rows) }
+    private val horizontal =
+        with(geometry) { Cells(frame.width, input.width, cut.left, cut.width, laid.left, laid.width, columns) }
 
     /** The labels `[rows, columns]` on the frame's pixels `[height, width]`; -1 where the model saw nothing. */
     fun labels(map: IntArray): IntArray {
@@ -34,7 +36,7 @@ class FrameMap(geometry: FrameGeometry, private val rows: Int, private val colum
      * model saw nothing.
      */
     fun values(map: FloatArray, channels: Int = 1): FloatArray {
-        require(map.size == rows * columns * channels) { "a map of ${map.size} values is not $rows x $columns x $channels" }
+        require(map.size == rows * columns * channels) { "${map.size} values are not $rows x $columns x $channels" }
         val made = FloatArray(frame.width * frame.height * channels) { Float.NaN }
         val width = horizontal.seen.count() * channels
         // Every row of cells once: a frame has many more rows.
@@ -52,9 +54,11 @@ class FrameMap(geometry: FrameGeometry, private val rows: Int, private val colum
         for (y in vertical.seen) {
             val i = y - vertical.seen.first
             val share = vertical.share[i]
+            val lower = vertical.lower[i] * width
+            val upper = vertical.upper[i] * width
             val to = (y * frame.width + horizontal.seen.first) * channels
             for (x in 0 until width) {
-                made[to + x] = wide[vertical.lower[i] * width + x] * (1 - share) + wide[vertical.upper[i] * width + x] * share
+                made[to + x] = wide[lower + x] * (1 - share) + wide[upper + x] * share
             }
         }
         return made

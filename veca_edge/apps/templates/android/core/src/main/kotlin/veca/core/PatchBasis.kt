@@ -38,9 +38,11 @@ class PatchBasis(
         /** The three main components of patches `[patches, width]`. */
         fun of(features: FloatArray, width: Int): PatchBasis {
             val patches = features.size / width
-            require(patches > 0 && patches * width == features.size) { "${features.size} values are no patches of $width" }
+            require(patches > 0 && patches * width == features.size) { "${features.size} values are no patches" }
             require(features.all { it.isFinite() }) { "features that are not finite have no main components" }
-            val mean = FloatArray(width) { i -> ((0 until patches).sumOf { features[it * width + i].toDouble() } / patches).toFloat() }
+            val mean = FloatArray(width) { i ->
+                ((0 until patches).sumOf { features[it * width + i].toDouble() } / patches).toFloat()
+            }
             val axes = mainAxes(features, mean, patches)
             val ends = axes.map { axis -> List(patches) { along(features, it, mean, axis) }.sorted() }
             return PatchBasis(
@@ -51,7 +53,7 @@ class PatchBasis(
             )
         }
 
-        /** Subspace iteration: the three directions are multiplied by the covariance and made orthogonal, repeatedly. */
+        /** Subspace iteration: three directions are multiplied by the covariance and made orthogonal, repeatedly. */
         private fun mainAxes(features: FloatArray, mean: FloatArray, patches: Int): List<FloatArray> {
             val width = mean.size
             val axes = List(3) { c -> DoubleArray(width) { if (it % 3 == c) 1.0 + it / (2.0 * width) else 0.0 } }

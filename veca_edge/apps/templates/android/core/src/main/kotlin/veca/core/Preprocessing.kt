@@ -29,7 +29,8 @@ class Picture(
     init {
         require(width > 0 && height > 0) { "a picture of $width x $height has no pixels" }
         require(pixelStride >= 3 && rowStride >= width * pixelStride) { "pixels of a picture overlap" }
-        require(bytes.limit() >= (height - 1L) * rowStride + (width - 1L) * pixelStride + 3) { "the picture is cut off" }
+        val end = (height - 1L) * rowStride + (width - 1L) * pixelStride + 3
+        require(bytes.limit() >= end) { "the picture is cut off" }
     }
 
     val size: Size get() = Size(width, height)
@@ -63,11 +64,15 @@ class FramePreparer(private val preprocessing: Preprocessing, private val input:
     fun geometry(frame: Size): FrameGeometry =
         FrameGeometry.of(frame, input, preprocessing.resize, preprocessing.cropRatio)
 
+    private fun tables(frame: Size): Pair<FrameGeometry, Resampling> {
+        resampling?.takeIf { it.first.frame == frame }?.let { return it }
+        val geometry = geometry(frame)
+        return (geometry to Resampling(geometry, preprocessing.interpolation)).also { resampling = it }
+    }
+
     /** @return RGB bytes `[height, width, 3]` of the model's input */
     fun prepare(picture: Picture): ByteArray {
-        val (geometry, resampling) =
-            resampling?.takeIf { it.first.frame == picture.size }
-                ?: geometry(picture.size).let { it to Resampling(it, preprocessing.interpolation) }.also { resampling = it }
+        val (geometry, resampling) = tables(picture.size)
         val frame = ByteArray(input.width * input.height * 3)
         val laid = geometry.laid
         if (laid.width < input.width || laid.height < input.height) {

@@ -138,7 +138,8 @@ private fun halved(picture: Picture, box: Box): Picture {
             val left = 2 * x * stride
             val right = min(2 * x + 1, box.width - 1) * stride
             for (c in 0 until 3) {
-                val sum = value(upper, left + c) + value(upper, right + c) + value(lower, left + c) + value(lower, right + c)
+                val above = value(upper, left + c) + value(upper, right + c)
+                val sum = above + value(lower, left + c) + value(lower, right + c)
                 made[(y * width + x) * 3 + c] = ((sum + 2) shr 2).toByte()
             }
         }

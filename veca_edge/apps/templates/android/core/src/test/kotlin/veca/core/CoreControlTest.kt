@@ -1,7 +1,9 @@
 package veca.core
 
 import org.junit.Assert.assertEquals
+import org.junit.Assert.assertFalse
 import org.junit.Assert.assertThrows
+import org.junit.Assert.assertTrue
 import org.junit.Test
 
 class CoreControlTest {
@@ -29,10 +31,13 @@ class CoreControlTest {
 
     @Test
     fun aBudgetMovesAndAHandHolds() {
+        assertFalse(control.needsLatencies)
         control.choose(Choice.Budget(18.0))
+        assertTrue(control.needsLatencies)
         for (i in 0 until 20) control.observe(32, 28.0, i / 10.0)
         assertEquals("nobody has said yet what the others take", 32, control.coreCount)
         control.expect(mapOf(8 to 16.0, 16 to 20.0, 32 to 28.0))
+        assertFalse(control.needsLatencies)
         for (i in 0 until 20) control.observe(control.coreCount, 28.0, i / 10.0)
         assertEquals(8, control.coreCount)
         control.choose(Choice.Fixed(16))

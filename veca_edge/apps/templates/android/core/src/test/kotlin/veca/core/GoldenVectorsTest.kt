@@ -61,7 +61,9 @@ class GoldenVectorsTest {
     fun masksAreTinted() {
         for (case in Vectors.cases("masks")) {
             val colours = case.getJSONArray("colours")
-            val palette = List(colours.length()) { i -> colours.getJSONArray(i).ints().fold(0) { all, part -> all shl 8 or part } }
+            val palette = List(colours.length()) { i ->
+                colours.getJSONArray(i).ints().fold(0) { all, part -> all shl 8 or part }
+            }
             val frame = Vectors.bytes(case.getJSONObject("frame"))
             assertPixels(case, Overlay.masks(frame, Vectors.labels(case.getJSONObject("labels")), palette))
         }

@@ -12,7 +12,8 @@ import org.junit.Assert.fail
 object Vectors {
     private val index by lazy { JSONObject(String(resource("vectors.json"), Charsets.UTF_8)) }
 
-    fun cases(name: String): List<JSONObject> = index.getJSONArray(name).let { all -> List(all.length()) { all.getJSONObject(it) } }
+    fun cases(name: String): List<JSONObject> =
+        index.getJSONArray(name).let { all -> List(all.length()) { all.getJSONObject(it) } }
 
     fun section(name: String): JSONObject = index.getJSONObject(name)
 
@@ -30,7 +31,7 @@ object Vectors {
     private fun values(array: JSONObject) = ByteBuffer.wrap(bytes(array)).order(ByteOrder.LITTLE_ENDIAN)
 
     private fun resource(name: String): ByteArray =
-        requireNotNull(javaClass.getResourceAsStream("/golden/$name")) { "no golden vector $name" }.use { it.readBytes() }
+        requireNotNull(javaClass.getResourceAsStream("/golden/$name")) { "no vector $name" }.use { it.readBytes() }
 }
 
 fun JSONArray.ints(): List<Int> = List(length()) { getInt(it) }
@@ -40,9 +41,12 @@ fun JSONArray.doubles(): List<Double> = List(length()) { getDouble(it) }
 /** Height and width. */
 fun JSONObject.size(key: String): Size = getJSONArray(key).ints().let { (height, width) -> Size(width, height) }
 
-fun JSONObject.box(key: String): Box = getJSONArray(key).ints().let { (left, top, width, height) -> Box(left, top, width, height) }
+fun JSONObject.box(key: String): Box =
+    getJSONArray(key).ints().let { (left, top, width, height) -> Box(left, top, width, height) }
 
-fun JSONObject.preprocessing(interpolation: Interpolation = Interpolation.of(getString("interpolation"))) = Preprocessing(
+fun JSONObject.preprocessing(
+    interpolation: Interpolation = Interpolation.of(getString("interpolation")),
+) = Preprocessing(
     Resize.of(getString("resize")),
     getDouble("cropRatio"),
     interpolation,
@@ -61,5 +65,7 @@ fun assertPixels(case: JSONObject, found: ByteArray) {
 
 fun assertValues(expected: FloatArray, found: FloatArray, tolerance: Double, about: Any) {
     assertEquals(expected.size, found.size)
-    for (i in expected.indices) assertEquals("value $i of $about", expected[i].toDouble(), found[i].toDouble(), tolerance)
+    for (i in expected.indices) {
+        assertEquals("value $i of $about", expected[i].toDouble(), found[i].toDouble(), tolerance)
+    }
 }

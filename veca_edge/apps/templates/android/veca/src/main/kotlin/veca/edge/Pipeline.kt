@@ -16,7 +16,11 @@ data class StageTimes(val prepare: Double, val model: Double, val paint: Double)
 class Shown(val painting: Painting, val size: Size, val coreCount: Int, val times: StageTimes)
 
 /** From a camera's frame to the picture of the task. One call at a time. */
-class Pipeline(private val model: VecaModel, private val control: CoreControl, private val bundle: Bundle = Bundle.declared) {
+class Pipeline(
+    private val model: VecaModel,
+    private val control: CoreControl,
+    private val bundle: Bundle = Bundle.declared,
+) {
     private val preparer = FramePreparer(bundle.preprocessing, bundle.input)
     private val painter = Painter(bundle)
 

@@ -18,7 +18,10 @@ final class GoldenVectorsTests: XCTestCase {
 
     private struct Geometry: Decodable { let cut: [Double], laid: [Double] }
     private struct Map: Decodable { let values: Values, expected: Values, tolerance: Float }
-    private struct Masks: Decodable { let frame: Values, labels: Values, expected: Values, colours: [[UInt32]], tolerance: Int }
+    private struct Masks: Decodable {
+        let frame: Values, labels: Values, expected: Values
+        let colours: [[UInt32]], tolerance: Int
+    }
     private struct Depth: Decodable {
         let frame: Values, metres: Values, expected: Values
         let rangeIsGiven: Bool
@@ -98,7 +101,8 @@ final class GoldenVectorsTests: XCTestCase {
                 XCTAssertEqual(range.near, each.near, accuracy: each.rangeTolerance)
                 XCTAssertEqual(range.far, each.far, accuracy: each.rangeTolerance)
             }
-            assertEqual(try bytes(each.expected), Overlay.depth(try bytes(each.frame), metres, range: range), each.tolerance)
+            let painted = Overlay.depth(try bytes(each.frame), metres, range: range)
+            assertEqual(try bytes(each.expected), painted, each.tolerance)
         }
     }
 
