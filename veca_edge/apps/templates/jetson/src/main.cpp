@@ -67,6 +67,8 @@ class CoreChoice {
 // A line a second of what the stages of a frame take.
 class Report {
  public:
+  explicit Report(double now) : last_(now) {}
+
   // Seconds of each stage.
   void add(int cores, double now, double capture, double prepare, double infer, double draw) {
     cores_ = cores;
@@ -91,7 +93,7 @@ class Report {
  private:
   int cores_ = 0;
   long frames_ = 0;
-  double last_ = 0, sums_[4] = {};
+  double last_, sums_[4] = {};
 };
 
 void run(const AppValues& app, const Options& options) {
@@ -103,7 +105,8 @@ void run(const AppValues& app, const Options& options) {
   Capture capture(options.source);
   Output output(options.output, options.encoder);
   CoreChoice choice(app, options);
-  Report report;
+  std::fprintf(stderr, "%zu core counts opened in %.1f s\n", app.variants.size(), seconds());
+  Report report(seconds());
   std::optional<Painter> painter;
   Picture frame;
   long frames = 0;
