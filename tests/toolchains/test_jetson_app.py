@@ -91,8 +91,13 @@ def with_everything_built(board: Board) -> Board:
 
 
 def sources_of(app: Path) -> list[Path]:
-    """What the app and its tests are compiled from."""
+    """What the app and its tests are compiled from, beside the golden files."""
     return [app / "CMakeLists.txt", app / "src", *sorted(p for p in (app / "tests").iterdir() if p.is_file())]
+
+
+def headers(app: Path) -> list[Path]:
+    """Those that are the same in every app."""
+    return sorted({*app.glob("*/*.h")} - {app / VALUES})
 
 
 def test_its_own_tests_pass(built):
@@ -113,7 +118,8 @@ def test_planar_models_get_the_same_frames(built, square, tmp_path_factory):
     assert "app.planar = true;" in (project / VALUES).read_text()
     flags = "-std=c++17 -fsanitize=address,undefined -Iplanar/src planar/tests/golden_frames.cpp"
     script = f"g++ {flags} build/libbackend.a build/liblogic.a lib/libonnxruntime.so -o planar/golden_frames"
-    inputs = [script, *sources_of(project), built.work / "lib", *sorted((built.work / "build").glob("lib*.a"))]
+    source = [project / "tests/golden_frames.cpp", *headers(project), project / VALUES]
+    inputs = [script, *source, built.work / "lib", *sorted((built.work / "build").glob("lib*.a"))]
     made_or_kept(built.root, "jetson-planar", inputs, [project / "golden_frames"], lambda: built.run(script))
     said = built.run(
         f"planar/golden_frames planar/{FRAMES} planar && ! build/golden_frames planar/{FRAMES} planar 2>&1"
@@ -222,17 +228,22 @@ BROKEN = {
 }
 
 
+# The library `logic` of CMakeLists.txt.
+LOGIC = ("picture", "preprocess", "painting", "governor")
+
+
 @pytest.fixture(scope="module")
 def objects(jetson_root, square, tmp_path_factory) -> Board:
     """The logic test and what it tests, as objects: a broken file is compiled alone, in a folder of this worker's."""
     board = prepared_board(jetson_root, square, tmp_path_factory.mktemp("jetson"))
-    sources = " ".join(f"src/{name}.cpp" for name in ("picture", "preprocess", "painting", "governor"))
+    files = ["tests/test_logic.cpp", *(f"src/{name}.cpp" for name in LOGIC)]
     script = (
-        f"mkdir -p objects/broken && cd app && for file in tests/test_logic.cpp {sources}; do "
+        f"mkdir -p objects/broken && cd app && for file in {' '.join(files)}; do "
         f"g++ -std=c++17 -O1 -ffp-contract=off -Isrc -DVECA_VECTORS='\"/work/app/{VECTORS}\"' -c $file "
         "-o ../objects/$(basename $file .cpp).o; done"
     )
-    inputs = [script, *sources_of(board.work / "app")]
+    app = board.work / "app"
+    inputs = [script, *(app / file for file in files), *headers(app)]
     made_or_kept(board.root, "jetson-objects", inputs, [board.work / "objects"], lambda: board.run(script))
     return board
 
@@ -248,17 +259,13 @@ def test_the_vectors_notice(objects, name):
     assert source.count(right) == 1
     (objects.work / "objects/broken" / file).write_text(source.replace(right, wrong))
     stem = file.removesuffix(".cpp")
-    others = " ".join(
-        f"objects/{other}.o"
-        for other in ("test_logic", "picture", "preprocess", "painting", "governor")
-        if other != stem
-    )
+    others = " ".join(f"objects/{other}.o" for other in ("test_logic", *LOGIC) if other != stem)
     script = (
         f"g++ -std=c++17 -O1 -ffp-contract=off -Iapp/src -c objects/broken/{file} -o objects/broken/{stem}.o && "
         f"g++ {others} objects/broken/{stem}.o -o objects/broken/test"
     )
     folder = objects.work / "objects"
-    inputs = [script, objects.work / "app/src", folder / "broken" / file, *sorted(folder.glob("*.o"))]
+    inputs = [script, *headers(objects.work / "app"), folder / "broken" / file, *sorted(folder.glob("*.o"))]
     made_or_kept(objects.root, "jetson-broken", inputs, [folder / "broken/test"], lambda: objects.run(script))
     said = objects.run("objects/broken/test", code=1)
     assert "Status: FAILURE" in said
@@ -282,21 +289,31 @@ def cuda() -> tuple[str, Path]:
 WARNINGS = ("-Wall", "-Wextra", "-Werror")
 
 
+def compiled(command: list[str], source: Path, output: Path, *beside: Path) -> None:
+    """Lets a compiler of this machine make an object of a source, unless it did before."""
+
+    def make() -> None:
+        ended = subprocess.run([*command, "-o", output], capture_output=True, text=True, timeout=SECONDS)
+        assert ended.returncode == 0, ended.stderr
+
+    version = subprocess.run([command[0], "--version"], capture_output=True, text=True, check=True).stdout
+    asked = " ".join(command).replace(str(roots.PROJECT), "")
+    inputs = [asked, version, source, *headers(TEMPLATES / "jetson"), roots.HERE / "jetson/stubs", *beside]
+    made_or_kept(roots.cache() / "cuda", "jetson-cuda", inputs, [output], make)
+
+
 def test_the_kernels_compile_for_orin(tmp_path):
     nvcc, _ = cuda()
     command = [nvcc, "-c", "-gencode", "arch=compute_87,code=sm_87", "-std=c++17", "-Werror", "all-warnings"]
     command += [f"-Xcompiler={','.join(WARNINGS)}", str(TEMPLATES / "jetson/src/gpu_preprocess.cu")]
-    ended = subprocess.run([*command, "-o", tmp_path / "k.o"], capture_output=True, text=True, timeout=SECONDS)
-    assert ended.returncode == 0, ended.stderr
-    assert (tmp_path / "k.o").stat().st_size > 10_000
+    compiled(command, TEMPLATES / "jetson/src/gpu_preprocess.cu", tmp_path / "kernels.o")
+    assert (tmp_path / "kernels.o").stat().st_size > 10_000
 
 
 def test_the_tensorrt_part_compiles(tmp_path):
-    _, headers = cuda()
+    _, include = cuda()
     if shutil.which("g++") is None:
         pytest.skip("g++ is missing")
     source = TEMPLATES / "jetson/src/tensorrt_backend.cpp"
-    command = ["g++", "-std=c++17", *WARNINGS, "-isystem", headers, "-isystem", roots.HERE / "jetson/stubs"]
-    command += ["-c", source, "-o", tmp_path / "backend.o"]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)
-    assert ended.returncode == 0, ended.stderr
+    command = ["g++", "-std=c++17", *WARNINGS, "-isystem", include, "-isystem", roots.HERE / "jetson/stubs"]
+    compiled([*map(str, command), "-c", str(source)], source, tmp_path / "backend.o", include / "cuda_runtime_api.h")
