@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -54,14 +55,35 @@ def test_the_xcode_project_holds_together(project):
     used = {whole["rootObject"]} | {key for entry in objects.values() for key in references(entry)}
     assert used == set(objects)
     kinds = {entry["isa"]: entry for entry in objects.values()}
-    assert (project / kinds["PBXFileSystemSynchronizedRootGroup"]["path"] / "VecaCameraApp.swift").is_file()
     assert (project / kinds["XCLocalSwiftPackageReference"]["relativePath"] / "Package.swift").is_file()
     for entry in objects.values():
         if entry["isa"] == "PBXFileReference" and entry["sourceTree"] == "<group>":
             assert (project / entry["path"]).is_file()
+        if entry["isa"] == "PBXFileSystemSynchronizedRootGroup":
+            assert list((project / entry["path"]).glob("*.swift"))
+            for folder in entry.get("explicitFolders", ()):
+                assert (project / entry["path"] / folder).is_dir()
     settings = [e["buildSettings"] for e in objects.values() if e["isa"] == "XCBuildConfiguration"]
     assert {s["SWIFT_VERSION"] for s in settings if "SWIFT_VERSION" in s} == {"6.0"}
-    assert all("NSCameraUsageDescription" in str(s) for s in settings if "PRODUCT_NAME" in s)
+    assert sum("INFOPLIST_KEY_NSCameraUsageDescription" in s for s in settings) == 2
+
+
+def test_the_scheme_builds_the_app_and_tests_in_it(project):
+    objects = parsed(project / "VecaCamera.xcodeproj/project.pbxproj")["objects"]
+    scheme = ElementTree.parse(project / "VecaCamera.xcodeproj/xcshareddata/xcschemes/VecaCamera.xcscheme")
+    for asked in scheme.iter("BuildableReference"):
+        target = objects[asked.attrib["BlueprintIdentifier"]]
+        assert target["name"] == asked.attrib["BlueprintName"]
+        assert objects[target["productReference"]]["path"] == asked.attrib["BuildableName"]
+    (tested,) = scheme.iter("TestableReference")
+    tests = objects[tested[0].attrib["BlueprintIdentifier"]]
+    folders = [objects[key]["path"] for key in tests["fileSystemSynchronizedGroups"]]
+    assert folders == [TESTS, "Tests"]
+    (depends,) = tests["dependencies"]
+    app = objects[objects[depends]["target"]]
+    for key in objects[tests["buildConfigurationList"]]["buildConfigurations"]:
+        host = objects[key]["buildSettings"]["TEST_HOST"]
+        assert host == f"$(BUILT_PRODUCTS_DIR)/{app['name']}.app/{app['name']}"
 
 
 def test_names_and_labels_are_escaped(project):

@@ -95,6 +95,7 @@ camera and no Neural Engine.
 |---|---|
 | `Veca` | the Swift package: models, camera, preprocessing, predictions, masks, depth, patch colours, governors |
 | `App` | the screen (SwiftUI) |
+| `Tests` | what Xcode needs to run the package's tests inside the app |
 
 `App/Values.swift` holds the values of this bundle for the app: name, labels, colours. Those of the package stand in
 `Veca/Sources/Veca/Variants.swift`, the name on the home screen in `App/en.lproj/InfoPlist.strings`, the lowest iOS in
@@ -103,8 +104,13 @@ camera and no Neural Engine.
 The core count is chosen by hand, by a latency budget, or by both with fewer cores while the device is hot. For the
 first budget the app measures what each core count takes on this device.
 
-`swift test` in `Veca` on a Mac, or `xcodebuild test -scheme Veca -destination 'platform=iOS,name=YOUR IPHONE'`, replays
-the golden frames and the golden vectors.
+The tests replay the golden frames and the golden vectors: on an iPhone inside the app, which is the one way that Xcode
+runs tests on a device, or on a Mac in the package alone.
+
+```bash
+xcodebuild test -scheme VecaCamera -destination 'platform=iOS,name=YOUR IPHONE'
+cd Veca && swift test
+```
 
 ## What was proven
 
@@ -115,8 +121,8 @@ veca-edge's own tests do this with the projects that they generate, on Linux:
 - **Compiled, and run with stand-ins for Apple's frameworks**: predictions on the golden frames, with veca-edge's own
   executor of the packages behind the stand-in for Core ML.
 - **Compiled only**, against stand-ins for AVFoundation and SwiftUI, in Swift 6 mode: the camera and the app.
-- **Neither**: the Xcode project, which is only parsed and its references followed; Core Image's own pixels (a Lanczos
-  scale, where the models were calibrated with {app.preprocessing.interpolation}). Nothing ran on a device.
+- **Neither**: the Xcode project and its scheme, only parsed and their references followed; Core Image's own pixels (a
+  Lanczos scale, where the models were calibrated with {app.preprocessing.interpolation}). Nothing ran on a device.
 """
 
 

@@ -231,9 +231,9 @@ A frame that your app has brought to the model's size by itself goes to `predict
 The model is compiled at the first start and kept in the app's caches; to have Xcode compile it instead, drag the
 `.mlpackage` into an app target and load it with `MLModelConfiguration.functionName`.
 
-`xcodebuild test -scheme Veca -destination 'platform=iOS,name=YOUR IPHONE'` (or `swift test` on a Mac) replays golden
-frames through every variant and compares with what the float32 model answered. Run it on a real device: the simulator
-has no Neural Engine.
+`swift test` on a Mac replays golden frames through every variant and compares with what the float32 model answered. On
+an iPhone, Xcode runs tests only inside an app: that of `veca-edge app --platform ios` runs these. The simulator has no
+Neural Engine.
 
 This package was not compiled on the machine that generated it. Its sources are compiled by veca-edge's tests on Linux,
 with stand-ins for Apple's frameworks, in Swift 5 and Swift 6 modes. It has not yet run on hardware.
