@@ -1,4 +1,5 @@
 import java.util.Properties
+import org.jetbrains.kotlin.gradle.dsl.JvmTarget
 
 plugins {
     alias(libs.plugins.android.application)
@@ -26,6 +27,11 @@ android {
         resValue("string", "app_name", bundle.getProperty("app.label"))
     }
 
+    compileOptions {
+        sourceCompatibility = JavaVersion.VERSION_17
+        targetCompatibility = JavaVersion.VERSION_17
+    }
+
     androidResources { noCompress += "tflite" } // It is mapped into memory as it is.
 
     buildFeatures {
@@ -36,8 +42,10 @@ android {
 }
 
 kotlin {
-    jvmToolchain(17)
-    compilerOptions { allWarningsAsErrors = true }
+    compilerOptions {
+        jvmTarget = JvmTarget.JVM_17
+        allWarningsAsErrors = true
+    }
 }
 
 dependencies {
