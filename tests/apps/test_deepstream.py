@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from toolchains.jetson_project import compiled_here
 
 from veca_edge.apps import deepstream
 from veca_edge.apps.base import App
@@ -129,9 +130,8 @@ def test_the_parsers(app, tmp_path):
     sources = [tmp_path / "deepstream/parsers.cpp", HERE / "call_parsers.cpp"]
     sources += [tmp_path / f"src/{name}.cpp" for name in ("picture", "painting")]
     checks = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all")
-    command = ["g++", "-std=c++17", *WARNINGS, *checks, "-isystem", HERE, *sources, "-o", tmp_path / "call"]
-    built = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    assert built.returncode == 0, built.stderr
+    command = ["g++", "-std=c++17", *WARNINGS, *checks, "-isystem", HERE, *sources]
+    compiled_here(command, [*sources, tmp_path / "src", HERE], tmp_path / "call")
     ended = subprocess.run([tmp_path / "call"], capture_output=True, text=True, timeout=60)
     assert ended.returncode == 0, ended.stderr
     said = dict(re.split(r": (?=[01])", line, maxsplit=1) for line in re.split(r"\n(?=[a-z]+: )", ended.stdout.strip()))

@@ -8,14 +8,16 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import onnxruntime
+from products import made_or_kept
 
-from veca_edge.apps.jetson import FRAMES
+from veca_edge.apps.jetson import FRAMES, VALUES
 from veca_edge.bundle.types import Bundle
 from veca_edge.targets.table import open_artifact
 
@@ -64,6 +66,29 @@ def assert_alike(made: np.ndarray, expected: np.ndarray) -> None:
         np.testing.assert_allclose(made, expected.ravel(), atol=1e-4)
     else:
         np.testing.assert_array_equal(made, expected.ravel())
+
+
+def compiled_here(command: Sequence[str | Path], inputs: Sequence[Path], output: Path) -> None:
+    """Lets a compiler of this machine, not of the root, make a file of inputs, unless it did before.
+
+    Args:
+        command: without the output; where its files lie does not count.
+        inputs: all that it reads beside the system's headers.
+    """
+    words = [str(word) for word in command]
+
+    def make() -> None:
+        ended = subprocess.run([*words, "-o", output], capture_output=True, text=True, timeout=SECONDS)
+        assert ended.returncode == 0, ended.stderr
+
+    version = subprocess.run([words[0], "--version"], capture_output=True, text=True, check=True).stdout
+    asked = " ".join(Path(word).name if word.startswith("/") else word for word in words)
+    made_or_kept(roots.cache() / "here", "compiled", [asked, version, *inputs], [output], make)
+
+
+def headers(app: Path) -> list[Path]:
+    """Those of a project, or of the template, that are the same in every app."""
+    return sorted({*app.glob("*/*.h")} - {app / VALUES})
 
 
 def jetson_project(root: Path, work: Path, bundle: Bundle) -> Board:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 import shutil
 import socket
-import subprocess
 import sys
 from pathlib import Path
 
@@ -35,11 +34,10 @@ from veca_edge.model.torch_graph import InferenceModel
 from veca_edge.proof.golden import write_golden
 
 from . import roots
-from .jetson_project import ONNXRUNTIME, Board, jetson_project
+from .jetson_project import ONNXRUNTIME, Board, compiled_here, headers, jetson_project
 
 SIZE, COUNTS = ImageSize(32, 32), (8, 16, 32)
 AWKWARD = 'A "camera" \\n \U0001f4f7 %s'
-SECONDS = 900
 
 
 def exported_for_jetson(checkpoint, output: Path, input: str = "image") -> Bundle:
@@ -93,11 +91,6 @@ def with_everything_built(board: Board) -> Board:
 def sources_of(app: Path) -> list[Path]:
     """What the app and its tests are compiled from, beside the golden files."""
     return [app / "CMakeLists.txt", app / "src", *sorted(p for p in (app / "tests").iterdir() if p.is_file())]
-
-
-def headers(app: Path) -> list[Path]:
-    """Those that are the same in every app."""
-    return sorted({*app.glob("*/*.h")} - {app / VALUES})
 
 
 def test_its_own_tests_pass(built):
@@ -289,24 +282,12 @@ def cuda() -> tuple[str, Path]:
 WARNINGS = ("-Wall", "-Wextra", "-Werror")
 
 
-def compiled(command: list[str], source: Path, output: Path, *beside: Path) -> None:
-    """Lets a compiler of this machine make an object of a source, unless it did before."""
-
-    def make() -> None:
-        ended = subprocess.run([*command, "-o", output], capture_output=True, text=True, timeout=SECONDS)
-        assert ended.returncode == 0, ended.stderr
-
-    version = subprocess.run([command[0], "--version"], capture_output=True, text=True, check=True).stdout
-    asked = " ".join(command).replace(str(roots.PROJECT), "")
-    inputs = [asked, version, source, *headers(TEMPLATES / "jetson"), roots.HERE / "jetson/stubs", *beside]
-    made_or_kept(roots.cache() / "cuda", "jetson-cuda", inputs, [output], make)
-
-
 def test_the_kernels_compile_for_orin(tmp_path):
     nvcc, _ = cuda()
     command = [nvcc, "-c", "-gencode", "arch=compute_87,code=sm_87", "-std=c++17", "-Werror", "all-warnings"]
-    command += [f"-Xcompiler={','.join(WARNINGS)}", str(TEMPLATES / "jetson/src/gpu_preprocess.cu")]
-    compiled(command, TEMPLATES / "jetson/src/gpu_preprocess.cu", tmp_path / "kernels.o")
+    command += [f"-Xcompiler={','.join(WARNINGS)}"]
+    source = TEMPLATES / "jetson/src/gpu_preprocess.cu"
+    compiled_here([*command, source], [source, *headers(TEMPLATES / "jetson")], tmp_path / "kernels.o")
     assert (tmp_path / "kernels.o").stat().st_size > 10_000
 
 
@@ -316,4 +297,5 @@ def test_the_tensorrt_part_compiles(tmp_path):
         pytest.skip("g++ is missing")
     source = TEMPLATES / "jetson/src/tensorrt_backend.cpp"
     command = ["g++", "-std=c++17", *WARNINGS, "-isystem", include, "-isystem", roots.HERE / "jetson/stubs"]
-    compiled([*map(str, command), "-c", str(source)], source, tmp_path / "backend.o", include / "cuda_runtime_api.h")
+    inputs = [source, *headers(TEMPLATES / "jetson"), roots.HERE / "jetson/stubs", include / "cuda_runtime_api.h"]
+    compiled_here([*command, "-c", source], inputs, tmp_path / "backend.o")
