@@ -150,7 +150,6 @@ void run(const AppValues& app, const Options& options) {
 int main(int argc, char** argv) {
   std::signal(SIGINT, [](int) { veca::stopped = 1; });
   std::signal(SIGTERM, [](int) { veca::stopped = 1; });
-  gst_init(nullptr, nullptr);
   try {
     const veca::AppValues app = veca::app_values();
     const veca::Options options = veca::options_of(argc, argv, app);
@@ -158,6 +157,7 @@ int main(int argc, char** argv) {
       std::printf("%s\n%s", app.name.c_str(), veca::kOptionsHelp);
       return 0;
     }
+    gst_init(nullptr, nullptr);
     veca::run(app, options);
     return 0;
   } catch (const std::exception& error) {
