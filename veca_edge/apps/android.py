@@ -121,8 +121,8 @@ def readme(app: App) -> str:
 An Android app around a VECA vision transformer: {first.precision}, {counts} core tokens, images of
 {first.image_size} (height x width), outputs {", ".join(first.outputs)}.
 
-Open the folder in Android Studio and run `app`, or, with JDK 17 or later, the Android SDK in ANDROID_HOME and Gradle 8.13
-(`gradle wrapper` leaves a `gradlew` for it):
+Open the folder in Android Studio and run `app`, or, with JDK 17 or later, the Android SDK in ANDROID_HOME and Gradle
+8.13 (`gradle wrapper` leaves a `gradlew` for it):
 
 ```bash
 gradle :core:test                       # the golden vectors, on this machine
