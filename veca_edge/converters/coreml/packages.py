@@ -7,11 +7,10 @@ those it was written from.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -218,28 +217,9 @@ def _merge(functions: Mapping[str, Variant], single: Mapping[str, Path], path: P
     for name, variant in functions.items():
         merged.add_function(str(single[variant.name]), "main", name)
     merged.default_function_name = default_function(functions, options)
-    with converting(path.parent), _checked_where_it_changes():
+    with converting(path.parent):
         ct.utils.save_multifunction(merged, str(path))
     return path
-
-
-@contextlib.contextmanager
-def _checked_where_it_changes() -> Iterator[None]:
-    """coremltools skips every pass over a merged program, but checks it after each of them as if it had changed,
-    which is most of the time that merging takes."""
-    from coremltools.converters.mil.mil import Program
-
-    check = Program.validate
-
-    def validate(self: Program, check_essential_scope: bool | None = False) -> None:
-        if not self.skip_all_passes:
-            check(self, check_essential_scope)
-
-    Program.validate = validate
-    try:
-        yield
-    finally:
-        Program.validate = check
 
 
 def _finish(path: Path, functions: Mapping[str, Variant], metadata: Mapping[str, str], options: CoremlOptions) -> None:
