@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import pickle
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from ..base.errors import EdgeError
+from .connection import RETRIES
 
 
 @dataclass(frozen=True)
@@ -30,8 +33,20 @@ def parcel_of(content: bytes) -> Parcel:
 
 
 def broadcast(client: Any, thing: Any) -> Any:
-    """The future of what every worker gets now, so that what a lost one held is still somewhere."""
-    return client.scatter(thing, broadcast=True, hash=False)
+    """The future of what every worker gets now, so that what a lost one held is still somewhere.
+
+    Raises:
+        EdgeError: workers are lost again and again while they are sent it.
+    """
+    for attempt in range(1 + RETRIES):
+        time.sleep(attempt)  # a lost worker is started again meanwhile
+        # Dask's scheduler looks for a worker that it lost in the middle of this, or finds that none is left.
+        with contextlib.suppress(KeyError, ValueError, TimeoutError):
+            return client.scatter(thing, broadcast=True, hash=False)
+    raise EdgeError(
+        "The cluster loses its workers while they are sent what they need.",
+        "See the workers' logs (memory is the usual reason), then run the same command again.",
+    )
 
 
 class Sent:
