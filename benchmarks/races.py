@@ -11,7 +11,7 @@ import argparse
 import tempfile
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import product
+from itertools import groupby, product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,7 +34,7 @@ from .common import (
 )
 from .peers import check, make_task
 from .race import race
-from .toolchains import LABELS, make_candidates
+from .toolchains import LABELS, Candidate, make_candidates
 from .worker import agreement
 
 OURS = "ours_int8"
@@ -86,21 +86,30 @@ def chosen(text: str) -> list[Configuration]:
     return [c for c in EVERY if c in found]
 
 
+class Field(NamedTuple):
+    """Who races, at any number of threads: the candidates, and why others could not be made."""
+
+    candidates: Sequence[Candidate]
+    not_made: Mapping[str, str]
+
+
+def made(family: str, pixels: int, names: Sequence[str], directory: Path) -> Field:
+    """The candidates' files, in `directory`."""
+    checkpoint = random_checkpoint(FAMILIES[family].config())
+    spec = GraphSpec(CORES, ImageSize(pixels, pixels), input="tensor")
+    return Field(*make_candidates(make_task(checkpoint, spec, directory), (REFERENCE, *names), say))
+
+
 def measure(
-    configuration: Configuration, rounds: int, per_round: int, names: Sequence[str] = RUNNERS
+    configuration: Configuration, field: Field, rounds: int, per_round: int, names: Sequence[str]
 ) -> dict[str, Any]:
-    """Makes, checks and times the candidates; a result file's content."""
+    """Times and checks the candidates; a result file's content."""
     started = utc_now()
-    checkpoint = random_checkpoint(FAMILIES[configuration.family].config())
-    spec = GraphSpec(CORES, ImageSize(configuration.pixels, configuration.pixels), input="tensor")
-    with tempfile.TemporaryDirectory() as directory:
-        task = make_task(checkpoint, spec, Path(directory))
-        candidates, failed = make_candidates(task, (REFERENCE, *names), say)
-        timed = race(candidates, configuration.threads, rounds, per_round, agreement, REFERENCE)
-        failed |= timed["failed"]
-        for candidate in candidates:
-            if candidate.name not in failed:
-                check(candidate, timed["agreement"][candidate.name])
+    timed = race(field.candidates, configuration.threads, rounds, per_round, agreement, REFERENCE)
+    failed = {**field.not_made, **timed["failed"]}
+    for candidate in field.candidates:
+        if candidate.name not in failed:
+            check(candidate, timed["agreement"][candidate.name])
     return {
         "benchmark": "race",
         "family": configuration.family,
@@ -170,16 +179,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except ValueError as error:
         parser.error(str(error))
     start, question = time.perf_counter(), asked_for(names, asked.rounds, asked.per_round)
+    left = []
     for configuration in wanted:
         if not asked.again and is_done(configuration, question, read_results(asked.output, "race")):
             say(f"{configuration}: there already (--again measures it once more)")
-            continue
-        say(f"== {time.perf_counter() - start:5.0f} s: {configuration}")
-        result = measure(configuration, asked.rounds, asked.per_round, names)
-        written = write_result(asked.output, configuration.stem, result)
-        for name, reason in result["not_run"].items():
-            say(f"  not run: {LABELS[name]} ({reason})")
-        say(f"  others used {result['others_share']:.0%} of the machine; written: {written}")
+        else:
+            left.append(configuration)
+    for (family, pixels), configurations in groupby(left, lambda c: (c.family, c.pixels)):
+        with tempfile.TemporaryDirectory() as directory:
+            field = made(family, pixels, names, Path(directory))
+            for configuration in configurations:
+                say(f"== {time.perf_counter() - start:5.0f} s: {configuration}")
+                result = measure(configuration, field, asked.rounds, asked.per_round, names)
+                written = write_result(asked.output, configuration.stem, result)
+                for name, reason in result["not_run"].items():
+                    say(f"  not run: {LABELS[name]} ({reason})")
+                say(f"  others used {result['others_share']:.0%} of the machine; written: {written}")
     machine = this_machine(PACKAGES).machine_id
     mine = [r for r in read_results(asked.output, "race") if r["machine"]["machine_id"] == machine]
     say(table(HEADER, rows_of(mine)))
