@@ -1,35 +1,56 @@
-"""What every worker gets, when workers are lost while it is sent."""
+"""What every worker gets, when workers are lost while it is sent and afterwards."""
+
+import os
+import signal
+import threading
 
 import pytest
 
-from veca_edge.base.errors import EdgeError
-from veca_edge.cluster import parcels
+from veca_edge.cluster.connection import connected, result_of
+from veca_edge.cluster.parcels import broadcast
+
+distributed = pytest.importorskip("distributed", reason="Dask is not installed: pip install 'veca-edge[cluster]'")
+CONTENT = bytes(range(256)) * (1 << 16)
 
 
-class LossyClient:
-    """A double of Dask's client, whose scheduler loses a worker in each of the first scatters."""
-
-    def __init__(self, losses: list[Exception]):
-        self.losses = losses
-
-    def scatter(self, thing, *, broadcast, hash):
-        assert broadcast
-        if self.losses:
-            raise self.losses.pop(0)
-        return "future", thing
+def process_of(dask_worker):
+    return os.getpid()
 
 
-@pytest.fixture(autouse=True)
-def no_waiting(monkeypatch):
-    monkeypatch.setattr(parcels.time, "sleep", lambda seconds: None)
+def length_of(parcel):
+    return len(parcel.checked("It"))
 
 
-def test_a_worker_that_is_lost_meanwhile_is_no_end():
-    losses = [KeyError("tcp://127.0.0.1:44163"), ValueError("Can not use replicate to delete data")]
-    assert parcels.broadcast(LossyClient(losses), "thing") == ("future", "thing")
+@pytest.fixture
+def client():
+    with connected("local:2", {}) as client:
+        yield client
 
 
-def test_workers_that_are_lost_again_and_again_are_told_of():
-    with pytest.raises(EdgeError, match="loses its workers") as caught:
-        parcels.broadcast(LossyClient([KeyError("worker")] * 9), "thing")
-    assert caught.value.hint
+def kill(client, workers) -> None:
+    processes = client.run(process_of, workers=workers)
+    for process in processes.values():
+        os.kill(process, signal.SIGKILL)
+
+
+@pytest.mark.filterwarnings("error")
+def test_every_worker_holds_it(client):
+    parcel = broadcast(client, CONTENT)
+    assert sorted(*client.who_has(parcel).values()) == sorted(client.nthreads())
+
+
+def test_a_worker_that_is_lost_meanwhile_is_no_end(client):
+    """The first one to begin, killed by the other's side: whatever it was at, the other one gets everything."""
+    victim, _ = client.nthreads()
+    process = client.run(process_of, workers=[victim])[victim]
+    lost = threading.Timer(0.05, os.kill, (process, signal.SIGKILL))
+    lost.start()
+    parcels = [broadcast(client, CONTENT) for _ in range(4)]
+    lost.join()
+    assert [result_of(client.submit(length_of, parcel, pure=False)) for parcel in parcels] == [len(CONTENT)] * 4
+
+
+def test_what_all_lost_workers_held_is_made_again(client):
+    parcel = broadcast(client, CONTENT)
+    kill(client, list(client.nthreads()))
+    assert result_of(client.submit(length_of, parcel, pure=False)) == len(CONTENT)

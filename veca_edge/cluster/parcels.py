@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import pickle
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -28,25 +26,32 @@ class Parcel:
         return self.content
 
 
-def parcel_of(content: bytes) -> Parcel:
-    return Parcel(content, hashlib.sha256(content).hexdigest())
+def broadcast(client: Any, content: bytes) -> Any:
+    """The future of a `Parcel` that every worker holds now.
 
-
-def broadcast(client: Any, thing: Any) -> Any:
-    """The future of what every worker gets now, so that what a lost one held is still somewhere.
-
-    Raises:
-        EdgeError: workers are lost again and again while they are sent it.
+    It is a task, so that the scheduler can have it made again where all that held it are lost. Dask's own way,
+    `scatter(broadcast=True)`, forgets it then, and never returns when a worker is lost meanwhile: `Scheduler.replicate`
+    goes on sending to it.
     """
-    for attempt in range(1 + RETRIES):
-        time.sleep(attempt)  # a lost worker is started again meanwhile
-        # Dask's scheduler looks for a worker that it lost in the middle of this, or finds that none is left.
-        with contextlib.suppress(KeyError, ValueError, TimeoutError):
-            return client.scatter(thing, broadcast=True, hash=False)
-    raise EdgeError(
-        "The cluster loses its workers while they are sent what they need.",
-        "See the workers' logs (memory is the usual reason), then run the same command again.",
-    )
+    from dask import config  # type: ignore[attr-defined]
+    from distributed import as_completed
+
+    digest = hashlib.sha256(content).hexdigest()
+    # The threshold of a warning that advises to scatter.
+    with config.set({"distributed.admin.large-graph-warning-threshold": f"{2 * len(content) + (10 << 20)} B"}):
+        parcel = client.submit(Parcel, content, digest, pure=False, retries=RETRIES)
+    # A task goes where what it needs is, so all of them would go to the one worker that has it.
+    arrivals = [
+        client.submit(_arrived, parcel, workers=[worker], allow_other_workers=True, pure=False, retries=RETRIES)
+        for worker in client.nthreads()
+    ]
+    for _ in as_completed(arrivals, loop=client.loop):
+        pass
+    return parcel
+
+
+def _arrived(parcel: Parcel) -> None:
+    """On a worker, which got the parcel for this."""
 
 
 class Sent:
@@ -61,7 +66,7 @@ class Sent:
         for known, future in self._sent:
             if known is thing:
                 return future
-        future = broadcast(self._client, parcel_of(pickle.dumps(thing)))
+        future = broadcast(self._client, pickle.dumps(thing))
         self._sent.append((thing, future))
         return future
 

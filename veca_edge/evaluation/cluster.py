@@ -15,7 +15,7 @@ from typing import Any
 from ..base.errors import EdgeError
 from ..base.files import files_below, inside
 from ..cluster.connection import RETRIES, check_own_versions, connected, result_of, workers_of
-from ..cluster.parcels import Parcel, broadcast, parcel_of
+from ..cluster.parcels import Parcel, broadcast
 from .compute import EvaluationJob, Outcome, Session, outcome_of
 from .samples import Chunk
 
@@ -29,12 +29,10 @@ class Shipped:
 
     Attributes:
         job: pickled; its directory is the worker's own.
-        files: digests of the files that it is opened from, by relative path.
         versions: of the packages that have a say in the numbers.
     """
 
-    job: Parcel
-    files: Mapping[str, str]
+    job: bytes
     versions: Mapping[str, str]
 
 
@@ -50,17 +48,12 @@ def on_cluster(
     with connected(address, versions) as client:
         from distributed import as_completed
 
-        digests, contents = {}, {}
-        for path in needed_files(job):
-            parcel = parcel_of((job.directory / path).read_bytes())
-            digests[path] = parcel.digest
-            contents[path] = broadcast(client, parcel)
-        shipped = Shipped(parcel_of(pickle.dumps(replace(job, directory=Path()))), digests, versions)
-        one = broadcast(client, shipped)
+        contents = {path: broadcast(client, (job.directory / path).read_bytes()) for path in needed_files(job)}
+        shipped = broadcast(client, pickle.dumps(Shipped(pickle.dumps(replace(job, directory=Path())), versions)))
 
         def submit(chunk: Chunk) -> Any:
             key = f"evaluate-{chunk.key}"
-            return client.submit(run_chunk, one, contents, chunk, pure=False, key=key, retries=RETRIES)
+            return client.submit(run_chunk, shipped, contents, chunk, pure=False, key=key, retries=RETRIES)
 
         room = max(4, WAITING * workers_of(client))
         pending = as_completed([submit(chunk) for chunk in islice(chunks, room)], loop=client.loop)
@@ -88,10 +81,10 @@ def needed_files(job: EvaluationJob) -> list[str]:
 # ---------------------------------------------------------------------------- on the worker
 
 # The one session that is open, by what it was shipped as.
-_sessions: dict[tuple[str, tuple[str, ...]], tuple[Session, Path]] = {}
+_sessions: dict[tuple[str, ...], tuple[Session, Path]] = {}
 
 
-def run_chunk(shipped: Shipped, contents: Mapping[str, Parcel], chunk: Chunk) -> Outcome:
+def run_chunk(shipped: Parcel, contents: Mapping[str, Parcel], chunk: Chunk) -> Outcome:
     """A chunk on a worker, which opens the job with the first."""
     try:
         session = _session_of(shipped, contents)
@@ -100,16 +93,17 @@ def run_chunk(shipped: Shipped, contents: Mapping[str, Parcel], chunk: Chunk) ->
     return outcome_of(session.run, chunk)
 
 
-def _session_of(shipped: Shipped, contents: Mapping[str, Parcel]) -> Session:
-    key = shipped.job.digest, tuple(shipped.files.values())
+def _session_of(shipped: Parcel, contents: Mapping[str, Parcel]) -> Session:
+    key = shipped.digest, *(parcel.digest for parcel in contents.values())
     if key in _sessions:
         return _sessions[key][0]
-    check_own_versions(shipped.versions)
+    opened: Shipped = pickle.loads(shipped.checked("A job"))
+    check_own_versions(opened.versions)
     for session, directory in _sessions.values():
         session.close()
         shutil.rmtree(directory, ignore_errors=True)
     _sessions.clear()
-    job: EvaluationJob = pickle.loads(shipped.job.checked("A job"))
+    job: EvaluationJob = pickle.loads(opened.job)
     directory = Path(tempfile.mkdtemp(prefix="veca-edge-"))
     for path, parcel in contents.items():
         file = inside(directory, path)
