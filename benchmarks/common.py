@@ -81,20 +81,24 @@ def hard_twin(checkpoint: Checkpoint, seed: int = 0, reach: float = 64.0) -> Che
 
 
 def absmax_quantized(
-    weights: InferenceWeights, float_model: Path, images: np.ndarray, core_count: int
+    weights: InferenceWeights, float_model: Path, images: np.ndarray, core_count: int, pairs: bool = True
 ) -> InferenceWeights:
     """Plain symmetric INT8 without any search: as fast as a calibrated one, and less faithful.
 
     Args:
         float_model: the float32 file of these weights, written by the CPU dialect for `tensor` input.
         images: normalised float32 `[n, 3, H, W]`.
+        pairs: scales are so large that `LinearQuantization.sums_fit_16_bits`, as for calibrated codes.
     """
     from veca_edge.calibration.recipe import LinearRecipe, QuantizationRecipe, quantized
 
     maxima = input_maxima(float_model, images)
     linears = {}
     for name, layer in weights.linears.items():
-        scale = np.maximum(np.abs(layer.weight).max(1) / 127, np.float32(1e-12))
+        largest = np.abs(layer.weight).max(1)
+        if pairs:
+            largest = np.maximum(largest, np.abs(layer.weight[:, 0::2] + layer.weight[:, 1::2]).max(1))
+        scale = np.maximum(largest / 127, np.float32(1e-12))
         linears[name] = LinearRecipe(
             np.ones(layer.weight.shape[1], np.float32), scale, {core_count: maxima[name] / 127}
         )

@@ -59,11 +59,6 @@ class Candidate:
         companion = self.path.with_suffix(".bin") if self.path.suffix == ".xml" else None
         return self.path.stat().st_size + (companion.stat().st_size if companion else 0)
 
-    @property
-    def exact_int8(self) -> bool:
-        """Whether ONNX Runtime is asked for exact INT8 products, as our runtime asks; by default it is not."""
-        return self.name.startswith("ours")
-
     def to_json(self) -> dict[str, Any]:
         return {**asdict(self), "path": str(self.path), "image_size": list(self.image_size)}
 
@@ -238,7 +233,7 @@ def plain_w8a8(task: Task) -> Candidate:
     from .common import absmax_quantized
 
     float_model = ours("ours_fp32", "fp32", task).path
-    weights = absmax_quantized(task.float_weights, float_model, task.calibration, task.spec.core_count)
+    weights = absmax_quantized(task.float_weights, float_model, task.calibration, task.spec.core_count, pairs=False)
     return ours("plain_w8a8", "int8", replace(task, int8_weights=weights))
 
 
@@ -458,7 +453,7 @@ def open_torch(candidate: Candidate, threads: int) -> Callable[[np.ndarray], Out
 def open_onnxruntime(candidate: Candidate, threads: int) -> Callable[[np.ndarray], Outputs]:
     from veca_edge.runtime.onnxruntime import session_from_file, session_options
 
-    session = session_from_file(candidate.path, session_options(threads, exact_int8=candidate.exact_int8))
+    session = session_from_file(candidate.path, session_options(threads))
     names = [output.name for output in session.get_outputs()]
     return lambda image: dict(zip(names, session.run(names, {"image": image}), strict=True))
 

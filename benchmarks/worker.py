@@ -127,7 +127,7 @@ def operator_times(candidate: Candidate, threads: int) -> dict[str, float]:
     from veca_edge.runtime.onnxruntime import session_from_file, session_options
 
     with tempfile.TemporaryDirectory() as directory:
-        options = session_options(threads, exact_int8=candidate.exact_int8)
+        options = session_options(threads)
         options.enable_profiling = True
         options.profile_file_prefix = str(Path(directory) / "profile")
         session = session_from_file(candidate.path, options)
@@ -151,7 +151,7 @@ def product_times(candidate: Candidate, threads: int, rounds: int) -> dict[str, 
 
     from .products import products_beside_whole
 
-    options = session_options(threads, exact_int8=candidate.exact_int8)
+    options = session_options(threads)
     return products_beside_whole(candidate.path, options, random_images(1, candidate.image_size), rounds)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+import pytest
 import torch
 
 from veca_edge.calibration.search import (
@@ -15,6 +17,7 @@ from veca_edge.calibration.search import (
     solve_layer,
     weight_scales,
 )
+from veca_edge.model.folding import PAIR_MAX
 
 from .errors import output_error
 
@@ -53,6 +56,32 @@ def test_gptq_rounds_better_than_nearest():
         return float(((off @ hessian) * off).sum())
 
     assert error(gptq(wanted, hessian, scale)) < 0.6 * error(nearest(wanted, scale))
+
+
+@pytest.mark.parametrize("columns", [48, 7])
+@pytest.mark.parametrize("rounded", [True, False])
+def test_sums_of_neighbours_fit_16_bits(rounded, columns):
+    weight, _ = layer(columns=columns)
+    weight[:, 0] = weight[:, 1] = weight.abs().max()
+    wanted, hessian = weight.double(), torch.eye(columns, dtype=torch.float64)
+    scale = weight_scales(wanted, hessian.diagonal(), (1.0,), pairs=True)
+    codes = gptq(wanted, hessian, scale, pairs=True) if rounded else nearest(wanted, scale, pairs=True)
+    even = columns // 2 * 2
+    assert (codes[:, 0:even:2] + codes[:, 1:even:2]).abs().max() == PAIR_MAX
+    free = gptq(wanted, hessian, scale) if rounded else nearest(wanted, scale)
+    assert (free[:, :2].sum(1) > PAIR_MAX).all()
+
+
+def test_what_a_neighbour_gives_way_by_is_made_up_for():
+    """Both columns see the same input, so a third that sees it too can take over what they may not hold."""
+    rng = np.random.default_rng(0)
+    shared = torch.from_numpy(rng.normal(size=(500, 1)))
+    seen = torch.cat([shared, shared, shared, torch.from_numpy(rng.normal(size=(500, 1)))], 1)
+    hessian, scale = seen.T @ seen / len(seen), torch.ones(1, dtype=torch.float64)
+    wanted = torch.tensor([[100.0, 60.0, 0.0, 3.0]], dtype=torch.float64)
+    codes = gptq(wanted, hessian, scale, pairs=True)
+    assert codes[0, :2].sum() <= PAIR_MAX
+    assert codes[0, :3].sum() == 160
 
 
 def test_tokens_have_scales_of_their_own():

@@ -15,7 +15,7 @@ from veca_edge.converters.cpu import channel_groups, onnx_models_from_variants
 from veca_edge.model.folding import InferenceWeights, LinearQuantization, inference_weights
 from veca_edge.model.plan import Variant
 from veca_edge.model.torch_graph import InferenceModel
-from veca_edge.runtime.onnxruntime import session_from_file, session_options
+from veca_edge.runtime.onnxruntime import may_saturate, session_from_file, session_options
 
 SIZE = ImageSize(32, 32)
 
@@ -56,10 +56,27 @@ def test_products_do_not_saturate(demo, tmp_path):
     weights = quantized_by_range(inference_weights(demo), 0.002)
     spec = GraphSpec(8, SIZE, batch=2)
     (artifact,) = onnx_models_from_variants([Variant(spec, "int8", weights)], tmp_path, {})
+    assert may_saturate(artifact)
     cls, _ = run(tmp_path / artifact.path, frames())
     with torch.inference_mode():
         expected = InferenceModel(weights, spec)(torch.from_numpy(frames()))[0].numpy()
     assert (cls * expected).sum() / np.linalg.norm(cls) / np.linalg.norm(expected) > 0.999
+
+
+def test_sums_that_fit_16_bits_need_no_exact_products(demo, tmp_path):
+    """As extreme as above, but for what neighbours add up to: the default gives the same bits."""
+
+    def halved(layer):
+        codes = (layer.quantization.codes.astype(np.int16) // 2).astype(np.int8)
+        return replace(layer, quantization=replace(layer.quantization, codes=codes))
+
+    weights = quantized_by_range(inference_weights(demo), 0.002)
+    weights = weights.with_linears({name: halved(layer) for name, layer in weights.linears.items()})
+    (artifact,) = onnx_models_from_variants([Variant(GraphSpec(8, SIZE, batch=2), "int8", weights)], tmp_path, {})
+    assert not may_saturate(artifact)
+    default = session_from_file(tmp_path / artifact.path, session_options(threads=1)).run(None, {"image": frames()})
+    for value, exact in zip(default, run(tmp_path / artifact.path, frames()), strict=True):
+        np.testing.assert_array_equal(value, exact)
 
 
 def test_every_linear_layer_is_one_integer_operator(demo, tmp_path):

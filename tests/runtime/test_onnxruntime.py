@@ -68,6 +68,33 @@ def test_exact_products_are_asked_for_only_where_the_default_saturates(flags, as
             options.get_session_config_entry(key)
 
 
+@pytest.mark.parametrize("repacked", ["0", "1"])
+@pytest.mark.parametrize(("inputs", "outputs"), [(192, 33), (130, 384), (7, 16)])
+def test_sums_of_neighbours_within_128_are_exact_on_every_cpu(inputs, outputs, repacked):
+    """ONNX Runtime's default products of codes that just hold to `LinearQuantization.sums_fit_16_bits`."""
+    rng = np.random.default_rng(0)
+    sign = np.repeat(rng.choice([-1, 1], (-(-inputs // 2), outputs)), 2, axis=0)[:inputs]
+    codes = np.where(np.arange(inputs)[:, None] % 2, 1, 127) * sign
+    names = ["activations", "codes", "scale", "weight_scale", "zero", "weight_zero"]
+    constants = [codes.astype(np.int8), np.float32(1), np.ones(outputs, np.float32), np.uint8(128), np.int8(0)]
+    graph = helper.make_graph(
+        [helper.make_node("MatMulIntegerToFloat", names, ["y"], domain="com.microsoft")],
+        "product",
+        [helper.make_tensor_value_info(names[0], TensorProto.UINT8, ["rows", inputs])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["rows", outputs])],
+        [numpy_helper.from_array(np.asarray(c), name) for name, c in zip(names[1:], constants, strict=True)],
+    )
+    imports = [helper.make_opsetid("", 20), helper.make_opsetid("com.microsoft", 1)]
+    model = helper.make_model(graph, opset_imports=imports, ir_version=9)
+    options = onnxruntime_runner.session_options(1)
+    options.add_session_config_entry("session.disable_prepacking", repacked)
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    for rows in (1, 8, 257):
+        for activations in (np.full((rows, inputs), 255), rng.choice([0, 255], (rows, inputs))):
+            (made,) = session.run(None, {names[0]: activations.astype(np.uint8)})
+            np.testing.assert_array_equal(made, ((activations - 128) @ codes).astype(np.float32))
+
+
 @pytest.mark.parametrize(
     "batch", [np.zeros((1, 8, 8, 3), np.uint8), np.zeros((1, 8, 16, 3), np.float32), np.zeros((8, 16, 3), np.uint8)]
 )

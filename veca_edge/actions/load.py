@@ -30,7 +30,7 @@ def load_bundle(
     """Loads a bundle to run frames: ONNX Runtime on a CPU, TensorRT on a Jetson, Core ML on a Mac.
 
     All core counts that are loaded are ready at once, so that switching costs nothing. On the CPU they
-    share one copy of the weights (on x86 without VNNI they cannot), which costs 5 to 10 percent of
+    share one copy of the weights, which costs 5 to 10 percent of
     latency; a single core count is loaded in ONNX Runtime's fastest form. Close the model, or use it in a
     `with`, to let go of its memory.
 

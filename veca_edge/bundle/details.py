@@ -58,6 +58,18 @@ class TensorrtDetails:
 
 
 @dataclass(frozen=True)
+class CpuDetails:
+    """Of an ONNX file for CPUs.
+
+    Attributes:
+        sums_fit_16_bits: its INT8 products are exact on every CPU; see `LinearQuantization.sums_fit_16_bits`. For
+            files that do not say so, sessions have to ask ONNX Runtime for exact ones.
+    """
+
+    sums_fit_16_bits: bool = False
+
+
+@dataclass(frozen=True)
 class CoremlDetails:
     """Of a Core ML package.
 

@@ -187,5 +187,7 @@ def onnx_models_from_variants(
     for variant in variants:
         path = f"models/{variant.name}.onnx"
         weights = external_bytes(directory / path)
-        artifacts.append(artifact_for(directory, path, "onnx", "cpu", variant, external_bytes=weights))
+        quantized = [q for layer in variant.weights.linears.values() if (q := layer.quantization) is not None]
+        details = {"sums_fit_16_bits": all(q.sums_fit_16_bits for q in quantized)} if quantized else None
+        artifacts.append(artifact_for(directory, path, "onnx", "cpu", variant, details=details, external_bytes=weights))
     return artifacts

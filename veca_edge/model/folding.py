@@ -32,6 +32,10 @@ if TYPE_CHECKING:
     from .checkpoint import Checkpoint
 
 
+# x86 without VNNI adds two neighbouring products u8 x s8 in 16 bits: -32768 <= 255 * (a + b) <= 32767.
+PAIR_MAX = 128
+
+
 @dataclass(frozen=True)
 class LinearQuantization:
     """INT8 of one linear layer: `y = (codes @ q(x)) * weight_scale * activation_scale + bias`.
@@ -55,6 +59,13 @@ class LinearQuantization:
         """That of output channels start..stop."""
         peak = None if self.output_peak is None else self.output_peak[start:stop]
         return replace(self, codes=self.codes[start:stop], weight_scale=self.weight_scale[start:stop], output_peak=peak)
+
+    @property
+    def sums_fit_16_bits(self) -> bool:
+        """Whether the products of neighbouring codes (of inputs 2i and 2i + 1) with any uint8 add up within 16 bits."""
+        even = self.codes.shape[1] // 2 * 2
+        sums = self.codes[:, 0:even:2].astype(np.int16) + self.codes[:, 1:even:2]
+        return bool((np.abs(sums) <= PAIR_MAX).all())
 
 
 @dataclass(frozen=True)

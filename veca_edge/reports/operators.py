@@ -60,7 +60,7 @@ def operator_times(
     for i, candidate in enumerate(chosen):
         artifact, threads = candidate.artifact, candidate.measurement.threads
         batch = np.resize(frames, (artifact.batch, *frames.shape[1:]))
-        events = node_events(directory / artifact.path, as_input(batch, artifact.input), threads)
+        events = node_events(directory, artifact, as_input(batch, artifact.input), threads)
         by_operator, by_layer = summed(events)
         found.append(OperatorTimes(artifact, threads, by_operator, by_layer))
         progress("profiling operators", i + 1, len(chosen))
@@ -85,15 +85,17 @@ def _label(part: ModelPart) -> str:
     return f"layer {part.first}" if part.first == part.last else f"fused from layers {part.first} to {part.last}"
 
 
-def node_events(path: Path, batch: np.ndarray, threads: int | None) -> list[tuple[str, str, float]]:
+def node_events(
+    directory: Path, artifact: Artifact, batch: np.ndarray, threads: int | None
+) -> list[tuple[str, str, float]]:
     """Name, operator and milliseconds of every node that ran in the steady calls."""
-    from ..runtime.onnxruntime import INPUT, session_from_file, session_options
+    from ..runtime.onnxruntime import INPUT, may_saturate, session_from_file, session_options
 
     with tempfile.TemporaryDirectory(prefix="veca-edge-") as folder:
-        options = session_options(threads, exact_int8=True)
+        options = session_options(threads, may_saturate(artifact))
         options.enable_profiling = True
         options.profile_file_prefix = str(Path(folder) / "profile")
-        session = session_from_file(path, options)
+        session = session_from_file(directory / artifact.path, options)
         for _ in range(WARM_UP + CALLS):
             session.run(None, {INPUT: batch})
         events = json.loads(Path(session.end_profiling()).read_text())

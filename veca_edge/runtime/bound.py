@@ -16,6 +16,7 @@ from .onnxruntime import (
     closed,
     give_back_freed_memory,
     input_type_and_shape,
+    may_saturate,
     outputs_of,
     session_from_file,
     session_options,
@@ -73,13 +74,13 @@ def open_bound_onnx(directory: Path, artifacts: Mapping[int, Artifact], threads:
     Several leave their weights where they are in the file, which is mapped, and work in one arena: ONNX
     Runtime then does not rearrange the weights for its kernels in every session anew. That saves most of
     the memory and half of the loading, at 5 to 10 percent of latency. One alone is opened in the fastest form.
-    On x86 without VNNI it still has to: INT8 weights are rewritten there, so that their products are exact, and each
-    core count holds its own.
+    On x86 without VNNI it still has to for INT8 weights that `may_saturate`: it rewrites them there, and
+    each core count holds its own.
 
     Raises:
         EdgeError: as `open_onnx`.
     """
-    options = session_options(threads, exact_int8=True)
+    options = session_options(threads, exact_int8=any(map(may_saturate, artifacts.values())))
     if len(artifacts) > 1:
         register_arena()
         options.add_session_config_entry("session.use_env_allocators", "1")

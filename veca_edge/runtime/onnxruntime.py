@@ -16,6 +16,7 @@ import numpy as np
 from ..base.cpu_features import cpu_flags, int8_saturates
 from ..base.errors import EdgeError, MissingDependency
 from ..base.spec import INPUT_FORMS
+from ..bundle.details import CpuDetails, details_as
 from ..bundle.types import Artifact
 from ..formats.onnx_external import check_external_data
 from .core_inputs import core_inputs
@@ -77,16 +78,21 @@ def open_onnx(path: Path, artifact: Artifact, threads: int | None = None, exact_
 
 def open_exact_onnx(directory: Path, artifact: Artifact, threads: int | None = None) -> OnnxRunner:
     """Opens one artifact of the `cpu` dialect; see `bundle.runner.Opener`."""
-    return open_onnx(directory / artifact.path, artifact, threads, exact_int8=True)
+    return open_onnx(directory / artifact.path, artifact, threads, may_saturate(artifact))
+
+
+def may_saturate(artifact: Artifact) -> bool:
+    """Whether ONNX Runtime has to be asked for exact INT8 products, for an artifact of the `cpu` dialect."""
+    return artifact.precision == "int8" and not details_as(artifact.details, CpuDetails).sums_fit_16_bits
 
 
 def session_options(threads: int | None, exact_int8: bool = False) -> onnxruntime.SessionOptions:
     """One graph, one call after the other, on `threads` threads that spin for work while a call runs, then rest.
 
     Args:
-        exact_int8: for files of the `cpu` dialect. On x86 without VNNI, ONNX Runtime by default adds two
-            u8 x s8 products in 16 bits, which saturates without a word; this makes it take its exact kernel
-            there, and only there: with VNNI the default is exact and twice as fast
+        exact_int8: for files of the `cpu` dialect that `may_saturate`. On x86 without VNNI, ONNX Runtime by default
+            adds two u8 x s8 products in 16 bits, which saturates without a word; this makes it take its exact
+            kernel there, and only there: with VNNI the default is exact and twice as fast
             (onnxruntime_session_options_config_keys.h). It breaks Q/DQ files whose per-channel weights
             have no zero point.
     """

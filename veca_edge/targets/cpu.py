@@ -39,7 +39,22 @@ def open_together(directory: Path, artifacts: Mapping[int, Artifact], threads: i
     return open_bound_onnx(directory, artifacts, threads)
 
 
+_OPENING = """import numpy as np
+import onnxruntime
+
+options = onnxruntime.SessionOptions()"""
+_ASKING = f"""from pathlib import Path
+
+{_OPENING}
+cpu = Path("/proc/cpuinfo")
+if not (cpu.exists() and "vnni" in cpu.read_text()):
+    # Without VNNI, INT8 on x86 saturates unless exact products are asked for; with it they are, and this is slow.
+    options.add_session_config_entry("session.x64quantprecision", "1")"""
+
+
 def loading(artifact: Artifact) -> str:
+    from ..runtime.onnxruntime import may_saturate
+
     height, width = artifact.image_size
     frame = (
         f"np.zeros(({artifact.batch}, {height}, {width}, 3), np.uint8)  # your RGB frame"
@@ -48,16 +63,7 @@ def loading(artifact: Artifact) -> str:
     )
     outputs = list(artifact.outputs)
     return f"""```python
-from pathlib import Path
-
-import numpy as np
-import onnxruntime
-
-options = onnxruntime.SessionOptions()
-cpu = Path("/proc/cpuinfo")
-if not (cpu.exists() and "vnni" in cpu.read_text()):
-    # Without VNNI, INT8 on x86 saturates unless exact products are asked for; with it they are, and this is slow.
-    options.add_session_config_entry("session.x64quantprecision", "1")
+{_ASKING if may_saturate(artifact) else _OPENING}
 session = onnxruntime.InferenceSession("{artifact.path}", options, providers=["CPUExecutionProvider"])
 image = {frame}
 {", ".join(outputs)}{"," if len(outputs) == 1 else ""} = session.run({outputs}, {{"image": image}})
@@ -118,8 +124,7 @@ def int8_products(instructions: str) -> Check:
             "INT8 products",
             None,
             instructions,
-            "INT8 gains less here: ONNX Runtime's exact kernel is slower, and its fast one, the default "
-            "outside veca-edge, saturates (set session.x64quantprecision to 1 in your own code).",
+            "INT8 gains less here. Files of other tools may saturate: set session.x64quantprecision to 1 for them.",
         )
     if instructions in ("no AVX2", "NEON without dot products"):
         advice = "INT8 will hardly be faster than fp32 here: profile it beside fp32."
