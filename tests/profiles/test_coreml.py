@@ -19,7 +19,7 @@ from veca_edge.base.errors import EdgeError
 from veca_edge.base.spec import ImageSize
 from veca_edge.bundle.store import new_bundle, open_bundle, write_manifest
 from veca_edge.bundle.types import CheckpointFacts
-from veca_edge.formats.mlpackage import coremltools_for
+from veca_edge.formats.coremltools_library import coremltools_for
 from veca_edge.profiles import coreml, sampling, sweep
 from veca_edge.profiles.measurement import measurement_from
 from veca_edge.profiles.options import CoremlProfileOptions

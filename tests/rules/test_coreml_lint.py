@@ -9,7 +9,8 @@ from veca_edge.base.errors import EdgeError
 from veca_edge.base.spec import GraphSpec, ImageSize
 from veca_edge.converters.coreml.options import CoremlOptions
 from veca_edge.converters.coreml.packages import mlpackages_from_variants
-from veca_edge.formats.mlpackage import converting, coremltools_for, read_mlpackage, specification_path
+from veca_edge.formats.coremltools_library import converting, coremltools_for
+from veca_edge.formats.mlpackage import read_mlpackage, specification_path
 from veca_edge.model.folding import inference_weights
 from veca_edge.model.plan import Variant
 from veca_edge.rules.coreml import lint_mlpackage

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from veca_edge.base.errors import EdgeError
-from veca_edge.formats.mlpackage import converting, coremltools_for, read_mlpackage, specification_path
+from veca_edge.formats.coremltools_library import converting, coremltools_for
+from veca_edge.formats.mlpackage import read_mlpackage, specification_path
 from veca_edge.runtime.program import MilRunner, open_mlpackage
 from veca_edge.targets.table import open_artifact
 

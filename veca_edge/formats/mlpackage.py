@@ -11,23 +11,18 @@ bytes of its type, every operation its types, and every name is made before it i
 
 from __future__ import annotations
 
-import contextlib
-import io
-import logging
 import math
-import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib import import_module
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 
-from ..base.errors import EdgeError, MissingDependency
+from ..base.errors import EdgeError
 from ..base.files import inside, open_regular, read_limited
 from ..base.json_files import read_json
+from .coremltools_library import messages_for
 
 NUMPY_TYPES = {
     "BOOL": np.bool_,
@@ -47,6 +42,7 @@ IN_BYTES = {"FLOAT16", "INT8", "INT16", "UINT8", "UINT16", "UINT32"}
 RECORD_BYTES = 64
 RECORD_SENTINEL = 0xDEADBEEF
 MAX_SPECIFICATION_BYTES = 256 << 20
+PURPOSE = "Reading a Core ML package"
 MANIFEST = "Manifest.json"  # of a package: what is in it
 DAMAGED_HINT = "The package is damaged: copy or export it again."
 
@@ -143,60 +139,6 @@ class MlPackage:
     metadata: Mapping[str, str]
 
 
-def coremltools_for(purpose: str) -> ModuleType:
-    """coremltools, imported without its remarks about packages that are not used here.
-
-    Raises:
-        MissingDependency: it is not installed.
-        EdgeError: a version, or an installation, that is known not to work.
-    """
-    logging.getLogger("coremltools").setLevel(logging.ERROR)
-    try:
-        import coremltools
-    except ImportError as error:
-        if error.name != "coremltools":
-            raise EdgeError(
-                f"{purpose} needs coremltools, which is installed but can't be imported: {error}",
-                "Install it again: pip install --force-reinstall 'veca-edge[apple]'",
-            ) from error
-        raise MissingDependency("coremltools", "apple", purpose) from error
-    major = coremltools.__version__.split(".")[0]
-    if major != "9":
-        known = (
-            "versions before 9 write no iOS 26 and miss fixes in the INT8 operators"
-            if int(major) < 9
-            else "it is newer than any this version of veca-edge was checked with"
-        )
-        raise EdgeError(
-            f"coremltools {coremltools.__version__} is installed: {known}.",
-            "Install one that works: pip install 'veca-edge[apple]'",
-        )
-    try:
-        import_module("coremltools.libmilstoragepython")
-        import_module("coremltools.libmodelpackage")
-    except ImportError as error:
-        raise EdgeError(
-            f"coremltools {coremltools.__version__} was installed without its native libraries, so it can't write "
-            f"packages ({error}): there is no wheel for this system or Python version.",
-            "Use Linux or macOS with a Python that coremltools has a wheel for (3.10 to 3.12).",
-        ) from error
-    return coremltools
-
-
-@contextlib.contextmanager
-def converting(folder: Path) -> Iterator[None]:
-    """Holds back the progress bars that coremltools writes to the terminal, and gives it a place below `folder` for its
-    temporary files, which are gone when the block ends: by itself it keeps a package of every conversion until the
-    process ends, and for ever where that is killed."""
-    before = tempfile.tempdir
-    with contextlib.redirect_stderr(io.StringIO()), tempfile.TemporaryDirectory(dir=folder) as aside:
-        tempfile.tempdir = aside
-        try:
-            yield
-        finally:
-            tempfile.tempdir = before
-
-
 def read_mlpackage(path: str | Path) -> MlPackage:
     """Reads a package; arrays are read-only views of the mapped weights file.
 
@@ -276,12 +218,11 @@ def _check_names(function: Function, given: list[str]) -> None:
 
 def read_specification(path: str | Path) -> Any:
     """The `Model` message of a package. Raises `EdgeError` when it is not an ML Program or can't be parsed."""
-    coremltools_for("Reading a Core ML package")
-    from coremltools.proto import Model_pb2
+    messages = messages_for(PURPOSE)
     from google.protobuf.message import DecodeError
 
     path = Path(path)
-    model: Any = Model_pb2.Model()
+    model: Any = messages.Model_pb2.Model()
     try:
         model.ParseFromString(read_limited(specification_path(path), MAX_SPECIFICATION_BYTES))
     except (DecodeError, OSError) as error:
@@ -357,9 +298,7 @@ class _Weights:
 
 
 def _data_type(number: int) -> str:
-    from coremltools.proto import MIL_pb2
-
-    return _enum_name(MIL_pb2.DataType, number)
+    return _enum_name(messages_for(PURPOSE).MIL_pb2.DataType, number)
 
 
 def _enum_name(enum: Any, number: int) -> str:

@@ -19,7 +19,7 @@ from typing import Any
 from ..base.errors import EdgeError, unknown_name
 from ..base.progress import Progress, silent
 from ..bundle.types import Artifact, Bundle
-from ..formats.mlpackage import coremltools_for
+from ..formats.coremltools_library import coremltools_for
 from ..proof.golden import read_golden
 from ..runtime.coreml import COMPUTE_UNITS, Compiled, CoremlRunner, check_mac, compile_package
 from .machine import Machine, this_machine

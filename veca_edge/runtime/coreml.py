@@ -19,7 +19,8 @@ import numpy as np
 from ..base.errors import EdgeError, unknown_name
 from ..bundle.runner import as_given
 from ..bundle.types import Artifact
-from ..formats.mlpackage import coremltools_for, read_mlpackage
+from ..formats.coremltools_library import coremltools_for
+from ..formats.mlpackage import read_mlpackage
 
 # What an app may use besides the CPU, by our names and coremltools'.
 COMPUTE_UNITS = {"cpu": "CPU_ONLY", "gpu": "CPU_AND_GPU", "ane": "CPU_AND_NE", "all": "ALL"}

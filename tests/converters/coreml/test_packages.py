@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from veca_edge.base.errors import EdgeError, GateError, MissingDependency
+from veca_edge.base.errors import EdgeError, GateError
 from veca_edge.base.options import to_mapping
 from veca_edge.base.spec import ExportSpec, GraphSpec, ImageSize
 from veca_edge.converters.coreml.options import CoremlOptions
-from veca_edge.converters.coreml.packages import check_export, mlpackages_from_variants, quantized_layers
+from veca_edge.converters.coreml.packages import mlpackages_from_variants, quantized_layers
 from veca_edge.converters.coreml.writer import identifier
 from veca_edge.demo import demo_checkpoint
-from veca_edge.formats.mlpackage import coremltools_for, read_mlpackage
+from veca_edge.formats.coremltools_library import coremltools_for
+from veca_edge.formats.mlpackage import read_mlpackage
 from veca_edge.model.checkpoint import load_checkpoint
 from veca_edge.model.folding import inference_weights
 from veca_edge.model.heads import classifier
@@ -355,18 +355,3 @@ def test_a_quantization_scale_that_vanishes_in_fp16_names_the_layer(square, tmp_
         written(
             tmp_path, weights.with_linears({layer.name: replace(layer, quantization=q)}), GraphSpec(8, SIZE), "int8"
         )
-
-
-def test_missing_coremltools_names_the_extra(monkeypatch):
-    monkeypatch.setitem(sys.modules, "coremltools", None)
-    with pytest.raises(MissingDependency, match=r"veca-edge\[apple\]"):
-        check_export(spec_of(), CoremlOptions(), None)
-
-
-@pytest.mark.parametrize("version", ["8.3.0", "10.0"])
-def test_versions_that_were_not_checked_are_refused(monkeypatch, version):
-    import coremltools
-
-    monkeypatch.setattr(coremltools, "__version__", version)
-    with pytest.raises(EdgeError, match=f"coremltools {version}"):
-        check_export(spec_of(), CoremlOptions(), None)

@@ -8,20 +8,10 @@ from __future__ import annotations
 
 import json
 import sys
-from importlib.metadata import version
-from importlib.util import find_spec
-from types import ModuleType
 
 import numpy as np
 
-# Of coremltools only the protobuf messages are read: the package without what it imports for conversions, which takes
-# seconds in each of many processes.
-package = ModuleType("coremltools")
-package.__path__ = list(find_spec("coremltools").submodule_search_locations)
-package.__version__ = version("coremltools")
-sys.modules["coremltools"] = package
-
-from veca_edge.runtime.program import open_mlpackage  # noqa: E402
+from veca_edge.runtime.program import open_mlpackage
 
 
 def main(model: str, function: str | None = None) -> None:

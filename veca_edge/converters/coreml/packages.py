@@ -24,14 +24,13 @@ from ...base.progress import Progress, silent
 from ...base.spec import ExportSpec, GraphSpec
 from ...bundle.store import artifact_for
 from ...bundle.types import Artifact
+from ...formats.coremltools_library import converting, coremltools_for
 from ...formats.mlpackage import (
     MANIFEST,
     Constant,
     Function,
     MlPackage,
     Operation,
-    converting,
-    coremltools_for,
     read_mlpackage,
     read_specification,
     specification_path,
