@@ -31,8 +31,10 @@ if TYPE_CHECKING:
     import numpy as np
 
 GOLDEN_IMAGES = 2
-# On so many images what was written is compared with what it was written from.
-PROOF_IMAGES = 4
+# On so many images what was written is compared with what it was written from: four of 256 px, and as many pixels of
+# smaller ones, as a label map of few pixels says little.
+PROOF_PIXELS = 4 * 256 * 256
+LEAST_PROOF_IMAGES, MOST_PROOF_IMAGES = 4, 32
 
 
 @dataclass(frozen=True)
@@ -61,9 +63,13 @@ class Sources:
     def target(self) -> Target:
         return target_named(self.spec.target)
 
-    def few_frames(self, count: int) -> dict[ImageSize, np.ndarray]:
+    def first_frames(self, count: int) -> dict[ImageSize, np.ndarray]:
         """The first frames that judge, uint8 `[n, H, W, 3]`, by image size."""
         return {size: images.frames[:count] for size, images in self.judges.items()}
+
+    def proof_frames(self) -> dict[ImageSize, np.ndarray]:
+        """The frames on which files are compared with what they were written from, uint8 `[n, H, W, 3]`, by size."""
+        return {size: images.frames[: proof_image_count(size)] for size, images in self.judges.items()}
 
 
 @dataclass(frozen=True)
@@ -138,8 +144,13 @@ def compile_and_prove(sources: Sources, made: Made, directory: Path, progress: P
     variants = make_variants(sources, spec, made.kept_float)
     written = Written(directory, spec, variants, made.artifacts, sources.preprocessing, file_metadata(sources))
     written = replace(written, artifacts=target.compile(written, progress))
-    target.prove(written, sources.few_frames(PROOF_IMAGES), progress)
+    target.prove(written, sources.proof_frames(), progress)
     return replace(made, artifacts=tuple(written.artifacts))
+
+
+def proof_image_count(size: ImageSize) -> int:
+    """How many images of a size prove what was written."""
+    return min(max(PROOF_PIXELS // (size.height * size.width), LEAST_PROOF_IMAGES), MOST_PROOF_IMAGES)
 
 
 def make_variants(sources: Sources, spec: ExportSpec, kept_float: tuple[str, ...] = ()) -> list[Variant]:
@@ -202,7 +213,7 @@ def write_golden_data(sources: Sources, directory: Path) -> None:
     from ..model.reference import reference_model
 
     model = reference_model(sources.checkpoint)
-    for size, frames in sources.few_frames(GOLDEN_IMAGES).items():
+    for size, frames in sources.first_frames(GOLDEN_IMAGES).items():
         for count in sources.spec.core_counts:
             outputs = run_reference(model, sources.checkpoint, frames, count, sources.spec.map_stride)
             write_golden(directory, count, size, frames, {name: outputs[name] for name in sources.spec.outputs})
