@@ -72,7 +72,7 @@ def write(
 
 def prove(written: Written, frames: Mapping[ImageSize, np.ndarray], progress: Progress) -> None:
     """INT8 packages compute what the quantized model in PyTorch does."""
-    from ..runtime.program import check_simulation
+    from ..runtime.simulation_check import check_simulation
 
     check_simulation(written.directory, written.artifacts, written.variants, frames, progress)
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from veca_edge.base.errors import EdgeError, GateError
+from veca_edge.base.errors import EdgeError
 from veca_edge.base.options import to_mapping
 from veca_edge.base.spec import ExportSpec, GraphSpec, ImageSize
 from veca_edge.converters.coreml.options import CoremlOptions
@@ -24,7 +24,7 @@ from veca_edge.model.heads import classifier
 from veca_edge.model.plan import Variant
 from veca_edge.model.torch_graph import InferenceModel
 from veca_edge.proof.fidelity import cosine
-from veca_edge.runtime.program import SimulationAgreement, check_simulation, open_mlpackage
+from veca_edge.runtime.program import open_mlpackage
 from veca_edge.targets.table import target_named
 
 SIZE = ImageSize(32, 48)
@@ -77,31 +77,6 @@ def test_every_function_takes_a_frame_and_computes_the_model(apple_packages, pre
             assert {n: v.shape for n, v in outputs.items()} == {n: v.shape for n, v in wanted.items()}
             for name in outputs:
                 assert cosine(outputs[name], wanted[name]).mean() > least
-
-
-def test_int8_is_as_close_to_the_simulation_as_that_is_to_float(apple_packages):
-    directory, artifacts, variants = apple_packages
-    found = check_simulation(directory, artifacts["int8"], variants["int8"], {SIZE: frames(4)})
-    assert set(found) == {a.name for a in artifacts["int8"]}
-    for agreement in found.values():
-        assert agreement.ok
-        assert min(agreement.simulation.values()) > 0.97
-        for name in agreement.package:
-            assert agreement.package[name] >= agreement.simulation[name]
-
-
-def test_the_gate_is_strict_above_what_fp16_costs():
-    assert SimulationAgreement({"cls": 0.999, "dense": 0.9999}, {"cls": 0.999, "dense": 0.9998}).ok
-    assert not SimulationAgreement({"cls": 0.9989, "dense": 0.9999}, {"cls": 0.999, "dense": 0.9998}).ok
-    assert SimulationAgreement({"cls": 0.999995}, {"cls": 0.999999}).ok  # hardly anything was quantized
-    assert not SimulationAgreement({"cls": 0.99998}, {"cls": 0.999999}).ok
-
-
-def test_another_function_is_not_what_was_quantized(apple_packages):
-    directory, artifacts, variants = apple_packages
-    wrong = replace(artifacts["int8"][0], function="cores_32")
-    with pytest.raises(GateError, match="does not compute the quantized model"):
-        check_simulation(directory, [wrong], variants["int8"][:1], {SIZE: frames(4)})
 
 
 @pytest.mark.parametrize("precision", ["w8", "int8"])
