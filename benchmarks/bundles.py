@@ -19,7 +19,8 @@ def made_bundle(
     """Random weights: in INT8 with plain ranges, which has the speed of a calibrated one; as they are for `fp32`."""
     from veca_edge.base.spec import ExportSpec, GraphSpec
     from veca_edge.base.versions import tool_versions
-    from veca_edge.bundle.store import new_bundle, write_manifest
+    from veca_edge.bundle.new_bundle import new_bundle
+    from veca_edge.bundle.store import write_manifest
     from veca_edge.bundle.types import CheckpointFacts
     from veca_edge.converters.cpu import CpuDialect, onnx_models_from_variants
     from veca_edge.converters.onnx.files import save_models

@@ -135,7 +135,8 @@ def exported_square(square, tmp_path_factory):
     from bundles import bundle_around
 
     from veca_edge.base.spec import GraphSpec, ImageSize
-    from veca_edge.bundle.store import new_bundle, open_bundle, write_manifest
+    from veca_edge.bundle.new_bundle import new_bundle
+    from veca_edge.bundle.store import open_bundle, write_manifest
     from veca_edge.bundle.types import CheckpointFacts
     from veca_edge.converters.cpu import onnx_models_from_variants
     from veca_edge.model.folding import inference_weights

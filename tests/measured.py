@@ -11,7 +11,8 @@ from bundles import bundle_around
 
 from veca_edge.base.files import sha256_of
 from veca_edge.base.spec import ImageSize
-from veca_edge.bundle.store import new_bundle, open_bundle, write_manifest
+from veca_edge.bundle.new_bundle import new_bundle
+from veca_edge.bundle.store import open_bundle, write_manifest
 from veca_edge.bundle.types import Artifact, Bundle, CheckpointFacts
 from veca_edge.model.config import FAMILIES
 from veca_edge.profiles.machine import Machine

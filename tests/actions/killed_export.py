@@ -17,7 +17,8 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-import veca_edge.bundle.store as store
+from veca_edge.bundle import new_bundle
+from veca_edge.bundle.store import open_bundle, verify_files
 from veca_edge import ExportRequest, export
 from veca_edge.actions.request import CheckpointSource, ImageSource
 from veca_edge.base import files
@@ -27,7 +28,7 @@ from veca_edge.model.checkpoint import random_checkpoint, save_safetensors
 from veca_edge.model.config import ModelConfig
 
 root, every = Path(sys.argv[1]), int(sys.argv[2])
-store.exchange = killing.Counted(files.exchange)
+new_bundle.exchange = killing.Counted(files.exchange)
 CONFIG = ModelConfig(16, 1, 2, 20, 8, 8, 8, 16, 0.0, "low", "tiny")
 REQUEST = ExportRequest(
     root,
@@ -45,8 +46,8 @@ REQUEST = ExportRequest(
 
 def there(output: Path) -> str:
     """Which bundle is there: whole, and of files that are all in its manifest."""
-    bundle = store.open_bundle(output)
-    assert store.verify_files(bundle) == len(files.files_below(output)) - 1
+    bundle = open_bundle(output)
+    assert verify_files(bundle) == len(files.files_below(output)) - 1
     return bundle.checkpoint.name
 
 

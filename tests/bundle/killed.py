@@ -15,11 +15,10 @@ import killing  # noqa: I001
 
 from pathlib import Path
 
-import veca_edge.bundle.store as store
+from veca_edge.bundle import new_bundle, store, types
 from veca_edge.base import files
 from veca_edge.base.errors import EdgeError
 from veca_edge.base.spec import ExportSpec, ImageSize
-from veca_edge.bundle import types
 from veca_edge.model.config import FAMILIES
 
 SIZE = ImageSize(32, 32)
@@ -27,7 +26,7 @@ SIZE = ImageSize(32, 32)
 
 def export(output: Path, label: str) -> None:
     """A bundle of three files that says which one it is."""
-    with store.new_bundle(output, force=True) as directory:
+    with new_bundle.new_bundle(output, force=True) as directory:
         (directory / "models").mkdir()
         for file in ("models/a.onnx", "models/b.onnx", "README.md"):
             (directory / file).write_text(f"{file} of {label}")
@@ -66,7 +65,7 @@ def hint_at(output: Path) -> str:
 
 def main() -> None:
     root, first, exchanged = Path(sys.argv[1]), sys.argv[2] == "first", sys.argv[3] == "exchange"
-    store.exchange = killing.Counted(files.exchange) if exchanged else lambda one, other: False
+    new_bundle.exchange = killing.Counted(files.exchange) if exchanged else lambda one, other: False
     output = root
 
     def prepare(step: int) -> None:

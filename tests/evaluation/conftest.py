@@ -30,7 +30,8 @@ def write_bundle(checkpoint, directory: Path, core_counts=(16, 64), change: Call
     """A float32 bundle for the CPU, 32 x 32 pixels, with `cls`, `dense` and `logits`."""
     from veca_edge.actions.export import head_facts
     from veca_edge.base.spec import GraphSpec, ImageSize
-    from veca_edge.bundle.store import new_bundle, open_bundle, write_manifest
+    from veca_edge.bundle.new_bundle import new_bundle
+    from veca_edge.bundle.store import open_bundle, write_manifest
     from veca_edge.bundle.types import CheckpointFacts
     from veca_edge.converters.cpu import onnx_models_from_variants
     from veca_edge.model.folding import inference_weights

@@ -358,7 +358,8 @@ def _bundle(root: Path) -> Path:
     from bundles import bundle_around
 
     from veca_edge.base.spec import GraphSpec, ImageSize
-    from veca_edge.bundle.store import new_bundle, write_manifest
+    from veca_edge.bundle.new_bundle import new_bundle
+    from veca_edge.bundle.store import write_manifest
     from veca_edge.bundle.types import CheckpointFacts
     from veca_edge.converters.cpu import onnx_models_from_variants
     from veca_edge.model.folding import inference_weights

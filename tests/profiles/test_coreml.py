@@ -17,7 +17,8 @@ from bundles import bundle_around
 
 from veca_edge.base.errors import EdgeError
 from veca_edge.base.spec import ImageSize
-from veca_edge.bundle.store import new_bundle, open_bundle, write_manifest
+from veca_edge.bundle.new_bundle import new_bundle
+from veca_edge.bundle.store import open_bundle, write_manifest
 from veca_edge.bundle.types import CheckpointFacts
 from veca_edge.formats.coremltools_library import coremltools_for
 from veca_edge.profiles import coreml, sampling, sweep

@@ -13,7 +13,8 @@ import pytest
 def real_bundle(square, data, absmax_quantized, tmp_path_factory):
     """`square` at 32 x 32, int8 and fp32, 8, 16 and 32 cores, made from tests/data/square.pt. Read only."""
     from veca_edge.base.spec import GraphSpec
-    from veca_edge.bundle.store import new_bundle, open_bundle, write_manifest
+    from veca_edge.bundle.new_bundle import new_bundle
+    from veca_edge.bundle.store import open_bundle, write_manifest
     from veca_edge.bundle.types import CheckpointFacts
     from veca_edge.converters.cpu import onnx_models_from_variants
     from veca_edge.model.folding import inference_weights

@@ -32,7 +32,8 @@ def with_tasks(demo, absmax_quantized, output: Path) -> Path:
 
     from veca_edge.base.spec import GraphSpec, ImageSize
     from veca_edge.base.tasks import HeadFile, Task, Tokens
-    from veca_edge.bundle.store import new_bundle, write_manifest
+    from veca_edge.bundle.new_bundle import new_bundle
+    from veca_edge.bundle.store import write_manifest
     from veca_edge.bundle.types import CheckpointFacts, HeadFacts, TermFacts
     from veca_edge.converters.cpu import onnx_models_from_variants
     from veca_edge.demo import demo_segment_head

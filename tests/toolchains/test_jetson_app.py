@@ -23,7 +23,8 @@ from veca_edge.actions.app import write_app
 from veca_edge.apps.base import TEMPLATES, App
 from veca_edge.apps.jetson import FRAMES, VALUES, VECTORS, write_jetson
 from veca_edge.base.spec import GraphSpec, ImageSize
-from veca_edge.bundle.store import new_bundle, open_bundle, write_manifest
+from veca_edge.bundle.new_bundle import new_bundle
+from veca_edge.bundle.store import open_bundle, write_manifest
 from veca_edge.bundle.types import Bundle, BundleDetails, CheckpointFacts
 from veca_edge.converters.tensorrt.dialects import tensorrt_models_from_variants
 from veca_edge.converters.tensorrt.options import TensorrtOptions

@@ -15,8 +15,9 @@ from ..base.progress import Progress, silent
 from ..base.spec import QUANTIZED_PRECISIONS, ExportSpec
 from ..base.tasks import Task
 from ..base.versions import tool_versions
+from ..bundle.new_bundle import new_bundle
 from ..bundle.readme import write_readme
-from ..bundle.store import RUN_FILE, new_bundle, open_bundle, write_manifest
+from ..bundle.store import RUN_FILE, open_bundle, write_manifest
 from ..bundle.types import Artifact, Bundle, BundleDetails, CheckpointFacts, HeadFacts, TermFacts
 from ..calibration.recipe import QuantizationRecipe
 from ..images.palette import palette

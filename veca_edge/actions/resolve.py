@@ -10,7 +10,7 @@ from ..base.options import check_kind, to_mapping
 from ..base.progress import Progress, silent
 from ..base.spec import OUTPUTS, ExportSpec, ImageSize
 from ..base.tasks import HeadFile, Task
-from ..bundle.store import check_output
+from ..bundle.new_bundle import check_output
 from ..demo import DEMO_IMAGE_SIZE, demo_checkpoint, demo_segment_head
 from ..images.folder import find_images
 from ..images.options import ResizeOptions

@@ -1,14 +1,10 @@
-"""Bundles on disk: read, verified, and written whole or not at all."""
+"""Bundles on disk: read and verified, and their manifests written."""
 
 from __future__ import annotations
 
-import errno
 import json
-import os
-import shutil
-import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import fields, replace
 from pathlib import Path
 from shlex import quote
@@ -19,12 +15,9 @@ from ..base.files import (
     bytes_of,
     check_name,
     disk_errors,
-    exchange,
     files_below,
-    held,
     inside,
     is_aside,
-    nearest_parent,
     remove_abandoned,
     sha256_of,
     sync,
@@ -34,6 +27,7 @@ from ..base.files import (
 from ..base.json_files import read_json, typed, unknown_field
 from ..base.progress import Progress, silent
 from ..base.spec import ImageSize
+from .siblings import REPLACED, alone_beside, leftovers
 from .types import ADDED_FIELDS, SCHEMA_VERSION, Artifact, Bundle
 
 if TYPE_CHECKING:
@@ -167,7 +161,7 @@ def open_bundle(path: str | Path) -> Bundle:
 
 def _no_bundle(directory: Path) -> tuple[str, str]:
     if not directory.exists():
-        kept = [old for old in _leftovers(directory, _REPLACED) if _has_its_files(old)]
+        kept = [old for old in leftovers(directory, REPLACED) if has_its_files(old)]
         if kept:
             return (
                 f"There is no bundle at {directory}: replacing it was interrupted.",
@@ -276,7 +270,7 @@ def withdraw_artifacts(bundle: Bundle, stem: str) -> None:
 @contextmanager
 def _alone_in(bundle: Bundle) -> Iterator[Bundle]:
     """The bundle as it is now, while no other process changes its manifest or puts another in its place."""
-    with disk_errors(bundle.directory), _alone_beside(bundle.directory.resolve()):
+    with disk_errors(bundle.directory), alone_beside(bundle.directory.resolve()):
         current = open_bundle(bundle.directory)
         if (current.created_at, current.checkpoint) != (bundle.created_at, bundle.checkpoint):
             raise EdgeError(
@@ -313,173 +307,10 @@ def _digests(directory: Path, artifacts: Sequence[Artifact], known: Mapping[str,
     }
 
 
-# Hidden siblings of a bundle. A run that was killed leaves them; their names say what they are:
-# being written, and after an exchange the old bundle for a moment: never restored.
-_INCOMPLETE = "veca-edge-incomplete"
-# The old bundle, whole, between two renames where names cannot be exchanged: restored when there is no new one.
-_REPLACED = "veca-edge-replaced"
-# Being deleted: never restored.
-_TRASH = "veca-edge-trash"
-
-# Seconds to wait for another export beside this one that cleans up or replaces its bundle.
-_PATIENCE_S = 60.0
-
-
-def check_output(output: Path, force: bool) -> None:
-    """Checks early that a bundle can be written at `output`. Raises `EdgeError`; writes nothing."""
-    check_name(output.absolute())
-    if output.exists() or output.is_symlink():
-        if not force:
-            raise EdgeError(f"{output} exists already.", "Give another --output, or --force to replace it.")
-        if not (output.is_dir() and ((output / MANIFEST).is_file() or not any(output.iterdir()))):
-            raise EdgeError(f"{output} is not a bundle, and --force replaces nothing else.", "Give another --output.")
-    ancestor = nearest_parent(output)
-    if not ancestor.is_dir():
-        raise EdgeError(f"{output} can't be written: {ancestor} is not a directory.", "Give another --output.")
-    if not os.access(ancestor, os.W_OK | os.X_OK):
-        raise EdgeError(f"{output} can't be written: no permission to write in {ancestor}.", "Give another --output.")
-
-
-@contextmanager
-def new_bundle(output: Path, force: bool = False) -> Iterator[Path]:
-    """A directory to build a bundle in, which becomes `output` when the block ends well.
-
-    The block writes everything, `write_manifest` last. Until then it lies in a hidden sibling; when the
-    block raises, that is removed and `output` is as it was. With `force` the new bundle takes the old one's name
-    in one step where the system can do that, and only when it is complete and on disk; the old one is deleted
-    after that. What a killed run left is removed by the next.
-
-    Raises:
-        EdgeError: as `check_output`; or the disk is full or can't be written; or another export took the place.
-    """
-    check_output(output, force)
-    output = output.resolve() if output.is_symlink() else output.absolute()
-    with ExitStack() as stack:
-        stack.enter_context(disk_errors(output))
-        made: list[Path] = []
-        work = _sibling(output, _INCOMPLETE)
-        try:
-            stack.enter_context(_working_directory(output, work, made))
-            yield work
-            if not (work / MANIFEST).is_file():
-                raise RuntimeError("a bundle was left without its manifest")
-            sync_tree(work)
-            with _alone_beside(output):
-                trash = _swap_in(work, output, force)
-            if trash is not None:
-                shutil.rmtree(trash, ignore_errors=True)
-        except BaseException:
-            shutil.rmtree(work, ignore_errors=True)
-            for parent in made:
-                with suppress(OSError):
-                    parent.rmdir()
-            raise
-
-
-@contextmanager
-def _alone_beside(output: Path) -> Iterator[None]:
-    """Holds back every other export that has this one's parent directory, for as long as names are changed there.
-
-    Raises:
-        EdgeError: another has held the directory for `_PATIENCE_S` seconds.
-        FileNotFoundError: there is no such directory.
-    """
-    with held(output.parent, _PATIENCE_S) as free:
-        if free is False:
-            raise EdgeError(f"Another process keeps {output.parent} locked.", "Wait for it to end, then try again.")
-        yield
-
-
-def _working_directory(output: Path, work: Path, made: list[Path]) -> ExitStack:
-    """Cleans up beside `output` and creates `work`; what is returned holds its lock, from its first moment on.
-
-    Args:
-        made: is given the parents that were missing, the deepest first.
-    """
-    # An export beside this one that fails removes the parents that it had made: then they are made again.
-    for _ in range(100):
-        with suppress(FileNotFoundError), ExitStack() as stack:
-            made[:] = _make_parents(output.parent) or made
-            with _alone_beside(output):
-                _clean_up(output)
-                work.mkdir()
-                stack.enter_context(held(work))
-            return stack.pop_all()
-    raise EdgeError(f"{output} can't be written: other processes keep removing {output.parent}.", "Try again.")
-
-
-def _swap_in(work: Path, output: Path, force: bool) -> Path | None:
-    """Gives the new bundle its name and returns where the old one is, which is not needed any more."""
-    taken = EdgeError(f"{output} appeared while the bundle was made.", "Give another --output, or --force.")
-    if not output.exists():
-        try:
-            work.rename(output)
-        except OSError as error:
-            raise taken if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR) else error from None
-        sync(output.parent)
-        return None
-    if not force:
-        raise taken
-    if exchange(work, output):
-        old = work
-    else:
-        old = _sibling(output, _REPLACED)
-        output.rename(old)
-        try:
-            work.rename(output)
-        except BaseException:
-            old.rename(output)
-            raise
-    sync(output.parent)
-    trash = _sibling(output, _TRASH)
-    old.rename(trash)
-    return trash
-
-
-def _sibling(output: Path, kind: str) -> Path:
-    return output.with_name(f".{output.name}.{kind}-{uuid.uuid4().hex[:8]}")
-
-
-def _leftovers(output: Path, kind: str) -> list[Path]:
-    prefix = f".{output.name}.{kind}-"
-    with suppress(OSError):
-        return sorted(p for p in output.absolute().parent.iterdir() if p.name.startswith(prefix))
-    return []
-
-
-def _clean_up(output: Path) -> None:
-    """Removes what killed runs left beside `output`; a whole bundle they had moved away comes back.
-
-    The caller holds `_alone_beside`: nothing here is in the middle of being swapped by a run that is alive.
-    """
-    for old in _leftovers(output, _REPLACED):
-        if not output.exists() and _has_its_files(old):
-            old.rename(output)
-        else:
-            old.rename(_sibling(output, _TRASH))
-    for work in _leftovers(output, _INCOMPLETE):
-        with suppress(FileNotFoundError), held(work) as free:
-            if free:
-                work.rename(_sibling(output, _TRASH))
-    for trash in _leftovers(output, _TRASH):
-        shutil.rmtree(trash, ignore_errors=True)
-
-
-def _has_its_files(directory: Path) -> bool:
+def has_its_files(directory: Path) -> bool:
     """Whether nothing of a bundle is missing: earlier versions deleted bundles under the name of whole ones."""
     try:
         bundle = open_bundle(directory)
         return all(inside(directory, name).exists() for name in (*bundle.files, *(a.path for a in bundle.artifacts)))
     except EdgeError:
         return False
-
-
-def _make_parents(directory: Path) -> list[Path]:
-    """Creates a directory with its parents and returns those that were missing, the deepest first."""
-    missing = []
-    while not directory.exists():
-        missing.append(directory)
-        directory = directory.parent
-    for path in reversed(missing):
-        path.mkdir(exist_ok=True)
-    return missing
