@@ -21,7 +21,7 @@ import numpy as np
 from ..base.errors import EdgeError
 from ..base.files import read_limited
 from ..base.tasks import Task
-from ..model.head_files import load_labels
+from ..model.labels import load_labels
 from ..model.tensor_files import listed
 from .folder import find_images
 from .preprocessing import MAX_FILE_BYTES, UNREADABLE, Preprocessing, decoded, reason

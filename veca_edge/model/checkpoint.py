@@ -22,8 +22,9 @@ from ..base.progress import Progress, silent
 from ..base.tasks import HeadFile, Task
 from .checkpoint_config import model_config
 from .config import ModelConfig
-from .head_files import checked_labels, plain_classifier, read_head, with_labels
+from .head_files import plain_classifier, read_head
 from .heads import Head, classifier
+from .labels import checked_labels, with_labels
 from .tensor_files import CHECKPOINT_HINT, check_plain, finite_floats, listed, read_tensors
 
 if TYPE_CHECKING:

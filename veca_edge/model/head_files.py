@@ -15,7 +15,7 @@ A BatchNorm is folded into the layer behind it. What a file holds beside its hea
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,22 +23,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..base.errors import EdgeError, unknown_name
-from ..base.files import read_limited
-from ..base.json_files import parse_json
 from ..base.tasks import HeadFile, Task, Tokens, task_named
 from .config import ModelConfig
 from .heads import DEPTH_RANGE, Head, Term
-from .tensor_files import check_plain, finite_floats, first_line, listed, read_tensors
+from .labels import checked_labels
+from .tensor_files import check_plain, finite_floats, listed, read_tensors
 
 if TYPE_CHECKING:
     import torch
 
-LABELS_HINT = "Give a --labels file with one name a line, or a JSON list, in the order of the head's rows."
 HEAD_HINT = (
     "Known heads: a linear probe ('weight' [K, D] and 'bias' [K], also under linear, head, fc or classifier), DINOv2's "
     "and DINOv3's linear classifiers, segmentation and depth heads, and what veca-edge fit writes."
 )
-MAX_LABELS_BYTES = 16 << 20
 BATCH_NORM_EPS = 1e-5
 DINOV2_DEPTH_UPSAMPLING = 4
 DEPTH_BINS = 256
@@ -369,55 +366,3 @@ def _joined(path: Path, found: _Found, task: Task, config: ModelConfig) -> _Join
         every = [config.layers * (i + 1) // number - 1 for i in range(number)]
         return _Joined([(b, t) for b in every for t in (Tokens.PATCHES, Tokens.CLS)], before_norm=True)
     return _Joined([(block, Tokens.PATCHES) for block in blocks(count)])
-
-
-# ---------------------------------------------------------------------------------------- labels
-
-
-def with_labels(heads: Sequence[Head], labels: Mapping[Task | None, Path]) -> tuple[Head, ...]:
-    """The heads with class names from files, by task; under None, a file for the one head that lacks them.
-
-    Raises:
-        EdgeError: a file that can't be read or does not fit, or no head that it could be for.
-    """
-    named = list(heads)
-    for task, path in labels.items():
-        possible = [h for h in named if h.task != Task.DEPTH and task in (None, h.task)]
-        without = [h for h in possible if h.labels is None]
-        if task is None and len(without) == 1:
-            possible = without
-        if not possible:
-            what = "classifier or segmentation head" if task is None else f"head for {task}"
-            raise EdgeError(
-                f"Labels were given, but there is no {what} that they could name.", "Give the head with --head FILE."
-            )
-        if len(possible) > 1:
-            raise EdgeError(
-                f"{path} could name the classes of {listed([str(h.task) for h in possible])}.",
-                f"Say which: --labels {possible[0].task}={path}",
-            )
-        head = possible[0]
-        place = next(i for i, h in enumerate(named) if h is head)
-        named[place] = replace(head, labels=checked_labels(path, load_labels(path), head.classes))
-    return tuple(named)
-
-
-def load_labels(path: Path) -> Any:
-    """Class names, one a line, or a JSON list; `checked_labels` checks them."""
-    try:
-        content = read_limited(path, MAX_LABELS_BYTES)
-        if path.suffix == ".json":
-            return parse_json(content)
-        text = content.decode("utf-8-sig")
-    except (OSError, ValueError) as error:
-        raise EdgeError(f"The labels file {path} can't be read: {first_line(error)}.", LABELS_HINT) from error
-    return [line.strip() for line in text.splitlines() if line.strip()]
-
-
-def checked_labels(path: Path | str, names: Any, classes: int) -> tuple[str, ...]:
-    """Raises `EdgeError` where they are not `classes` names."""
-    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
-        raise EdgeError(f"{path}: the class names are not a list of names.", LABELS_HINT)
-    if len(names) != classes:
-        raise EdgeError(f"{path} has {len(names)} labels for a head of {classes} classes.", LABELS_HINT)
-    return tuple(names)
