@@ -18,7 +18,8 @@ from veca_edge.base.options import made_of
 from veca_edge.bundle.store import add_artifacts, open_bundle
 from veca_edge.devices.connection import connect, parse_device
 from veca_edge.devices.fleet import read_fleet
-from veca_edge.devices.jetson.probe import engine_key, probe
+from veca_edge.devices.jetson.engine_key import engine_key
+from veca_edge.devices.jetson.probe import probe
 from veca_edge.profiles.store import read_measurements
 
 GOOD = ("door-1", "door-2", "gate-1", "gate-2")

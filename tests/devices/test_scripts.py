@@ -9,7 +9,7 @@ import pytest
 from veca_edge.converters.tensorrt.engine import build_job_script
 from veca_edge.devices import job_scripts
 from veca_edge.devices.jetson import probe
-from veca_edge.devices.jetson.probe import EngineKey
+from veca_edge.devices.jetson.engine_key import EngineKey
 from veca_edge.profiles.jetson.measure import BoardOptions, profile_job_script
 
 KEY = EngineKey("Orin Nano 8GB", "8.7", "36.4.3", "10.3.0", "15W")

@@ -20,7 +20,8 @@ from veca_edge.base.errors import EdgeError
 from veca_edge.base.spec import ImageSize
 from veca_edge.bundle.types import Artifact
 from veca_edge.devices.connection import LocalConnection
-from veca_edge.devices.jetson.probe import engine_key, probe
+from veca_edge.devices.jetson.engine_key import engine_key
+from veca_edge.devices.jetson.probe import probe
 from veca_edge.runtime import tensorrt as board_runtime
 from veca_edge.runtime import tensorrt_engine
 from veca_edge.runtime.tensorrt_engine import Cuda, Engine, EngineError, time_engine, time_layers

@@ -13,7 +13,8 @@ from ..bundle.details import TensorrtDetails, details_as
 from ..bundle.runner import as_given
 from ..bundle.types import Artifact
 from ..devices.connection import LocalConnection
-from ..devices.jetson.probe import Board, check_engine_key, probe
+from ..devices.jetson.engine_key import check_engine_key
+from ..devices.jetson.probe import Board, probe
 from .core_inputs import core_inputs
 from .onnxruntime import INPUT, check_batch, input_type_and_shape
 from .tensorrt_engine import Engine, EngineError

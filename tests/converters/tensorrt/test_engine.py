@@ -28,7 +28,8 @@ from veca_edge.converters.tensorrt.engine import (
     parse_failure,
 )
 from veca_edge.devices.connection import LocalConnection, connect, parse_device
-from veca_edge.devices.jetson.probe import EngineKey, engine_key, probe
+from veca_edge.devices.jetson.engine_key import EngineKey, engine_key
+from veca_edge.devices.jetson.probe import probe
 from veca_edge.devices.jetson.trtexec import profile_selection
 
 pytest.importorskip("tensorrt_rtx")

@@ -26,8 +26,9 @@ from ...bundle.types import Artifact
 from ...devices import jobs
 from ...devices.answers import Reader
 from ...devices.connection import Connection, LocalConnection
+from ...devices.jetson.engine_key import EngineKey, engine_key
 from ...devices.jetson.modules import JETPACKS
-from ...devices.jetson.probe import Board, EngineKey, engine_key, no_tensorrt, probe
+from ...devices.jetson.probe import Board, no_tensorrt, probe
 from ...devices.jetson.trtexec import end_of, last_words, profile_arguments
 from ...devices.jobs import Job, Log, ignore, run_job
 from ...devices.outgoing import bundle_file
