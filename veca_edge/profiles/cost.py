@@ -1,20 +1,23 @@
 """What one image costs, before anything is measured: multiply-accumulates and attention interactions.
 
 `cost_of_model` counts from the model's sizes; `cost_of_onnx` counts what a file really contains. Both
-count the matrix products and convolutions (a softmax or a norm is not among them), for one image.
+count the matrix products and convolutions (a softmax or a norm is not among them), for one image. `cost_facts` chooses
+for a bundle's artifact.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..base.errors import EdgeError
 from ..base.spec import GraphSpec
 from ..base.tasks import Task, Tokens
+from ..bundle.types import Artifact, Bundle
 from ..model.config import ModelConfig
 from ..model.heads import LinearHead, active_heads
 from ..model.plan import block_rows
@@ -290,3 +293,16 @@ def _static(kind: onnx.TypeProto) -> Shape | None:
         return None
     dims = kind.tensor_type.shape.dim
     return tuple(d.dim_value for d in dims) if all(d.HasField("dim_value") for d in dims) else None
+
+
+def cost_facts(bundle: Bundle, artifact: Artifact) -> dict[str, Any]:
+    """`macs`, `attention_interactions` and `counted_from`: the `graph`, or the `sizes` where there is none to read.
+
+    A machine that only runs models may lack the `onnx` package, and an elastic file has no fixed sizes; both
+    counts agree.
+    """
+    elastic = "profile" in artifact.details
+    if artifact.path.endswith(".onnx") and not elastic and find_spec("onnx"):
+        return {**asdict(cost_of_onnx(bundle.directory / artifact.path)), "counted_from": "graph"}
+    cost = cost_of_model(bundle.checkpoint.config, artifact.spec, bundle.linear_heads)
+    return {**asdict(cost), "counted_from": "sizes"}

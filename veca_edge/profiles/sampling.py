@@ -1,6 +1,6 @@
 """Measures one artifact in this process: `python -m veca_edge.profiles.sampling`, JSON on stdin and stdout.
 
-A process of its own makes the load cold and the peak memory the artifact's. It is started by `sweep`.
+A process of its own makes the load cold and the peak memory the artifact's. It is started by `worker`.
 """
 
 from __future__ import annotations

@@ -9,17 +9,11 @@ from __future__ import annotations
 
 import json
 import os
-import signal
-import subprocess
-import sys
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
-from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
-from threading import Timer
 from typing import Any
 
 from ..base.cpu_features import usable_cpu_count
@@ -28,12 +22,13 @@ from ..base.files import disk_errors, held, write_atomically
 from ..base.json_files import read_json, typed
 from ..base.progress import Progress, silent
 from ..bundle.types import Artifact, Bundle
-from .cost import cost_of_model, cost_of_onnx
+from .cost import cost_facts
 from .machine import Machine, this_machine
 from .measurement import MAX_OTHER_LOAD, Measurement, Sustained, measurement_of, utc_now
 from .options import ProfileOptions
 from .sampling import Answer, Request
 from .store import load_measurement, measurement_stem, measurements_folder, save_measurement
+from .worker import answer_of_worker
 
 WORKER_TIMEOUT = 1800.0
 
@@ -342,66 +337,3 @@ class Sweep:
 
         answer = answer_of_worker(request, WORKER_TIMEOUT + seconds, note)
         return typed(answer, Answer, f"What the process that measured {item.artifact.name} answered")
-
-
-def answer_of_worker(request: Request, timeout: float, note: Callable[[float], None]) -> dict[str, Any]:
-    """Runs one worker to its end and returns its answer's JSON."""
-    name = request.artifact.name
-    with tempfile.TemporaryFile() as errors:
-        process = subprocess.Popen(
-            [sys.executable, "-m", f"{__package__}.sampling"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            text=True,
-            encoding="utf-8",
-        )
-        # Both are pipes.
-        assert process.stdin is not None
-        assert process.stdout is not None
-        watch = Timer(timeout, process.kill)
-        watch.start()
-        last: dict[str, Any] = {}
-        try:
-            with suppress(BrokenPipeError):
-                process.stdin.write(json.dumps(asdict(request)))
-                process.stdin.close()
-            for line in process.stdout:
-                with suppress(ValueError):  # a process that dies may leave half a line
-                    last = json.loads(line)
-                    note(last.get("elapsed", 0.0))
-            code = process.wait()
-        finally:
-            timed_out = not watch.is_alive()
-            watch.cancel()
-            process.kill()
-            process.wait()
-            process.stdout.close()
-        if "answer" in last:
-            return last["answer"]
-        if "error" in last:
-            raise EdgeError(last["error"]["message"], last["error"]["hint"])
-        errors.seek(0)
-        said = errors.read().decode("utf-8", "replace").strip().splitlines()
-    if timed_out:
-        raise EdgeError(f"{name} did not answer within {timeout / 60:.0f} minutes.", "Try it alone with: veca-edge run")
-    if code < 0:
-        what = signal.Signals(-code).name
-        raise EdgeError(
-            f"The process that measured {name} was ended by {what}.",
-            "The system may have run out of memory: see its log." if what == "SIGKILL" else None,
-        )
-    raise EdgeError(f"The process that measured {name} ended with an error: {said[-1] if said else f'code {code}'}")
-
-
-def cost_facts(bundle: Bundle, artifact: Artifact) -> dict[str, Any]:
-    """`macs`, `attention_interactions` and `counted_from`: the `graph`, or the `sizes` where there is none to read.
-
-    A machine that only runs models may lack the `onnx` package, and an elastic file has no fixed sizes; both
-    counts agree.
-    """
-    elastic = "profile" in artifact.details
-    if artifact.path.endswith(".onnx") and not elastic and find_spec("onnx"):
-        return {**asdict(cost_of_onnx(bundle.directory / artifact.path)), "counted_from": "graph"}
-    cost = cost_of_model(bundle.checkpoint.config, artifact.spec, bundle.linear_heads)
-    return {**asdict(cost), "counted_from": "sizes"}

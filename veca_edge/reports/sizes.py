@@ -9,8 +9,9 @@ from typing import NamedTuple
 
 from ..actions.candidate import Candidate
 from ..base.spec import ImageSize
+from .drawing import Figure
 from .facts import Conditions, ReportedBundle, Series, series_of
-from .figures import Figure, core_count_figure, sustained_figure, trade_off_figure
+from .figures import core_count_figure, sustained_figure, trade_off_figure
 from .methods import by_target
 
 

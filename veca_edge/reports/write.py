@@ -217,9 +217,9 @@ def _templates() -> tuple[Template, Template]:
         import jinja2
     except ImportError:
         raise MissingDependency("jinja2", "report", "The report's page") from None
-    from .figures import _matplotlib
+    from .drawing import import_matplotlib
 
-    _matplotlib()
+    import_matplotlib()
 
     def environment(**options: Any) -> Environment:
         made = jinja2.Environment(

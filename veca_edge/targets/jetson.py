@@ -70,7 +70,7 @@ model = veca_edge.load(".")          # {artifact.path}
 def engine_obstacle(artifact: Artifact) -> str | None:
     if find_spec("tensorrt") is None:
         return "TensorRT's Python package is not installed here"
-    from ..devices.jetson.probe import check_engine_key
+    from ..devices.jetson.engine_key import check_engine_key
     from ..runtime.tensorrt import this_board
 
     try:
@@ -135,7 +135,8 @@ def _alone_building(slug: str) -> Lock:
 def build(bundle: Bundle, device: str, options: EngineOptions | None, progress: Progress, on_log: Log) -> Built:
     from ..bundle.store import add_artifacts, withdraw_artifacts
     from ..converters.tensorrt.engine import build_engines
-    from ..devices.jetson.probe import check_power_mode, engine_key, open_board
+    from ..devices.jetson.engine_key import engine_key
+    from ..devices.jetson.probe import check_power_mode, open_board
 
     files = [a for a in bundle.artifacts if a.format == ONNX.name]
     with open_board(device) as (connection, board), _alone_building(engine_key(board).slug):
@@ -174,7 +175,7 @@ def next_steps(bundle: Bundle) -> Next:
 def estimates(bundle: Bundle) -> Table | None:
     """For every file the roofline of one frame on some modules: engines can't be faster, and are slower."""
     from ..devices.jetson.modules import MODULES, estimate_frame
-    from ..profiles.sweep import cost_facts
+    from ..profiles.cost import cost_facts
 
     width, rows = bundle.checkpoint.config.hidden, []
     for artifact in (a for a in bundle.artifacts if a.format == ONNX.name):

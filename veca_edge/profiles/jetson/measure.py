@@ -21,15 +21,17 @@ from ...base.versions import own_version
 from ...bundle.types import Artifact, Bundle
 from ...devices import jobs
 from ...devices.connection import Connection
-from ...devices.jetson.probe import BOARD_ROOT, GPU_CLOCKS, Board, check_engine_key, engines_for
+from ...devices.jetson.engine_key import check_engine_key, engines_for
+from ...devices.jetson.probe import BOARD_ROOT, GPU_CLOCKS, Board
 from ...devices.jetson.trtexec import last_words, profile_selection
 from ...devices.jobs import Job, Log, ignore, run_job
 from ...devices.outgoing import bundle_file
 from ..cooling import Cooling
+from ..cost import cost_facts
 from ..machine import Machine
 from ..measurement import Measurement, utc_now
 from ..store import save_measurement
-from ..sweep import Failure, Profile, cost_facts
+from ..sweep import Failure, Profile
 from . import trtexec
 from .findings import Findings, measured_before, measurement_from
 from .options import BoardOptions
