@@ -55,6 +55,9 @@ const times = new TimeTable(element("times"), element("speed"));
 let bundle: Bundle | null = null;
 /** Why the page is not kept for offline use, or null. */
 let offline: Promise<string | null> = Promise.resolve(null);
+/** Whether the browser has WebGPU. Asked once: another precision is loaded in the very moment it is chosen, so that
+ * nothing is done with the one before. */
+let hasGpu = false;
 let opened: Opened | null = null;
 /** With some core counts frames are answered; which one, and what is held, is chosen when all of them are there. */
 let loaded: Loaded | null = null;
@@ -92,7 +95,8 @@ async function start(): Promise<void> {
     sizes.map((name) => [name, name.replace("x", " x ")]),
   );
   element("size-row").hidden = sizes.length < 2;
-  await offerGpu();
+  hasGpu = await findGpu();
+  offerGpu();
   open();
 }
 
@@ -102,13 +106,16 @@ async function keep(): Promise<void> {
   element("offline").textContent = why ? `Not kept for offline use: ${why}` : "Kept for offline use.";
 }
 
-/** WebGPU takes float models alone, and not every browser has it. */
-async function offerGpu(): Promise<void> {
+async function findGpu(): Promise<boolean> {
   const gpu = (navigator as Navigator & { gpu?: { requestAdapter(): Promise<unknown> } }).gpu;
-  const there = gpu !== undefined && (await gpu.requestAdapter().catch(() => null)) !== null;
-  const isFloat = precision.value !== "int8";
-  element("backend-row").hidden = !(there && isFloat);
-  if (!(there && isFloat)) backend.value = "wasm";
+  return gpu !== undefined && (await gpu.requestAdapter().catch(() => null)) !== null;
+}
+
+/** WebGPU takes float models alone. */
+function offerGpu(): void {
+  const isOffered = hasGpu && precision.value !== "int8";
+  element("backend-row").hidden = !isOffered;
+  if (!isOffered) backend.value = "wasm";
 }
 
 function open(): void {
@@ -366,7 +373,10 @@ for (const [hold, field] of Object.values(budgets)) {
   hold.addEventListener("change", steer);
   field.addEventListener("change", () => hold.checked && steer());
 }
-precision.addEventListener("change", () => void offerGpu().then(open));
+precision.addEventListener("change", () => {
+  offerGpu();
+  open();
+});
 size.addEventListener("change", open);
 // Without a bundle there is nothing to open yet.
 again.addEventListener("click", () => (bundle ? open() : location.reload()));

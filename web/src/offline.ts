@@ -21,6 +21,8 @@ export async function startOffline(): Promise<string | null> {
   if (!crossOriginIsolated && !sessionStorage.getItem("reloaded")) {
     sessionStorage.setItem("reloaded", "yes");
     location.reload();
+    // Until then nothing else begins, and nothing is said that the next page would have to say again.
+    await new Promise(() => undefined);
   }
   return null;
 }
