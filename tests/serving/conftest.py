@@ -87,11 +87,11 @@ def served(bundle: Path) -> Iterator[str]:
     thread = threading.Thread(target=serve_bundle, args=(request, on_address, stop.is_set))
     thread.start()
     try:
-        assert ready.wait(20)
+        assert ready.wait(120)
         yield found[0]
     finally:
         stop.set()
-        thread.join(20)
+        thread.join(120)
         assert not thread.is_alive()
 
 
@@ -106,7 +106,8 @@ def launched():
         started = []
 
         def launch(*words: str):
-            started.append(playwright.chromium.launch(executable_path=path, args=["--no-sandbox", *words]))
+            args = ["--no-sandbox", *words]
+            started.append(playwright.chromium.launch(executable_path=path, args=args, timeout=120_000))
             return started[-1]
 
         yield launch
@@ -139,6 +140,7 @@ def with_modules(web: Path) -> Path:
         words = ["npm", "ci", "--no-audit", "--no-fund"]
         done = subprocess.run(words, cwd=web, capture_output=True, text=True, check=False, timeout=600)
         if done.returncode:
+            shutil.rmtree(web / "node_modules", ignore_errors=True)  # half of them are none
             pytest.skip(f"npm ci failed: {done.stderr.strip().splitlines()[-1:]}")
 
     if not (web / "node_modules").is_dir():

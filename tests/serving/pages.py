@@ -5,16 +5,21 @@ from __future__ import annotations
 import base64
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import numpy as np
 
-PATIENCE_MS = 60_000
+PATIENCE_MS = 120_000
 TAKE = "() => { window.taken = null; window.vecaEdge.onStep = (step) => { window.taken = step } }"
 # Arrays come as base64: as numbers a camera's frame would take seconds.
-NEXT = """async (since) => {
-  while (!(window.taken?.captured > since)) await new Promise((done) => setTimeout(done, 10));
-  const { coreCount, pixels, prepared, outputs } = window.taken;
+NEXT = """async ([since, patience]) => {
+  const until = performance.now() + patience;
+  while (!(window.taken?.captured > since)) {
+    if (performance.now() > until) throw new Error("the page answered no further frame");
+    await new Promise((done) => setTimeout(done, 10));
+  }
+  const { captured, coreCount, pixels, prepared, outputs } = window.taken;
   const told = (dims, array) => {
     const bytes = new Uint8Array(array.buffer, array.byteOffset, array.byteLength);
     let text = "";
@@ -23,6 +28,7 @@ NEXT = """async (since) => {
   };
   const { width, height, data } = pixels;
   return {
+    captured,
     coreCount,
     pixels: told([height, width, 4], data),
     prepared: told([prepared.length / 3, 3], prepared),
@@ -30,8 +36,18 @@ NEXT = """async (since) => {
   };
 }"""
 TYPES = {"Uint8ClampedArray": np.uint8, "Uint8Array": np.uint8, "Float32Array": np.float32, "Int32Array": np.int32}
+# One decision follows another within a second: all of them are kept.
+HEAR = """() => {
+  const decision = document.getElementById("decision");
+  window.decisions = [];
+  new MutationObserver(() => {
+    if (decision.textContent) window.decisions.push(decision.textContent);
+  }).observe(decision, { childList: true });
+}"""
+HEARD = "(text) => window.decisions.find((decision) => decision.includes(text))"
 NOW = "() => performance.timeOrigin + performance.now()"
 SEEK = "(seconds) => { document.getElementById('video').currentTime = seconds }"
+REDRAW = "() => document.getElementById('show').dispatchEvent(new Event('change'))"
 MOVE = """(index) => {
   const slider = document.getElementById("cores");
   slider.value = index;
@@ -86,19 +102,35 @@ class Page:
         """From now on the page hands out what the model takes and gives."""
         self.page.evaluate(TAKE)
 
-    def next_step(self, cause: Callable[[], object] = lambda: None) -> PageStep:
-        """A step of a frame that is captured after now, and so with what `cause` does."""
+    def next_step(
+        self, cause: Callable[[], object] = lambda: None, shows: Callable[[np.ndarray], bool] = lambda pixels: True
+    ) -> PageStep:
+        """A step of a frame that is captured after now, and so with what `cause` does.
+
+        Args:
+            shows: tells of a frame's pixels whether it is the one that is waited for. What was on its way to the model
+                while a video was wound comes first.
+        """
         since = self.page.evaluate(NOW)
         cause()
-        step = self.page.evaluate(NEXT, since)
-        prepared = array_from(step["prepared"])
-        side = round(len(prepared) ** 0.5)
-        return PageStep(
-            step["coreCount"],
-            array_from(step["pixels"])[..., :3],
-            prepared.reshape(side, side, 3),
-            {name: array_from(said).astype(np.float64) for name, said in step["outputs"].items()},
-        )
+        while True:
+            found = self.page.evaluate(NEXT, [since, PATIENCE_MS])
+            step, since = step_from(found), found["captured"]
+            if shows(step.pixels):
+                return step
+
+    def choose_file(self, path: Path) -> None:
+        """A picture or a video, once the page can take one: not while the camera is being opened."""
+        self.page.wait_for_selector("#file:enabled", state="attached")
+        self.page.set_input_files("#file", path)
+
+    def hear_decisions(self) -> None:
+        """From now on `decision` knows all that the page says of core counts."""
+        self.page.evaluate(HEAR)
+
+    def decision(self, text: str = "") -> str:
+        """The first decision with a text in it, waited for."""
+        return self.page.wait_for_function(HEARD, arg=text).json_value()
 
     def _heard(self, request) -> None:
         self.asked.add(request.url)
@@ -114,6 +146,17 @@ class Page:
         elsewhere = {u for u in self.asked if urlsplit(u).scheme not in ("blob", "data") and urlsplit(u).netloc != here}
         assert elsewhere == set()
         assert len(self.asked) > 5
+
+
+def step_from(said: dict) -> PageStep:
+    prepared = array_from(said["prepared"])
+    side = round(len(prepared) ** 0.5)
+    return PageStep(
+        said["coreCount"],
+        array_from(said["pixels"])[..., :3],
+        prepared.reshape(side, side, 3),
+        {name: array_from(output).astype(np.float64) for name, output in said["outputs"].items()},
+    )
 
 
 def array_from(said: dict) -> np.ndarray:

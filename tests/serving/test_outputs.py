@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from .conftest import CORES, served
-from .pages import MOVE, PATIENCE_MS, SEEK, Page, PageStep, painted
+from .pages import MOVE, PATIENCE_MS, REDRAW, SEEK, Page, PageStep, painted
 
 pytest.importorskip("uvicorn", reason="uvicorn is not installed: pip install 'veca-edge[web]'")
 
@@ -108,9 +108,20 @@ def steps_of_video(opened, video: Path, precision: str, numbers) -> dict[int, Pa
     page = opened.page
     opened.choose("#precision", precision)
     opened.take_steps()
-    opened.next_step(lambda: page.set_input_files("#file", video))
+    opened.next_step(lambda: opened.choose_file(video))
     page.evaluate("() => document.getElementById('video').pause()")
-    return {n: opened.next_step(lambda n=n: page.evaluate(SEEK, (n + 0.5) / FPS)) for n in numbers}
+
+    def wind(number: int) -> None:
+        page.evaluate(SEEK, (number + 0.5) / FPS)
+        if number == numbers[0]:  # where it was paused there, nothing new is shown
+            page.evaluate(REDRAW)
+
+    return {n: opened.next_step(lambda n=n: wind(n), lambda pixels, n=n: nearest(pixels) == n) for n in numbers}
+
+
+def nearest(pixels: np.ndarray) -> int:
+    """The number of the picture that pixels are most like."""
+    return min(range(FRAMES), key=lambda number: np.abs(painted(number) - pixels.astype(np.float32)).mean())
 
 
 def test_a_lossless_video_is_answered_as_run_answers_it(opened, tasks_bundle, model, precision):
@@ -153,7 +164,7 @@ def test_a_picture_is_answered_as_run_answers_it_at_every_core_count(opened, tas
 
     page = opened.page
     opened.take_steps()
-    opened.next_step(lambda: page.set_input_files("#file", picture))
+    opened.next_step(lambda: opened.choose_file(picture))
     for index, count in reversed(list(enumerate(CORES))):
         step = opened.next_step(lambda index=index: page.evaluate(MOVE, index))
         assert step.core_count == count
@@ -202,7 +213,7 @@ def test_webgpu_answers_as_python_answers(launched, float_bundle, picture):
         opened.choose("#backend", "webgpu")
         assert opened.text("#status").endswith("on the GPU")
         opened.take_steps()
-        step = opened.next_step(lambda: page.set_input_files("#file", picture))
+        step = opened.next_step(lambda: opened.choose_file(picture))
         np.testing.assert_array_equal(step.prepared, model.prepare(step.pixels))
         found = model(step.prepared)
         for name in ("cls", "dense"):

@@ -37,7 +37,7 @@ def test_every_view_can_be_used_by_everybody(opened, web_modules, picture):
     page.evaluate((web_modules / "node_modules/axe-core/axe.min.js").read_text())
     assert_usable(page, "start")
     opened.take_steps()
-    opened.next_step(lambda: page.set_input_files("#file", picture))
+    opened.next_step(lambda: opened.choose_file(picture))
     for show, shown in (("segmentation", "#legend li"), ("depth", "#far:not(:empty)"), ("pca", "#classes li")):
         page.select_option("#show", show)
         page.wait_for_selector(shown)
