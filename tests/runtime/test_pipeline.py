@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from types import SimpleNamespace
@@ -16,6 +17,8 @@ from veca_edge.runtime.live import Tally, steps_of
 from veca_edge.runtime.model import Output
 from veca_edge.runtime.pipeline import Pace
 from veca_edge.runtime.sources import Frame
+
+from .virtual_time import on_virtual_time
 
 PICTURE = np.zeros((8, 8, 3), np.uint8)
 
@@ -91,13 +94,19 @@ def test_stages_add_up():
     assert mean["recording"] == 15.0
 
 
-def test_a_file_is_not_read_far_ahead():
+@pytest.fixture
+def virtual_time(monkeypatch):
+    """The sleeps of this file last as long as they say, on however busy a machine."""
+    return on_virtual_time(monkeypatch, sys.modules[__name__])
+
+
+def test_a_file_is_not_read_far_ahead(virtual_time):
     """What a frame waits for is the model, not a queue of others."""
     waits = [step.wait_ms for step in steps(Model(0.03, 0.002), frames(30, 0.002))]
     assert np.median(waits[10:]) < 30
 
 
-def test_a_camera_gives_its_newest_frame():
+def test_a_camera_gives_its_newest_frame(virtual_time):
     numbers, ages = [], []
     for step in steps(Model(0.04), frames(60, 0.005), drops=True):
         numbers.append(step.frame.number)

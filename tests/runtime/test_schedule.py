@@ -9,25 +9,20 @@ import numpy as np
 import pytest
 
 from veca_edge.images.pictures import Picture
-from veca_edge.runtime import handover, pipeline
 from veca_edge.runtime.live import steps_of
 from veca_edge.runtime.model import Output
 from veca_edge.runtime.pipeline import Pace
 from veca_edge.runtime.schedule import Duration, Schedule
 from veca_edge.runtime.sources import Frame
 
-from .virtual_time import VirtualTime
+from .virtual_time import on_virtual_time
 
 PIXELS = np.zeros((1, 1, 3), np.uint8)
 
 
 @pytest.fixture
 def clock(monkeypatch):
-    made = VirtualTime()
-    for module in (pipeline, handover):
-        monkeypatch.setattr(module, "threading", made)
-    monkeypatch.setattr(pipeline, "time", made)
-    return made
+    return on_virtual_time(monkeypatch)
 
 
 def varied(ms, jitter, seed):

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from types import ModuleType
+
+import pytest
 
 
 class _Actor:
@@ -60,6 +63,18 @@ class VirtualTime:
 
     def Thread(self, target: Callable[..., None], args: tuple = (), **_: object) -> _Thread:
         return _Thread(self, target, args)
+
+
+def on_virtual_time(monkeypatch: pytest.MonkeyPatch, *others: ModuleType) -> VirtualTime:
+    """The clock of live runs from now on, and of other modules that look at one."""
+    from veca_edge.runtime import handover, pipeline
+
+    made = VirtualTime()
+    for module in (pipeline, handover, *others):
+        for name in ("time", "threading"):
+            if hasattr(module, name):
+                monkeypatch.setattr(module, name, made)
+    return made
 
 
 class _Condition:
