@@ -7,7 +7,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -94,7 +93,9 @@ def test_a_budget_that_cannot_be_held(veca_edge, bundle, video, tmp_path):
     assert len(list((tmp_path / "seen").glob("*.png"))) == 10
     summary = veca_edge(*words[:-2], "--frames", 7, "--json").json["summary"]
     assert (summary["frames"], summary["budget_ms"], summary["within_budget"]) == (7, 0.001, 0.0)
-    assert [(d["before"], d["after"]) for d in summary["decisions"]] == [(16, 8)]
+    # On a busy machine seven frames last so long that it says, too, that there is no smaller core count.
+    moves = [(d["before"], d["after"]) for d in summary["decisions"] if d["before"] != d["after"]]
+    assert moves == [(16, 8)]
     assert summary["switches_per_second"] == pytest.approx(1 / summary["seconds"])
     assert [(row["core_count"], row["frames"]) for row in summary["core_counts"]] == [(8, 4), (16, 3)]
     assert all(0 < row["p50_ms"] <= row["p95_ms"] for row in summary["core_counts"])
@@ -179,7 +180,6 @@ def test_ctrl_c_ends_a_run_with_its_summary(bundle, tmp_path):
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     assert "frame 1" in process.stderr.readline()
-    time.sleep(0.3)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 0, err
