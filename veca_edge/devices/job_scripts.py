@@ -64,16 +64,18 @@ mkdir -p "$dir/users" && cd "$dir" && : >"users/$user" || exit 3
 if [ -f exit ] && [ "$3" -gt 0 ] && [ $(($(date +%s) - $(cat finished))) -gt "$3" ]; then
     rm -f exit finished log pid
 fi
+state=idle
 if [ -f exit ]; then
-    echo state finished
+    state=finished
 elif working; then
-    echo state running
-else
-    echo state idle
+    state=running
+elif [ -f exit ]; then
+    state=finished # it ended meanwhile
 fi
+echo "state $state"
 others | sed 's,.*/,user ,'
 unlock
-if [ ! -f exit ] && ! working; then
+if [ $state = idle ]; then
     df -Pk . | awk 'NR == 2 {{ print "free", $4 }}'
     for file in *; do
         case $file in *.part) continue ;; esac
@@ -96,7 +98,7 @@ echo "$code" >exit.part && mv exit.part exit
 # Another client may have started it meanwhile, or even ended it.
 LAUNCH = f"""{LOCKED}{WORKING}
 cd "$dir" || exit 3
-if [ -f exit ] || working; then
+if [ -f exit ] || working || [ -f exit ]; then
     exit 0
 fi
 rm -f log exit finished pid
@@ -105,10 +107,12 @@ if command -v setsid >/dev/null 2>&1; then
     detach=setsid
 fi
 $detach nohup sh "$dir/run.sh" </dev/null >/dev/null 2>&1 &
-for _ in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
-    [ -s pid ] && exit 0
+tries=0
+until [ -s pid ] || [ "$tries" -ge 150 ]; do
+    tries=$((tries + 1))
     sleep 0.1 2>/dev/null || sleep 1
 done
+[ ! -s pid ] || exit 0
 unlock
 echo "the job's process did not start" >&2
 exit 4
