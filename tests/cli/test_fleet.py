@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
-import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -67,11 +65,11 @@ def boards(tmp_path, monkeypatch):
         for number, name in enumerate((*GOOD, "hot", "dropping"), 1):
             folder = tmp_path / name
             standin = made_standin(folder, number, 80 if name == "hot" else 40)
-            server = start_server(folder / "ssh", standin.environment)
+            settings = dropping(folder / "ssh", standin) if name == "dropping" else ""
+            server = start_server(folder / "ssh", standin.environment, settings)
             found.standins[name], found.servers[name] = standin, server
             text += f'[devices.{name}]\ndevice = "{server.device}"\ntags = ["{name.partition("-")[0]}"]\n'
             text += 'power-mode = "MAXN_SUPER"\n' if name == "door-1" else ""
-        drop_some(found.servers["dropping"], found.standins["dropping"])
         write_client(found, tmp_path / "client", monkeypatch)
         found.file.write_text(text)
         yield found
@@ -79,10 +77,12 @@ def boards(tmp_path, monkeypatch):
         found.stop()
 
 
-def drop_some(server: Server, standin: StandIn) -> None:
-    """This server's second command ends with its connection, and so does the first one while an engine is timed."""
+def dropping(folder: Path, standin: StandIn) -> str:
+    """Settings of a server whose second command ends with its connection, and so does the first one while an engine is
+    timed."""
     standin.tell(timing_s=2.5)
-    drop, count, dropped = (server.folder / name for name in ("drop.sh", "count", "dropped"))
+    folder.mkdir(parents=True)
+    drop, count, dropped = (folder / name for name in ("drop.sh", "count", "dropped"))
     drop.write_text(f"""echo >>{count}
 [ $(wc -l <{count}) -ne 2 ] || kill -9 $PPID
 if [ -e {standin.root}/gpu-busy ] && [ ! -e {dropped} ]; then
@@ -91,12 +91,7 @@ if [ -e {standin.root}/gpu-busy ] && [ ! -e {dropped} ]; then
 fi
 eval "$SSH_ORIGINAL_COMMAND"
 """)
-    config = server.folder / "sshd_config"
-    config.write_text(f"{config.read_text()}ForceCommand sh {drop}\n")
-    # It reads its configuration again.
-    server.process.send_signal(signal.SIGHUP)
-    time.sleep(0.5)
-    assert server.process.poll() is None
+    return f"ForceCommand sh {drop}\n"
 
 
 def write_client(found: Boards, folder: Path, monkeypatch) -> None:

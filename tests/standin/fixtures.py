@@ -162,11 +162,15 @@ class Server:
     def stop(self) -> None:
         self.drop_connections()
         self.process.terminate()
-        self.process.wait(10)
+        self.process.wait(60)
 
 
-def start_server(folder: Path, environment: dict[str, str]) -> Server:
-    """Starts sshd with throwaway keys and puts a client `ssh` that uses them into `folder/bin`."""
+def start_server(folder: Path, environment: dict[str, str], settings: str = "") -> Server:
+    """Starts sshd with throwaway keys and puts a client `ssh` that uses them into `folder/bin`.
+
+    Args:
+        settings: further lines of its configuration.
+    """
     sshd = shutil.which("sshd") or shutil.which("sshd", path="/usr/sbin:/usr/local/sbin")
     ssh = shutil.which("ssh", path="/usr/bin:/usr/local/bin:/bin")
     if sshd is None or ssh is None:
@@ -178,37 +182,56 @@ def start_server(folder: Path, environment: dict[str, str]) -> Server:
     shutil.copy(folder / "key.pub", folder / "authorized_keys")
     if os.geteuid() == 0:
         Path("/run/sshd").mkdir(exist_ok=True)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     variables = " ".join(f'"{name}={value}"' for name, value in environment.items())
-    (folder / "sshd_config").write_text(
-        f"Port {port}\nListenAddress 127.0.0.1\nHostKey {folder}/host_key\nPidFile none\nUsePAM no\n"
+    common = (
+        f"HostKey {folder}/host_key\nPidFile none\nUsePAM no\nListenAddress 127.0.0.1\n"
         f"AuthorizedKeysFile {folder}/authorized_keys\nStrictModes no\nPasswordAuthentication no\n"
         f"KbdInteractiveAuthentication no\nPermitRootLogin prohibit-password\nPrintMotd no\nSetEnv {variables}\n"
+        f"{without_penalties(sshd)}{settings}"
     )
+    process, port = listening(sshd, folder, common)
     (folder / "known_hosts").write_text(f"[127.0.0.1]:{port} {(folder / 'host_key.pub').read_text()}")
-    common = (
+    known = (
         f"  IdentityFile {folder}/key\n  IdentitiesOnly yes\n  UserKnownHostsFile {folder}/known_hosts\n"
         "  GlobalKnownHostsFile none\n  StrictHostKeyChecking ask\n  IdentityAgent none\n"
     )
     (folder / "client_config").write_text(
-        f"Host orin\n  HostName 127.0.0.1\n  Port {port}\n  User {getpass.getuser()}\nHost *\n{common}"
+        f"Host orin\n  HostName 127.0.0.1\n  Port {port}\n  User {getpass.getuser()}\nHost *\n{known}"
     )
     (folder / "bin").mkdir(exist_ok=True)
     wrapper = folder / "bin" / "ssh"
     wrapper.write_text(f'#!/bin/sh\nexec "{ssh}" -F "{folder}/client_config" "$@"\n')
     wrapper.chmod(0o755)
-    log = (folder / "sshd.log").open("w")
-    process = subprocess.Popen([sshd, "-D", "-e", "-f", folder / "sshd_config"], stdout=log, stderr=log)
-    for _ in range(100):
-        if process.poll() is not None:
-            raise RuntimeError(f"sshd did not start: {(folder / 'sshd.log').read_text()}")
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return Server(process, port, folder)
-        time.sleep(0.05)
-    raise RuntimeError("sshd did not listen")
+    return Server(process, port, folder)
+
+
+def without_penalties(sshd: str) -> str:
+    """What keeps a server from shutting out who was cut off, as OpenSSH does since 9.8; older ones don't know it."""
+    setting = "PerSourcePenalties no"
+    # In its extended test mode, which needs no keys, it only reads its options.
+    told = subprocess.run([sshd, "-T", "-f", "/dev/null", "-o", setting], capture_output=True, text=True, check=False)
+    return "" if "Bad configuration option" in told.stderr else f"{setting}\n"
+
+
+def listening(sshd: str, folder: Path, configuration: str) -> tuple[subprocess.Popen, int]:
+    """A server that listens, and its port: another one where somebody else was faster to take a free one."""
+    said = ""
+    for _ in range(5):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        (folder / "sshd_config").write_text(f"Port {port}\n{configuration}")
+        with (folder / "sshd.log").open("w") as log:
+            process = subprocess.Popen([sshd, "-D", "-e", "-f", folder / "sshd_config"], stdout=log, stderr=log)
+        until = time.monotonic() + 60
+        while process.poll() is None and time.monotonic() < until:
+            if "Server listening on" in (folder / "sshd.log").read_text():
+                return process, port
+            time.sleep(0.02)
+        process.kill()
+        process.wait()
+        said = (folder / "sshd.log").read_text()
+    raise RuntimeError(f"sshd did not start: {said}")
 
 
 @pytest.fixture
