@@ -9,7 +9,7 @@ from veca_edge.devices.process import ERROR_BYTES, TooLong, TooSlow, run_bounded
 
 
 def run(code: str, **options):
-    return run_bounded([sys.executable, "-c", code], **{"seconds": 20, "most_bytes": 1 << 20, **options})
+    return run_bounded([sys.executable, "-c", code], **{"seconds": 120, "most_bytes": 1 << 20, **options})
 
 
 def started() -> list[psutil.Process]:
@@ -42,10 +42,10 @@ def test_too_long(stream):
 def test_too_slow():
     begin = time.monotonic()
     with pytest.raises(TooSlow):
-        run("import time; time.sleep(60)", seconds=0.3)
+        run("import time; time.sleep(600)", seconds=0.3)
     with pytest.raises(TooSlow):
-        run("import time; print(1, flush=True); time.sleep(60)", stall_s=0.3)
-    assert time.monotonic() - begin < 10
+        run("import time; print(1, flush=True); time.sleep(600)", stall_s=0.3)
+    assert time.monotonic() - begin < 120
     assert not started()
 
 
@@ -54,5 +54,5 @@ def test_what_is_done_with_the_output_may_fail():
         raise ValueError(block)
 
     with pytest.raises(ValueError, match="hello"):
-        run("import time; print('hello', flush=True); time.sleep(60)", on_output=refuse)
+        run("import time; print('hello', flush=True); time.sleep(600)", on_output=refuse)
     assert not started()

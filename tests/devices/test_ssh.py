@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -222,13 +221,10 @@ def test_no_client(monkeypatch):
 def test_a_connection_that_breaks_is_told_and_made_again(server):
     with connect(parse_device("orin")) as board:
         board.run("true")
-        code = "import os, signal, time; time.sleep(0.5); [os.kill(int(p), signal.SIGKILL) for p in os.sys.argv[1:]]"
         sessions = [str(session.pid) for session in server.sessions()]
         assert sessions
-        killer = subprocess.Popen([sys.executable, "-c", code, *sessions])
         started = time.monotonic()
         with pytest.raises(ConnectionLost, match="broke"):
-            board.run("sleep 20")
-        assert time.monotonic() - started < 15
-        killer.wait()
+            board.run('kill -9 "$@"; sleep 300', *sessions)
+        assert time.monotonic() - started < 120
         assert board.run("echo again").text == "again\n"
