@@ -28,6 +28,8 @@ Bytes = Annotated[int, Meta(ge=0, le=1 << 48)]
 SILENT_S = 20.0
 POLL_S = 5.0
 PATIENCE_S = 600.0
+# How long a page that is there is waited for to ask once more, when everything was measured.
+FAREWELL_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,8 @@ class Desk:
     _turn: dict[str, Any] | None = None
     _answer: BrowserAnswer | _Failed | None = None
     _is_done: bool = False
-    _heard_at: float = 0.0
+    _was_told: bool = False
+    _heard_at: float = float("-inf")
     _changed: threading.Condition = field(default_factory=threading.Condition)
 
     # ------------------------------------------------------------------------------ the sweep's
@@ -137,10 +140,12 @@ class Desk:
         )
 
     def end(self) -> None:
-        """Nothing is left to do; the page is told so."""
+        """Nothing is left to do. Returns when the page was told so, unless it is gone or still at a turn."""
         with self._changed:
             self._is_done = True
             self._changed.notify_all()
+            if self._turn is None and time.monotonic() - self._heard_at < SILENT_S:
+                self._changed.wait_for(lambda: self._was_told, FAREWELL_S)
 
     # ------------------------------------------------------------------------------- the page's
 
@@ -161,6 +166,8 @@ class Desk:
             self._heard()
             self._changed.wait_for(lambda: self._is_done or (self._turn and self._answer is None), POLL_S)
             if self._is_done:
+                self._was_told = True
+                self._changed.notify_all()
                 return {"is_done": True}
             return {"turn": self._turn if self._answer is None else None}
 
