@@ -1,8 +1,8 @@
 import json
+import os
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import pytest
 
 from veca_edge.base.errors import EdgeError
 from veca_edge.base.files import held
+from veca_edge.profiles import sampling
 from veca_edge.profiles.measurement import Measurement
 from veca_edge.profiles.sampling import OtherLoad, input_batches, sample, sustain
 from veca_edge.profiles.store import load_measurement, of_one_machine, read_measurements, save_measurement
@@ -72,25 +73,32 @@ def test_one_failing_variant_does_not_end_the_rest(square_bundle):
     assert not stored.exists()
 
 
+# Ends in the middle of its first round, when two of the three have had their turn.
 SWEEP = """
-import sys
+import sys, time
 from veca_edge.bundle.store import open_bundle
 from veca_edge.profiles.sweep import ProfileOptions, profile_bundle
 options = ProfileOptions(threads=1, rounds=2, seconds=0.05, samples=5, warmup_seconds=0.0)
-profile_bundle(open_bundle(sys.argv[1]), options)
+
+
+def progress(what, done, total):
+    if done == 2:
+        print("two", flush=True)
+        time.sleep(600)
+
+
+profile_bundle(open_bundle(sys.argv[1]), options, progress=progress)
 """
 
 
 def test_a_killed_sweep_goes_on_where_it_stopped(square_bundle):
-    process = subprocess.Popen([sys.executable, "-c", SWEEP, str(square_bundle.directory)])
+    words = [sys.executable, "-c", SWEEP, str(square_bundle.directory)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "two\n"
+        process.send_signal(signal.SIGKILL)
     profiles = square_bundle.directory / "profiles"
-    deadline = time.monotonic() + 60
-    while len(left := list(profiles.glob("*/unfinished/*.json"))) < 2:
-        assert time.monotonic() < deadline
-        assert process.poll() is None
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    left = list(profiles.glob("*/unfinished/*.json"))
+    assert len(left) == 2
     before = {path.stem: json.loads(path.read_text()) for path in left}
     profile = profile_bundle(square_bundle, QUICK)
     assert [m.core_count for m in profile.measurements] == [8, 16, 32]
@@ -108,8 +116,9 @@ def test_a_long_run_is_kept_by_the_second(square_bundle):
     steps = []
     profile = profile_bundle(square_bundle, options, square_bundle.artifacts[:1], lambda *step: steps.append(step))
     sustained = profile.measurements[0].sustained
-    assert sustained.seconds == pytest.approx(4, abs=0.5)
-    assert 3 <= len(sustained.windows) <= 6
+    # A busy machine may let a window, and the last call, last longer.
+    assert 4 <= sustained.seconds < 60
+    assert 2 <= len(sustained.windows) <= sustained.seconds + 1
     assert sustained.first_minute_ms > 0
     assert steps[-1][2] == 4
     with pytest.raises(EdgeError, match="shows no throttling"):
@@ -164,20 +173,36 @@ def test_a_damaged_measurement_is_named(square_bundle):
         load_measurement(Path(path))
 
 
-def test_samples_until_both_time_and_count_are_reached():
-    import os
+class Clock:
+    """Stands in for `time`: only calls take time."""
+
+    now_ns = 0
+
+    def sleep(self, seconds: float) -> None:
+        self.now_ns += round(1e9 * seconds)
+
+    def perf_counter_ns(self) -> int:
+        return self.now_ns
+
+    def perf_counter(self) -> float:
+        return self.now_ns / 1e9
+
+
+def test_samples_until_both_time_and_count_are_reached(monkeypatch):
+    clock, parent = Clock(), os.getppid()
+    monkeypatch.setattr(sampling, "time", clock)
 
     def slow(batch):
-        time.sleep(0.01)
+        clock.sleep(0.01)
 
-    parent = os.getppid()
     assert len(sample(slow, [None], 0.0, 5, 9.0, parent)) == 5
-    assert 5 <= len(sample(slow, [None], 0.1, 1, 9.0, parent)) <= 11
-    assert 3 <= len(sample(slow, [None], 9.0, 50, 0.05, parent)) <= 6
-    assert len(sample(slow, [None], 0.0, 1, 0.0, parent)) == 1
+    assert len(sample(slow, [None], 0.1, 1, 9.0, parent)) == pytest.approx(10, abs=1)
+    assert len(sample(slow, [None], 9.0, 50, 0.05, parent)) == pytest.approx(5, abs=1)
+    assert len(sample(slow, [None], 9.0, 50, 0.01, parent)) == 3
+    assert sample(slow, [None], 0.0, 1, 0.0, parent) == [10.0]
     windows = sustain(slow, [None], 1.3, parent, lambda line: None)
-    assert [round(w.elapsed_s) for w in windows] == [1, 1]
-    assert windows[0].p50_ms >= 10
+    assert [w.elapsed_s for w in windows] == pytest.approx([1.0, 1.3], abs=0.02)
+    assert windows[0].p50_ms == 10.0
 
 
 def test_frames_are_cycled_through_whole_batches(exported_square):
@@ -197,4 +222,5 @@ def test_sees_the_load_of_others():
     load = OtherLoad()
     code = "import time\nend = time.time() + 0.6\nwhile time.time() < end: pass"
     subprocess.run([sys.executable, "-c", code], check=True)
-    assert load.share() > 0.05
+    # One of the machine's CPUs, and what else goes on.
+    assert load.share() > 0.5 / os.cpu_count()
