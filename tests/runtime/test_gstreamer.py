@@ -84,13 +84,14 @@ try:
 except Exception as error:
     print(type(error).__name__)
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=300)
     assert (done.returncode, done.stdout.strip()) == (0, "InvalidProtobuf"), done.stderr
 
 
 def test_a_slow_model_gets_the_newest_frame(exported_square):
     """Every frame of the camera was either run or is counted as dropped."""
-    source = pattern(300, (32, 32), rate=100, extra="is-live=true")
+    # Half a minute of it: the run ends first, on however slow a machine.
+    source = pattern(3000, (32, 32), rate=100, extra="is-live=true")
     request = LiveRequest(exported_square.directory, source, core_count=8, threads=1, frames=20)
     numbers, dropped = [], 0
     with open_live(request) as live:
@@ -167,15 +168,15 @@ def network():
 
 def test_a_network_camera_that_dies_comes_back(network, monkeypatch):
     monkeypatch.setattr(sources, "BACKOFF_S", 0.1)
-    monkeypatch.setattr(gstreamer, "SILENCE_S", 2.0)
     first = network()
     frames = frames_of(find_source(f"rtsp://127.0.0.1:{first.port}/test"))
     taken = [next(frames) for _ in range(5)]
     assert taken[0].picture.size == (96, 160)
+    monkeypatch.setattr(gstreamer, "SILENCE_S", 3.0)
     first.die()
     back = threading.Timer(0.5, lambda: network(first.port))
     back.start()
-    until = time.monotonic() + 30
+    until = time.monotonic() + 120
     while taken[-1].reconnected == 0 and time.monotonic() < until:
         taken.append(next(frames))
     back.join()
@@ -187,12 +188,12 @@ def test_a_network_camera_that_dies_comes_back(network, monkeypatch):
 def test_a_network_camera_that_stays_away_is_one_message(network, monkeypatch):
     monkeypatch.setattr(sources, "BACKOFF_S", 0.1)
     monkeypatch.setattr(sources, "GIVE_UP_S", 0.5)
-    monkeypatch.setattr(gstreamer, "SILENCE_S", 1.0)
     with pytest.raises(EdgeError, match=r"127\.0\.0\.1:1/test"):
         next(frames_of(find_source("rtsp://127.0.0.1:1/test")))
     camera = network()
     frames = frames_of(find_source(f"rtsp://127.0.0.1:{camera.port}/test"))
     next(frames)
+    monkeypatch.setattr(gstreamer, "SILENCE_S", 1.0)
     camera.die()
     with pytest.raises(EdgeError, match="did not come back within"):
         for _ in frames:
