@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import hashlib
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -21,6 +22,10 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 # NNCF's kernels, which PyTorch compiles anew where another environment was the last to compile them.
 ENVIRONMENT = hashlib.sha256(f"{sys.prefix} {sys.version}".encode()).hexdigest()[:16]
 os.environ.setdefault("TORCH_EXTENSIONS_DIR", str(cache() / f"torch-extensions-{ENVIRONMENT}"))
+
+# What a shell starts in the background ignores Ctrl-C, and so would what tests start and interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A stand-in for a Jetson behind a real SSH server; its README says what it plays.
 pytest_plugins = ("standin.fixtures",)
