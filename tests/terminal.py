@@ -32,7 +32,7 @@ def at_terminal(*words: object, columns: int = 80, **environment: str) -> tuple[
     )
     os.close(theirs)
     shown = b"".join(pieces_of(ours))
-    return process.wait(60), shown.decode()
+    return process.wait(300), shown.decode()
 
 
 def pieces_of(ours: int) -> Iterator[bytes]:

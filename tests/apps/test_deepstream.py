@@ -132,7 +132,7 @@ def test_the_parsers(app, tmp_path):
     checks = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all")
     command = ["g++", "-std=c++17", *WARNINGS, *checks, "-isystem", HERE, *sources]
     compiled_here(command, [*sources, tmp_path / "src", HERE], tmp_path / "call")
-    ended = subprocess.run([tmp_path / "call"], capture_output=True, text=True, timeout=60)
+    ended = subprocess.run([tmp_path / "call"], capture_output=True, text=True, timeout=300)
     assert ended.returncode == 0, ended.stderr
     said = dict(re.split(r": (?=[01])", line, maxsplit=1) for line in re.split(r"\n(?=[a-z]+: )", ended.stdout.strip()))
     assert said["best"] == "1 0 1 0.6652 [d\u00f6g\n2] <d\u00f6g\n2>"

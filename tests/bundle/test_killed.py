@@ -20,7 +20,7 @@ def test_killed_at_every_operation(tmp_path, kind, names, operations):
         [sys.executable, str(Path(__file__).with_name("killed.py")), str(tmp_path), kind, names],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     # If there seem to be fewer, they are not seen.

@@ -37,7 +37,7 @@ def script(source: str, *arguments: str | bytes, **environment: str) -> subproce
         [sys.executable, "-c", prelude + textwrap.dedent(source), *arguments],
         capture_output=True,
         env={**os.environ, **environment},
-        timeout=60,
+        timeout=300,
         check=False,
     )
 
@@ -239,7 +239,7 @@ def test_closed_pipe_ends_quietly():
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     process.stdout.readline()
     process.stdout.close()
-    assert process.wait(60) == 141
+    assert process.wait(300) == 141
     assert process.stderr.read() == b""
 
 
@@ -247,5 +247,5 @@ def test_closed_streams():
     """`>&-`: there is no stdout at all."""
     prelude = "from veca_edge.cli.console import *; from veca_edge.cli.process import *; prepare_streams()"
     code = f"{prelude}\nwith command() as t:\n    t.say('x')"
-    done = subprocess.run(["sh", "-c", '"$0" -c "$1" >&- 2>&-', sys.executable, code], timeout=60, check=False)
+    done = subprocess.run(["sh", "-c", '"$0" -c "$1" >&- 2>&-', sys.executable, code], timeout=300, check=False)
     assert done.returncode == 0

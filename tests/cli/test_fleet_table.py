@@ -58,7 +58,7 @@ def run_program(seconds: float, interrupt: bool = False):
         if interrupt and any("measuring" in line for line in shown):
             interrupt = False
             process.send_signal(signal.SIGINT)
-    return process.wait(60), screens, screen
+    return process.wait(300), screens, screen
 
 
 LAST = "The same command goes on where these stopped."
@@ -69,7 +69,7 @@ def rows_of(shown: list[str]) -> list[str]:
 
 
 def test_a_line_for_each_device_and_nothing_of_the_table_is_left():
-    code, screens, screen = run_program(0.4)
+    code, screens, screen = run_program(0.8)
     header = [" ".join(line.split()) for shown in screens for line in shown if line.strip().startswith("cores8")]
     assert "cores8_int8 cores16_int8" in header
     full = [rows_of(shown) for shown in screens if len(rows_of(shown)) == 3]

@@ -36,7 +36,7 @@ def test_an_import_is_not_cut_short(tmp_path, sent, code):
         [sys.executable, "-c", program],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
         env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])},
     )
@@ -56,7 +56,7 @@ def run_program(tmp_path, program):
         [sys.executable, str(tmp_path / "program.py")],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
         env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])},
     )

@@ -429,7 +429,7 @@ def browse(page: Path, profile: Path, width: int) -> subprocess.CompletedProcess
         [BROWSER, *FLAGS, f"--user-data-dir={profile}", f"--window-size={width},3000", "--dump-dom", page.as_uri()],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=True,
     )
 

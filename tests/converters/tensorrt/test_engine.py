@@ -194,7 +194,7 @@ with connect(parse_device("orin")) as orin:
     with connect(parse_device("orin")) as again:
         started = time.monotonic()
         [engine] = build_engines(again, probe(again), tmp_path, [model], on_log=log.append, interval_s=0.05)
-        assert time.monotonic() - started < 10
+        assert time.monotonic() - started < 120
     assert (tmp_path / engine.path).exists()
     assert sum("Start parsing" in line for line in log) == 1, "one build, whose log is whole"
     assert pid

@@ -39,7 +39,7 @@ def test_an_engine_over_ssh(server, standin, tmp_path):
         # Windows long enough that a busy machine's late lines are few among many.
         standin.tell(timing_s=2.0)
         profile = measure(
-            orin, bundle, replace(QUICK, idle_s=1.0), progress=lambda *args: stages.append(args), on_log=log.append
+            orin, bundle, replace(QUICK, idle_s=2.0), progress=lambda *args: stages.append(args), on_log=log.append
         )
     assert profile.failures == ()
     [m] = profile.measurements
@@ -160,7 +160,7 @@ esac""",
 def test_throttling_is_seen(local_board, tmp_path):
     here = LocalConnection()
     bundle = bundle_with_engines(here, tmp_path)
-    local_board.tell(throttle=True, capture="agx_orin")
+    local_board.tell(throttle=True, capture="agx_orin", timing_s=1.5)
     [m] = measure(here, bundle).measurements
     assert any("612 MHz, though its power mode allows 1020" in w or "fell from 612" in w for w in m.warnings)
     assert any("at 98 C" in w for w in m.warnings)
