@@ -140,7 +140,11 @@ def test_without_opencv_a_video_names_the_extra(bundle, video):
     code = "import sys; sys.modules['cv2'] = None; from veca_edge.cli import main; main()"
     for words in (["--source", video], ["--source", demo_evaluation(), "--overlay", "x.mp4"]):
         done = subprocess.run(
-            [sys.executable, "-c", code, "run", bundle, *words], capture_output=True, text=True, timeout=300, check=False
+            [sys.executable, "-c", code, "run", bundle, *words],
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
         )
         assert done.returncode == 2
         assert "pip install 'veca-edge[camera]'" in done.stderr
