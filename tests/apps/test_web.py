@@ -51,10 +51,11 @@ def test_runs_from_a_plain_file_server(written):
     thread.start()
     try:
         with api.sync_playwright() as playwright:
-            browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+            browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"], timeout=120_000)
             page = browser.new_page()
+            page.set_default_timeout(120_000)
             page.goto(f"http://127.0.0.1:{server.server_port}/")
-            page.wait_for_selector("#offline:has-text('Kept')", timeout=90_000)
+            page.wait_for_selector("#offline:has-text('Kept')")
             assert page.inner_text("#title") == NAME
             assert "8, 16, 32 cores" in page.inner_text("#status")
             # The service worker's headers; without them there are no threads.
@@ -62,5 +63,5 @@ def test_runs_from_a_plain_file_server(written):
             browser.close()
     finally:
         server.shutdown()
-        thread.join(10)
+        thread.join(120)
         server.server_close()
