@@ -206,6 +206,7 @@ def test_any_text_in_any_encoding(encoding):
     """,
         PYTHONIOENCODING=encoding,
         PYTHONUTF8="0",
+        LC_ALL="C.UTF-8",  # in which Python reads this text from its command line
     )
     assert done.returncode == 1, done.stderr  # typer.Exit without typer's main around it
     assert b"no file" in done.stderr
