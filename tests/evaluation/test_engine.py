@@ -28,22 +28,22 @@ def test_two_processes_say_what_one_says(short_bundle, short_demo, images, job_o
 def test_the_numbers_are_those_of_an_export(short_bundle, short_demo, images, whole):
     """The same images through the code that proves an export, which holds everything in memory."""
     import json
+    from functools import partial
 
     from veca_edge.base.spec import ImageSize
     from veca_edge.evaluation.metrics import fidelity_of
     from veca_edge.evaluation.store import Evaluation, EvaluationFacts
     from veca_edge.images.folder import find_images, load_images
-    from veca_edge.proof.evaluate import measure_fidelity
+    from veca_edge.proof.evaluate import EvaluationImages, measure_fidelity
     from veca_edge.proof.fidelity import Truth
     from veca_edge.targets.table import open_artifact
 
     size = ImageSize(32, 32)
     loaded = load_images(find_images(images), size, classes=short_bundle.labels)
-    truth = {size: Truth(loaded.labels)}
+    known = {size: EvaluationImages(loaded.frames, Truth(loaded.labels))}
     expected = measure_fidelity(
-        short_demo, short_bundle.spec, short_bundle.artifacts, short_bundle.directory, {size: loaded}, truth,
-        open_artifact, 1,
-    )  # fmt: skip
+        short_demo, short_bundle.spec, short_bundle.artifacts, known, partial(open_artifact, short_bundle.directory)
+    )
     facts = EvaluationFacts(
         "images", "folder", "0" * 64, 40, ("classify",), short_demo.digest, {}, "0" * 64, CHUNK, 1, {}
     )

@@ -24,6 +24,7 @@ from ..images.palette import palette
 from ..model.checkpoint import Checkpoint
 from ..model.folding import InferenceWeights, inference_weights
 from ..model.heads import Head, active_heads
+from ..proof.evaluate import EvaluationImages
 from ..proof.fidelity import Fidelity
 from ..proof.golden import FOLDER as GOLDEN_FOLDER
 from ..targets.base import Built, Log, Written
@@ -124,8 +125,10 @@ def read_sources(request: ExportRequest, progress: Progress, shared: Shared) -> 
     sizes = spec.image_sizes
     images = shared.once(("images", sizes), lambda: choose_images(request, checkpoint, sizes, progress))
     map_sizes = {size: spec.graph(spec.core_counts[0], size).map_size for size in sizes}
-    truth = shared.once(("truth", *map_sizes.items()), lambda: {s: images[s].truth(map_sizes[s]) for s in sizes})
-    judges = shared.once(("judges", sizes), lambda: {size: split.evaluation for size, split in images.items()})
+    judges = shared.once(
+        ("judges", *map_sizes.items()),
+        lambda: {s: EvaluationImages(images[s].evaluation.frames, images[s].truth(map_sizes[s])) for s in sizes},
+    )
     recipe = None
     if set(spec.precisions) & set(QUANTIZED_PRECISIONS):
         # Targets whose runtime finds the scales of activations itself are calibrated for that.
@@ -135,7 +138,7 @@ def read_sources(request: ExportRequest, progress: Progress, shared: Shared) -> 
     ranking = shared.once(("ranking", sizes), lambda: calibration and calibration.frames[:RANKING_IMAGES])
     notes = tuple(note for split in images.values() for note in split.notes)
     how = request.images.preprocessing
-    return request, Sources(spec, checkpoint, weights, recipe, judges, truth, ranking, how, request.threads, notes)
+    return request, Sources(spec, checkpoint, weights, recipe, judges, ranking, how, request.threads, notes)
 
 
 def export_fastest(

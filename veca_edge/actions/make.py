@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,16 +12,16 @@ from ..base.progress import Progress
 from ..base.spec import INPUT_FORMS, MAP_OUTPUTS, QUANTIZED_PRECISIONS, ExportSpec, ImageSize
 from ..base.tasks import Task
 from ..base.versions import own_version
+from ..bundle.runner import Runner
 from ..bundle.types import Artifact
 from ..calibration.recipe import QuantizationRecipe, quantized_variants
-from ..images.folder import ImageSet
 from ..images.preprocessing import Preprocessing
 from ..model.checkpoint import Checkpoint
 from ..model.folding import InferenceWeights
 from ..model.heads import active_heads
 from ..model.plan import Variant
-from ..proof.evaluate import golden_cosine, measure_fidelity, run_reference
-from ..proof.fidelity import Fidelity, Truth
+from ..proof.evaluate import EvaluationImages, golden_cosine, measure_fidelity, run_reference
+from ..proof.fidelity import Fidelity
 from ..proof.gate import below_gate, check_gate, gate_of
 from ..proof.golden import write_golden
 from ..targets.base import Target, Written
@@ -42,7 +42,7 @@ class Sources:
     """Everything that variants are made from. Reading and calibrating it is the slow part of an export.
 
     Attributes:
-        judges: the images that judge, by size; `truth` is what they are known to show.
+        judges: the images that judge, by size.
         ranking: frames uint8 `[n, H, W, 3]` of the first size that calibrated, on which layers are ranked should some
             have to stay float; None where nothing calibrated.
         notes: what the user should know of the images.
@@ -52,8 +52,7 @@ class Sources:
     checkpoint: Checkpoint
     weights: InferenceWeights
     recipe: QuantizationRecipe | None
-    judges: Mapping[ImageSize, ImageSet]
-    truth: Mapping[ImageSize, Truth]
+    judges: Mapping[ImageSize, EvaluationImages]
     ranking: np.ndarray | None
     preprocessing: Preprocessing
     threads: int | None
@@ -84,7 +83,16 @@ class Made:
     artifacts: tuple[Artifact, ...]
     fidelity: tuple[Fidelity, ...]
     kept_float: tuple[str, ...]
-    golden_cosines: Mapping[str, float] = field(default_factory=dict)
+    golden_cosines: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """Files as one choice of float layers makes them, and how close they are to the reference."""
+
+    written: Written
+    fidelity: tuple[Fidelity, ...]
+    kept_float: tuple[str, ...]
 
 
 # Makes the files of an export in an empty directory, wherever it computes.
@@ -98,54 +106,46 @@ def make_here(sources: Sources, directory: Path, progress: Progress) -> Made:
         BelowGate: a variant stays below the gate.
         EdgeError: a variant can't be written, or computes something else than it should.
     """
-    made = make_within_gate(sources, directory, progress)
-    made = compile_and_prove(sources, made, directory, progress)
+    held = write_within_gate(sources, directory, progress)
+    artifacts = compile_and_prove(sources, held.written, progress)
     write_golden_data(sources, directory)
-    cosines = {a.name: golden_cosine(directory, a, open_artifact, sources.threads) for a in made.artifacts}
-    return replace(made, golden_cosines=cosines)
+    cosines = {a.name: golden_cosine(directory, a, open_artifact, sources.threads) for a in artifacts}
+    return Made(artifacts, held.fidelity, held.kept_float, cosines)
 
 
-def make_within_gate(sources: Sources, directory: Path, progress: Progress) -> Made:
+def write_within_gate(sources: Sources, directory: Path, progress: Progress) -> Attempt:
     """Writes and compares; layers go back to float where INT8 misses the gate. Raises `GateError` where that fails."""
 
-    def make(kept_float: tuple[str, ...]) -> Made:
+    def attempt(kept_float: tuple[str, ...]) -> Attempt:
         empty(directory)
         return write_and_compare(sources, kept_float, directory, progress)
 
-    made = make(())
-    if worst_miss(made, sources.spec) is not None:
-        made = with_float_layers(sources, made, make, progress)
-    check_gate(made.fidelity, gate_of(sources.spec))
-    return made
+    held = attempt(())
+    if worst_miss(held, sources.spec) is not None:
+        held = with_float_layers(sources, held, attempt, progress)
+    check_gate(held.fidelity, gate_of(sources.spec))
+    return held
 
 
-def write_and_compare(sources: Sources, kept_float: tuple[str, ...], directory: Path, progress: Progress) -> Made:
+def write_and_compare(sources: Sources, kept_float: tuple[str, ...], directory: Path, progress: Progress) -> Attempt:
     """Writes every variant and compares it with the reference."""
-    spec = sources.spec
+    spec, metadata = sources.spec, file_metadata(sources)
     variants = make_variants(sources, spec, kept_float)
-    artifacts = sources.target.write(spec, variants, directory, file_metadata(sources), progress)
-    fidelity = measure_fidelity(
-        sources.checkpoint,
-        spec,
-        artifacts,
-        directory,
-        sources.judges,
-        sources.truth,
-        open_artifact,
-        sources.threads,
-        progress,
-    )
-    return Made(tuple(artifacts), fidelity, kept_float)
+    artifacts = sources.target.write(spec, variants, directory, metadata, progress)
+
+    def opened(artifact: Artifact) -> Runner:
+        return open_artifact(directory, artifact, sources.threads)
+
+    fidelity = measure_fidelity(sources.checkpoint, spec, artifacts, sources.judges, opened, progress)
+    written = Written(directory, spec, variants, artifacts, sources.preprocessing, metadata)
+    return Attempt(written, fidelity, kept_float)
 
 
-def compile_and_prove(sources: Sources, made: Made, directory: Path, progress: Progress) -> Made:
-    """What takes long and is done once, with files that hold the gate."""
-    target, spec = sources.target, sources.spec
-    variants = make_variants(sources, spec, made.kept_float)
-    written = Written(directory, spec, variants, made.artifacts, sources.preprocessing, file_metadata(sources))
-    written = replace(written, artifacts=target.compile(written, progress))
-    target.prove(written, sources.proof_frames(), progress)
-    return replace(made, artifacts=tuple(written.artifacts))
+def compile_and_prove(sources: Sources, written: Written, progress: Progress) -> tuple[Artifact, ...]:
+    """What takes long and is done once, with files that hold the gate; returns all artifacts."""
+    written = replace(written, artifacts=sources.target.compile(written, progress))
+    sources.target.prove(written, sources.proof_frames(), progress)
+    return tuple(written.artifacts)
 
 
 def proof_image_count(size: ImageSize) -> int:
@@ -166,8 +166,8 @@ def make_variants(sources: Sources, spec: ExportSpec, kept_float: tuple[str, ...
 
 
 def with_float_layers(
-    sources: Sources, made: Made, make: Callable[[tuple[str, ...]], Made], progress: Progress
-) -> Made:
+    sources: Sources, first: Attempt, attempt: Callable[[tuple[str, ...]], Attempt], progress: Progress
+) -> Attempt:
     """Leaves the fewest layers float with which the gate holds, ranked on calibration images of the first size."""
     from ..calibration.float_layers import FloatLayerAsk, FloatLayerSearch, fewest_float_layers
 
@@ -176,13 +176,13 @@ def with_float_layers(
     assert sources.ranking is not None
     asked = FloatLayerAsk(spec.core_counts, spec.outputs, spec.map_stride, gate_of(spec))
     ranking = FloatLayerSearch(sources.weights, sources.recipe, sources.ranking, asked, progress)
-    return fewest_float_layers(ranking, made, make, lambda it: worst_miss(it, spec))
+    return fewest_float_layers(ranking, first, attempt, lambda it: worst_miss(it, spec))
 
 
-def worst_miss(made: Made, spec: ExportSpec) -> float | None:
+def worst_miss(attempt: Attempt, spec: ExportSpec) -> float | None:
     """The largest loss of the quantized variants that miss the gate, as a multiple of what is allowed; None without."""
     gate = gate_of(spec)
-    missed = below_gate(made.fidelity, gate, QUANTIZED_PRECISIONS)
+    missed = below_gate(attempt.fidelity, gate, QUANTIZED_PRECISIONS)
     return max((gate.excess(f.reference) for f in missed), default=None)
 
 

@@ -24,7 +24,7 @@ from .make import Made, Sources, make_here
 # Beside a target's own, the packages that have a say in what a worker writes and compares.
 _PACKAGES = ("veca-edge", "numpy", "torch")
 # Fields of `Sources` that are large, and the same for many exports.
-_SHARED = ("checkpoint", "weights", "recipe", "judges", "truth", "ranking")
+_SHARED = ("checkpoint", "weights", "recipe", "judges", "ranking")
 # What comes back at a time, and at most.
 PIECE_BYTES = 32 << 20
 MAX_BYTES = 16 << 30

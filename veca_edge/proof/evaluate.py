@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,80 +15,113 @@ from ..base.spec import MAP_STRIDE, ExportSpec, ImageSize
 from ..base.tasks import Task, Tokens
 from ..bundle.runner import Opener, Runner
 from ..bundle.types import Artifact
-from ..images.folder import ImageSet
 from ..images.preprocessing import as_input, normalised
 from ..model.checkpoint import Checkpoint
+from ..model.config import ModelConfig
 from .fidelity import Comparison, Fidelity, Truth, likeness
 from .golden import read_golden
 
+if TYPE_CHECKING:
+    import torch
+
 # Reference outputs of this many bytes are kept at a time while artifacts are compared with them.
 REFERENCE_BYTES = 1 << 30
+
+
+@dataclass(frozen=True)
+class EvaluationImages:
+    """Images that did not calibrate: frames uint8 RGB `[n, H, W, 3]`, and what they are known to show."""
+
+    frames: np.ndarray
+    truth: Truth
 
 
 def measure_fidelity(
     checkpoint: Checkpoint,
     spec: ExportSpec,
     artifacts: Sequence[Artifact],
-    directory: Path,
-    images: Mapping[ImageSize, ImageSet],
-    truth: Mapping[ImageSize, Truth],
-    open_artifact: Opener,
-    threads: int | None,
+    images: Mapping[ImageSize, EvaluationImages],
+    open_artifact: Callable[[Artifact], Runner],
     progress: Progress = silent,
 ) -> tuple[Fidelity, ...]:
     """Runs every artifact and the float32 reference on images that did not calibrate, and compares them.
 
     Args:
-        truth: what the images are known to show, by image size.
+        artifacts: of the image sizes and core counts of `spec`.
+        images: by image size.
     """
     from ..model.reference import reference_model
 
-    model, config = reference_model(checkpoint), checkpoint.config
+    model = reference_model(checkpoint)
     found = []
     for size in spec.image_sizes:
-        chosen = images[size]
-        known = truth[size]
-        here = [a for a in artifacts if a.image_size == size]
-        own = {a.name: Comparison() for a in here}
-        full = {a.name: Comparison() for a in here}
-        references = {count: Comparison() for count in spec.core_counts}
-        rows, columns = config.grid(*size)
-        chunk = max(8, REFERENCE_BYTES // (rows * columns * config.output_dim * 8))
+        here, chosen = [a for a in artifacts if a.image_size == size], images[size]
+        comparisons = _Comparisons(here, spec.core_counts)
+        chunk = _chunk_of(checkpoint.config, size)
         starts = range(0, len(chosen.frames), chunk)
         steps, step = len(starts) * (len(spec.core_counts) + len(here)), 0
         for start in starts:
-            frames = chosen.frames[start : start + chunk]
-            here_known = known.of(start, start + chunk)
-            whole_bank = run_reference(model, checkpoint, frames, config.core_bank, spec.map_stride)
-            for count in spec.core_counts:
-                expected = whole_bank
-                if count != config.core_bank:
-                    expected = run_reference(model, checkpoint, frames, count, spec.map_stride)
-                references[count].add(expected, expected, here_known)
+            part = EvaluationImages(chosen.frames[start : start + chunk], chosen.truth.of(start, start + chunk))
+            for _ in comparisons.add(model, checkpoint, part, spec.map_stride, open_artifact):
                 step += 1
                 progress("comparing with the reference", step, steps)
-                for artifact in (a for a in here if a.core_count == count):
-                    with closing(open_artifact(directory, artifact, threads)) as runner:
-                        outputs = with_logits(run_frames(runner, artifact, frames), checkpoint)
-                    own[artifact.name].add(outputs, expected, here_known)
-                    full[artifact.name].add(outputs, whole_bank, here_known)
-                    step += 1
-                    progress("comparing with the reference", step, steps)
-        for a in here:
-            reference = references[a.core_count].agreement(known.labels)
-            found.append(
-                Fidelity(
-                    a.core_count,
-                    a.precision,
-                    size,
-                    own[a.name].agreement(known.labels),
-                    full[a.name].agreement(known.labels),
-                    reference.top1,
-                    reference.segmentation_truth,
-                    reference.depth_truth,
-                )
-            )
+        found += [comparisons.fidelity(a, chosen.truth.labels) for a in here]
     return tuple(found)
+
+
+def _chunk_of(config: ModelConfig, size: ImageSize) -> int:
+    """Of how many images reference outputs are kept at a time."""
+    rows, columns = config.grid(*size)
+    return max(8, REFERENCE_BYTES // (rows * columns * config.output_dim * 8))
+
+
+class _Comparisons:
+    """What is compared at one image size: every artifact with the reference at its own core count and at the full core
+    bank, and the reference at every core count with what the images are known to show."""
+
+    def __init__(self, artifacts: Sequence[Artifact], core_counts: Sequence[int]):
+        self.artifacts = artifacts
+        self.own = {a.name: Comparison() for a in artifacts}
+        self.full = {a.name: Comparison() for a in artifacts}
+        self.references = {count: Comparison() for count in core_counts}
+
+    def add(
+        self,
+        model: torch.nn.Module,
+        checkpoint: Checkpoint,
+        images: EvaluationImages,
+        map_stride: int,
+        open_artifact: Callable[[Artifact], Runner],
+    ) -> Iterator[None]:
+        """Runs all of it on further images; yields after each core count's reference and after each artifact."""
+        bank = checkpoint.config.core_bank
+        whole_bank = run_reference(model, checkpoint, images.frames, bank, map_stride)
+        for count, reference in self.references.items():
+            expected = whole_bank
+            if count != bank:
+                expected = run_reference(model, checkpoint, images.frames, count, map_stride)
+            reference.add(expected, expected, images.truth)
+            yield
+            for artifact in (a for a in self.artifacts if a.core_count == count):
+                with closing(open_artifact(artifact)) as runner:
+                    outputs = with_logits(run_frames(runner, artifact, images.frames), checkpoint)
+                self.own[artifact.name].add(outputs, expected, images.truth)
+                self.full[artifact.name].add(outputs, whole_bank, images.truth)
+                yield
+
+    def fidelity(self, artifact: Artifact, labels: np.ndarray | None) -> Fidelity:
+        """One artifact's; `labels` are class indices `[n]` of all images, where they are known."""
+        reference = self.references[artifact.core_count].agreement(labels)
+        return Fidelity(
+            artifact.core_count,
+            artifact.precision,
+            artifact.image_size,
+            self.own[artifact.name].agreement(labels),
+            self.full[artifact.name].agreement(labels),
+            reference.top1,
+            reference.segmentation_truth,
+            reference.depth_truth,
+        )
 
 
 def run_reference(
