@@ -6,7 +6,7 @@ import numpy as np
 
 from veca_edge.base.tasks import Task
 from veca_edge.fitting.features import Features
-from veca_edge.fitting.train import TrainingOptions, evaluate_head, fit_head
+from veca_edge.fitting.train import HeadSpec, TrainingOptions, evaluate_head, fit_head
 
 
 def noisy_features(images: int, width: int) -> Features:
@@ -27,7 +27,7 @@ def test_a_classifier_of_few_images_does_not_learn_them_by_heart():
 
     def right(penalty: float | None) -> float:
         options = TrainingOptions(steps=400, penalty=penalty)
-        head = fit_head(features, Task.CLASSIFY, 2, 0, train, options)
+        head = fit_head(features, HeadSpec(Task.CLASSIFY, classes=2, block=0), train, options)
         return min(found.top1 or 0.0 for found in evaluate_head(head, features, judging))
 
     assert right(None) > right(0.0) + 0.02

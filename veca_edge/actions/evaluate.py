@@ -103,24 +103,23 @@ def _evaluated(request: EvaluateRequest, progress: Progress, is_baseline: bool =
         request.threads,
         versions,
     )
-    engine, workers = _engine(request, job, versions)
-    evaluation = evaluate_data(
-        bundle.directory, data, facts, engine, workers, request.max_failures, request.again, progress
-    )
+    engine = _engine(request, job, versions)
+    evaluation = evaluate_data(bundle.directory, data, facts, engine, request.max_failures, request.again, progress)
     return Evaluated(bundle, evaluation, None, (*data.notes, *notes))
 
 
-def _engine(request: EvaluateRequest, job: EvaluationJob, versions: dict[str, str]) -> tuple[Engine, str]:
-    """What runs the chunks, and what to call it."""
+def _engine(request: EvaluateRequest, job: EvaluationJob, versions: dict[str, str]) -> Engine:
+    """What runs the chunks."""
     if request.cluster is not None:
         if request.workers is not None:
             raise EdgeError("--workers is for this machine alone.", "Leave it out, or give --cluster local:WORKERS.")
-        return partial(on_cluster, job, address=request.cluster, versions=versions), f"Dask, {request.cluster}"
+        run = partial(on_cluster, job, address=request.cluster, versions=versions)
+        return Engine(run, f"Dask, {request.cluster}")
     # As many as have a CPU for each of their threads.
     workers = request.workers or max(1, usable_cpu_count() // request.threads)
     if workers == 1:
-        return partial(here, job), "one process"
-    return partial(in_processes, job, workers=workers), f"{workers} processes"
+        return Engine(partial(here, job), "one process")
+    return Engine(partial(in_processes, job, workers=workers), f"{workers} processes")
 
 
 def _versions(kind: Format, checkpoint: Checkpoint | None) -> dict[str, str]:

@@ -56,7 +56,7 @@ def fit(request: FitRequest, progress: Progress = silent) -> FitResult:
     Raises:
         EdgeError: the data is not laid out as the task asks, can't be read, or is too little.
     """
-    from ..fitting.train import TrainingOptions, evaluate_head, fit_head
+    from ..fitting.train import HeadSpec, TrainingOptions, evaluate_head, fit_head
 
     task, folder = _checked(request)
     checkpoint = checkpoint_of(request.checkpoint, progress)
@@ -65,17 +65,9 @@ def fit(request: FitRequest, progress: Progress = silent) -> FitResult:
     cache = request.cache or request.output.with_name(request.output.name + ".features")
     features = cached_features(checkpoint, wanted, cache, progress)
     options = TrainingOptions(steps=request.steps, seed=request.seed)
-    head = fit_head(
-        features,
-        task,
-        _classes(folder, features),
-        checkpoint.config.layers - 1,
-        train,
-        options,
-        folder.labels,
-        _depth_range(request, task, features, train),
-        progress,
-    )
+    metres = _depth_range(request, task, features, train)
+    spec = HeadSpec(task, _classes(folder, features), checkpoint.config.layers - 1, folder.labels, metres)
+    head = fit_head(features, spec, train, options, progress)
     found = evaluate_head(head, features, judges, progress)
     write_atomically(request.output, head_content(head, checkpoint, wanted))
     return FitResult(request.output, head, len(train), tuple(found), cache)

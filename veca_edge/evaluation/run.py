@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -16,8 +17,20 @@ from .samples import Chunk, DataSet
 from .statistics import Totals
 from .store import Evaluation, EvaluationFacts, evaluation_stem, evaluations_folder, load_evaluation, save_evaluation
 
-Engine = Callable[[Iterator[Chunk]], Generator[Outcome, None, None]]
 STAGE = "evaluating"
+
+
+@dataclass(frozen=True)
+class Engine:
+    """What runs the chunks.
+
+    Attributes:
+        run: takes chunks and gives their outcomes, in any order.
+        name: what it runs on, in words: `4 processes`.
+    """
+
+    run: Callable[[Iterator[Chunk]], Generator[Outcome, None, None]]
+    name: str
 
 
 def evaluate_data(
@@ -25,7 +38,6 @@ def evaluate_data(
     data: DataSet,
     facts: EvaluationFacts,
     engine: Engine,
-    workers: str,
     max_failures: int,
     again: bool,
     progress: Progress,
@@ -33,7 +45,6 @@ def evaluate_data(
     """Goes on where an earlier run of the same facts stopped; one that came to its end is read, not repeated.
 
     Args:
-        workers: what the engine runs on, in words.
         max_failures: images that may fail; each is named in the result.
         again: evaluate anew whatever is there.
 
@@ -54,7 +65,7 @@ def evaluate_data(
         before = journal.totals.images
         _check_failures(journal.totals, max_failures)
         left = (chunk for chunk in data.chunks() if chunk.key not in journal.keys)
-        with closing(engine(left)) as outcomes:
+        with closing(engine.run(left)) as outcomes:
             for key, outcome in outcomes:
                 if isinstance(outcome, EdgeError):
                     raise outcome
@@ -72,7 +83,7 @@ def evaluate_data(
             datetime.now(timezone.utc).isoformat(timespec="seconds"),
             round(time.monotonic() - start, 3),
             journal.totals.images - before,
-            workers,
+            engine.name,
             data.notes,
         )
         save_evaluation(directory, evaluation)

@@ -80,52 +80,62 @@ class LinearHeadModule(torch.nn.Module):
         return weight.float().numpy(), bias.float().numpy()
 
 
-def fit_head(
-    features: Features,
-    task: Task,
-    classes: int,
-    last_block: int,
-    train: np.ndarray,
-    options: TrainingOptions,
-    labels: tuple[str, ...] | None = None,
-    depth_range: tuple[float, float] | None = None,
-    progress: Progress = silent,
-) -> Head:
-    """Trains on the images `train` (indices).
+@dataclass(frozen=True)
+class HeadSpec:
+    """The head that is trained.
 
-    Args:
+    Attributes:
         classes: of classify and segment; depth has 256 bins.
-        depth_range: metres of the first and the last bin.
+        block: the one whose tokens it reads.
+        labels: names of the classes.
+        depth_range: metres of the first and the last bin; None is `DEPTH_RANGE`.
     """
-    wanted = _Training(features, task, DEPTH_BINS if task == Task.DEPTH else classes, depth_range or DEPTH_RANGE)
+
+    task: Task
+    classes: int
+    block: int
+    labels: tuple[str, ...] | None = None
+    depth_range: tuple[float, float] | None = None
+
+    @property
+    def scores(self) -> int:
+        """How many numbers it gives for an image, or a patch."""
+        return DEPTH_BINS if self.task == Task.DEPTH else self.classes
+
+    def head(self, weight: np.ndarray, bias: np.ndarray) -> Head:
+        """The head of weights float32 `[K, F]` and biases `[K]`."""
+        if self.task == Task.CLASSIFY:
+            cls, mean = (np.ascontiguousarray(half) for half in np.split(weight, 2, axis=1))
+            terms = (Term(self.block, Tokens.CLS, cls), Term(self.block, Tokens.MEAN, mean))
+            return Head(self.task, terms, bias, labels=self.labels)
+        terms = (Term(self.block, Tokens.PATCHES, weight),)
+        return Head(self.task, terms, bias, labels=self.labels, depth_range=self.depth_range)
+
+
+def fit_head(
+    features: Features, spec: HeadSpec, train: np.ndarray, options: TrainingOptions, progress: Progress = silent
+) -> Head:
+    """Trains a head on the images `train` (int64 indices)."""
+    wanted = _Training(features, spec)
     if options.penalty is None:
-        penalty = _least_loss(wanted, train, options, progress) if task == Task.CLASSIFY else 0.0
+        penalty = _least_loss(wanted, train, options, progress) if spec.task == Task.CLASSIFY else 0.0
         options = replace(options, penalty=penalty)
-    weight, bias = _trained(wanted, train, options, progress, "training the head").folded()
-    width = next(iter(features.by_count.values())).shape[-1]
-    if task == Task.CLASSIFY:
-        terms = (
-            Term(last_block, Tokens.CLS, _part(weight, 0, width)),
-            Term(last_block, Tokens.MEAN, _part(weight, 1, width)),
-        )
-        return Head(task, terms, bias, labels=labels)
-    return Head(task, (Term(last_block, Tokens.PATCHES, weight),), bias, labels=labels, depth_range=depth_range)
+    return spec.head(*_trained(wanted, train, options, progress, "training the head").folded())
 
 
 @dataclass(frozen=True)
 class _Training:
-    """What a head is trained for, and on which features."""
+    """Which head is trained, and on which features."""
 
     features: Features
-    task: Task
-    classes: int
-    depth_range: tuple[float, float]
+    spec: HeadSpec
 
     def loss(self, module: LinearHeadModule, count: int, chosen: np.ndarray) -> Tensor:
         """Of some images (ascending indices) at a core count."""
         scores = module(_read(self.features.by_count[count], chosen))
-        known, bins = torch.from_numpy(self.features.targets[chosen]), torch.linspace(*self.depth_range, DEPTH_BINS)
-        return _loss(self.task, scores, known, self.features.grid, bins)
+        known = torch.from_numpy(self.features.targets[chosen])
+        bins = torch.linspace(*(self.spec.depth_range or DEPTH_RANGE), DEPTH_BINS)
+        return _loss(self.spec.task, scores, known, self.features.grid, bins)
 
 
 def _trained(
@@ -133,7 +143,7 @@ def _trained(
 ) -> LinearHeadModule:
     generator = torch.Generator().manual_seed(options.seed)
     mean, scale = _statistics(wanted.features, train, generator)
-    module = LinearHeadModule(mean, scale, wanted.classes, generator)
+    module = LinearHeadModule(mean, scale, wanted.spec.scores, generator)
     optimizer = torch.optim.AdamW(module.parameters(), options.learning_rate, weight_decay=options.weight_decay)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, options.steps)
     counts = tuple(wanted.features.by_count)
@@ -203,10 +213,6 @@ def _read(array: np.ndarray, chosen: np.ndarray) -> Tensor:
     """float32 of some images: `[n, 2 D]` of cls and mean, or `[n, N, D]` of patches."""
     read = torch.from_numpy(np.asarray(array[chosen], np.float32))
     return read.flatten(1) if read.shape[1] == 2 else read
-
-
-def _part(weight: np.ndarray, i: int, width: int) -> np.ndarray:
-    return np.ascontiguousarray(weight[:, i * width : (i + 1) * width])
 
 
 def _map(scores: Tensor, grid: tuple[int, int]) -> Tensor:
