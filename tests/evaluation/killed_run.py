@@ -23,7 +23,7 @@ from veca_edge.bundle.store import EVALUATIONS, open_bundle
 from veca_edge.evaluation.compute import EvaluationJob
 from veca_edge.evaluation.data import open_data
 from veca_edge.evaluation.engine import here
-from veca_edge.evaluation.run import Engine, evaluate_data
+from veca_edge.evaluation.run import ChunkEngine, evaluate_data
 from veca_edge.evaluation.samples import Classes
 from veca_edge.evaluation.statistics import totals_text
 from veca_edge.evaluation.store import EvaluationFacts, digest_beside, read_evaluations
@@ -46,7 +46,7 @@ def main(directory: Path, images: str) -> None:
     folder, rng, expected = directory / EVALUATIONS, random.Random(0), []
 
     def evaluate() -> None:
-        evaluate_data(directory, data, facts, Engine(partial(here, job), "one process"), 10, False, silent)
+        evaluate_data(directory, data, facts, ChunkEngine(partial(here, job), "one process"), 10, False, silent)
 
     def prepare(number: int) -> None:
         shutil.rmtree(folder, ignore_errors=True)

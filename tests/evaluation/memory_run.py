@@ -15,7 +15,7 @@ def main(directory: Path, images: str) -> None:
     from veca_edge.evaluation.compute import EvaluationJob
     from veca_edge.evaluation.data import open_data
     from veca_edge.evaluation.engine import here
-    from veca_edge.evaluation.run import Engine, evaluate_data
+    from veca_edge.evaluation.run import ChunkEngine, evaluate_data
     from veca_edge.evaluation.samples import Classes
     from veca_edge.evaluation.store import EvaluationFacts
     from veca_edge.images.preprocessing import Preprocessing
@@ -26,7 +26,7 @@ def main(directory: Path, images: str) -> None:
     how = Preprocessing.from_json(bundle.preprocessing)
     job = EvaluationJob(directory, bundle.artifacts[:1], how, open_artifact, None, 0, 1)
     facts = EvaluationFacts(data.name, data.kind, data.digest, data.images, (), None, {}, "0" * 64, 128, 1, {})
-    found = evaluate_data(directory, data, facts, Engine(partial(here, job), "one process"), 0, True, silent)
+    found = evaluate_data(directory, data, facts, ChunkEngine(partial(here, job), "one process"), 0, True, silent)
     # Not `ru_maxrss`, which a process takes over from the one that started it.
     peak = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]
     print(found.totals.images, peak)

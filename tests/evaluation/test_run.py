@@ -17,7 +17,7 @@ from veca_edge.bundle.store import EVALUATIONS, verify_files
 from veca_edge.evaluation.data import open_data
 from veca_edge.evaluation.engine import here
 from veca_edge.evaluation.journal import open_journal
-from veca_edge.evaluation.run import Engine, evaluate_data
+from veca_edge.evaluation.run import ChunkEngine, evaluate_data
 from veca_edge.evaluation.statistics import Totals, totals_text
 from veca_edge.evaluation.store import EvaluationFacts, digest_beside, read_evaluations
 
@@ -57,7 +57,7 @@ def run(bundle, images, job_of, classes_of):
     def evaluate(stop_after=None, again=False, max_failures=10, **facts):
         ran.clear()
         stated = replace(facts_of(bundle, data), **facts)
-        limited = Engine(lambda chunks: engine(chunks, stop_after), "one process")
+        limited = ChunkEngine(lambda chunks: engine(chunks, stop_after), "one process")
         found = evaluate_data(bundle.directory, data, stated, limited, max_failures, again, silent)
         return found, list(ran)
 

@@ -20,7 +20,7 @@ from ..evaluation.compare import ReleaseComparison, compare
 from ..evaluation.compute import EvaluationJob
 from ..evaluation.data import CHUNK_IMAGES, open_data
 from ..evaluation.engine import here, in_processes
-from ..evaluation.run import Engine, evaluate_data
+from ..evaluation.run import ChunkEngine, evaluate_data
 from ..evaluation.samples import Classes, DataSet
 from ..evaluation.store import Evaluation, EvaluationFacts, digest_beside
 from ..images.preprocessing import Preprocessing
@@ -108,18 +108,18 @@ def _evaluated(request: EvaluateRequest, progress: Progress, is_baseline: bool =
     return Evaluated(bundle, evaluation, None, (*data.notes, *notes))
 
 
-def _engine(request: EvaluateRequest, job: EvaluationJob, versions: dict[str, str]) -> Engine:
+def _engine(request: EvaluateRequest, job: EvaluationJob, versions: dict[str, str]) -> ChunkEngine:
     """What runs the chunks."""
     if request.cluster is not None:
         if request.workers is not None:
             raise EdgeError("--workers is for this machine alone.", "Leave it out, or give --cluster local:WORKERS.")
         run = partial(on_cluster, job, address=request.cluster, versions=versions)
-        return Engine(run, f"Dask, {request.cluster}")
+        return ChunkEngine(run, f"Dask, {request.cluster}")
     # As many as have a CPU for each of their threads.
     workers = request.workers or max(1, usable_cpu_count() // request.threads)
     if workers == 1:
-        return Engine(partial(here, job), "one process")
-    return Engine(partial(in_processes, job, workers=workers), f"{workers} processes")
+        return ChunkEngine(partial(here, job), "one process")
+    return ChunkEngine(partial(in_processes, job, workers=workers), f"{workers} processes")
 
 
 def _versions(kind: Format, checkpoint: Checkpoint | None) -> dict[str, str]:

@@ -21,7 +21,7 @@ STAGE = "evaluating"
 
 
 @dataclass(frozen=True)
-class Engine:
+class ChunkEngine:
     """What runs the chunks.
 
     Attributes:
@@ -37,7 +37,7 @@ def evaluate_data(
     directory: Path,
     data: DataSet,
     facts: EvaluationFacts,
-    engine: Engine,
+    engine: ChunkEngine,
     max_failures: int,
     again: bool,
     progress: Progress,
