@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from ..base.options import option
+
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks and the warnings of libraries.")]
-Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads.", show_default="the runtime's choice")]
 Devices = Annotated[
     list[str] | None,
     typer.Option(
@@ -29,3 +31,10 @@ CheckpointPath = Annotated[
         show_default=False,
     ),
 ]
+
+
+@dataclass(frozen=True)
+class ThreadOptions:
+    """CPU threads, of a command that has no other options of its own."""
+
+    threads: int | None = option(None, "CPU threads.", kind=int, shown="the runtime's choice", lowest=1)

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import typer
 
+from ..base.options import made_of
 from ..base.text import quoted
 from . import options
 from .console import Column, command
+from .fields import Group, Typed, with_fields
 
 
-def verify(
-    bundle: options.BundlePath,
-    threads: options.Threads = None,
-    json: options.Json = False,
-    debug: options.Debug = False,
-) -> None:
+@with_fields(Group(options.ThreadOptions))
+def verify(bundle: options.BundlePath, typed: Typed, json: options.Json = False, debug: options.Debug = False) -> None:
     """Check a bundle: schema, digests, golden outputs.
 
     Exit code 1 when a model no longer computes what was exported.
@@ -23,7 +21,7 @@ def verify(
         from ..actions.verify import verify as verify_bundle
 
         with terminal.progress() as progress:
-            checks = verify_bundle(bundle, threads, progress)
+            checks = verify_bundle(bundle, made_of(options.ThreadOptions, typed).threads, progress)
         terminal.table(
             [Column("", False), Column("variant", False), Column("cosine now"), Column("when exported")],
             [
