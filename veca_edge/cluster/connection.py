@@ -5,6 +5,7 @@ Lost workers are Dask's business, which gives their tasks to others.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -56,7 +57,7 @@ def connected(address: str, versions: Mapping[str, str]) -> Iterator[Any]:
             elif not address.startswith(TCP):
                 raise EdgeError(f"'{address}' is no cluster.", f"Give --cluster {CLUSTERS}.")
             client = stack.enter_context(distributed.Client(address, timeout=20, set_as_default=False))
-        except (OSError, TimeoutError, RuntimeError) as error:
+        except (OSError, asyncio.TimeoutError, RuntimeError) as error:
             raise EdgeError(
                 f"The cluster {address} can't be reached: {_first_line(error)}.",
                 "Start one with: dask scheduler, and on every machine: dask worker tcp://SCHEDULER:8786 --nthreads 1",
