@@ -170,11 +170,13 @@ def with_float_layers(
 ) -> Attempt:
     """Leaves the fewest layers float with which the gate holds, ranked on calibration images of the first size."""
     from ..calibration.float_layers import FloatLayerAsk, FloatLayerSearch, fewest_float_layers
+    from ..calibration.sensitivity import ComparedOutputs
 
     spec = sources.spec
     assert sources.recipe is not None
     assert sources.ranking is not None
-    asked = FloatLayerAsk(spec.core_counts, spec.outputs, spec.map_stride, gate_of(spec))
+    outputs = ComparedOutputs(spec.outputs, spec.map_stride)
+    asked = FloatLayerAsk(spec.core_counts, outputs, gate_of(spec))
     ranking = FloatLayerSearch(sources.weights, sources.recipe, sources.ranking, asked, progress)
     return fewest_float_layers(ranking, first, attempt, lambda it: worst_miss(it, spec))
 

@@ -13,7 +13,7 @@ from ..model.config import ModelConfig
 from ..model.folding import InferenceWeights
 from ..proof.gate import Gate
 from .recipe import QuantizationRecipe, quantized_variants
-from .sensitivity import agreement_of, measure_sensitivity, most_harmful_first, outputs_of, shares_of
+from .sensitivity import ComparedOutputs, agreement_of, measure_sensitivity, most_harmful_first, outputs_of, shares_of
 
 Result = TypeVar("Result")
 
@@ -39,8 +39,7 @@ class FloatLayerAsk:
     """For which core counts and outputs which gate has to hold."""
 
     core_counts: Sequence[int]
-    outputs: tuple[str, ...]
-    map_stride: int
+    outputs: ComparedOutputs
     gate: Gate
 
 
@@ -57,20 +56,14 @@ class FloatLayerSearch:
     ):
         """Measures every layer. frames: uint8 `[n, H, W, 3]`."""
         layers = measure_sensitivity(
-            weights,
-            recipe,
-            frames,
-            asked.core_counts,
-            progress=progress,
-            outputs=asked.outputs,
-            map_stride=asked.map_stride,
+            weights, recipe, frames, asked.core_counts, progress=progress, outputs=asked.outputs
         )
         self.ranked = most_harmful_first(layers, asked.gate)
         self._weights, self._recipe, self._frames, self._asked = weights, recipe, frames, asked
         self._expected = {count: self._outputs(weights, count) for count in asked.core_counts}
 
     def _outputs(self, weights: InferenceWeights, core_count: int) -> dict[str, np.ndarray]:
-        return outputs_of(weights, self._frames, core_count, self._asked.outputs, self._asked.map_stride)
+        return outputs_of(weights, self._frames, core_count, self._asked.outputs)
 
     def excess(self, kept: int) -> float:
         """The worst loss over the core counts with the first `kept` layers left float."""

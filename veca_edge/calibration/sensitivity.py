@@ -58,6 +58,17 @@ class LayerSensitivity:
         return max(gate.excess(a) for a in self.agreement.values())
 
 
+@dataclass(frozen=True)
+class ComparedOutputs:
+    """Which outputs are compared: () is `cls`, `dense` and what the heads say."""
+
+    names: tuple[str, ...] = ()
+    map_stride: int = MAP_STRIDE
+
+
+ALL_OUTPUTS = ComparedOutputs()
+
+
 def measure_sensitivity(
     weights: InferenceWeights,
     recipe: QuantizationRecipe,
@@ -65,19 +76,17 @@ def measure_sensitivity(
     core_counts: Sequence[int],
     labels: np.ndarray | None = None,
     progress: Progress = silent,
-    outputs: Sequence[str] = (),
-    map_stride: int = MAP_STRIDE,
+    outputs: ComparedOutputs = ALL_OUTPUTS,
 ) -> tuple[LayerSensitivity, ...]:
     """Quantizes one layer at a time. Layers come back in the order of execution.
 
     Args:
         frames: uint8 `[n, H, W, 3]`.
         labels: class indices `[n]`, for top-1.
-        outputs, map_stride: what to compare; () is `cls`, `dense` and what the heads say.
     """
 
     def outputs_at(variant: InferenceWeights, count: int) -> dict[str, np.ndarray]:
-        return outputs_of(variant, frames, count, outputs, map_stride)
+        return outputs_of(variant, frames, count, outputs)
 
     integer = quantized_variants(weights, recipe, core_counts)
     floating = quantized_variants(weights, recipe, core_counts, keep_float=tuple(recipe.linears))
@@ -108,18 +117,14 @@ def shares_of(config: ModelConfig, recipe: QuantizationRecipe) -> dict[str, floa
 
 
 def outputs_of(
-    weights: InferenceWeights,
-    frames: np.ndarray,
-    core_count: int,
-    outputs: Sequence[str] = (),
-    map_stride: int = MAP_STRIDE,
+    weights: InferenceWeights, frames: np.ndarray, core_count: int, outputs: ComparedOutputs = ALL_OUTPUTS
 ) -> dict[str, np.ndarray]:
-    """Outputs for frames uint8 `[n, H, W, 3]`: by default `cls`, `dense` and what the heads say."""
+    """Outputs for frames uint8 `[n, H, W, 3]`, by name."""
     import torch
 
-    names = tuple(outputs) or ("cls", "dense", *(head.task.outputs[0] for head in weights.heads))
+    names = outputs.names or ("cls", "dense", *(head.task.outputs[0] for head in weights.heads))
     size, parts = ImageSize(*frames.shape[1:3]), []
-    spec = GraphSpec(core_count, size, outputs=names, map_stride=map_stride)
+    spec = GraphSpec(core_count, size, outputs=names, map_stride=outputs.map_stride)
     model, names = InferenceModel(weights, spec).eval(), spec.outputs
     with torch.inference_mode():
         for start in range(0, len(frames), BATCH):

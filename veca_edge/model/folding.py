@@ -19,6 +19,7 @@ The rewrites, all exact (tests hold them to 1e-5 of the reference):
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,8 @@ from .heads import Head
 from .rotary import rotary_periods
 
 if TYPE_CHECKING:
+    import torch
+
     from .checkpoint import Checkpoint
 
 
@@ -153,75 +156,96 @@ class InferenceWeights:
 
 def inference_weights(checkpoint: Checkpoint) -> InferenceWeights:
     """Folds a checkpoint; see the module's text for the rewrites."""
-    config = checkpoint.config
-    tensors = checkpoint.tensors
-
-    def array(key: str) -> np.ndarray:
-        return tensors[key].numpy().astype(np.float64)
-
-    def linear(key: str, name: str | None = None) -> tuple[np.ndarray, np.ndarray]:
-        return array(f"{key}.weight"), array(f"{key}.bias")
-
-    def folded(name: str, gain: np.ndarray, shift: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> Linear:
-        return Linear(name, (weight * gain).astype(np.float32), (bias + weight @ shift).astype(np.float32))
-
-    d, heads, width = config.head_dim, config.heads, config.hidden
-    half_split = np.concatenate([np.arange(0, d, 2), np.arange(1, d, 2)])
-    rows = (np.arange(heads)[:, None] * d + half_split).reshape(-1)
-    ones = np.ones(width, np.float32)
-
-    blocks = []
-    for i in range(config.layers):
-        key = f"blocks.{i}"
-        q, qb = linear(f"{key}.attn.q_proj")
-        k, kb = linear(f"{key}.attn.k_proj")
-        v, vb = linear(f"{key}.attn.v_proj")
-        scale = d**-0.5
-        qkv = np.concatenate([q[rows] * scale, k[rows], v])
-        qkv_bias = np.concatenate([qb[rows] * scale, kb[rows], vb])
-        position = None
-        if i:
-            alpha = array("pos_alpha")[i - 1]
-            weight, bias = linear(f"pos_linears.{i - 1}")
-            position = Linear(f"{key}.position", (alpha * weight).astype(np.float32), (alpha * bias).astype(np.float32))
-        out, out_bias = linear(f"{key}.attn.out_proj")
-        fc2, fc2_bias = linear(f"{key}.fc2")
-        blocks.append(
-            Block(
-                position=position,
-                attn_gain=ones,
-                qkv=folded(f"{key}.qkv", *linear(f"{key}.norm_attn"), qkv, qkv_bias),
-                out=Linear(f"{key}.out", out.astype(np.float32), out_bias.astype(np.float32)),
-                ffn_gain=ones,
-                fc1=folded(f"{key}.fc1", *linear(f"{key}.norm_ffn"), *linear(f"{key}.fc1")),
-                fc2=Linear(f"{key}.fc2", fc2.astype(np.float32), fc2_bias.astype(np.float32)),
-            )
-        )
-
-    final_gain, final_shift = (a.astype(np.float32) for a in linear("final_norm"))
+    config, read = checkpoint.config, _Tensors(checkpoint.tensors)
+    final_gain, final_shift = (a.astype(np.float32) for a in read.linear("final_norm"))
     output = None
-    if "output_proj.weight" in tensors:
-        output = folded("output_proj", *linear("final_norm"), *linear("output_proj"))
-        final_gain, final_shift = ones, np.zeros_like(ones)
+    if "output_proj.weight" in read.tensors:
+        output = _folded("output_proj", read.linear("final_norm"), read.linear("output_proj"))
+        final_gain, final_shift = _ones(config), np.zeros_like(final_shift)
     norm = None
-    if "patch_embed.norm.weight" in tensors:
-        gain, shift = linear("patch_embed.norm")
+    if "patch_embed.norm.weight" in read.tensors:
+        gain, shift = read.linear("patch_embed.norm")
         norm = gain.astype(np.float32), shift.astype(np.float32)
     chunks = range(config.core_bank // config.chunk_size)
     return InferenceWeights(
         config=config,
-        patch_weight=array("patch_embed.proj.weight").astype(np.float32),
-        patch_bias=array("patch_embed.proj.bias").astype(np.float32),
+        patch_weight=read.array("patch_embed.proj.weight").astype(np.float32),
+        patch_bias=read.array("patch_embed.proj.bias").astype(np.float32),
         patch_norm=norm,
-        cores=np.concatenate([array(f"query_token_chunks.{i}")[0] for i in chunks]).astype(np.float32),
-        core_coordinates=np.concatenate([array(f"qcoord_chunks.{i}")[0] for i in chunks]).astype(np.float32),
+        cores=np.concatenate([read.array(f"query_token_chunks.{i}")[0] for i in chunks]).astype(np.float32),
+        core_coordinates=np.concatenate([read.array(f"qcoord_chunks.{i}")[0] for i in chunks]).astype(np.float32),
         periods=rotary_periods(config),
-        blocks=tuple(blocks),
+        blocks=tuple(_block(config, read, i) for i in range(config.layers)),
         final_gain=final_gain,
         final_shift=final_shift,
         output=output,
         heads=checkpoint.heads,
     )
+
+
+class _Tensors:
+    """A checkpoint's tensors in float64, in which everything is folded."""
+
+    def __init__(self, tensors: Mapping[str, torch.Tensor]):
+        self.tensors = tensors
+
+    def array(self, key: str) -> np.ndarray:
+        return self.tensors[key].numpy().astype(np.float64)
+
+    def linear(self, key: str) -> tuple[np.ndarray, np.ndarray]:
+        """Weight and bias; of a norm its gain and shift."""
+        return self.array(f"{key}.weight"), self.array(f"{key}.bias")
+
+
+def _block(config: ModelConfig, read: _Tensors, i: int) -> Block:
+    key = f"blocks.{i}"
+    qkv = _joined_qkv(config, *(read.linear(f"{key}.attn.{name}_proj") for name in "qkv"))
+    return Block(
+        position=_position(read, i),
+        attn_gain=_ones(config),
+        qkv=_folded(f"{key}.qkv", read.linear(f"{key}.norm_attn"), qkv),
+        out=_linear(f"{key}.out", *read.linear(f"{key}.attn.out_proj")),
+        ffn_gain=_ones(config),
+        fc1=_folded(f"{key}.fc1", read.linear(f"{key}.norm_ffn"), read.linear(f"{key}.fc1")),
+        fc2=_linear(f"{key}.fc2", *read.linear(f"{key}.fc2")),
+    )
+
+
+def _joined_qkv(
+    config: ModelConfig,
+    q: tuple[np.ndarray, np.ndarray],
+    k: tuple[np.ndarray, np.ndarray],
+    v: tuple[np.ndarray, np.ndarray],
+) -> tuple[np.ndarray, np.ndarray]:
+    """One layer of three: rows of q and k half-split within each head, those of q with the scale of attention."""
+    d = config.head_dim
+    half_split = np.concatenate([np.arange(0, d, 2), np.arange(1, d, 2)])
+    rows = (np.arange(config.heads)[:, None] * d + half_split).reshape(-1)
+    weight, bias = (np.concatenate([a[rows] * d**-0.5, b[rows], c]) for a, b, c in zip(q, k, v, strict=True))
+    return weight, bias
+
+
+def _position(read: _Tensors, i: int) -> Linear | None:
+    """What moves the core coordinates before a block; the first block takes them as they are."""
+    if i == 0:
+        return None
+    alpha = read.array("pos_alpha")[i - 1]
+    weight, bias = read.linear(f"pos_linears.{i - 1}")
+    return _linear(f"blocks.{i}.position", alpha * weight, alpha * bias)
+
+
+def _folded(name: str, norm: tuple[np.ndarray, np.ndarray], layer: tuple[np.ndarray, np.ndarray]) -> Linear:
+    """A layer with the gain and the shift of the LayerNorm in front of it."""
+    (gain, shift), (weight, bias) = norm, layer
+    return _linear(name, weight * gain, bias + weight @ shift)
+
+
+def _linear(name: str, weight: np.ndarray, bias: np.ndarray) -> Linear:
+    return Linear(name, weight.astype(np.float32), bias.astype(np.float32))
+
+
+def _ones(config: ModelConfig) -> np.ndarray:
+    return np.ones(config.hidden, np.float32)
 
 
 def smoothed(weights: InferenceWeights, factors: dict[str, np.ndarray]) -> InferenceWeights:
