@@ -24,7 +24,6 @@ from veca_edge.converters.tensorrt.engine import (
     build_engines,
     build_error,
     check_dialect,
-    engine_from_onnx,
     parse_failure,
 )
 from veca_edge.devices.connection import LocalConnection, connect, parse_device
@@ -156,7 +155,7 @@ def test_a_pip_package_of_another_version_does_not_build(orin, standin, tmp_path
 
 
 def test_on_this_machine(local_board, tmp_path):
-    engine = engine_from_onnx(tmp_path, write_model(tmp_path))
+    [engine] = build(LocalConnection(), tmp_path, [write_model(tmp_path)])
     assert (tmp_path / engine.path).stat().st_size == engine.bytes
     assert local_board.jobs() == []
 

@@ -25,10 +25,10 @@ from ...bundle.details import TensorrtDetails, details_as
 from ...bundle.types import Artifact
 from ...devices import jobs
 from ...devices.answers import Reader
-from ...devices.connection import Connection, LocalConnection
+from ...devices.connection import Connection
 from ...devices.jetson.engine_key import EngineKey, engine_key
 from ...devices.jetson.modules import JETPACKS
-from ...devices.jetson.probe import Board, no_tensorrt, probe
+from ...devices.jetson.probe import Board, no_tensorrt
 from ...devices.jetson.trtexec import end_of, last_words, profile_arguments
 from ...devices.jobs import Job, Log, ignore, run_job
 from ...devices.outgoing import bundle_file
@@ -83,18 +83,6 @@ def build_engines(
         engines.append(site.engine(artifact, lambda stage=stage, i=i: progress(stage, i, len(artifacts))))
         progress(stage, i + 1, len(artifacts))
     return engines
-
-
-def engine_from_onnx(
-    directory: Path,
-    artifact: Artifact,
-    options: EngineOptions | None = None,
-    progress: Progress = silent,
-    on_log: Log = ignore,
-) -> Artifact:
-    """Builds one engine with the TensorRT of this machine; see `build_engines`."""
-    connection = LocalConnection()
-    return build_engines(connection, probe(connection), directory, [artifact], options, progress, on_log)[0]
 
 
 @dataclass(frozen=True)

@@ -103,10 +103,6 @@ class Condition:
         """What is meant by how warm a phone is: its skin, or its battery where the skin has no sensor."""
         return self.battery_c if self.skin_c is None else self.skin_c
 
-    @property
-    def lowered_clocks(self) -> tuple[Clock, ...]:
-        return tuple(c for c in self.clocks if c.limit_khz < c.highest_khz)
-
 
 def read_phone(adb: Adb) -> Phone:
     """Asks a phone what it is. Raises `EdgeError` where it can't run the files, or says something unreadable."""

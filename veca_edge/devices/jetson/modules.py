@@ -89,10 +89,6 @@ class Module:
             return None
         return INT8_OPS_PER_SM_CLOCK * self.sm_count * mhz * 1e6 / 1e12
 
-    def fp16_tflops(self, super_mode: bool = False) -> float | None:
-        tops = self.int8_tops(super_mode)
-        return None if tops is None else tops / 2
-
     @property
     def jetpacks(self) -> tuple[str, ...]:
         return tuple(j.version for j in JETPACKS.values() if self.family in j.families)
