@@ -44,7 +44,7 @@ def test_build_and_profile_over_ssh(veca_edge, server, standin, jetson_bundle, i
     other = veca_edge("profile", jetson_bundle, "--device", "orin", "--seconds", "1", "--again")
     assert other.code == 2
     assert "built for another board" in other.err
-    assert f"veca-edge build '{jetson_bundle}' --device orin" in other.err
+    assert f"veca-edge build '{jetson_bundle}' --device ssh://orin" in other.err
 
 
 def test_a_board_that_is_not_there(veca_edge, jetson_bundle):

@@ -25,7 +25,7 @@ from veca_edge.converters.tensorrt import engine
 from veca_edge.converters.tensorrt.options import EngineOptions
 from veca_edge.devices.connection import LocalConnection, _copy_whole
 from veca_edge.devices.jetson import probe
-from veca_edge.devices.jetson.probe import Board
+from veca_edge.devices.jetson.probe import Board, ConnectedBoard
 from veca_edge.targets import jetson
 
 BOARD = Board(
@@ -45,7 +45,7 @@ def run_job(connection, job, on_log, **how) -> int:
 
 @contextmanager
 def open_board(device):
-    yield LocalConnection(), BOARD
+    yield ConnectedBoard(LocalConnection(), BOARD)
 
 
 engine.run_job = run_job

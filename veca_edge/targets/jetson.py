@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import shlex
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -120,8 +119,8 @@ def options_for(options: TensorrtOptions, device: str) -> TensorrtOptions:
     """The options with the TensorRT of the board at `device`. Raises `EdgeError` where there is none."""
     from ..devices.jetson.probe import board_tensorrt, open_board
 
-    with open_board(device) as (connection, board):
-        return replace(options, version=board_tensorrt(connection, board))
+    with open_board(device) as there:
+        return replace(options, version=board_tensorrt(there))
 
 
 _building: dict[str, Lock] = {}
@@ -139,18 +138,12 @@ def build(bundle: Bundle, device: str, options: EngineOptions | None, progress: 
     from ..devices.jetson.probe import check_power_mode, open_board
 
     files = [a for a in bundle.artifacts if a.format == ONNX.name]
-    with open_board(device) as (connection, board), _alone_building(engine_key(board).slug):
-        check_power_mode(connection, board, options and options.power_mode)
+    with open_board(device) as there, _alone_building(engine_key(there.board).slug):
+        check_power_mode(there, options and options.power_mode)
         engines = build_engines(
-            connection,
-            board,
-            bundle.directory,
-            files,
-            options,
-            progress,
-            on_log,
-            before_writing=lambda stem: withdraw_artifacts(bundle, stem),
+            there, bundle.directory, files, options, progress, on_log, lambda stem: withdraw_artifacts(bundle, stem)
         )
+    board = there.board
     facts = {
         "module": board.name,
         "L4T": board.l4t,
@@ -205,22 +198,10 @@ def measure(asked: Measuring, progress: Progress, on_log: Log) -> Profile:
     from ..devices.jetson.probe import check_power_mode, open_board
     from ..profiles.jetson.measure import profile_on_board
 
-    device = asked.device or "local"
-    rebuild = f"veca-edge build {shlex.quote(str(asked.bundle.directory))} --device {device}"
     options = replace(asked.options, again=asked.again)
-    with open_board(device) as (connection, board):
-        check_power_mode(connection, board, options.power_mode)
-        return profile_on_board(
-            connection,
-            board,
-            asked.bundle,
-            asked.artifacts,
-            options,
-            progress,
-            on_log,
-            rebuild,
-            on_variant=asked.on_variant,
-        )
+    with open_board(asked.device or "local") as there:
+        check_power_mode(there, options.power_mode)
+        return profile_on_board(there, asked.bundle, asked.artifacts, options, progress, on_log, asked.on_variant)
 
 
 def losses(lower: Measurement, higher: Measurement) -> Sequence[str] | None:

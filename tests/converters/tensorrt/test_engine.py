@@ -28,7 +28,7 @@ from veca_edge.converters.tensorrt.engine import (
 )
 from veca_edge.devices.connection import LocalConnection, connect, parse_device
 from veca_edge.devices.jetson.engine_key import EngineKey, engine_key
-from veca_edge.devices.jetson.probe import probe
+from veca_edge.devices.jetson.probe import ConnectedBoard, probe
 from veca_edge.devices.jetson.trtexec import profile_selection
 
 pytest.importorskip("tensorrt_rtx")
@@ -40,8 +40,12 @@ def orin(server):
         yield connection
 
 
+def board_at(connection, **changed):
+    return ConnectedBoard(connection, replace(probe(connection), **changed), interval_s=0.05)
+
+
 def build(connection, folder, artifacts, **options):
-    return build_engines(connection, probe(connection), folder, artifacts, EngineOptions(**options), interval_s=0.05)
+    return build_engines(board_at(connection), folder, artifacts, EngineOptions(**options))
 
 
 def test_two_engines_over_ssh(orin, standin, tmp_path):
@@ -49,13 +53,7 @@ def test_two_engines_over_ssh(orin, standin, tmp_path):
     models = [write_model(bundle, "cores16_fp16_32x32"), write_model(bundle, "cores8_int8_32x32")]
     stages, log = [], []
     engines = build_engines(
-        orin,
-        probe(orin),
-        bundle,
-        models,
-        progress=lambda *args: stages.append(args),
-        on_log=log.append,
-        interval_s=0.05,
+        board_at(orin), bundle, models, progress=lambda *args: stages.append(args), on_log=log.append
     )
     slug = "orin-nano-8gb-l4t36.4.3-trt10.3.0-maxn-super"
     assert [e.path for e in engines] == [f"engines/{slug}/{m.name}.engine" for m in models]
@@ -171,11 +169,12 @@ from veca_edge.base.json_files import typed
 from veca_edge.bundle.types import Artifact
 from veca_edge.converters.tensorrt.engine import build_engines
 from veca_edge.devices.connection import connect, parse_device
-from veca_edge.devices.jetson.probe import probe
+from veca_edge.devices.jetson.probe import ConnectedBoard, probe
 folder = Path(sys.argv[1])
 artifact = typed(json.loads((folder / "artifact.json").read_text()), Artifact, "It")
 with connect(parse_device("orin")) as orin:
-    build_engines(orin, probe(orin), folder, [artifact], on_log=lambda line: print(line, flush=True), interval_s=0.05)
+    there = ConnectedBoard(orin, probe(orin), interval_s=0.05)
+    build_engines(there, folder, [artifact], on_log=lambda line: print(line, flush=True))
 """
     client = subprocess.Popen(
         [sys.executable, "-c", code, tmp_path], stdout=subprocess.PIPE, text=True, start_new_session=True
@@ -192,7 +191,7 @@ with connect(parse_device("orin")) as orin:
     log = []
     with connect(parse_device("orin")) as again:
         started = time.monotonic()
-        [engine] = build_engines(again, probe(again), tmp_path, [model], on_log=log.append, interval_s=0.05)
+        [engine] = build_engines(board_at(again), tmp_path, [model], on_log=log.append)
         assert time.monotonic() - started < 120
     assert (tmp_path / engine.path).exists()
     assert sum("Start parsing" in line for line in log) == 1, "one build, whose log is whole"
@@ -245,9 +244,9 @@ def test_two_clients_that_build_the_same(server, standin, tmp_path):
 
     def client(folder, model):
         with connect(parse_device("orin")) as connection:
-            board = probe(connection)
+            there = board_at(connection)
             together.wait()
-            [engine] = build_engines(connection, board, folder, [model], interval_s=0.05)
+            [engine] = build_engines(there, folder, [model])
         return engine
 
     with ThreadPoolExecutor(2) as pool:
@@ -357,16 +356,8 @@ def test_an_elastic_file_is_built_once(local_board, tmp_path, written, builder):
         local_board.with_python()
     models = written("10.3", elastic=True)
     stages = []
-    engines = build_engines(
-        LocalConnection(),
-        replace(
-            probe(LocalConnection()), python=str(local_board.root / "bin/python3") if builder == "python" else None
-        ),
-        tmp_path,
-        models,
-        progress=lambda *args: stages.append(args),
-        interval_s=0.05,
-    )
+    there = board_at(LocalConnection(), python=str(local_board.root / "bin/python3") if builder == "python" else None)
+    engines = build_engines(there, tmp_path, models, progress=lambda *args: stages.append(args))
     assert len({e.path for e in engines}) == 1
     assert [(e.core_count, e.details["profile"]) for e in engines] == [(8, 0), (16, 1)]
     assert [e.details["constants"] for e in engines] == [m.details["constants"] for m in models]

@@ -33,11 +33,11 @@ def test_probe_of_an_orin_nano(request, standin, where):
 
 
 def test_open_board(server, standin):
-    with open_board("ssh://orin") as (connection, board):
-        assert board_tensorrt(connection, board) == "10.3"
+    with open_board("ssh://orin") as there:
+        assert board_tensorrt(there) == "10.3"
     standin.without("trtexec")
-    with open_board("orin") as (connection, board), pytest.raises(EdgeError, match="has no TensorRT"):
-        board_tensorrt(connection, board)
+    with open_board("orin") as there, pytest.raises(EdgeError, match="has no TensorRT"):
+        board_tensorrt(there)
 
 
 def test_a_python_with_tensorrt_is_found(standin, server):

@@ -11,7 +11,7 @@ from veca_edge.base.errors import EdgeError
 from veca_edge.bundle.store import add_artifacts, open_bundle
 from veca_edge.converters.tensorrt.engine import build_engines
 from veca_edge.devices.connection import LocalConnection, connect, parse_device
-from veca_edge.devices.jetson.probe import probe
+from veca_edge.devices.jetson.probe import ConnectedBoard, probe
 from veca_edge.profiles.jetson.layers import losing_layers
 from veca_edge.profiles.jetson.measure import BoardOptions, profile_on_board
 from veca_edge.profiles.store import read_measurements
@@ -21,15 +21,17 @@ pytest.importorskip("tensorrt_rtx")
 QUICK = BoardOptions(seconds=1, warmup_s=0.5, idle_s=0.2)
 
 
+def board_at(connection, **changed):
+    return ConnectedBoard(connection, replace(probe(connection), **changed), interval_s=0.05)
+
+
 def bundle_with_engines(connection, folder: Path, names=("cores16_fp16_32x32",)):
     bundle = write_bundle(folder, [write_model(folder, name) for name in names])
-    return add_artifacts(
-        bundle, build_engines(connection, probe(connection), folder, bundle.artifacts, interval_s=0.05)
-    )
+    return add_artifacts(bundle, build_engines(board_at(connection), folder, bundle.artifacts))
 
 
 def measure(connection, bundle, options=QUICK, **more):
-    return profile_on_board(connection, probe(connection), bundle, options=options, interval_s=0.05, **more)
+    return profile_on_board(board_at(connection), bundle, options=options, **more)
 
 
 def test_an_engine_over_ssh(server, standin, tmp_path):
@@ -129,7 +131,7 @@ def test_clocks_are_locked_only_on_request_and_put_back(local_board, tmp_path):
     here = LocalConnection()
     bundle = bundle_with_engines(here, tmp_path)
     with pytest.raises(EdgeError, match="root, without a password"):
-        profile_on_board(here, replace(probe(here), sudo=False), bundle, options=replace(QUICK, lock_clocks=True))
+        profile_on_board(board_at(here, sudo=False), bundle, options=replace(QUICK, lock_clocks=True))
     minimum = "sys/class/devfreq/17000000.gpu/min_freq"
     local_board.tool("bin/sudo", '[ "$1" = -n ] && shift; echo "$@" >>"$VECA_EDGE_BOARD_ROOT/sudo.log"; exec "$@"')
     local_board.tool(
@@ -213,8 +215,8 @@ def test_an_engine_of_another_board_is_not_measured(local_board, tmp_path):
     bundle = bundle_with_engines(here, tmp_path)
     local_board.tell(power_mode="15W")
     with pytest.raises(EdgeError, match=r"power mode MAXN_SUPER \(here 15W\)") as error:
-        measure(here, bundle, rebuild="veca-edge build here")
-    assert "veca-edge build here" in error.value.hint
+        measure(here, bundle)
+    assert f"veca-edge build {bundle.directory} --device local" in error.value.hint
 
 
 def test_of_several_boards_engines_this_boards_are_measured(local_board, tmp_path):
@@ -242,7 +244,7 @@ def test_nothing_to_time_with(local_board, tmp_path):
     here = LocalConnection()
     bundle = bundle_with_engines(here, tmp_path)
     with pytest.raises(EdgeError, match="nothing to time an engine with"):
-        profile_on_board(here, replace(probe(here), trtexec=None), bundle)
+        profile_on_board(board_at(here, trtexec=None), bundle)
 
 
 def test_wrong_options():

@@ -25,10 +25,9 @@ from ...bundle.details import TensorrtDetails, details_as
 from ...bundle.types import Artifact
 from ...devices import jobs
 from ...devices.answers import Reader
-from ...devices.connection import Connection
 from ...devices.jetson.engine_key import EngineKey, engine_key
 from ...devices.jetson.modules import JETPACKS
-from ...devices.jetson.probe import Board, no_tensorrt
+from ...devices.jetson.probe import Board, ConnectedBoard, no_tensorrt
 from ...devices.jetson.trtexec import end_of, last_words, profile_arguments
 from ...devices.jobs import Job, Log, ignore, run_job
 from ...devices.outgoing import bundle_file
@@ -41,14 +40,12 @@ _OLDEST = "8.5"
 
 
 def build_engines(
-    connection: Connection,
-    board: Board,
+    there: ConnectedBoard,
     directory: Path,
     artifacts: Sequence[Artifact],
     options: EngineOptions | None = None,
     progress: Progress = silent,
     on_log: Log = ignore,
-    interval_s: float = 1.0,
     before_writing: Callable[[str], None] = lambda stem: None,
 ) -> list[Artifact]:
     """Builds an engine from every ONNX artifact, on the board, and fetches it into `directory/engines`.
@@ -72,13 +69,13 @@ def build_engines(
         EdgeError: there is no TensorRT; a file is for another one; a build failed (out of memory, disk full,
             a node that does not parse); the connection was lost.
     """
-    command = builder_command(board, connection)
+    command = builder_command(there)
     for artifact in artifacts:
-        check_dialect(artifact, board)
-    site = _Site(connection, board, directory, command, options or EngineOptions(), on_log, interval_s, before_writing)
+        check_dialect(artifact, there.board)
+    site = _Site(there, directory, command, options or EngineOptions(), on_log, before_writing)
     engines = []
     for i, artifact in enumerate(artifacts):
-        stage = f"building {artifact.name} on {connection.name}"
+        stage = f"building {artifact.name} on {there.name}"
         progress(stage, i, len(artifacts))
         engines.append(site.engine(artifact, lambda stage=stage, i=i: progress(stage, i, len(artifacts))))
         progress(stage, i + 1, len(artifacts))
@@ -89,18 +86,17 @@ def build_engines(
 class _Site:
     """A board that builds, and the bundle below whose `directory` the engines go."""
 
-    connection: Connection
-    board: Board
+    there: ConnectedBoard
     directory: Path
     command: str
     options: EngineOptions
     on_log: Log
-    interval_s: float
     before_writing: Callable[[str], None]
 
     def engine(self, artifact: Artifact, on_wait: Callable[[], None]) -> Artifact:
         """The engine of an ONNX artifact: the one that is there already, or one that is built now."""
-        key = engine_key(self.board)
+        board = self.there.board
+        key = engine_key(board)
         # Artifacts of an elastic file share it, and its engine.
         stem = f"{FOLDER}/{key.slug}/{Path(artifact.path).stem}"
         asked = {
@@ -113,7 +109,7 @@ class _Site:
         made = _made_before(self.directory, artifact, stem, asked)
         if made is not None:
             return made
-        arguments = build_arguments(artifact.details, self.board.tensorrt or _OLDEST, self.options.level)
+        arguments = build_arguments(artifact.details, board.tensorrt or _OLDEST, self.options.level)
         job = Job(
             "build",
             build_job_script(self.command, arguments, key, self.options.workspace_mib),
@@ -136,27 +132,28 @@ class _Site:
             log.append(line)
             self.on_log(line)
 
-        place = self.connection.name
-        code = run_job(self.connection, job, on_log=keep, on_wait=on_wait, interval_s=self.interval_s)
+        place, there = self.there.name, self.there
+        code = run_job(there.connection, job, on_log=keep, on_wait=on_wait, interval_s=there.interval_s)
         text = "\n".join(log) + "\n"
         try:
             if code:
                 raise build_error(artifact.name, place, text, code)
             return text, _said(text, place)
         except EdgeError:
-            jobs.remove(self.connection, job)
+            jobs.remove(there.connection, job)
             raise
 
     def fetch(self, job: Job, artifact: Artifact, stem: str, log: str, facts: Mapping[str, Any]) -> None:
         """Brings what a build left on the board into the bundle, with a record of `facts` and of the files."""
         place, engine = self.directory / stem, self.directory / f"{stem}.engine"
+        connection = self.there.connection
         with disk_errors(place):
             place.parent.mkdir(parents=True, exist_ok=True)
         # The engine comes last: while it does, another client may take the files away.
-        layers = jobs.read(self.connection, job, "layers.json")
+        layers = jobs.read(connection, job, "layers.json")
         self.before_writing(stem)
         remove_abandoned(place.parent, place.name)
-        jobs.fetch(self.connection, job, "model.engine", engine, most_bytes=_most_bytes(artifact))
+        jobs.fetch(connection, job, "model.engine", engine, most_bytes=_most_bytes(artifact))
         if layers is not None:
             write_atomically(self.directory / f"{stem}.layers.json", layers)
         write_atomically(self.directory / f"{stem}.log", log)
@@ -168,7 +165,7 @@ class _Site:
         }
         # The record comes last: where it stands, everything else does.
         write_atomically(self.directory / f"{stem}.json", json.dumps(record, indent=2) + "\n")
-        jobs.remove(self.connection, job)
+        jobs.remove(connection, job)
 
 
 def _said(log: str, place: str) -> dict[str, Any]:
@@ -228,17 +225,18 @@ _KEPT_DETAILS = ("tensorrt", "dialect", "strongly_typed", "profiles", "profile",
 # ------------------------------------------------------------------------------------- before a build
 
 
-def builder_command(board: Board, connection: Connection) -> str:
+def builder_command(there: ConnectedBoard) -> str:
     """What builds there, as the beginning of a shell command: Python's TensorRT, else trtexec.
 
     Where the two disagree on the version the package is one that pip brought, which on a Jetson cannot
     use the GPU: JetPack's own trtexec then builds.
     """
+    board = there.board
     if board.python and board.python_tensorrt == board.tensorrt:
         return f"{shlex.quote(board.python)} ./{_BUILDER.name}"
     if board.trtexec:
         return shlex.quote(board.trtexec)
-    raise no_tensorrt(connection, board)
+    raise no_tensorrt(there)
 
 
 def _uses_python(command: str) -> bool:

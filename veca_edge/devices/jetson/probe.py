@@ -167,39 +167,59 @@ class Board:
         }
 
 
+@dataclass(frozen=True)
+class ConnectedBoard:
+    """A board as it was read, and the connection to it.
+
+    Attributes:
+        interval_s: seconds between two looks at a job that runs there.
+    """
+
+    connection: Connection
+    board: Board
+    interval_s: float = 1.0
+
+    @property
+    def name(self) -> str:
+        """What the board is called in messages."""
+        return self.connection.name
+
+
 @contextmanager
-def open_board(device: str) -> Iterator[tuple[Connection, Board]]:
-    """A connection to what `--device` names, and what is there. Raises `EdgeError` when it cannot be reached."""
+def open_board(device: str) -> Iterator[ConnectedBoard]:
+    """What `--device` names. Raises `EdgeError` when it cannot be reached."""
     connection = connect(parse_device(device))
     try:
-        yield connection, probe(connection)
+        yield ConnectedBoard(connection, probe(connection))
     finally:
         connection.close()
 
 
-def check_power_mode(connection: Connection, board: Board, wanted: str | None) -> None:
+def check_power_mode(there: ConnectedBoard, wanted: str | None) -> None:
     """Raises `EdgeError` where a board is in another power mode than it has to be; it is never changed from here."""
-    if wanted is not None and board.power_mode != wanted:
+    mode = there.board.power_mode
+    if wanted is not None and mode != wanted:
         raise EdgeError(
-            f"{connection.name} is in the power mode {board.power_mode or 'that it does not say'}, not in {wanted}.",
+            f"{there.name} is in the power mode {mode or 'that it does not say'}, not in {wanted}.",
             "Change it there with sudo nvpmodel -m NUMBER (it may have to start again), or change the fleet's file.",
         )
 
 
-def board_tensorrt(connection: Connection, board: Board) -> str:
+def board_tensorrt(there: ConnectedBoard) -> str:
     """The TensorRT to export for, `major.minor`. Raises `EdgeError` where there is none."""
-    if board.tensorrt is None:
-        raise no_tensorrt(connection, board)
-    return major_minor(board.tensorrt)
+    if there.board.tensorrt is None:
+        raise no_tensorrt(there)
+    return major_minor(there.board.tensorrt)
 
 
-def no_tensorrt(connection: Connection, board: Board) -> EdgeError:
-    if board.l4t:
+def no_tensorrt(there: ConnectedBoard) -> EdgeError:
+    """What is said where nothing can build or run an engine."""
+    if there.board.l4t:
         hint = "Install JetPack's on the board: sudo apt install nvidia-jetpack"
     else:
         hint = "Give the board with --device ssh://host, or install the Python package tensorrt here."
     return EdgeError(
-        f"{connection.name} has no TensorRT: neither trtexec (below /usr/src/tensorrt/bin or on the PATH) "
+        f"{there.name} has no TensorRT: neither trtexec (below /usr/src/tensorrt/bin or on the PATH) "
         "nor the Python package tensorrt.",
         hint,
     )

@@ -17,12 +17,12 @@ from typing import Any
 
 from ...base.errors import EdgeError
 from ...base.progress import Progress, silent
+from ...base.text import quoted
 from ...base.versions import own_version
 from ...bundle.types import Artifact, Bundle
 from ...devices import jobs
-from ...devices.connection import Connection
 from ...devices.jetson.engine_key import check_engine_key, engines_for
-from ...devices.jetson.probe import BOARD_ROOT, GPU_CLOCKS, Board
+from ...devices.jetson.probe import BOARD_ROOT, GPU_CLOCKS, Board, ConnectedBoard
 from ...devices.jetson.trtexec import last_words, profile_selection
 from ...devices.jobs import Job, Log, ignore, run_job
 from ...devices.outgoing import bundle_file
@@ -50,15 +50,12 @@ _OLDEST_TENSORRT = "8.5"
 
 
 def profile_on_board(
-    connection: Connection,
-    board: Board,
+    there: ConnectedBoard,
     bundle: Bundle,
     artifacts: Sequence[Artifact] | None = None,
     options: BoardOptions | None = None,
     progress: Progress = silent,
     on_log: Log = ignore,
-    rebuild: str = "veca-edge build BUNDLE",
-    interval_s: float = 1.0,
     on_variant: Callable[[str, str], None] = lambda variant, state: None,
 ) -> Profile:
     """Measures engines on their board and stores the measurements in the bundle.
@@ -69,29 +66,29 @@ def profile_on_board(
     Args:
         artifacts: which of the bundle's; None is all of them. Where the bundle holds engines for several boards,
             those for this one are measured.
-        rebuild: the command that builds the engines for this board, for messages.
         on_variant: gets a variant's name and its state in words.
 
     Raises:
         EdgeError: there is no engine; an engine was built for another board; nothing there can time it; the
             clocks cannot be locked; it does not cool down; the connection was lost.
     """
-    options = options or BoardOptions()
+    options, board = options or BoardOptions(), there.board
+    rebuild = quoted("veca-edge", "build", bundle.directory, "--device", there.connection.device or "local")
     chosen = engines_for(bundle.artifacts if artifacts is None else artifacts, board)
     if not chosen:
         raise EdgeError(f"The bundle {bundle.directory} has no engine to measure.", f"Build them first: {rebuild}")
     for artifact in chosen:
         check_engine_key(artifact.details, board, artifact.name, rebuild)
-    command = timer_command(board, connection)
+    command = timer_command(there)
     if options.lock_clocks and not board.sudo:
         raise EdgeError(
-            f"The clocks of {connection.name} cannot be locked: that takes root, without a password.",
+            f"The clocks of {there.name} cannot be locked: that takes root, without a password.",
             "Lock them there yourself (sudo jetson_clocks), and leave --lock-clocks out.",
         )
-    meter = _Meter(connection, board, bundle, machine_of(board), command, options, on_log, interval_s)
+    meter = _Meter(there, bundle, machine_of(board), command, options, on_log)
     measured, failures, kept = [], [], []
     for i, artifact in enumerate(chosen):
-        stage = f"measuring {artifact.name} on {connection.name}"
+        stage = f"measuring {artifact.name} on {there.name}"
 
         def on_wait(stage: str = stage, done: int = i) -> None:
             progress(stage, done, len(chosen))
@@ -143,14 +140,15 @@ def machine_of(board: Board) -> Machine:
     )
 
 
-def timer_command(board: Board, connection: Connection) -> str:
+def timer_command(there: ConnectedBoard) -> str:
     """What times an engine there: trtexec, else our own timer for Python's TensorRT, which takes its options."""
+    board = there.board
     if board.trtexec:
         return shlex.quote(board.trtexec)
     if board.python:
         return f"{shlex.quote(board.python)} ./{_RUNNER.name}"
     raise EdgeError(
-        f"{connection.name} has nothing to time an engine with: neither trtexec nor the Python package tensorrt.",
+        f"{there.name} has nothing to time an engine with: neither trtexec nor the Python package tensorrt.",
         "On a Jetson install JetPack's: sudo apt install nvidia-jetpack",
     )
 
@@ -251,14 +249,12 @@ def profile_job_script(board: Board, command: str, options: BoardOptions, detail
 class _Meter:
     """A board that measures engines of a bundle, each in a job of its own."""
 
-    connection: Connection
-    board: Board
+    there: ConnectedBoard
     bundle: Bundle
     machine: Machine
     command: str
     options: BoardOptions
     on_log: Log
-    interval_s: float
 
     def measure(self, artifact: Artifact, on_wait: Callable[[], None], tell: Callable[[str], None]) -> Measurement:
         """Measures one engine once the board is cool enough. Raises `MeasurementFailed`, or `EdgeError` for all."""
@@ -268,7 +264,7 @@ class _Meter:
         found = self.timed(artifact, on_wait)
         try:
             costs = cost_facts(self.bundle, artifact)
-            new = measurement_from(found, artifact, self.machine, self.board, self.options, started_at, costs)
+            new = measurement_from(found, artifact, self.machine, self.there.board, self.options, started_at, costs)
         except MeasurementFailed:
             raise
         except EdgeError as error:
@@ -280,20 +276,18 @@ class _Meter:
         limit = self.options.cool_to_c
         if limit is None:
             return None
-        cooling = Cooling(self.connection.name, limit, "Look at its fan", self.options.cool_patience_s)
-        return cooling.wait(
-            lambda: temperature_of(self.connection, self.board), float, lambda now: tell(f"cooling, at {now:.0f} C")
-        )
+        cooling = Cooling(self.there.name, limit, "Look at its fan", self.options.cool_patience_s)
+        return cooling.wait(lambda: temperature_of(self.there), float, lambda now: tell(f"cooling, at {now:.0f} C"))
 
     def timed(self, artifact: Artifact, on_wait: Callable[[], None]) -> Findings:
         """What a job that times the engine leaves on the board."""
-        options, connection = self.options, self.connection
+        options, connection = self.options, self.there.connection
         inputs = {"model.engine": bundle_file(self.bundle.directory, artifact.path)}
         if self.command.endswith(_RUNNER.name):
             inputs[_RUNNER.name] = _RUNNER
         job = Job(
             "profile",
-            profile_job_script(self.board, self.command, options, artifact.details),
+            profile_job_script(self.there.board, self.command, options, artifact.details),
             inputs,
             needed_bytes=64 << 20,
             longest_s=_QUEUE_S + _LONGEST_S + 2 * (options.seconds + options.warmup_s + options.idle_s),
@@ -304,7 +298,8 @@ class _Meter:
             log.append(line)
             self.on_log(line)
 
-        code = run_job(connection, job, on_log=keep, on_wait=on_wait, oldest_s=OLDEST_S, interval_s=self.interval_s)
+        every = self.there.interval_s
+        code = run_job(connection, job, on_log=keep, on_wait=on_wait, oldest_s=OLDEST_S, interval_s=every)
         try:
             if code:
                 raise timing_error(artifact.name, connection.name, "\n".join(log), code)

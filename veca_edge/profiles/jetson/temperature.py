@@ -6,8 +6,7 @@ import shlex
 
 from ...base.errors import EdgeError
 from ...devices.answers import Reader
-from ...devices.connection import Connection
-from ...devices.jetson.probe import BOARD_ROOT, Board
+from ...devices.jetson.probe import BOARD_ROOT, ConnectedBoard
 from . import tegrastats
 
 _HINT = "Run the same command again."
@@ -22,13 +21,14 @@ done
 """
 
 
-def temperature_of(connection: Connection, board: Board) -> float:
+def temperature_of(there: ConnectedBoard) -> float:
     """The hottest sensor of a board now, Celsius: of the kernel's thermal zones, else as tegrastats says it.
 
     Raises:
         EdgeError: nothing there says it, or what does cannot be read; the connection was lost.
     """
-    reader = Reader(f"The temperature of {connection.name}", _HINT)
+    connection, board = there.connection, there.board
+    reader = Reader(f"The temperature of {there.name}", _HINT)
     found = {}
     for line in connection.run(_ZONES).text.splitlines():
         value, _, name = line.strip().partition(" ")
@@ -41,7 +41,7 @@ def temperature_of(connection: Connection, board: Board) -> float:
         found = tegrastats.parse_line(connection.run(script).text).temperatures_c
     if not found:
         raise EdgeError(
-            f"{connection.name} does not say how hot it is: it has no thermal zones, and no tegrastats.",
+            f"{there.name} does not say how hot it is: it has no thermal zones, and no tegrastats.",
             "Leave --cool-to out.",
         )
     return max(found.values())
