@@ -82,27 +82,18 @@ def profile_in_browser(
             say(f"open {url} in the browser to measure; leave it in the foreground")
             progress("waiting for the browser", 0, 1)
             facts = desk.wait_for_browser()
-            return _swept(bundle, options, artifacts, desk, facts, progress, say, url)
+            pace = replace(options, threads=options.threads or facts.threads)
+            how, take = Opening("", "onnxruntime-web"), _Turns(desk, pace).take
+            sweep = Sweep(bundle, pace, how, machine_of(facts), progress, _described, take)
+            return _swept(sweep, [Item(artifact) for artifact in artifacts], desk, say, url)
         finally:
             desk.end()
             stop.set()
             thread.join()
 
 
-def _swept(
-    bundle: Bundle,
-    options: ProfileOptions,
-    artifacts: Sequence[Artifact],
-    desk: Desk,
-    facts: BrowserFacts,
-    progress: Progress,
-    say: Callable[[str], None],
-    url: str,
-) -> Profile:
-    pace = replace(options, threads=options.threads or facts.threads)
-    turns = _Turns(desk, pace)
-    sweep = Sweep(bundle, pace, Opening("", "onnxruntime-web"), machine_of(facts), progress, _described, turns.take)
-    items = [Item(artifact) for artifact in artifacts]
+def _swept(sweep: Sweep, items: Sequence[Item], desk: Desk, say: Callable[[str], None], url: str) -> Profile:
+    """Runs a sweep in the page that is open, and says what to do when that is closed."""
 
     def lost() -> None:
         say(f"the page was closed; open it again to go on, or end this with Ctrl-C: {url}")
