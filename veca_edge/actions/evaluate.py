@@ -74,7 +74,10 @@ def _evaluated(request: EvaluateRequest, progress: Progress, is_baseline: bool =
     artifacts = tuple(a for a in bundle.artifacts if a.format == kind.name)
     for artifact in artifacts:
         if (obstacle := kind.obstacle(artifact)) is not None:
-            raise EdgeError(f"{artifact.name} of {bundle.directory} does not run here: {obstacle}", None)
+            raise EdgeError(
+                f"{artifact.name} of {bundle.directory} does not run here: {obstacle}",
+                "Evaluate the bundle on a machine that runs it.",
+            )
     head = bundle.head_for(Task.CLASSIFY)
     classes = Classes(bundle.labels, head.classes if head is not None else 0, request.folder_classes)
     data = open_data(request.data, classes)

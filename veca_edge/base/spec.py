@@ -158,7 +158,7 @@ class ExportSpec:
         for name in ("core_counts", "precisions", "image_sizes"):
             values = getattr(self, name)
             if not values:
-                raise EdgeError(f"The export names no {name.replace('_', ' ')}.")
+                raise EdgeError(f"The export names no {name.replace('_', ' ')}.", "Name at least one.")
             object.__setattr__(self, name, tuple(dict.fromkeys(values)))
         for precision in self.precisions:
             check_precision(precision)

@@ -123,7 +123,9 @@ class QuantizationRecipe:
             aside.write_bytes(save(tensors, {"recipe": json.dumps(described, sort_keys=True)}))
             os.replace(aside, path)
         except OSError as error:
-            raise EdgeError(f"The recipe {path} can't be written: {error}") from error
+            raise EdgeError(
+                f"The recipe {path} can't be written: {error}", "Is there room on the disk, and may you write there?"
+            ) from error
         finally:
             aside.unlink(missing_ok=True)
 

@@ -176,5 +176,5 @@ def _stamp(path: Path) -> Sequence[int]:
     try:
         stat = path.stat()
     except OSError as error:
-        raise EdgeError(f"{path} can't be read: {error.strerror}.") from error
+        raise EdgeError(f"{path} can't be read: {error.strerror}.", "Is it there, and may you read it?") from error
     return stat.st_size, stat.st_mtime_ns

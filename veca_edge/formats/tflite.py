@@ -168,7 +168,10 @@ def read_tflite(path: str | Path) -> TfliteModel:
         with open_regular(path) as file:
             size = file.seek(0, 2)
             if size > MAX_BYTES:
-                raise EdgeError(f"{path} is larger than the {MAX_BYTES:,} bytes that are read of a .tflite file.")
+                raise EdgeError(
+                    f"{path} is larger than the {MAX_BYTES:,} bytes that are read of a .tflite file.",
+                    "Is it the file that you mean?",
+                )
             if size < 8:
                 raise _damaged(path, f"it has {size} bytes")
             data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)

@@ -47,7 +47,10 @@ class ModelConfig:
     def __post_init__(self) -> None:
         for name in ("hidden", "layers", "mlp_hidden", "patch_size", "core_bank", "chunk_size", "output_dim"):
             if getattr(self, name) < 1:
-                raise EdgeError(f"A model with {name.replace('_', ' ')} {getattr(self, name)} is impossible.")
+                raise EdgeError(
+                    f"A model with {name.replace('_', ' ')} {getattr(self, name)} is impossible.",
+                    "Is the checkpoint one of VECA, and whole?",
+                )
         if self.heads < 1 or self.hidden % self.heads or self.head_dim % 4:
             raise EdgeError(
                 f"{self.heads} heads do not fit a width of {self.hidden}: "

@@ -120,7 +120,9 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
             try:
                 content[key] = parse_json(metadata[key])
             except ValueError as error:
-                raise EdgeError(f"{path}: the metadata '{key}' is not JSON.") from error
+                raise EdgeError(
+                    f"{path}: the metadata '{key}' is not JSON.", "Save the file again, with that metadata as JSON."
+                ) from error
     return content
 
 

@@ -124,7 +124,9 @@ def placements(compiled: str, function: str, unit: str) -> list[Placement]:
     plan = MLComputePlan.load_from_path(compiled, compute_units=getattr(ct.ComputeUnit, COMPUTE_UNITS[unit]))
     program = plan.model_structure.program
     if program is None or function not in program.functions:
-        raise EdgeError(f"Core ML's compute plan of {compiled} has no function '{function}'.")
+        raise EdgeError(
+            f"Core ML's compute plan of {compiled} has no function '{function}'.", "Export the bundle again."
+        )
     found = []
     for operation in program.functions[function].block.operations:
         if operation.operator_name.rsplit(".", 1)[-1] == "const":

@@ -134,7 +134,9 @@ def cost_of_onnx(path: Path) -> Cost:
         count = _PRODUCTS.get(node.op_type)
         if count is None and node.op_type not in _SOFTMAX:
             if node.op_type in _UNKNOWN_PRODUCTS:
-                raise EdgeError(f"{path}: the cost of '{node.name}' ({node.op_type}) is unknown.")
+                raise EdgeError(
+                    f"{path}: the cost of '{node.name}' ({node.op_type}) is unknown.", "Is it a file that export wrote?"
+                )
             continue
         unknown = [name for name in (*node.input[:3], node.output[0]) if name and name not in shapes]
         if count is not None and unknown:
@@ -285,7 +287,9 @@ def _inferred(
             ir_version=model.ir_version,
         )
     except onnx.shape_inference.InferenceError as error:
-        raise EdgeError(f"The shapes do not fit at '{node.name}' ({node.op_type}): {error}") from error
+        raise EdgeError(
+            f"The shapes do not fit at '{node.name}' ({node.op_type}): {error}", "Is it a file that export wrote?"
+        ) from error
 
 
 def _static(kind: onnx.TypeProto) -> Shape | None:

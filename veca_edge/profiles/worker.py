@@ -72,4 +72,7 @@ def answer_of_worker(request: Request, timeout: float, note: Callable[[float], N
             f"The process that measured {name} was ended by {what}.",
             "The system may have run out of memory: see its log." if what == "SIGKILL" else None,
         )
-    raise EdgeError(f"The process that measured {name} ended with an error: {said[-1] if said else f'code {code}'}")
+    raise EdgeError(
+        f"The process that measured {name} ended with an error: {said[-1] if said else f'code {code}'}",
+        "Try it alone with: veca-edge run",
+    )

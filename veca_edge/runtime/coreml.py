@@ -138,7 +138,10 @@ class CoremlRunner:
         expected = (1, *feature.shape, 3) if image else feature.shape
         dtype = np.dtype(np.uint8 if image else np.float32)
         if batch.shape != expected or batch.dtype != dtype:
-            raise EdgeError(f"{self.path} takes {dtype} {list(expected)}, but got {batch.dtype} {list(batch.shape)}.")
+            raise EdgeError(
+                f"{self.path} takes {dtype} {list(expected)}, but got {batch.dtype} {list(batch.shape)}.",
+                "Prepare frames as the README of its bundle says.",
+            )
         if not image:
             return {feature.name: batch}
         from PIL import Image

@@ -131,7 +131,9 @@ class Stream:
         self._sink = self._pipeline.get_by_name(SINK)
         change = self._pipeline.set_state(Gst.State.PAUSED)
         if change == Gst.StateChangeReturn.FAILURE:
-            problem = self._error() or EdgeError(f"{label} could not be started.")
+            problem = self._error() or EdgeError(
+                f"{label} could not be started.", f"It has to work as: gst-launch-1.0 {pipeline} ! autovideosink"
+            )
             self.close()
             raise problem
         self.is_live = change == Gst.StateChangeReturn.NO_PREROLL

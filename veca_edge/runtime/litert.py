@@ -164,7 +164,8 @@ def partitions_of(model: TfliteModel, signature: str) -> Partitions:
             nodes = interpreter._get_ops_details()
         except (RuntimeError, ValueError) as error:
             raise EdgeError(
-                f"LiteRT cannot load '{signature}' of {model.path}: {last_lines(said, COMPLAINT) or error}"
+                f"LiteRT cannot load '{signature}' of {model.path}: {last_lines(said, COMPLAINT) or error}",
+                "The file is damaged, or for another LiteRT: export it again.",
             ) from error
     taken = [node for node in nodes if node["op_name"] == "DELEGATE"]
     by_delegate = {int(i) for node in taken for i in node["outputs"]}

@@ -80,7 +80,10 @@ class MilRunner:
                 f"Known: {', '.join(sorted(OPERATORS))}.",
             )
         if len(function.inputs) != 1:
-            raise EdgeError(f"{path}: the function '{function.name}' has {len(function.inputs)} inputs, not one.")
+            raise EdgeError(
+                f"{path}: the function '{function.name}' has {len(function.inputs)} inputs, not one.",
+                "Give a package that export wrote.",
+            )
         known = [f.name for f in function.outputs]
         self.outputs = artifact.outputs if artifact else tuple(known)
         for name in self.outputs:
@@ -127,7 +130,10 @@ class MilRunner:
         else:
             expected, dtype = feature.shape, np.dtype(np.float32)
         if batch.shape != expected or batch.dtype != dtype:
-            raise EdgeError(f"{self.path} takes {dtype} {list(expected)}, but got {batch.dtype} {list(batch.shape)}.")
+            raise EdgeError(
+                f"{self.path} takes {dtype} {list(expected)}, but got {batch.dtype} {list(batch.shape)}.",
+                "Prepare frames as the README of its bundle says.",
+            )
         x = torch.from_numpy(batch.astype(np.float32))
         x = x.permute(0, 3, 1, 2) if feature.kind == "image" else x
         return rounded(x, "FLOAT16" if feature.dtype == "FLOAT16" else "FLOAT32")

@@ -104,7 +104,10 @@ class Adb:
         """What lines in the phone's shell wrote. Raises `EdgeError` where the last one failed, or as `shell` does."""
         code, said = self.shell(script, seconds, most_bytes)
         if code:
-            raise EdgeError(f"{self.name} could not do what it was asked (exit code {code}): {shown(said.strip())}.")
+            raise EdgeError(
+                f"{self.name} could not do what it was asked (exit code {code}): {shown(said.strip())}.",
+                "Is it Android, with room in /data/local/tmp? Run the same command again.",
+            )
         return said
 
     def put(self, path: Path, name: str, executable: bool = False) -> str:
@@ -161,7 +164,10 @@ class Adb:
         except TooLong as error:
             raise self.reader.refused("its answer", "too long") from error
         except OSError as error:
-            raise EdgeError(f"{self.executable} could not be started: {error.strerror or error}.") from error
+            raise EdgeError(
+                f"{self.executable} could not be started: {error.strerror or error}.",
+                "Install Android's platform tools, for example with: sudo apt install adb",
+            ) from error
 
     def _lost(self, said: Completed) -> PhoneLost:
         why = (said.error_text.splitlines() or said.text.strip().splitlines() or [""])[-1]

@@ -111,7 +111,10 @@ def read_result(text: str, sha256: str, signature: str, accelerator: str, thread
         if got != asked:
             raise EdgeError(f"The app on the phone measured {what} {got}, not {asked}.", hint)
     if result.error:
-        raise EdgeError(f"The app on the phone could not measure {signature} on the {accelerator}: {result.error}")
+        raise EdgeError(
+            f"The app on the phone could not measure {signature} on the {accelerator}: {result.error}",
+            "Measure on the others: --accelerators cpu" if accelerator != "cpu" else hint,
+        )
     if not result.samples_ns or result.load_ns is None or result.first_ns is None:
         raise EdgeError("The app on the phone left no samples, and no error.", hint)
     return result
