@@ -73,12 +73,7 @@ def profile_on_board(
             clocks cannot be locked; it does not cool down; the connection was lost.
     """
     options, board = options or BoardOptions(), there.board
-    rebuild = quoted("veca-edge", "build", bundle.directory, "--device", there.connection.device or "local")
-    chosen = engines_for(bundle.artifacts if artifacts is None else artifacts, board)
-    if not chosen:
-        raise EdgeError(f"The bundle {bundle.directory} has no engine to measure.", f"Build them first: {rebuild}")
-    for artifact in chosen:
-        check_engine_key(artifact.details, board, artifact.name, rebuild)
+    chosen = _engines_of(there, bundle, bundle.artifacts if artifacts is None else artifacts)
     command = timer_command(there)
     if options.lock_clocks and not board.sudo:
         raise EdgeError(
@@ -113,6 +108,17 @@ def profile_on_board(
                 failures.append(Failure(artifact, error.message, error.hint))
         progress(stage, i + 1, len(chosen))
     return Profile(meter.machine, tuple(measured), tuple(failures), tuple(kept))
+
+
+def _engines_of(there: ConnectedBoard, bundle: Bundle, artifacts: Sequence[Artifact]) -> list[Artifact]:
+    """The engines that were built for this board. Raises `EdgeError` where there is none, or one of another board."""
+    rebuild = quoted("veca-edge", "build", bundle.directory, "--device", there.connection.device or "local")
+    chosen = engines_for(artifacts, there.board)
+    if not chosen:
+        raise EdgeError(f"The bundle {bundle.directory} has no engine to measure.", f"Build them first: {rebuild}")
+    for artifact in chosen:
+        check_engine_key(artifact.details, there.board, artifact.name, rebuild)
+    return chosen
 
 
 class MeasurementFailed(EdgeError):
