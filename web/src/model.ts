@@ -41,36 +41,45 @@ export class Model {
   private constructor(
     readonly bundle: Bundle,
     private readonly runtime: Runtime,
-    /** Those that are not loaded yet, fewest cores first. */
-    private readonly missing: Variant[],
+    /** Most cores first. */
+    private readonly variants: readonly Variant[],
     private coreCount: number,
   ) {}
 
   /** Answers frames with its largest core count; `loadNext` brings the rest. `variants`: of one precision and size. */
   static async open(bundle: Bundle, variants: readonly Variant[], runtime: Runtime): Promise<Model> {
     if (!variants.length) throw new EdgeError("The bundle has no such model.", "Choose another precision or size.");
-    const missing = [...variants].sort((a, b) => a.coreCount - b.coreCount);
-    const largest = missing.pop()!;
-    const model = new Model(bundle, runtime, missing, largest.coreCount);
-    await model.load(largest);
+    const ordered = [...variants].sort((a, b) => b.coreCount - a.coreCount);
+    const model = new Model(bundle, runtime, ordered, ordered[0].coreCount);
+    await model.load(ordered[0]);
     return model;
   }
 
-  /** How often `loadNext` has something to do. */
-  get left(): number {
-    return this.loaded.size - this.expectedMs.size + this.missing.length;
+  /** How many core counts there are, loaded or not. */
+  get total(): number {
+    return this.variants.length;
   }
 
-  /** Warms up what is loaded, so that a budget knows what it takes; then the next core count, the largest first. */
+  /** Whether all of them are loaded, and warm. */
+  get isReady(): boolean {
+    return this.expectedMs.size === this.total;
+  }
+
+  /** The next core count, the largest first: loads it, which the first one is already, and warms it up, so that a
+   * budget knows what it takes. */
   async loadNext(): Promise<void> {
-    if (this.expectedMs.size === this.loaded.size && this.missing.length) await this.load(this.missing.pop()!);
-    for (const [coreCount, { variant, session }] of this.loaded)
-      if (!this.expectedMs.has(coreCount)) this.expectedMs.set(coreCount, await warmMs(this.runtime, variant, session));
-    if (!this.missing.length) this.runtime.letFilesGo();
+    if (!this.isReady) {
+      const next = this.variants[this.expectedMs.size];
+      const { variant, session } = this.loaded.get(next.coreCount) ?? (await this.load(next));
+      this.expectedMs.set(variant.coreCount, await warmMs(this.runtime, variant, session));
+    }
+    if (this.isReady) this.runtime.letFilesGo();
   }
 
-  private async load(variant: Variant): Promise<void> {
-    this.loaded.set(variant.coreCount, { variant, session: await this.runtime.session(variant) });
+  private async load(variant: Variant): Promise<Loaded> {
+    const loaded = { variant, session: await this.runtime.session(variant) };
+    this.loaded.set(variant.coreCount, loaded);
+    return loaded;
   }
 
   /** That are loaded, ascending. */

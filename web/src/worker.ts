@@ -19,8 +19,6 @@ const say = (message: FromWorker, transfer: Transferable[] = []) => scope.postMe
 interface Open {
   bundle: Bundle;
   model: Model;
-  /** Of core counts. */
-  total: number;
   painter: Painter;
 }
 
@@ -57,9 +55,8 @@ async function start(base: string, choice: Choice): Promise<void> {
   );
   const threads = defaultThreads();
   const runtime = await Runtime.open(choice.backend, threads, base);
-  const total = variants.length;
   const model = await Model.open(bundle, variants, runtime);
-  open = { bundle, model, total, painter: new Painter(bundle, model.size) };
+  open = { bundle, model, painter: new Painter(bundle, model.size) };
   say({ kind: "opened", outputs: model.outputs, threads });
   sayLoaded();
 }
@@ -80,8 +77,8 @@ async function loadNext(): Promise<void> {
 
 function sayLoaded(): void {
   if (!open) return;
-  const { model, total } = open;
-  say({ kind: "loaded", coreCounts: model.coreCounts, total, isReady: model.left === 0 });
+  const { model } = open;
+  say({ kind: "loaded", coreCounts: model.coreCounts, total: model.total, isReady: model.isReady });
 }
 
 async function run(message: Extract<ToWorker, { kind: "frame" }>): Promise<void> {

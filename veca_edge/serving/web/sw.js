@@ -1,5 +1,5 @@
-var u = ["assets/index-Du_63ylj.js", "assets/measure-w1jIilnb.js", "assets/ort-wasm-simd-threaded-DcHrbrbl.wasm", "assets/ort-wasm-simd-threaded-qyIweqWS.mjs", "assets/ort.wasm.min-COgC6scJ.js", "assets/ort.webgpu.min-SA5ryL1s.js", "assets/patches-CyLGCdMd.css", "assets/patches-Ov3qWGNu.js", "assets/sampler-COU8Niqo.js", "assets/worker-DLgPGVBV.js", "index.html", "licenses.txt"];
-const r = self, c = "veca-edge-page-3ec3ec4df821", o = "veca-edge-bundle", l = "bundle/manifest.json";
+var u = ["assets/index-BbzQXCjr.js", "assets/measure-w1jIilnb.js", "assets/ort-wasm-simd-threaded-DcHrbrbl.wasm", "assets/ort-wasm-simd-threaded-qyIweqWS.mjs", "assets/ort.wasm.min-COgC6scJ.js", "assets/ort.webgpu.min-SA5ryL1s.js", "assets/patches-CyLGCdMd.css", "assets/patches-Ov3qWGNu.js", "assets/sampler-COU8Niqo.js", "assets/worker-DbO2YXPd.js", "index.html", "licenses.txt"];
+const r = self, c = "veca-edge-page-db888d6a17cb", o = "veca-edge-bundle", l = "bundle/manifest.json";
 r.addEventListener("install", (s) => {
   s.waitUntil(
     (async () => {
