@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..bundle.types import Artifact
+from ..profiles.comparison import name_of
 from ..profiles.measurement import Measurement
 from ..proof.fidelity import Fidelity
 from .limits import Limits
@@ -24,9 +25,7 @@ class Candidate:
     @property
     def name(self) -> str:
         """`16 cores, int8, 256x256, 2 threads`."""
-        a, m = self.artifact, self.measurement
-        threads = f"{m.threads} thread{'' if m.threads == 1 else 's'}" if m.threads else ""
-        return ", ".join(p for p in (f"{a.core_count} cores", a.precision, str(a.image_size), threads, m.setting) if p)
+        return name_of(self.measurement)
 
     @property
     def p95_ms(self) -> float:

@@ -42,6 +42,7 @@ def open_live(request: LiveRequest, stopped: Callable[[], bool] = lambda: False)
 
 
 def check_request(request: LiveRequest) -> None:
+    """Raises `EdgeError` where a request contradicts itself."""
     if request.is_adaptive and request.core_count is not None:
         raise EdgeError(
             "A budget chooses the core count, so it can't be fixed as well.",

@@ -178,8 +178,10 @@ def joined(directory: Path, paths: Sequence[Path]) -> tuple[tuple[MadeFile, ...]
 
 
 def without_contents(made: MadeThere | EdgeError) -> MadeThere | EdgeError:
+    """What is fetched first, before the files' bytes come in pieces."""
     return replace(made, contents=b"") if isinstance(made, MadeThere) else made
 
 
 def piece_of(made: MadeThere, start: int, count: int) -> bytearray:
+    """Some of the files' bytes."""
     return made.contents[start : start + count]

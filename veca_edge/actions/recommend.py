@@ -190,6 +190,7 @@ def candidates(bundle: Bundle, machine: str | None = None, known: KnownFidelity 
 
 
 def of_image_size(every: Sequence[Candidate], size: ImageSize | None, by: str) -> list[Candidate]:
+    """Those of one image size. Raises `EdgeError` where none was measured, or sizes that `by` can't compare."""
     known = list(dict.fromkeys(c.artifact.image_size for c in every))
     if size is not None and size not in known:
         raise EdgeError(f"No variant of {size} was measured.", f"Measured: {', '.join(map(str, known))}.")

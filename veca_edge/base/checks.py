@@ -81,6 +81,7 @@ def is_wheel(name: str) -> bool:
 
 
 def output_of(*command: str, errors: bool = False) -> str:
+    """What a command writes within ten seconds, to stderr with `errors`; empty where it can't be run."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=10, check=False)
     except (OSError, subprocess.TimeoutExpired):

@@ -16,3 +16,8 @@ def printable(text: object) -> str:
 def quoted(*words: str | Path) -> str:
     """A command line that a shell reads back as these words."""
     return " ".join(shlex.quote(str(word)) for word in words)
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an exception says, without a full stop; the name of its type where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

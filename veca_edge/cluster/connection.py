@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from ..base.errors import EdgeError, MissingDependency
+from ..base.text import first_line
 from ..base.versions import versions_of
 from .options import CLUSTERS
 
@@ -59,7 +60,7 @@ def connected(address: str, versions: Mapping[str, str]) -> Iterator[Any]:
             client = stack.enter_context(distributed.Client(address, timeout=20, set_as_default=False))
         except (OSError, asyncio.TimeoutError, RuntimeError) as error:
             raise EdgeError(
-                f"The cluster {address} can't be reached: {_first_line(error)}.",
+                f"The cluster {address} can't be reached: {first_line(error)}.",
                 "Start one with: dask scheduler, and on every machine: dask worker tcp://SCHEDULER:8786 --nthreads 1",
             ) from error
         _check_versions(client, versions)
@@ -119,10 +120,6 @@ def _hosts(text: str) -> list[str]:
     if star and not (count.isascii() and count.isdigit() and 0 < int(count[:5]) < 1000):
         raise EdgeError(f"'{text}' names no number of workers.", "Give --cluster ssh:lab1*8,lab2*8.")
     return [host] * (int(count) if star else 1)
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
 # -------------------------------------------------------------------------------- versions

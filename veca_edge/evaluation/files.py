@@ -77,6 +77,7 @@ def image_names(folder: Path, below: str = "", above: tuple[str, ...] = ()) -> I
 
 
 def open_folder(folder: Path, classes: Classes, size: int) -> DataSet:
+    """Images below a folder, with masks and depths beside them where there are some; chunks of `size` images."""
     pictures = pictures_of(folder)
     beside = {task: kind for task, kind in TARGETS.items() if pictures != folder and (folder / kind).is_dir()}
     digest, images, missing, folders, loose = Listing(), 0, [], set(), 0
@@ -155,6 +156,7 @@ def _target(folder: Path, kind: str, name: str, task: Task) -> str | None:
 
 
 def open_csv(path: Path, classes: Classes, size: int) -> DataSet:
+    """Images that a CSV file lists by their paths, with labels where it has them; chunks of `size` images."""
     digest, images, labelled = Listing(), 0, False
     for item in _csv_items(path, classes):
         images += 1

@@ -278,6 +278,7 @@ class Totals:
 
 
 def reference_key(core_count: int, image_size: object) -> str:
+    """How `Totals.references` calls the float32 model at a core count and size."""
     return f"cores{core_count}_{image_size}"
 
 

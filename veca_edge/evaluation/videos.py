@@ -47,6 +47,7 @@ class VideoChunk:
 
 
 def videos_of(folder: Path) -> list[Path]:
+    """All videos below a folder, hidden names left out, sorted."""
     return sorted(p for p in folder.rglob("*") if p.suffix.lower() in VIDEO_SUFFIXES and not p.name.startswith("."))
 
 

@@ -11,8 +11,9 @@ from ..base.errors import EdgeError
 from ..base.files import read_limited
 from ..base.json_files import parse_json
 from ..base.tasks import Task
+from ..base.text import first_line
 from .heads import Head
-from .tensor_files import first_line, listed
+from .tensor_files import listed
 
 LABELS_HINT = "Give a --labels file with one name a line, or a JSON list, in the order of the head's rows."
 MAX_LABELS_BYTES = 16 << 20

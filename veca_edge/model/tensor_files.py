@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ..base.errors import EdgeError, MissingDependency
 from ..base.files import check_name, open_regular
 from ..base.json_files import parse_json
+from ..base.text import first_line
 
 if TYPE_CHECKING:
     import torch
@@ -160,10 +161,6 @@ def finite_floats(path: Path | str, tensors: Mapping[str, torch.Tensor]) -> dict
 
 
 def listed(items: list[str], most: int = 6) -> str:
+    """The first few of a list, and how many more there are."""
     more = f", and {len(items) - most} more" if len(items) > most else ""
     return ", ".join(items[:most]) + more
-
-
-def first_line(error: BaseException) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0].rstrip(".") if text else type(error).__name__

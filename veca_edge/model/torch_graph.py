@@ -46,6 +46,7 @@ class QuantizedLinear(nn.Module):
 
 
 def simulated_linear(layer: Linear) -> nn.Module:
+    """A layer as it computes on a target: in INT8 where it is quantized."""
     return QuantizedLinear(layer) if layer.quantization else FloatLinear(layer)
 
 

@@ -116,6 +116,7 @@ class ComparedVariant:
 
 
 def name_of(measurement: Measurement) -> str:
+    """`16 cores, int8, 256x256, 2 threads`: the variant and the setting that were measured."""
     m = measurement
     threads = f"{m.threads} thread{'' if m.threads == 1 else 's'}" if m.threads else ""
     parts = (f"{m.core_count} cores", m.precision, str(m.image_size), threads, m.setting)

@@ -99,6 +99,7 @@ Describe = Callable[[Item, Measurement, Sequence[Answer]], Measurement]
 
 
 def as_it_is(item: Item, measurement: Measurement, rounds: Sequence[Answer]) -> Measurement:
+    """Adds nothing."""
     return measurement
 
 

@@ -33,6 +33,7 @@ __all__ = (
 
 
 def statistics_of(cosines: np.ndarray) -> CosineStatistics:
+    """Mean, first percentile and lowest of cosines `[n]`."""
     return CosineStatistics(float(cosines.mean()), float(np.percentile(cosines, 1)), float(cosines.min()))
 
 

@@ -80,6 +80,7 @@ class Gate:
 
 
 def gate_of(spec: ExportSpec) -> Gate:
+    """What an export has to hold."""
     return Gate(spec.min_cosine, spec.min_agreement, spec.max_depth_error)
 
 

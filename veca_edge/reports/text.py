@@ -21,18 +21,22 @@ def milliseconds(value: float | None) -> str:
 
 
 def megabytes(value: float | None) -> str:
+    """10^6 bytes, one decimal."""
     return NOTHING if value is None else f"{value / 1e6:.1f}"
 
 
 def cosine(value: float | None) -> str:
+    """Five decimals."""
     return NOTHING if value is None else f"{value:.5f}"
 
 
 def percent(value: float | None) -> str:
+    """Of a share of 1, one decimal."""
     return NOTHING if value is None else f"{value:.1%}"
 
 
 def ratio(value: float | None) -> str:
+    """`1.90x`."""
     return NOTHING if value is None else f"{value:.2f}x"
 
 
@@ -42,10 +46,12 @@ def whole(value: float | None) -> str:
 
 
 def giga(value: float | None) -> str:
+    """10^9, three decimals."""
     return NOTHING if value is None else f"{value / 1e9:.3f}"
 
 
 def energy(measurement) -> str:
+    """Millijoules a call."""
     value = energy_mj(measurement)
     return NOTHING if value is None else f"{value:.3g}"
 
@@ -56,10 +62,12 @@ def microseconds_shown(value: float | None) -> str:
 
 
 def three_digits(value: float | None) -> str:
+    """Three significant digits."""
     return NOTHING if value is None else f"{value:.3g}"
 
 
 def watts(milliwatts: float | None) -> str:
+    """Watts, two decimals."""
     return NOTHING if milliwatts is None else f"{milliwatts / 1000:.2f}"
 
 

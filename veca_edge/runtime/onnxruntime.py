@@ -193,6 +193,7 @@ def closed(artifact: Artifact) -> EdgeError:
 
 
 def input_type_and_shape(artifact: Artifact) -> tuple[np.dtype, tuple[int, ...]]:
+    """Of a batch as `bundle.runner.Runner` takes it."""
     height, width = artifact.image_size
     if artifact.input == "image":
         return np.dtype(np.uint8), (artifact.batch, height, width, 3)

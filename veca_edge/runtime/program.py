@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from ..base.errors import EdgeError, unknown_name
+from ..base.text import first_line
 from ..bundle.types import Artifact
 from ..formats.mlpackage import Constant, Feature, Function, Operation, TensorType, read_mlpackage
 from .mil_operators import OPERATORS
@@ -213,7 +214,7 @@ def _run_step(step: _Step, values: dict[str, Value], on: str = "cpu") -> None:
         made = step.run(**{name: resolved(argument) for name, argument in step.arguments.items()})
     except Exception as error:  # a program that makes no sense makes an operator fail in every way there is
         raise EdgeError(
-            f"The operation '{op.name}' ({op.type}) can't be executed: {_first_line(error)}", DAMAGED_HINT
+            f"The operation '{op.name}' ({op.type}) can't be executed: {first_line(error)}.", DAMAGED_HINT
         ) from error
     made = made if isinstance(made, tuple) else (made,)
     if len(made) != len(op.outputs):
@@ -226,11 +227,6 @@ def _run_step(step: _Step, values: dict[str, Value], on: str = "cpu") -> None:
     if on == "cpu":
         for name in step.spent:
             values.pop(name, None)
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
 
 
 def _typed(name: str, kind: TensorType, value: Value) -> Value:

@@ -118,6 +118,7 @@ def recorder(record: Record, live: Live) -> Iterator[Write]:
 
 
 def chosen_outputs(wanted: Sequence[str], given: Sequence[str]) -> tuple[str, ...]:
+    """The outputs to write: those wanted, else all but the large `dense`. Raises `EdgeError` for an unknown one."""
     for name in wanted:
         if name not in given:
             raise unknown_name("output", name, given)
@@ -152,6 +153,7 @@ def outputs_to(path: Path, names: Sequence[str]) -> Iterator[Callable[[Mapping[s
 
 @contextmanager
 def table_to(path: Path) -> Iterator[Write]:
+    """Writes a row of CSV for every step; the file has its name when the block ends."""
     with (
         disk_errors(path),
         written_aside(path) as aside,
@@ -185,6 +187,7 @@ def table_to(path: Path) -> Iterator[Write]:
 
 @contextmanager
 def pictures_to(directory: Path, painter: Painter) -> Iterator[Write]:
+    """Writes a PNG for every step; the folder has its name when the block ends."""
     with disk_errors(directory), written_aside(directory) as aside:
         aside.mkdir()
         yield lambda step: captioned(step, painter).save(aside / f"{step.frame.number:06d}.png", compress_level=1)

@@ -81,6 +81,7 @@ def check_simulation(
 
 
 def distances(cosines: Mapping[str, float]) -> str:
+    """`cls 1.6e-05, dense 2.6e-05`, of likenesses by output."""
     return ", ".join(f"{name} {1 - value:.2g}" for name, value in cosines.items())
 
 

@@ -74,6 +74,7 @@ def core_looks(d: Dialect, i: int, q: ir.Value, k: ir.Value) -> ir.Value | None:
 
 
 def graph_input(spec: GraphSpec) -> ir.Value:
+    """The one input: uint8 `[B, H, W, 3]` of camera frames, else float32 `[B, 3, H, W]`."""
     height, width = spec.image_size
     if spec.input == "image":
         shape, dtype = [spec.batch, height, width, 3], ir.DataType.UINT8
@@ -83,6 +84,7 @@ def graph_input(spec: GraphSpec) -> ir.Value:
 
 
 def qkv_layers(block: Block) -> tuple[Linear, Linear, Linear]:
+    """The joined layer as three."""
     width, name = len(block.attn_gain), block.qkv.name.removesuffix("qkv")
     q, k, v = (block.qkv.rows(i * width, (i + 1) * width, name + "qkv"[i]) for i in range(3))
     return q, k, v
@@ -184,5 +186,6 @@ def finished_model(
 
 
 def drop_types(values: Iterable[ir.Value]) -> None:
+    """Leaves out shapes and types that a reader of the file knows anyway."""
     for value in values:
         value.shape = value.type = None

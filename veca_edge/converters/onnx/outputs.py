@@ -151,6 +151,7 @@ def output_shape(d: Dialect, name: str) -> ir.Shape:
 
 
 def output_type(d: Dialect, name: str) -> ir.DataType:
+    """float32, but for label maps, whose integer type is the dialect's."""
     if name != "segmentation":
         return ir.DataType.FLOAT
     (head,) = active_heads(d.weights.heads, (name,))

@@ -217,6 +217,7 @@ def asked(request: Mapping[str, Any], longest_s: float = _LONGEST_S) -> Compiler
 
 
 def sdk_version() -> str:
+    """That of Qualcomm's SDK which compiles here."""
     from onnxruntime_qnn import build_and_package_info
 
     return str(build_and_package_info.qnn_version)

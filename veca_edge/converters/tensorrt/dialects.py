@@ -200,6 +200,7 @@ class Tensorrt10Half(Tensorrt10):
 
 
 def dialect_for(version: Version, precision: str) -> type[TensorrtDialect]:
+    """The newest that a TensorRT reads, for a precision."""
     if version >= (10, 0):
         return Tensorrt10 if precision == "fp32" else Tensorrt10Half
     return Tensorrt86 if version >= (8, 6) else Tensorrt85
@@ -332,6 +333,7 @@ def described(
 
 
 def is_strongly_typed(version: Version) -> bool:
+    """Whether this TensorRT takes the types of a file as they are, and is given files that say all of them."""
     return version >= (10, 0)
 
 

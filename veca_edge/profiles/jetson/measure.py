@@ -233,6 +233,7 @@ exit "$code"
 
 
 def profile_job_script(board: Board, command: str, options: BoardOptions, details: Mapping[str, Any]) -> str:
+    """The script that times an engine on its board and watches its power; `details` are the engine's."""
     version, selection = board.tensorrt or _OLDEST_TENSORRT, profile_selection(details)
     values = {
         "ROOT": BOARD_ROOT,
@@ -319,6 +320,7 @@ class _Meter:
 
 
 def timing_error(name: str, place: str, log: str, code: int) -> EdgeError:
+    """What the exit code and the log of a job that failed mean."""
     if code == 21:
         return EdgeError(
             f"The clocks of {place} could not be locked.",

@@ -90,6 +90,7 @@ def parse(text: str) -> list[Sample]:
 
 
 def between(samples: Sequence[Sample], start_s: float, end_s: float) -> list[Sample]:
+    """Those of a stretch of time, in seconds of the board's clock."""
     return [s for s in samples if s.at_s is not None and start_s <= s.at_s <= end_s]
 
 
