@@ -80,9 +80,9 @@ def boards(tmp_path, monkeypatch):
 def dropping(folder: Path, standin: StandIn) -> str:
     """Settings of a server whose second command ends with its connection, and so does the first one while an engine is
     timed."""
-    standin.tell(timing_s=2.5)
     folder.mkdir(parents=True)
     drop, count, dropped = (folder / name for name in ("drop.sh", "count", "dropped"))
+    standin.tell(until=str(dropped))  # however late somebody looks
     drop.write_text(f"""echo >>{count}
 [ $(wc -l <{count}) -ne 2 ] || kill -9 $PPID
 if [ -e {standin.root}/gpu-busy ] && [ ! -e {dropped} ]; then

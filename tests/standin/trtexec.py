@@ -184,6 +184,8 @@ def infer(options):
     count = max(30, int(window_ms / latency))
     busy.touch()
     time.sleep(0.2 + SETTINGS["timing_s"])
+    while SETTINGS["until"] and not Path(SETTINGS["until"]).exists():
+        time.sleep(0.02)
     say("I", f"Warmup completed 51 queries over {warm_up:.0f} ms")
     busy.unlink()
     say("I", f"Timing trace has {count} queries over {window_ms / 1000} s")
