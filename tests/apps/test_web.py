@@ -6,6 +6,7 @@ import functools
 import http.server
 import json
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -49,7 +50,8 @@ def test_runs_from_a_plain_file_server(written):
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=written))
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
-    try:
+
+    def look() -> None:
         with api.sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"], timeout=120_000)
             page = browser.new_page()
@@ -61,6 +63,10 @@ def test_runs_from_a_plain_file_server(written):
             # The service worker's headers; without them there are no threads.
             assert page.evaluate("() => crossOriginIsolated")
             browser.close()
+
+    try:
+        with ThreadPoolExecutor(1) as another:  # a thread has one Playwright, and this one's may serve the page's tests
+            another.submit(look).result()
     finally:
         server.shutdown()
         thread.join(120)

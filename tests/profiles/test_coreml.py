@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from inspect import signature
 from types import SimpleNamespace
@@ -267,8 +268,10 @@ def test_a_connected_phone(bundle, monkeypatch):
     options = CoremlProfileOptions(development_team="TEAM", units=("ane",))
     remote = coreml.Remote(bundle, "iphone", None, options, lambda *_: None)
     # MLModel itself is the real class: it reads the package, and loads nothing.
-    (measured,) = asyncio.run(remote.profile(bundle.artifacts[:1])).measurements
-    assert len(asyncio.run(remote.profile(bundle.artifacts[:1])).kept) == 1
+    with ThreadPoolExecutor(1) as another:  # this thread's loop may be that of the page's tests
+        profiles = [another.submit(asyncio.run, remote.profile(bundle.artifacts[:1])).result() for _ in range(2)]
+    (measured,) = profiles[0].measurements
+    assert len(profiles[1].kept) == 1
     assert measured.samples_ms == (1.0, 1.1, 1.2)
     assert (measured.setting, measured.load_ms) == ("iphone-ane", 80.0)
     assert measured.machine.name == "Phone"
