@@ -22,6 +22,10 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 # NNCF's kernels, which PyTorch compiles anew where another environment was the last to compile them.
 ENVIRONMENT = hashlib.sha256(f"{sys.prefix} {sys.version}".encode()).hexdigest()[:16]
 os.environ.setdefault("TORCH_EXTENSIONS_DIR", str(cache() / f"torch-extensions-{ENVIRONMENT}"))
+# Containers like to forbid bytecode: then every worker, and each of the hundreds of processes that tests start, would
+# compile the package again.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 # What a shell starts in the background ignores Ctrl-C, and so would what tests start and interrupt.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
