@@ -1,8 +1,8 @@
 """What compiles and runs a generated iOS project on Linux: Debian's Swift, with stand-ins for Apple's frameworks.
 
 The stand-ins (`swift/stubs`) state the public signatures that the package uses. The stand-in for `MLModel` hands every
-frame to veca-edge's own executor of saved packages, so this shows that package and tests are right, not what Core ML
-computes. docs/apps.md says what is proven by it.
+frame to veca-edge's own executor of saved packages (`swift/executor.py`), so this shows that package and tests are
+right, not what Core ML computes. docs/apps.md says what is proven by it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import platform
 import re
 import shutil
 import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from pathlib import Path
 from products import made_or_kept
 
 from . import roots
+from .swift.executor import executor
 
 FRAMEWORKS = ("CoreVideo", "os", "CoreImage", "CoreGraphics", "CoreML", "AVFoundation", "SwiftUI")
 # Those that import the one before all.
@@ -40,7 +40,7 @@ class Swift:
     work: Path
 
     def run(self, command: Sequence[str], folder: str = "/work") -> subprocess.CompletedProcess[str]:
-        # The executor's wrapper leaves the root through /host: the stand-in's predictions are made by this Python.
+        # The executor leaves the root through /host: the stand-in's predictions are made by this Python.
         seen = [(Path("/"), "host"), (roots.HERE / "swift/stubs", "stubs")]
         environment = ["env", "-C", folder, "VECA_STAND_IN_EXECUTOR=/work/executor"]
         command = roots.entering(self.root, self.work, seen, [*environment, *command])
@@ -71,20 +71,13 @@ class Swift:
     def run_tests(self, output: str, *selection: str) -> subprocess.CompletedProcess[str]:
         """Runs tests that were built, or a selection of them."""
         selected = [",".join(selection)] if selection else []
-        return self.run([f"/work/{output}/{BUILT}", *selected], "/work/package")
+        with executor(self.work):
+            return self.run([f"/work/{output}/{BUILT}", *selected], "/work/package")
 
 
 def swift_project(root: Path, work: Path) -> Swift:
-    """What lies beside a project in /work: the compiled frameworks, and what the stand-in for Core ML asks."""
+    """What lies beside a project in /work: the compiled frameworks."""
     (work / "resources.swift").write_text("import Foundation\nextension Bundle { static let module = Bundle.main }\n")
-    executor = work / "executor"
-    executor.write_text(
-        f"#!/bin/bash\nmodel=$1\nshift\n"
-        f"case $model in /tmp/*) model={work}$model ;; /work/*) model={work}${{model#/work}} ;; esac\n"
-        f"exec chroot /host /usr/bin/env PYTHONPATH={roots.PROJECT} {sys.executable} "
-        f'{roots.HERE}/swift/executor.py "$model" "$@"\n'
-    )
-    executor.chmod(0o755)
     made = Swift(root, work)
     commands = [framework(name) for name in FRAMEWORKS]
 
