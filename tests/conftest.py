@@ -47,10 +47,21 @@ def pytest_xdist_auto_num_workers() -> int | None:
     return usable_cpu_count() + 1
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Of all tests, each worker collects another part first: it finds compiled what another has compiled meanwhile."""
+    worker = getattr(config, "workerinput", None)
+    if worker is None or [Path(arg).resolve() for arg in config.args] != [HERE]:
+        return
+    parts = sorted({path.relative_to(HERE).parts[0] for path in HERE.rglob("test_*.py")})
+    first = int(worker["workerid"].removeprefix("gw")) * len(parts) // worker["workercount"] % len(parts)
+    config.args[:] = [str(HERE / part) for part in (*parts[first:], *parts[:first])]
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest tests first, which are those of compilers and of the whole project: every worker has its share of the
     list, and who has ended takes from the end of another's, so that none is left alone with a long one."""
-    items.sort(key=lambda item: item.path.parent != HERE and "toolchains" not in item.path.parts)
+    items.sort(key=lambda item: (item.path.parent != HERE and "toolchains" not in item.path.parts, str(item.path)))
 
 
 def pytest_collection_finish() -> None:
