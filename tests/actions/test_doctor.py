@@ -39,7 +39,7 @@ def test_int8_products(instructions, ok):
 
 
 def test_saturation_is_named():
-    assert "saturates" in cpu.int8_products("AVX2 without VNNI").advice
+    assert "saturate" in cpu.int8_products("AVX2 without VNNI").advice
 
 
 def test_packages():
