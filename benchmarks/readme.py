@@ -111,7 +111,7 @@ RACED = {
     "our_graph_openvino": "the same of our graph",
     "litert_dynamic": "LiteRT INT8",
     "our_graph_litert": "the same of our graph",
-    "ort_static": "ONNX Runtime INT8",
+    "ort_dynamic": "ONNX Runtime dynamic INT8",
 }
 
 
