@@ -8,13 +8,16 @@ import pytest
 from veca_edge.devices.process import ERROR_BYTES, TooLong, TooSlow, run_bounded
 
 
+MARK = "# started by a test of processes\n"
+
+
 def run(code: str, **options):
-    return run_bounded([sys.executable, "-c", code], **{"seconds": 120, "most_bytes": 1 << 20, **options})
+    return run_bounded([sys.executable, "-c", MARK + code], **{"seconds": 120, "most_bytes": 1 << 20, **options})
 
 
 def started() -> list[psutil.Process]:
     """What `run` has started and not ended; other tests of this worker may have children of their own."""
-    return [p for p in psutil.Process().children() if p.cmdline()[:2] == [sys.executable, "-c"]]
+    return [p for p in psutil.Process().children() if any(part.startswith(MARK) for part in p.cmdline())]
 
 
 def test_a_process_from_start_to_end():
