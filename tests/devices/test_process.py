@@ -7,7 +7,6 @@ import pytest
 
 from veca_edge.devices.process import ERROR_BYTES, TooLong, TooSlow, run_bounded
 
-
 MARK = "# started by a test of processes\n"
 
 
