@@ -223,35 +223,34 @@ def label_points(plot: Plot, labels: Sequence[tuple[float, float, str]], points:
 def scale_y(axes: Axes, values: Sequence[float]) -> None:
     """From zero on, or logarithmic where the largest value is more than `LOG_RATIO` times the smallest."""
     low, high = min(values), max(values)
-    if low > 0 and high / low > LOG_RATIO:
-        _log_axis(axes.yaxis, lambda: axes.set_yscale("log"), low, high)
+    if _scale_axis(axes.yaxis, axes.set_yscale, low, high, 5):
         axes.set_ylim(low / 1.3, high * 1.3)
     else:
         axes.set_ylim(0, 1.1 * max(high, axes.get_ylim()[1] / 1.05))
-        axes.yaxis.set_major_locator(import_matplotlib().ticker.MaxNLocator(5, steps=STEPS))
-        axes.yaxis.set_major_formatter(lambda v, _: number(v))
 
 
 def scale_x(axes: Axes, values: Sequence[float]) -> None:
     """As `scale_y`."""
     low, high = min(values), max(values)
-    if low > 0 and high / low > LOG_RATIO:
-        _log_axis(axes.xaxis, lambda: axes.set_xscale("log"), low, high)
+    if _scale_axis(axes.xaxis, axes.set_xscale, low, high, 6):
         axes.set_xlim(low / 1.2, high * 1.2)
     else:
         axes.set_xlim(0, 1.06 * high)
-        axes.xaxis.set_major_locator(import_matplotlib().ticker.MaxNLocator(6, steps=STEPS))
-        axes.xaxis.set_major_formatter(lambda v, _: number(v))
 
 
-def _log_axis(axis, make_log: Callable[[], None], low: float, high: float) -> None:
-    """Ticks at 1, 2 and 5 of every decade, written as plain numbers; fewer over many decades."""
+def _scale_axis(axis, set_scale: Callable[[str], None], low: float, high: float, ticks: int) -> bool:
+    """Ticks written as plain numbers. Returns whether they are logarithmic: at 1, 2 and 5 of every decade, fewer over
+    many decades; else at most so many."""
     ticker = import_matplotlib().ticker
-    make_log()
-    steps = (1,) if math.log10(high / low) > 3 else (1, 2, 5)
-    axis.set_major_locator(ticker.LogLocator(subs=steps))
+    if is_log := low > 0 and high / low > LOG_RATIO:
+        set_scale("log")
+        steps = (1,) if math.log10(high / low) > 3 else (1, 2, 5)
+        axis.set_major_locator(ticker.LogLocator(subs=steps))
+        axis.set_minor_locator(ticker.NullLocator())
+    else:
+        axis.set_major_locator(ticker.MaxNLocator(ticks, steps=STEPS))
     axis.set_major_formatter(lambda v, _: number(v))
-    axis.set_minor_locator(ticker.NullLocator())
+    return is_log
 
 
 def colour(series: Series) -> str:
