@@ -215,9 +215,12 @@ def configurations(peers: Sequence[Result]) -> str:
         "against OpenVINO INT8",
         "against our FP32",
     ]
+    # Older results, which tell of no discarded rounds, were measured in one process.
+    own = ["discarded_rounds" in result for result in peers]
+    where = "in a process each" if all(own) else "in one process or several" if any(own) else "in one process"
     return (
-        f"### Latency: {machine_name(peers[0])}\n\nBatch 1, random weights; each line is one process in which "
-        f"all candidates take turns.\n\n{table(header, rows)}\n\n{provenance(peers)}"
+        f"### Latency: {machine_name(peers[0])}\n\nBatch 1, random weights; the candidates of a line "
+        f"take turns, {where}.\n\n{table(header, rows)}\n\n{provenance(peers)}"
     )
 
 
