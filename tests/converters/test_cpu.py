@@ -79,6 +79,21 @@ def test_sums_that_fit_16_bits_need_no_exact_products(demo, tmp_path):
         np.testing.assert_array_equal(value, exact)
 
 
+def test_codes_of_several_core_counts_are_looked_at_once(demo, tmp_path, monkeypatch):
+    weights, looked_at = quantized_by_range(inference_weights(demo), 0.05), []
+    looks = LinearQuantization.sums_fit_16_bits.fget
+    monkeypatch.setattr(LinearQuantization, "sums_fit_16_bits", property(lambda q: looked_at.append(q) or looks(q)))
+
+    def rescaled(layer):
+        return replace(layer, quantization=replace(layer.quantization, activation_scale=0.06))
+
+    other = weights.with_linears({name: rescaled(layer) for name, layer in weights.linears.items()})
+    variants = [Variant(GraphSpec(8, SIZE), "int8", weights), Variant(GraphSpec(16, SIZE), "int8", other)]
+    artifacts = onnx_models_from_variants(variants, tmp_path, {})
+    assert len(looked_at) == len(weights.linears)
+    assert [may_saturate(artifact) for artifact in artifacts] == [True, True]
+
+
 def test_every_linear_layer_is_one_integer_operator(demo, tmp_path):
     weights = quantized_by_range(inference_weights(demo), 0.05)
     (artifact,) = onnx_models_from_variants([Variant(GraphSpec(16, SIZE), "int8", weights)], tmp_path, {})

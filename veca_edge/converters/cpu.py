@@ -184,10 +184,21 @@ def onnx_models_from_variants(
         progress("writing models", i + 1, len(variants))
     save_models(models, directory / "models", "weights.bin")
     artifacts = []
-    for variant in variants:
+    for variant, details in zip(variants, details_of(variants), strict=True):
         path = f"models/{variant.name}.onnx"
         weights = external_bytes(directory / path)
-        quantized = [q for layer in variant.weights.linears.values() if (q := layer.quantization) is not None]
-        details = {"sums_fit_16_bits": all(q.sums_fit_16_bits for q in quantized)} if quantized else None
         artifacts.append(artifact_for(directory, path, "onnx", "cpu", variant, details=details, external_bytes=weights))
     return artifacts
+
+
+def details_of(variants: Sequence[Variant]) -> list[dict[str, bool] | None]:
+    """`CpuDetails` of each variant, None where nothing is quantized. Core counts share codes: each is looked at once."""
+    fits: dict[int, bool] = {}
+    found: list[dict[str, bool] | None] = []
+    for variant in variants:
+        quantized = [q for layer in variant.weights.linears.values() if (q := layer.quantization) is not None]
+        for q in quantized:
+            if id(q.codes) not in fits:
+                fits[id(q.codes)] = q.sums_fit_16_bits
+        found.append({"sums_fit_16_bits": all(fits[id(q.codes)] for q in quantized)} if quantized else None)
+    return found
