@@ -21,7 +21,7 @@ from veca_edge.model.folding import PAIR_MAX
 
 from .errors import output_error
 
-PLAIN = SearchOptions(strengths=(), clips=(1.0,), weight_clips=(1.0,), gptq=False, bias_correction=False)
+PLAIN = SearchOptions(strengths=(), clips=(1.0,), gptq=False, bias_correction=False)
 
 
 def layer(seed: int = 0, rows: int = 600, columns: int = 48, out: int = 40) -> tuple[torch.Tensor, torch.Tensor]:
@@ -48,7 +48,7 @@ def test_smoothing_takes_outlier_channels_away():
 def test_gptq_rounds_better_than_nearest():
     weight, x = layer(1)
     hessian = (x.double().T @ x.double()) / len(x)
-    scale = weight_scales(weight.double() * 0.05, hessian.diagonal(), (1.0,)) * 16  # coarse, so that rounding matters
+    scale = weight_scales(weight.double() * 0.05) * 16  # coarse, so that rounding matters
     wanted = weight.double() * 0.05
 
     def error(codes: torch.Tensor) -> float:
@@ -64,12 +64,22 @@ def test_sums_of_neighbours_fit_16_bits(rounded, columns):
     weight, _ = layer(columns=columns)
     weight[:, 0] = weight[:, 1] = weight.abs().max()
     wanted, hessian = weight.double(), torch.eye(columns, dtype=torch.float64)
-    scale = weight_scales(wanted, hessian.diagonal(), (1.0,), pairs=True)
-    codes = gptq(wanted, hessian, scale, pairs=True) if rounded else nearest(wanted, scale, pairs=True)
+
+    def codes(pairs: bool) -> torch.Tensor:
+        scale = weight_scales(wanted, pairs)
+        return gptq(wanted, hessian, scale, pairs) if rounded else nearest(wanted, scale)
+
     even = columns // 2 * 2
-    assert (codes[:, 0:even:2] + codes[:, 1:even:2]).abs().max() == PAIR_MAX
-    free = gptq(wanted, hessian, scale) if rounded else nearest(wanted, scale)
-    assert (free[:, :2].sum(1) > PAIR_MAX).all()
+    sums = (codes(True)[:, 0:even:2] + codes(True)[:, 1:even:2]).abs()
+    assert sums.max() <= PAIR_MAX
+    assert (sums.amax(1) >= 126).all()  # no more room than needed
+    assert (codes(False)[:, :2].sum(1) == 254).all()
+
+
+def test_scales_leave_room_for_sums_of_neighbours_only_where_they_need_it():
+    wanted = torch.tensor([[127.0, -127.0, 1.0], [127.0, 127.0, 1.0], [1.0, 0.0, 127.0], [100.0, 64.0, 3.0]]).double()
+    assert weight_scales(wanted).tolist() == [1.0, 1.0, 1.0, float(np.float32(100 / 127))]
+    assert weight_scales(wanted, pairs=True).tolist() == [1.0, 2.0, 1.0, float(np.float32(164 / 127))]
 
 
 def test_what_a_neighbour_gives_way_by_is_made_up_for():

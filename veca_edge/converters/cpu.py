@@ -192,7 +192,7 @@ def onnx_models_from_variants(
 
 
 def details_of(variants: Sequence[Variant]) -> list[dict[str, bool] | None]:
-    """`CpuDetails` of each variant, None where nothing is quantized. Core counts share codes: each is looked at once."""
+    """`CpuDetails` of each variant, None where nothing is quantized. Codes are looked at once, whoever shares them."""
     fits: dict[int, bool] = {}
     found: list[dict[str, bool] | None] = []
     for variant in variants:
