@@ -75,6 +75,23 @@ def data() -> Path:
 
 
 @pytest.fixture(scope="session")
+def forked_workers():
+    """Dask's workers on this machine are forked from a process that has imported what they need, once for all tests;
+    those of `ssh:` start as they do anywhere."""
+    pytest.importorskip("distributed", reason="distributed is not installed: pip install 'veca-edge[cluster]'")
+    from multiprocessing import get_context
+
+    from dask import config
+    from distributed.utils import get_mp_context
+
+    with config.set({"distributed.worker.multiprocessing-method": "forkserver"}):
+        get_mp_context()  # has a list of its own
+        needed = ["distributed", "veca_edge.evaluation.cluster", "veca_edge.actions.make_on_cluster", "coremltools"]
+        get_context("forkserver").set_forkserver_preload([*needed, "veca_edge.converters.litert.files", "torch"])
+        yield
+
+
+@pytest.fixture(scope="session")
 def square():
     """A random model: width 64, 2 heads, 3 layers, 8 px patches, 32 cores."""
     from veca_edge.model.checkpoint import load_checkpoint

@@ -21,7 +21,7 @@ from veca_edge.bundle.store import MANIFEST
 from veca_edge.converters.tensorrt.options import TensorrtOptions
 from veca_edge.proof.gate import BelowGate
 
-pytest.importorskip("distributed", reason="distributed is not installed: pip install 'veca-edge[cluster]'")
+pytestmark = pytest.mark.usefixtures("forked_workers")
 
 
 def end_once(text: str, mark: Path) -> str:

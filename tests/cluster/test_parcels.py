@@ -9,7 +9,7 @@ import pytest
 from veca_edge.cluster.connection import connected, result_of
 from veca_edge.cluster.parcels import broadcast
 
-distributed = pytest.importorskip("distributed", reason="Dask is not installed: pip install 'veca-edge[cluster]'")
+pytestmark = pytest.mark.usefixtures("forked_workers")
 CONTENT = bytes(range(256)) * (1 << 16)
 
 
@@ -22,7 +22,7 @@ def length_of(parcel):
 
 
 @pytest.fixture
-def client():
+def client(forked_workers):
     with connected("local:2", {}) as client:
         yield client
 

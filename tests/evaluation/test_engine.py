@@ -90,9 +90,8 @@ def test_a_killed_process_is_an_error_that_says_so(short_bundle, images, job_of,
 
 
 def test_a_cluster_that_loses_a_worker_says_what_one_process_says(
-    short_bundle, short_demo, images, job_of, classes_of, whole, tmp_path
+    short_bundle, short_demo, images, job_of, classes_of, whole, tmp_path, forked_workers
 ):
-    pytest.importorskip("distributed", reason="distributed is not installed: pip install 'veca-edge[cluster]'")
     from veca_edge.base.versions import versions_of
     from veca_edge.evaluation.cluster import on_cluster
 
@@ -125,8 +124,7 @@ def test_workers_over_ssh_say_what_one_process_says(
     assert totals_text(found) == whole
 
 
-def test_a_worker_of_another_version_is_refused(short_bundle, images, job_of, classes_of):
-    pytest.importorskip("distributed", reason="distributed is not installed: pip install 'veca-edge[cluster]'")
+def test_a_worker_of_another_version_is_refused(short_bundle, images, job_of, classes_of, forked_workers):
     from veca_edge.evaluation.cluster import on_cluster
 
     data = open_data(str(images), classes_of(short_bundle), CHUNK)
