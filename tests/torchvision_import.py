@@ -6,6 +6,7 @@ those operators. No image transform uses them, so their schemas are declared, an
 
 from __future__ import annotations
 
+from functools import cache
 from types import ModuleType
 
 import torch
@@ -13,8 +14,9 @@ import torch
 _kept = []
 
 
+@cache
 def transforms() -> ModuleType:
-    """`torchvision.transforms`."""
+    """`torchvision.transforms`. Importing it takes a second, in every worker: only for the tests that need it."""
     try:
         from torchvision import transforms
     except RuntimeError as error:

@@ -17,13 +17,13 @@ from veca_edge.base.spec import ImageSize
 from veca_edge.base.tasks import HeadFile, Task
 from veca_edge.bundle.store import open_bundle, verify_files
 from veca_edge.converters.tensorrt.options import TensorrtOptions
-from veca_edge.demo import demo_calibration, demo_evaluation
+from veca_edge.demo import demo_calibration
 from veca_edge.model.checkpoint import load_checkpoint, save_safetensors
 
 
 @pytest.fixture(scope="module")
-def original(short_request, tmp_path_factory):
-    images = ImageSource(demo_calibration(), count=16, evaluation=demo_evaluation(), seed=3)
+def original(short_request, few_images, tmp_path_factory):
+    images = ImageSource(demo_calibration(), count=8, evaluation=few_images, seed=3)
     output = tmp_path_factory.mktemp("runs") / "original"
     request = replace(
         short_request, output=output, images=images, core_counts=(8,), measure=False, outputs=("cls", "dense")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy.stats import binomtest
 
 from veca_edge.base.errors import EdgeError
 from veca_edge.evaluation.compare import compare, discordant, mcnemar
@@ -34,12 +33,16 @@ def evaluation_of(right: np.ndarray, cosines: np.ndarray | None = None, digest: 
 
 @pytest.mark.parametrize(("lost", "won"), [(0, 0), (1, 0), (5, 5), (3, 9), (75, 25), (1100, 900), (40_000, 39_000)])
 def test_mcnemar_is_the_exact_binomial_test(lost, won):
+    from scipy.stats import binomtest  # takes a second, in every worker
+
     expected = binomtest(lost, lost + won).pvalue if lost + won else 1.0
     assert mcnemar(lost, won) == pytest.approx(expected, rel=1e-8)
 
 
 @pytest.mark.parametrize(("hits", "total"), [(0, 10), (10, 10), (81, 263), (40_123, 50_000)])
 def test_wilson(hits, total):
+    from scipy.stats import binomtest
+
     expected = binomtest(hits, total).proportion_ci(0.95, "wilson")
     found = wilson(hits, total)
     assert (found.low, found.high) == (pytest.approx(expected.low), pytest.approx(expected.high))

@@ -15,7 +15,6 @@ from veca_edge.images.geometry import Box, Resize, frame_geometry
 from veca_edge.images.labelled import LabelledImage, target_of
 from veca_edge.images.preprocessing import PADDING, Preprocessing, prepare
 
-T = transforms()
 FRAMES = [(90, 160), (160, 90), (64, 64), (101, 67), (67, 100), (31, 47), (400, 37)]
 
 
@@ -29,14 +28,19 @@ def picture(height, width, seed=0):
 
 def rows_first(pixels, height, width):
     """Along rows, then along columns, which Pillow 13 turns round for some sizes."""
-    narrow = T.Resize((pixels.shape[0], width), T.InterpolationMode.BICUBIC)(Image.fromarray(pixels))
-    return T.Resize((height, width), T.InterpolationMode.BICUBIC)(narrow)
+    narrow = transforms().Resize((pixels.shape[0], width), transforms().InterpolationMode.BICUBIC)(
+        Image.fromarray(pixels)
+    )
+    return transforms().Resize((height, width), transforms().InterpolationMode.BICUBIC)(narrow)
 
 
 def torchvision_frame(pixels, size, ratio, image=Image.fromarray):
     """Resize and CenterCrop, with the short side that makes `ratio` of it the crop."""
-    chain = [T.Resize(round(size / ratio), T.InterpolationMode.BICUBIC, antialias=True), T.CenterCrop(size)]
-    return np.asarray(T.Compose(chain)(image(pixels)))
+    chain = [
+        transforms().Resize(round(size / ratio), transforms().InterpolationMode.BICUBIC, antialias=True),
+        transforms().CenterCrop(size),
+    ]
+    return np.asarray(transforms().Compose(chain)(image(pixels)))
 
 
 @pytest.mark.parametrize("ratio", [1.0, 0.889, 0.875, 0.7])
@@ -45,8 +49,8 @@ def test_short_side_is_torchvision_to_the_bit(shape, ratio):
     pixels = picture(*shape)
     for size in (32, 48, 57):
         made = prepare(pixels, size, Preprocessing("short-side", ratio))
-        width, height = T.Resize(round(size / ratio))(Image.fromarray(pixels)).size
-        np.testing.assert_array_equal(made, T.CenterCrop(size)(rows_first(pixels, height, width)))
+        width, height = transforms().Resize(round(size / ratio))(Image.fromarray(pixels)).size
+        np.testing.assert_array_equal(made, transforms().CenterCrop(size)(rows_first(pixels, height, width)))
 
 
 def test_short_side_is_torchvision_on_tensors_to_a_level():
