@@ -97,14 +97,15 @@ def modules() -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("name", modules())
-def test_every_module_imports(name):
-    importlib.import_module(name)
+def test_every_module_imports():
+    assert len(modules()) > 200
+    for name in modules():
+        importlib.import_module(name)
 
 
-@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: p.relative_to(PACKAGE).as_posix())
-def test_every_module_is_python_3_10(path):
-    ast.parse(path.read_text(), feature_version=(3, 10))
+def test_every_module_is_python_3_10():
+    for path in PACKAGE.rglob("*.py"):
+        ast.parse(path.read_text(), str(path), feature_version=(3, 10))
 
 
 def test_import_and_help_need_nothing_heavy():
