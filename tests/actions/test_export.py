@@ -125,11 +125,13 @@ def test_layers_go_back_to_float_until_the_gate_holds(short_request, tmp_path, m
     assert compiled == [[a.name for a in made.bundle.artifacts]]
 
 
-def test_auto_ships_what_is_left_when_int8_misses_the_gate(short_request, tmp_path, monkeypatch):
+def test_auto_ships_what_is_left_when_int8_misses_the_gate(short_request, few_images, tmp_path, monkeypatch):
     import veca_edge.actions.make as action
 
     monkeypatch.setattr(action, "with_float_layers", lambda sources, made, *_: made)
-    asked = replace(short_request, output=tmp_path / "b", core_counts=(8,), precisions=("auto",), min_cosine=0.99999)
+    images = replace(short_request.images, count=8, evaluation=few_images)
+    asked = replace(short_request, output=tmp_path / "b", images=images, core_counts=(8,), min_cosine=0.99999)
+    asked = replace(asked, precisions=("auto",))
     made = export(asked)
     assert made.bundle.precisions == ("fp32",)
     assert "auto chose fp32" in made.notes[0]

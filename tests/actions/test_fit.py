@@ -49,14 +49,14 @@ def test_masks(tmp_path):
 @pytest.mark.parametrize("suffix", [".png", ".npy"])
 def test_depth(tmp_path, suffix):
     folder = write_labelled(tmp_path / "data", Task.DEPTH, suffix=suffix)
-    result = fit(request(tmp_path, Task.DEPTH, folder, steps=400))
+    result = fit(request(tmp_path, Task.DEPTH, folder, steps=400, core_counts=(8,)))
     assert result.head.depth_range == (1.0, 4.0)
     assert all(h.depth.delta1 > 0.8 for h in result.held_out)
     assert read_head(HeadFile(result.path), load_checkpoint(demo_checkpoint()).config).depth_range == (1.0, 4.0)
 
 
 def test_classes_of_folders_and_a_judging_folder(tmp_path):
-    result = fit(request(tmp_path, Task.CLASSIFY, demo_evaluation(), evaluation=demo_evaluation()))
+    result = fit(request(tmp_path, Task.CLASSIFY, demo_evaluation(), evaluation=demo_evaluation(), core_counts=(8,)))
     assert result.held_out[0].images == result.trained
     assert result.held_out[-1].top1 > 0.9, "it judges what it trained on"
     assert set(result.head.labels) == set(load_checkpoint(demo_checkpoint()).labels)

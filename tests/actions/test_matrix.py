@@ -17,7 +17,7 @@ def requests_in(directory, *targets):
     ]
 
 
-def test_two_targets_calibrate_once(short_request, tmp_path, monkeypatch):
+def test_two_targets_calibrate_once(short_request, few_images, tmp_path, monkeypatch):
     import veca_edge.actions.export as action
     from veca_edge.bundle.store import verify_files
 
@@ -30,7 +30,8 @@ def test_two_targets_calibrate_once(short_request, tmp_path, monkeypatch):
     counted(calibrated, "make_recipe")
     counted(read, "choose_images")
     asked = requests_in(tmp_path, "cpu", "jetson")
-    sources = {name: getattr(short_request, name) for name in ("checkpoint", "images", "image_sizes")}
+    images = replace(short_request.images, count=8, evaluation=few_images)
+    sources = {"checkpoint": short_request.checkpoint, "images": images, "image_sizes": short_request.image_sizes}
     cpu, jetson = export_matrix([replace(request, **sources) for request in asked])
     assert len(calibrated) == len(read) == 1
     assert (cpu.bundle.spec.target, jetson.bundle.spec.target) == ("cpu", "jetson")
