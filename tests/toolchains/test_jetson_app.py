@@ -137,8 +137,10 @@ export ASAN_OPTIONS=detect_leaks=0 GIO_USE_PROXY_RESOLVER=dummy
 app="build/veca_app --folder app --cores 8"
 $app --source test://100000000 --output rtsp://:{port}/veca --seconds 300 > served.txt 2>&1 &
 until [[ $(cat served.txt) == *frames/s* ]] || ! kill -0 %1; do sleep 0.1; done
-$app --source rtsp://127.0.0.1:{port}/veca --output streamed.mkv --seconds 8 || {{ cat served.txt; exit 1; }}
-kill -INT %1; wait %1; cat served.txt
+$app --source rtsp://127.0.0.1:{port}/veca --output streamed.mkv --seconds 300 > seen.txt 2>&1 &
+until [[ $(cat seen.txt) == *frames/s* ]] || ! kill -0 %2; do sleep 0.1; done
+kill -INT %2; wait %2 || {{ cat seen.txt served.txt; exit 1; }}
+kill -INT %1; wait %1; cat seen.txt served.txt
 build/veca_app --folder app --source /work/streamed.mkv
 """
 
@@ -168,7 +170,7 @@ def test_the_memory_does_not_grow(built):
     """Ten minutes of it are a command of docs/apps.md; `--soak` fails where the memory grew."""
     said = built.run(
         "ASAN_OPTIONS=detect_leaks=0:quarantine_size_mb=8 build/veca_app --folder app --source test://100000000 "
-        "--output soak.mkv --seconds 8 --soak"
+        "--output soak.mkv --seconds 5 --soak"
     )
     assert "MiB after a fifth of the time" in said
 
