@@ -38,6 +38,7 @@ from .bundles import made_bundle
 from .common import add_output_option, counted, median, numbers, say, table, write_result
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+WORDS = ("--no-sandbox",)
 LOOKED_AT_S = 3.0
 PATIENCE_S = 120
 # Until the first frame is answered, in milliseconds.
@@ -56,7 +57,7 @@ def chromium() -> Iterator[Any]:
     if path is None:
         raise EdgeError("No Chromium is installed.", "Install it: apt-get install chromium")
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=path, args=list(WORDS))
         yield browser
         browser.close()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 
+import browsers
 import numpy as np
 import pytest
 import torch
@@ -317,6 +318,8 @@ def test_a_model_through_the_npu_s_compiler(demo, tmp_path, monkeypatch):
 def test_the_page_in_a_browser(tmp_path, monkeypatch):
     """The smallest run there is: first frames, interleaved rounds in Chromium, and the tables that come of them."""
     monkeypatch.setattr(web, "LOOKED_AT_S", 0.2)
+    monkeypatch.setattr(web, "BROWSERS", browsers.NAMES)
+    monkeypatch.setattr(web, "WORDS", browsers.WORDS)
     words = ["--image-size=32", "--cores=8,64", "--loads=1", "--rounds=2", "--seconds=0.05"]
     with ThreadPoolExecutor(1) as another:  # a thread has one Playwright, and this one's may serve the page's tests
         done = another.submit(web.measured, web.parsed([*words, "--family=small"]), tmp_path, TINY).result()

@@ -9,6 +9,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from browsers import browser_path, started
 
 from veca_edge.actions.app import write_app
 from veca_edge.bundle.types import manifest_schema
@@ -37,11 +38,7 @@ def test_holds_the_page_and_the_models_alone(written, exported_square):
 
 def test_runs_from_a_plain_file_server(written):
     api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
-    import shutil
-
-    chromium = shutil.which("chromium") or shutil.which("google-chrome")
-    if chromium is None:
-        pytest.skip("no Chromium is installed: apt-get install chromium")
+    browser_path()
 
     class Quiet(http.server.SimpleHTTPRequestHandler):
         def log_message(self, *_: object) -> None:
@@ -53,7 +50,7 @@ def test_runs_from_a_plain_file_server(written):
 
     def look() -> None:
         with api.sync_playwright() as playwright:
-            browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"], timeout=120_000)
+            browser = started(playwright)
             page = browser.new_page()
             page.set_default_timeout(120_000)
             page.goto(f"http://127.0.0.1:{server.server_port}/")

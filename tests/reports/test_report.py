@@ -1,6 +1,5 @@
 import json
 import re
-import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -8,6 +7,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from browsers import browser_path
 from measured import MACHINE, OTHER_MACHINE, SIZE, made_up_bundle, measure
 
 from veca_edge.actions.recorded_run import RecordedRun, save_run
@@ -395,9 +395,6 @@ def test_says_which_extra_is_missing(package, tmp_path, monkeypatch):
 
 # ------------------------------------------------------------------------------------- browser
 
-BROWSER = next(
-    (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None
-)
 FLAGS = (
     "--headless",
     "--no-sandbox",
@@ -426,7 +423,14 @@ FRAME = """<!DOCTYPE html><script>addEventListener("message", e => { document.ti
 
 def browse(page: Path, profile: Path, width: int) -> subprocess.CompletedProcess:
     return subprocess.run(
-        [BROWSER, *FLAGS, f"--user-data-dir={profile}", f"--window-size={width},3000", "--dump-dom", page.as_uri()],
+        [
+            browser_path(),
+            *FLAGS,
+            f"--user-data-dir={profile}",
+            f"--window-size={width},3000",
+            "--dump-dom",
+            page.as_uri(),
+        ],
         capture_output=True,
         text=True,
         timeout=300,
@@ -434,7 +438,6 @@ def browse(page: Path, profile: Path, width: int) -> subprocess.CompletedProcess
     )
 
 
-@pytest.mark.skipif(BROWSER is None, reason="needs chromium")
 def test_no_error_on_the_console(full, tmp_path):
     assert "CONSOLE" not in browse(full.html, tmp_path / "profile", 1280).stderr
     broken = tmp_path / "broken.html"
@@ -442,7 +445,6 @@ def test_no_error_on_the_console(full, tmp_path):
     assert "CONSOLE" in browse(broken, tmp_path / "profile", 1280).stderr  # the check can fail
 
 
-@pytest.mark.skipif(BROWSER is None, reason="needs chromium")
 @pytest.mark.parametrize("width", [1280, 390])
 def test_readable_at_any_width(full, tmp_path, width):
     text = re.sub(r"<meta http-equiv=.*?>", "", full.html.read_text(), count=1)

@@ -11,19 +11,24 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from browsers import browser_path, started
 from once import made_once
 
 CORES = (16, 64)
-# Of the images that the demo's segmentation head was fitted to.
-SIZE = (64, 64)
+SIZE = (32, 32)
 WEB = Path(__file__).parents[2] / "web"
-CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
+# Frames of this size are halved twice, as those of 1280 x 720 are for inputs of 64.
+CAMERA_SIZE = (280, 448)
+CAMERA_FRAMES = 10
 
 
 @pytest.fixture(scope="session")
-def tasks_bundle(demo, absmax_quantized, tmp_path_factory) -> Path:
-    """The demo model with its classes and masks and random depths, in INT8 and float32, at 16 and 64 cores."""
-    made = made_once(tmp_path_factory, "tasks", lambda folder: with_tasks(demo, absmax_quantized, folder / "bundle"))
+def tasks_bundle(short_demo, absmax_quantized, tmp_path_factory) -> Path:
+    """Two blocks of the demo model with its classes and masks and random depths, in INT8 and float32, at 16 and 64
+    cores."""
+    made = made_once(
+        tmp_path_factory, "tasks", lambda folder: with_tasks(short_demo, absmax_quantized, folder / "bundle")
+    )
     return shutil.copytree(made, tmp_path_factory.mktemp("tasks") / "bundle")
 
 
@@ -99,26 +104,43 @@ def served(bundle: Path) -> Iterator[str]:
 def launched():
     """Starts headless browsers with further words; the tests that need one are skipped where there is none."""
     api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
-    path = next((found for name in CHROMIUM if (found := shutil.which(name))), None)
-    if path is None:
-        pytest.skip("no Chromium is installed: apt-get install chromium")
+    browser_path()
     with api.sync_playwright() as playwright:
-        started = []
+        browsers = []
 
         def launch(*words: str):
-            args = ["--no-sandbox", *words]
-            started.append(playwright.chromium.launch(executable_path=path, args=args, timeout=120_000))
-            return started[-1]
+            browsers.append(started(playwright, *words))
+            return browsers[-1]
 
         yield launch
-        for browser in started:
+        for browser in browsers:
             browser.close()
 
 
 @pytest.fixture(scope="session")
-def chromium(launched):
-    """A browser with a camera that draws, which every page may use."""
-    return launched("--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream")
+def chromium(launched, camera):
+    """A browser with a camera, which every page may use."""
+    words = ("--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream")
+    return launched(*words, f"--use-file-for-fake-video-capture={camera}")
+
+
+@pytest.fixture(scope="session")
+def camera(tmp_path_factory) -> Path:
+    """What the camera sees, again and again: a second of waves that move, in YUV 4:2:0.
+
+    Chromium's own would draw the largest frames that a page asks for, and most of the time would go into those.
+    """
+    height, width = CAMERA_SIZE
+    y, x = np.mgrid[:height, :width]
+    path = tmp_path_factory.mktemp("camera") / "camera.y4m"
+    with path.open("wb") as file:
+        file.write(b"YUV4MPEG2 W%d H%d F%d:1 Ip A1:1 C420jpeg\n" % (width, height, CAMERA_FRAMES))
+        for moved in np.linspace(0, 2 * np.pi, CAMERA_FRAMES, endpoint=False):
+            luma = 128 + 90 * np.sin(x / 40 + moved)
+            chroma = [128 + 60 * np.cos(y / 60 + moved), 128 + 60 * np.sin((x + y) / 100 + moved)]
+            planes = (luma, *(plane[::2, ::2] for plane in chroma))
+            file.write(b"FRAME\n" + b"".join(plane.astype(np.uint8).tobytes() for plane in planes))
+    return path
 
 
 @pytest.fixture(scope="session")

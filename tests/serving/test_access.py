@@ -81,11 +81,11 @@ def test_the_page_and_the_models_are_there(address, tasks_bundle):
     assert index.headers["Cross-Origin-Opener-Policy"] == "same-origin"
     assert index.headers["Cross-Origin-Embedder-Policy"] == "require-corp"
     assert b"<title>" in index.read()
-    for name in ("manifest.json", "models/weights.bin", "models/cores16_int8_64x64.onnx"):
+    for name in ("manifest.json", "models/weights.bin", "models/cores16_int8_32x32.onnx"):
         assert asked(address, f"/bundle/{name}").read() == (tasks_bundle / name).read_bytes()
 
 
-@pytest.mark.parametrize("name", ["README.md", "link.txt", "golden/frames_64x64.npz", "profiles", "", "models/"])
+@pytest.mark.parametrize("name", ["README.md", "link.txt", "golden/frames_32x32.npz", "profiles", "", "models/"])
 def test_no_other_file_of_the_bundle_is(address, name):
     assert asked(address, f"/bundle/{name}").status == 404
 

@@ -91,7 +91,7 @@ def test_the_page_works_without_its_server(chromium, tasks_bundle, picture):
         opened.choose_file(picture)
         opened.page.wait_for_selector("#classes li")
         opened.page.wait_for_selector("#status:has-text(' cores, ')")
-        assert f"{precision.upper()} at 64x64" in opened.text("#status")
+        assert f"{precision.upper()} at 32x32" in opened.text("#status")
     # With as many threads as before.
     assert opened.page.evaluate("() => crossOriginIsolated")
     opened.context.close()

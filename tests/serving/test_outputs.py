@@ -149,7 +149,7 @@ def test_decoders_of_a_lossy_video_are_all_that_differs(opened, tasks_bundle, lo
 
 
 def test_the_cameras_frames_are_answered_as_python_answers_them(opened, model, precision):
-    """Chromium's own camera, which draws; nobody else sees its frames, so that Python takes the page's pixels."""
+    """Nobody else sees the frames of Chromium's camera, so that Python takes the page's pixels."""
     opened.choose("#precision", precision)
     opened.take_steps()
     seen = [opened.next_step(lambda: opened.page.click("#camera")), opened.next_step(), opened.next_step()]
