@@ -10,7 +10,11 @@ pytest.importorskip("uvicorn", reason="uvicorn is not installed: pip install 've
 
 WIDTHS = (390, 1920)
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
-AXE = "(rules) => axe.run(document, { runOnly: rules })"
+# What is right is counted alone: as a whole it takes longer to hand over than to find.
+AXE = """async (rules) => {
+  const { passes, violations } = await axe.run(document, { runOnly: rules, resultTypes: ["violations"] });
+  return [passes.length, violations.map(({ id, nodes }) => [id, nodes.map(({ html }) => html)])];
+}"""
 FOCUS = """() => {
   const { id, href } = document.activeElement;
   const seen = id === "file" ? document.activeElement.nextElementSibling : document.activeElement;
@@ -26,9 +30,8 @@ def assert_usable(page, view: str) -> None:
             page.emulate_media(color_scheme=scheme)
             where = f"{view}, {width} px, {scheme}"
             assert page.evaluate("() => document.documentElement.scrollWidth <= innerWidth"), f"{where} is cut off"
-            found = page.evaluate(AXE, RULES)
-            assert len(found["passes"]) > 10
-            wrong = [(v["id"], [n["html"] for n in v["nodes"]]) for v in found["violations"]]
+            right, wrong = page.evaluate(AXE, RULES)
+            assert right > 10
             assert wrong == [], where
 
 
