@@ -21,6 +21,6 @@ def browser_path() -> str:
     return found
 
 
-def started(playwright, *words: str, plain: tuple[str, ...] = WORDS):
+def started(playwright, *words: str):
     """A headless browser of a Playwright, with further words."""
-    return playwright.chromium.launch(executable_path=browser_path(), args=[*plain, *words], timeout=120_000)
+    return playwright.chromium.launch(executable_path=browser_path(), args=[*WORDS, *words], timeout=120_000)

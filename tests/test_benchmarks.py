@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import browsers
 import numpy as np
@@ -320,6 +321,7 @@ def test_the_page_in_a_browser(tmp_path, monkeypatch):
     monkeypatch.setattr(web, "LOOKED_AT_S", 0.2)
     monkeypatch.setattr(web, "BROWSERS", browsers.NAMES)
     monkeypatch.setattr(web, "WORDS", browsers.WORDS)
+    monkeypatch.setattr(web, "ProfileOptions", partial(web.ProfileOptions, samples=4, warmup_seconds=0.01))
     words = ["--image-size=32", "--cores=8,64", "--loads=1", "--rounds=2", "--seconds=0.05"]
     with ThreadPoolExecutor(1) as another:  # a thread has one Playwright, and this one's may serve the page's tests
         done = another.submit(web.measured, web.parsed([*words, "--family=small"]), tmp_path, TINY).result()
