@@ -59,9 +59,15 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest tests first, which are those of compilers and of the whole project: every worker has its share of the
-    list, and who has ended takes from the end of another's, so that none is left alone with a long one."""
-    items.sort(key=lambda item: (item.path.parent != HERE and "toolchains" not in item.path.parts, str(item.path)))
+    """The longest tests first, which are those of compilers and of the whole project, then those of the page, which
+    wait for a browser while others compute: every worker has its share of the list, and who has ended takes from the
+    end of another's, so that none is left alone with a long one."""
+
+    def place(item: pytest.Item) -> int:
+        parts = item.path.relative_to(HERE).parts
+        return 0 if len(parts) == 1 or "toolchains" in parts else 1 if "serving" in parts else 2
+
+    items.sort(key=lambda item: (place(item), str(item.path)))
 
 
 def pytest_collection_finish() -> None:
