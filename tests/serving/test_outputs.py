@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from .conftest import CORES, served
+from .conftest import CAMERA_SIZE, CORES, served
 from .pages import MOVE, PATIENCE_MS, REDRAW, SEEK, Page, PageStep, painted
 
 pytest.importorskip("uvicorn", reason="uvicorn is not installed: pip install 'veca-edge[web]'")
@@ -152,9 +152,10 @@ def test_the_cameras_frames_are_answered_as_python_answers_them(opened, model, p
     """Nobody else sees the frames of Chromium's camera, so that Python takes the page's pixels."""
     opened.choose("#precision", precision)
     opened.take_steps()
-    seen = [opened.next_step(lambda: opened.page.click("#camera")), opened.next_step(), opened.next_step()]
-    assert all(step.pixels.std() > 10 for step in seen)
-    assert any((step.pixels != seen[0].pixels).any() for step in seen[1:]), "they move"
+    first = opened.next_step(lambda: opened.page.click("#camera"))
+    moved = opened.next_step(shows=lambda pixels: (pixels != first.pixels).any())
+    seen = [first, moved, opened.next_step()]
+    assert all(step.pixels.shape == (*CAMERA_SIZE, 3) and step.pixels.std() > 10 for step in seen)
     for step in seen:
         assert_same_on_its_pixels(step, model)
 
