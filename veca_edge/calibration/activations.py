@@ -16,9 +16,9 @@ from ..model.folding import InferenceWeights
 from ..model.torch_graph import InferenceModel
 
 BATCH = 8
-# Of the rows that are kept, how many are drawn among core tokens alone. There are few of those, `cls` is one of them, and
-# all patches hear of each other through them: on the trained demo, with 4 draws of 128 images, this leaves a third less of
-# 1 - cosine of `cls`, two thirds where it was largest, and as much of `dense`.
+# Of the rows that are kept, how many are drawn among core tokens alone. There are few of those, `cls` is one of them,
+# and patches hear of each other through them. On the trained demo, over 4 draws of 128 images, 1 - cosine of `cls` is a
+# third lower with it, two thirds where it was largest, and that of `dense` the same.
 CORE_SHARE = 0.3
 
 # The inputs of each layer of `InferenceWeights.linears`, by layer name and core count: float32 `[rows, in]`.
