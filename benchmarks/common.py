@@ -90,15 +90,15 @@ def absmax_quantized(
         images: normalised float32 `[n, 3, H, W]`.
         pairs: scales are so large that `LinearQuantization.sums_fit_16_bits`, as for calibrated codes.
     """
+    import torch
+
     from veca_edge.calibration.recipe import LinearRecipe, QuantizationRecipe, quantized
+    from veca_edge.calibration.search import weight_scales
 
     maxima = input_maxima(float_model, images)
     linears = {}
     for name, layer in weights.linears.items():
-        largest = np.abs(layer.weight).max(1)
-        if pairs:
-            largest = np.maximum(largest, np.abs(layer.weight[:, 0::2] + layer.weight[:, 1::2]).max(1))
-        scale = np.maximum(largest / 127, np.float32(1e-12))
+        scale = weight_scales(torch.from_numpy(layer.weight), pairs).numpy().astype(np.float32)
         linears[name] = LinearRecipe(
             np.ones(layer.weight.shape[1], np.float32), scale, {core_count: maxima[name] / 127}
         )
