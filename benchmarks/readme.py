@@ -155,10 +155,10 @@ def rendered(directory: Path) -> str:
             raced(read_results(directory, "race")),
             elastic(read_results(directory, "elastic")),
             governor(read_results(directory, "governor")),
-            *(fidelity(result) for result in latest(read_results(directory, "fidelity"), "checkpoint")),
+            *map(fidelity, by_subject(read_results(directory, "fidelity"), "checkpoint")),
             on_litert(read_results(directory, "litert")),
             on_npus(read_results(directory, "npu")),
-            *(scaling(result) for result in latest(read_results(directory, "scaling"), "family")),
+            *(scaling(last) for *_, last in by_subject(read_results(directory, "scaling"), "family")),
             *(web(result) for result in read_results(directory, "web")),
         )
         if section
@@ -168,9 +168,12 @@ def rendered(directory: Path) -> str:
     return "\n\n".join(sections)
 
 
-def latest(results: Sequence[Result], subject: str) -> list[Result]:
-    """Of the results about the same subject, on whatever machine, the last one measured."""
-    return list({result[subject]: result for result in sorted(results, key=lambda r: r["started_at"])}.values())
+def by_subject(results: Sequence[Result], subject: str) -> list[list[Result]]:
+    """Those about the same subject together, on whatever machine, from the first measured to the last."""
+    found: dict[str, list[Result]] = {}
+    for result in sorted(results, key=lambda r: r["started_at"]):
+        found.setdefault(result[subject], []).append(result)
+    return list(found.values())
 
 
 def machine_name(result: Result) -> str:
@@ -339,11 +342,16 @@ def governor(results: Sequence[Result]) -> str:
     )
 
 
-def fidelity(result: Result) -> str:
-    """What INT8 costs a trained model: every tool at one core count, and ours on every target at all of them."""
+def fidelity(results: Sequence[Result]) -> str:
+    """What INT8 costs a trained model: every tool at one core count, and ours on every target at all of them.
+
+    Args:
+        results: of one model, the last measured at the end; tools that it did not run are those of an earlier one.
+    """
+    result = results[-1]
     counts = sorted({row["core_count"] for row in result["rows"]})
     shown = 16 if 16 in counts else counts[0]
-    at = {(row["weights"], row["core_count"], row["name"]): row for row in result["rows"]}
+    at = {(row["weights"], row["core_count"], row["name"]): row for r in results for row in r["rows"]}
 
     def cells(row: Result | None) -> list[str]:
         if row is None:
@@ -356,6 +364,7 @@ def fidelity(result: Result) -> str:
             agreed,
         ]
 
+    shown_tools = {name for weights, count, name in at if count == shown} - set(OTHER_TARGETS)
     measured = {row["name"] for row in result["rows"]}
     tools = [
         [
@@ -364,7 +373,7 @@ def fidelity(result: Result) -> str:
             *cells(at.get(("hard", shown, name))),
         ]
         for name, label in LABELS.items()
-        if name in measured - set(OTHER_TARGETS)
+        if name in shown_tools
     ]
     ours = [
         [target, *cells(lowest(result, "original", name)), *cells(lowest(result, "hard", name))]
@@ -373,7 +382,9 @@ def fidelity(result: Result) -> str:
     ]
     columns = ["cls", "dense", "dense, 1st percentile", "top-1 agreement"]
     header = ["", *columns, *(f"hard: {column}" for column in columns)]
-    left_out = "".join(f"\n\nNot run: {name} ({reason})." for name, reason in result["not_run"].items())
+    labels = {LABELS.get(name) for name in shown_tools}
+    not_run = {label: reason for label, reason in result["not_run"].items() if label not in labels}
+    left_out = "".join(f"\n\nNot run: {label} ({reason})." for label, reason in not_run.items())
     every_target = (
         "veca-edge on every target, the lowest of each figure over "
         f"{counted(len(counts), 'core count')}; the files for Jetson, Apple and Android are executed without their "
@@ -387,7 +398,7 @@ def fidelity(result: Result) -> str:
         f"{result['calibration_images']} that did; cosine with the FP32 reference, at {shown} cores. *hard*: the "
         "same function, its channels rescaled by factors from 1/64 to 64.\n\n"
         f"{table(header, tools)}{left_out}\n\n"
-        f"{every_target}{provenance([result])}"
+        f"{every_target}{provenance([r for r in results if r is result or shown_tools - measured])}"
     )
 
 
@@ -547,8 +558,8 @@ def main() -> None:
         ]
         failed = rerun(asked.threads, asked.results, options)
     sections = rendered(asked.results)
-    for result in latest(read_results(asked.results, "scaling"), "family"):
-        plot(result, PLOT)
+    for *_, last in by_subject(read_results(asked.results, "scaling"), "family"):
+        plot(last, PLOT)
     write_atomically(asked.document, f"{TITLE}\n\n{sections}\n")
     write_atomically(asked.readme, replaced(asked.readme.read_text(), summary(asked.results)))
     say("written:", asked.document, asked.readme)
