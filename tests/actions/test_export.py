@@ -130,9 +130,8 @@ def test_auto_ships_what_is_left_when_int8_misses_the_gate(short_request, few_im
 
     monkeypatch.setattr(action, "with_float_layers", lambda sources, made, *_: made)
     images = replace(short_request.images, count=8, evaluation=few_images)
-    asked = replace(short_request, output=tmp_path / "b", images=images, core_counts=(8,), min_cosine=0.99999)
-    asked = replace(asked, precisions=("auto",))
-    made = export(asked)
+    strict = replace(short_request, images=images, core_counts=(8,), min_cosine=0.99999)
+    made = export(replace(strict, output=tmp_path / "b", precisions=("auto",)))
     assert made.bundle.precisions == ("fp32",)
     assert "auto chose fp32" in made.notes[0]
 

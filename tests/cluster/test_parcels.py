@@ -22,7 +22,7 @@ def length_of(parcel):
 
 
 @pytest.fixture
-def client(forked_workers):
+def client():
     with connected("local:2", {}) as client:
         yield client
 

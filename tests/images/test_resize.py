@@ -28,29 +28,26 @@ def picture(height, width, seed=0):
 
 def rows_first(pixels, height, width):
     """Along rows, then along columns, which Pillow 13 turns round for some sizes."""
-    narrow = transforms().Resize((pixels.shape[0], width), transforms().InterpolationMode.BICUBIC)(
-        Image.fromarray(pixels)
-    )
-    return transforms().Resize((height, width), transforms().InterpolationMode.BICUBIC)(narrow)
+    tv = transforms()
+    narrow = tv.Resize((pixels.shape[0], width), tv.InterpolationMode.BICUBIC)(Image.fromarray(pixels))
+    return tv.Resize((height, width), tv.InterpolationMode.BICUBIC)(narrow)
 
 
 def torchvision_frame(pixels, size, ratio, image=Image.fromarray):
     """Resize and CenterCrop, with the short side that makes `ratio` of it the crop."""
-    chain = [
-        transforms().Resize(round(size / ratio), transforms().InterpolationMode.BICUBIC, antialias=True),
-        transforms().CenterCrop(size),
-    ]
-    return np.asarray(transforms().Compose(chain)(image(pixels)))
+    tv = transforms()
+    chain = [tv.Resize(round(size / ratio), tv.InterpolationMode.BICUBIC, antialias=True), tv.CenterCrop(size)]
+    return np.asarray(tv.Compose(chain)(image(pixels)))
 
 
 @pytest.mark.parametrize("ratio", [1.0, 0.889, 0.875, 0.7])
 @pytest.mark.parametrize("shape", FRAMES, ids=str)
 def test_short_side_is_torchvision_to_the_bit(shape, ratio):
-    pixels = picture(*shape)
+    pixels, tv = picture(*shape), transforms()
     for size in (32, 48, 57):
         made = prepare(pixels, size, Preprocessing("short-side", ratio))
-        width, height = transforms().Resize(round(size / ratio))(Image.fromarray(pixels)).size
-        np.testing.assert_array_equal(made, transforms().CenterCrop(size)(rows_first(pixels, height, width)))
+        width, height = tv.Resize(round(size / ratio))(Image.fromarray(pixels)).size
+        np.testing.assert_array_equal(made, tv.CenterCrop(size)(rows_first(pixels, height, width)))
 
 
 def test_short_side_is_torchvision_on_tensors_to_a_level():

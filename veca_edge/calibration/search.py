@@ -42,8 +42,8 @@ class SearchOptions:
         per_token: the runtime finds the scale and zero point of every row of activations by itself: smoothing and
             rounding are then judged on such activations, and activation scales are the largest magnitude's.
         pairs: no two neighbouring codes of a row (2i, 2i + 1) add up to more than `PAIR_MAX`, so that the fastest
-            products of every CPU are exact. On the trained demo and its hard twin 1 - cosine grows by
-            2% at most, on random weights of `small` by 9%; with codes within -64..64, the simpler limit, by 9% and 33%.
+            products of every CPU are exact. On the trained demo and its hard twin 1 - cosine grows by 2% at most, on
+            random weights of `small` by 9%; with codes within -64..64, the simpler limit, by 9% and 33%.
     """
 
     rows: int = 2048
