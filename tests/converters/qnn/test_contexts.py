@@ -157,7 +157,8 @@ def test_compiled_whole_and_emulated(variants, tmp_path):
         assert one["placement"]["cpu"] == 0 < one["placement"]["htp"]
         assert one["sdk"].startswith("QAIRT ")
         assert (tmp_path / one["path"]).stat().st_size == one["bytes"]
-    frames = np.random.default_rng(0).integers(0, 256, (1, *SIZE, 3), np.uint8)
+    # Several: of one frame alone a processor's own rounding decides between 0.99800 and 0.99799.
+    frames = np.random.default_rng(0).integers(0, 256, (4, *SIZE, 3), np.uint8)
     for one, least in zip(found["cores8_int8_32x48"], (0.9999, 0.998), strict=True):
         # Against the variant that neither was written from.
         alike, cost = emulated(tmp_path / one["path"], SOCS["SM8750"], variants[1], frames)
