@@ -16,8 +16,9 @@ import numpy as np
 
 from veca_edge.base.files import write_atomically
 from veca_edge.base.spec import ImageSize
+from veca_edge.images.preprocessing import normalised
 from veca_edge.model.checkpoint import Checkpoint
-from veca_edge.model.folding import InferenceWeights
+from veca_edge.model.folding import InferenceWeights, pixel_rows
 from veca_edge.profiles.machine import Machine, this_machine
 from veca_edge.profiles.measurement import utc_now
 from veca_edge.runtime.sources import import_cv2
@@ -92,7 +93,7 @@ def absmax_quantized(
     """
     import torch
 
-    from veca_edge.calibration.recipe import LinearRecipe, QuantizationRecipe, quantized
+    from veca_edge.calibration.recipe import LinearRecipe, PatchRecipe, QuantizationRecipe, quantized
     from veca_edge.calibration.search import weight_scales
 
     maxima = input_maxima(float_model, images)
@@ -102,7 +103,8 @@ def absmax_quantized(
         linears[name] = LinearRecipe(
             np.ones(layer.weight.shape[1], np.float32), scale, {core_count: maxima[name] / 127}
         )
-    return quantized(weights, QuantizationRecipe(linears, (core_count,), "absmax"), core_count)
+    patches = PatchRecipe(weight_scales(torch.from_numpy(pixel_rows(weights)), pairs).numpy().astype(np.float32))
+    return quantized(weights, QuantizationRecipe(linears, (core_count,), "absmax", patches=patches), core_count)
 
 
 def input_maxima(float_model: Path, images: np.ndarray) -> dict[str, float]:
@@ -139,8 +141,13 @@ def linear_of(node: str) -> str | None:
 
 
 def random_images(count: int, size: ImageSize, seed: int = 0) -> np.ndarray:
-    """Normalised float32 `[count, 3, H, W]`: noise, which is enough where only the time matters."""
-    return np.random.default_rng(seed).standard_normal((count, 3, *size), dtype=np.float32)
+    """`random_frames`, normalised: float32 `[count, 3, H, W]`."""
+    return normalised(random_frames(count, size, seed))
+
+
+def random_frames(count: int, size: ImageSize, seed: int = 0) -> np.ndarray:
+    """uint8 `[count, H, W, 3]`: noise, which is enough where only the time matters."""
+    return np.random.default_rng(seed).integers(0, 256, (count, *size, 3), np.uint8)
 
 
 # ------------------------------------------------------------------------------------------ frames

@@ -172,7 +172,7 @@ def compare(
     run, comparison = opened(candidate, threads), Comparison()
     for i, frame in enumerate(evaluation.frames):
         # OpenVINO hands out the same arrays every time; nothing is kept of them here.
-        outputs = with_logits(run(normalised(frame[None])), checkpoint)
+        outputs = with_logits(run(candidate.given(frame[None])), checkpoint)
         comparison.add(outputs, {name: value[i : i + 1] for name, value in expected.items()})
     return comparison.agreement(evaluation.labels)
 

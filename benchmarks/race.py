@@ -23,7 +23,7 @@ import psutil
 
 from veca_edge.profiles.sampling import OtherLoad
 
-from .common import PAUSE_S, limit_threads, median, random_images
+from .common import PAUSE_S, limit_threads, median, random_frames
 from .toolchains import OURS, Candidate, one_line, opened
 
 WARMUP = 2
@@ -153,7 +153,7 @@ def main() -> None:
     answers, sys.stdout = sys.stdout, sys.stderr  # what a runtime prints is no answer
     request = json.loads(sys.stdin.readline())
     candidate = Candidate.from_json(request["candidate"])
-    image = random_images(1, candidate.image_size)
+    image = candidate.given(random_frames(1, candidate.image_size))
 
     def answer(content: Mapping[str, Any]) -> None:
         answers.write(json.dumps(content) + "\n")

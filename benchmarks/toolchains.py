@@ -1,7 +1,7 @@
 """The ways to run one model: how each toolchain makes its file, and how the file is opened.
 
-All take the same input, `image`: normalised float32 `[1, 3, H, W]`. The tools run with their defaults;
-`Candidate.setting` says what was set otherwise, always in the tool's favour.
+All see the same frame as `image`: normalised float32 `[1, 3, H, W]`, but our INT8, which takes the camera's bytes. The
+tools run with their defaults; `Candidate.setting` says what was set otherwise, always in the tool's favour.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import subprocess
 import time
 import warnings
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from veca_edge.base.spec import GraphSpec, ImageSize
+from veca_edge.images.preprocessing import normalised
 from veca_edge.model.folding import InferenceWeights
 from veca_edge.model.plan import Variant
 
@@ -41,6 +42,7 @@ class Candidate:
         precision: of the weights.
         setting: what is not the tool's default, in words.
         options: of the runtime.
+        input: `tensor`: it takes normalised float32 `[1, 3, H, W]`; `image`: a camera's uint8 `[1, H, W, 3]`.
     """
 
     name: str
@@ -52,6 +54,11 @@ class Candidate:
     image_size: ImageSize
     setting: str = ""
     options: Mapping[str, str] | None = None
+    input: str = "tensor"
+
+    def given(self, frame: np.ndarray) -> np.ndarray:
+        """What it takes of a camera's frame, uint8 `[1, H, W, 3]`; nobody's time counts this."""
+        return frame if self.input == "image" else normalised(frame)
 
     @property
     def file_bytes(self) -> int:
@@ -222,14 +229,14 @@ def ours(name: str, precision: str, task: Task) -> Candidate:
 
     weights = task.int8_weights if precision == "int8" else task.float_weights
     directory = task.directory / name
-    (artifact,) = onnx_models_from_variants([Variant(task.spec, precision, weights)], directory, {})
-    return task.candidate(name, "onnxruntime", directory / artifact.path, precision)
+    # An export takes the camera's bytes unless it is asked for something else, and INT8 begins with them.
+    spec = replace(task.spec, input="image") if precision == "int8" else task.spec
+    (artifact,) = onnx_models_from_variants([Variant(spec, precision, weights)], directory, {})
+    return replace(task.candidate(name, "onnxruntime", directory / artifact.path, precision), input=spec.input)
 
 
 def plain_w8a8(task: Task) -> Candidate:
     """Our own graph with the ranges that were seen: what the search for a recipe has to beat."""
-    from dataclasses import replace
-
     from .common import absmax_quantized
 
     float_model = ours("ours_fp32", "fp32", task).path
@@ -428,7 +435,7 @@ MAKERS: Mapping[str, Callable[[Task], Candidate]] = {
 
 
 def opened(candidate: Candidate, threads: int) -> Callable[[np.ndarray], Outputs]:
-    """Loads a candidate; the result maps normalised float32 `[1, 3, H, W]` to `cls` and `dense`."""
+    """Loads a candidate; the result maps what `Candidate.given` makes of a frame to `cls` and `dense`."""
     return OPENERS[candidate.runtime](candidate, threads)
 
 

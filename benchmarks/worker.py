@@ -22,7 +22,7 @@ import psutil
 
 from veca_edge.proof.fidelity import cosine
 
-from .common import limit_threads, median, random_images
+from .common import limit_threads, median, random_frames
 from .toolchains import Candidate, Outputs, opened
 
 WARMUP = 2
@@ -82,7 +82,7 @@ def peak_memory(candidate: Candidate, threads: int) -> int:
     for module in {"onnxruntime": ["onnxruntime"], "openvino": ["openvino"]}.get(candidate.runtime, ["torch"]):
         importlib.import_module(module)
     importlib.import_module("veca_edge.runtime.onnxruntime")
-    image = random_images(1, candidate.image_size)
+    image = candidate.given(random_frames(1, candidate.image_size))
     idle = psutil.Process().memory_info().rss
     reset_peak()
     model = opened(candidate, threads)
@@ -131,7 +131,7 @@ def operator_times(candidate: Candidate, threads: int) -> dict[str, float]:
         options.enable_profiling = True
         options.profile_file_prefix = str(Path(directory) / "profile")
         session = session_from_file(candidate.path, options)
-        image = random_images(1, candidate.image_size)
+        image = candidate.given(random_frames(1, candidate.image_size))
         for _ in range(WARMUP + PROFILED_RUNS):
             session.run(None, {"image": image})
         events = json.loads(Path(session.end_profiling()).read_text())
@@ -152,7 +152,8 @@ def product_times(candidate: Candidate, threads: int, rounds: int) -> dict[str, 
     from .products import products_beside_whole
 
     options = session_options(threads)
-    return products_beside_whole(candidate.path, options, random_images(1, candidate.image_size), rounds)
+    frame = candidate.given(random_frames(1, candidate.image_size))
+    return products_beside_whole(candidate.path, options, frame, rounds)
 
 
 def main() -> None:

@@ -3,6 +3,7 @@
 import json
 import tracemalloc
 import zlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,12 +16,13 @@ from veca_edge.base.spec import GraphSpec, ImageSize
 from veca_edge.calibration.recipe import (
     CalibrationFacts,
     LinearRecipe,
+    PatchRecipe,
     QuantizationRecipe,
     nearest_codes,
     quantized,
     quantized_variants,
 )
-from veca_edge.model.folding import inference_weights, smoothed
+from veca_edge.model.folding import inference_weights, pixel_rows, smoothed
 from veca_edge.model.torch_graph import InferenceModel
 
 COUNTS = (8, 16)
@@ -44,7 +46,12 @@ def some_recipe(weights, rounding=True):
             rng.normal(size=len(scale)).astype(np.float32) if rounding else None,
         )
     facts = CalibrationFacts("abc", ("d1", "d2"), ("32x32",), 2, 7, {"torch": "1"})
-    return QuantizationRecipe(linears, COUNTS, "search", {"alpha": 0.5}, facts)
+    rows = pixel_rows(weights)
+    patches = PatchRecipe(
+        (np.abs(rows).max(1) / 126).astype(np.float32),
+        rng.integers(-1, 2, rows.shape).astype(np.int8) if rounding else None,
+    )
+    return QuantizationRecipe(linears, COUNTS, "search", {"alpha": 0.5}, facts, patches)
 
 
 @pytest.mark.parametrize("rounding", [True, False])
@@ -60,6 +67,9 @@ def test_survives_its_file(square, tmp_path, rounding):
         recipe.facts,
     )
     assert list(tmp_path.iterdir()) == [tmp_path / "recipe.safetensors"]
+    ours, theirs = (quantized(weights, r, 8).patch_quantization for r in (recipe, read))
+    np.testing.assert_array_equal(ours.codes, theirs.codes)
+    np.testing.assert_array_equal(ours.weight_scale, theirs.weight_scale)
     for count in COUNTS:
         ours, theirs = quantized(weights, recipe, count).linears, quantized(weights, read, count).linears
         assert ours.keys() == theirs.keys()
@@ -143,6 +153,19 @@ def test_damaged_tensors_are_refused(saved):
     ):
         with pytest.raises(EdgeError, match="is damaged"):
             saved(**{f"{layer}/{name}": value})
+    for name, value in (
+        ("weight_scale", np.zeros(64, np.float32)),
+        ("weight_scale", np.ones(63, np.float32)),
+        ("rounding", np.zeros((64, 12), np.float32)),
+        ("rounding", np.zeros(64, np.int8)),
+    ):
+        with pytest.raises(EdgeError, match="is damaged"):
+            saved(**{f"patch_embed/{name}": value})
+
+
+def test_a_recipe_without_the_patches_leaves_them_float(saved, square):
+    recipe = saved(**{"patch_embed/weight_scale": None})
+    assert quantized(inference_weights(square), recipe, 8).patch_quantization is None
 
 
 def test_a_rounding_that_would_fill_the_memory_is_not_unpacked(saved):
@@ -198,6 +221,12 @@ def test_unknown_counts_layers_and_models_are_refused(square, wide_projected):
         quantized(weights, recipe, 8, keep_float=("x",))
     with pytest.raises(EdgeError, match="another model"):
         quantized(inference_weights(wide_projected), recipe, 8)
+    for patches in (
+        PatchRecipe(np.ones(3, np.float32)),
+        PatchRecipe(np.ones(64, np.float32), np.zeros((64, 5), np.int8)),
+    ):
+        with pytest.raises(EdgeError, match="another model: its patch convolution"):
+            quantized(weights, replace(recipe, patches=patches), 8)
 
 
 def test_rounding_takes_less_than_two_bits_a_weight(tmp_path):

@@ -12,7 +12,7 @@ import torch
 from veca_edge.base.spec import GraphSpec, ImageSize
 from veca_edge.converters import cpu
 from veca_edge.converters.cpu import channel_groups, onnx_models_from_variants
-from veca_edge.model.folding import InferenceWeights, LinearQuantization, inference_weights
+from veca_edge.model.folding import InferenceWeights, LinearQuantization, inference_weights, pixel_rows
 from veca_edge.model.plan import Variant
 from veca_edge.model.torch_graph import InferenceModel
 from veca_edge.runtime.onnxruntime import may_saturate, session_from_file, session_options
@@ -29,6 +29,14 @@ def quantized_by_range(weights: InferenceWeights, scale: float) -> InferenceWeig
         return replace(layer, quantization=LinearQuantization(codes, steps, scale))
 
     return weights.with_linears({name: quantized(layer) for name, layer in weights.linears.items()})
+
+
+def with_pixels(weights: InferenceWeights, largest: int = 127) -> InferenceWeights:
+    """The patch convolution in INT8, its codes up to `largest`."""
+    rows = pixel_rows(weights)
+    steps = (np.abs(rows).max(1) / largest).astype(np.float32)
+    codes = np.rint(rows / steps[:, None]).astype(np.int8)
+    return replace(weights, patch_quantization=LinearQuantization(codes, steps, 1.0))
 
 
 def frames(count: int = 2) -> np.ndarray:
@@ -49,6 +57,42 @@ def test_integers_are_those_of_the_simulation(demo, tmp_path):
     for value, wanted in zip(made, expected, strict=True):
         cosine = (value * wanted.numpy()).sum() / np.linalg.norm(value) / np.linalg.norm(wanted)
         assert cosine > 0.9999  # the same integers; float32 rounding flips a few codes
+
+
+def test_pixels_enter_int8_as_they_are(demo, tmp_path):
+    """The patches of the file are those of the rounded weights on the bytes, exactly but for float32."""
+    weights = with_pixels(inference_weights(demo))
+    q, size = weights.patch_quantization, weights.config.patch_size
+    rounded = (q.codes * q.weight_scale[:, None].astype(np.float64)).reshape(-1, size, size, 3).transpose(0, 3, 1, 2)
+    exact, bias = weights.pixel_convolution
+    moved = bias + 128 * (exact - rounded).sum((1, 2, 3))  # what is rounded is seen from 128, the middle of a byte
+    spec = GraphSpec(16, SIZE, batch=2)
+    (artifact,) = onnx_models_from_variants([Variant(spec, "int8", weights)], tmp_path, {})
+    model = InferenceModel(replace(weights, patch_quantization=None), spec)
+    model.patch_weight.copy_(torch.from_numpy(rounded))
+    model.patch_bias.copy_(torch.from_numpy(moved))
+    with torch.inference_mode():
+        expected = model(torch.from_numpy(frames()))
+    for value, wanted in zip(run(tmp_path / artifact.path, frames()), expected, strict=True):
+        np.testing.assert_allclose(value, wanted.numpy(), atol=1e-4, rtol=1e-4)
+    nodes = onnx.load(tmp_path / artifact.path).graph.node
+    assert [n.op_type for n in nodes][:4] == ["Reshape", "Transpose", "Reshape", "MatMulIntegerToFloat"]
+
+
+def test_pixels_count_where_sums_have_to_fit_16_bits(demo, tmp_path):
+    weights = inference_weights(demo)
+    for largest, saturates in ((127, True), (64, False)):
+        variant = Variant(GraphSpec(8, SIZE), "int8", with_pixels(weights, largest))
+        (artifact,) = onnx_models_from_variants([variant], tmp_path / str(largest), {})
+        assert may_saturate(artifact) == saturates
+
+
+def test_normalised_pixels_stay_float(demo, tmp_path):
+    weights, spec = inference_weights(demo), GraphSpec(8, SIZE, input="tensor")
+    for name, made in (("int8", with_pixels(weights)), ("fp32", weights)):
+        onnx_models_from_variants([Variant(spec, name, made)], tmp_path / name, {})
+    one, two = (onnx.load(next((tmp_path / n / "models").glob("*.onnx"))) for n in ("int8", "fp32"))
+    assert [n.op_type for n in one.graph.node] == [n.op_type for n in two.graph.node]
 
 
 def test_products_do_not_saturate(demo, tmp_path):

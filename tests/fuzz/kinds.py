@@ -439,8 +439,14 @@ def golden_frames(root: Path) -> Kind:
 
 
 def recipe(root: Path) -> Kind:
-    from veca_edge.calibration.recipe import CalibrationFacts, LinearRecipe, QuantizationRecipe, quantized_variants
-    from veca_edge.model.folding import inference_weights
+    from veca_edge.calibration.recipe import (
+        CalibrationFacts,
+        LinearRecipe,
+        PatchRecipe,
+        QuantizationRecipe,
+        quantized_variants,
+    )
+    from veca_edge.model.folding import inference_weights, pixel_rows
 
     weights = inference_weights(_small())
     rng = np.random.default_rng(0)
@@ -456,7 +462,9 @@ def recipe(root: Path) -> Kind:
     }
     facts = CalibrationFacts("abc", ("d1",), ("8x8",), 1, 7, {"torch": "1"})
     path = root / "a.safetensors"
-    QuantizationRecipe(linears, (2, 4), "search", {"alpha": 0.5}, facts).save(path)
+    channels, pixels = pixel_rows(weights).shape
+    patches = PatchRecipe(np.full(channels, 0.01, np.float32), np.zeros((channels, pixels), np.int8))
+    QuantizationRecipe(linears, (2, 4), "search", {"alpha": 0.5}, facts, patches).save(path)
 
     def use(content: bytes) -> None:
         path.write_bytes(content)

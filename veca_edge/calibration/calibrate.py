@@ -14,6 +14,7 @@ from ..images.folder import ImageSet
 from ..model.folding import InferenceWeights, smoothed
 from .activations import collect_activations
 from .nncf import NncfOptions, imported_nncf, solve_layer_with_nncf
+from .patches import solve_patches
 from .recipe import CalibrationFacts, LinearRecipe, QuantizationRecipe, nearest_codes
 from .search import SearchOptions, Solution, solve_layer
 
@@ -57,6 +58,9 @@ def calibrate(
                 solutions[name] = solve_layer(weight, seen, options)
             peaks[name] = peaks_of(weight, seen, solutions[name])
             progress("quantizing layers", i + 1, len(weights.linears))
+        patches = None
+        if isinstance(options, SearchOptions) and not options.per_token:
+            patches = solve_patches(weights, [s.frames for s in images], options, seed)
     facts = CalibrationFacts(
         checkpoint_digest=checkpoint_digest,
         image_digests=images[0].digests,
@@ -71,6 +75,7 @@ def calibrate(
         "nncf" if isinstance(options, NncfOptions) else "search",
         asdict(options),
         facts,
+        patches,
     )
 
 

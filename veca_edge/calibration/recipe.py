@@ -18,11 +18,12 @@ import numpy as np
 
 from ..base.errors import EdgeError, unknown_name
 from ..base.json_files import parse_json
-from ..model.folding import InferenceWeights, Linear, LinearQuantization, smoothed
+from ..model.folding import InferenceWeights, Linear, LinearQuantization, pixel_rows, smoothed
 
 FORMAT = "veca-edge quantization recipe"
 VERSION = 1
 CODE_MAX = 127
+PATCHES = "patch_embed"
 CALIBRATE = "Give a recipe that veca-edge wrote, or calibrate again."
 
 
@@ -47,6 +48,19 @@ class LinearRecipe:
     bias_correction: np.ndarray | None = None
     input_peak: float | None = None
     output_peak: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class PatchRecipe:
+    """INT8 of the patch convolution on pixels, see `InferenceWeights.patch_quantization`.
+
+    Attributes:
+        weight_scale: float32 `[D]`.
+        rounding: int8 `[D, P * P * 3]`, what is added to the codes of rounding to nearest, or None.
+    """
+
+    weight_scale: np.ndarray
+    rounding: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -79,6 +93,7 @@ class QuantizationRecipe:
         core_counts: those that every layer has an activation scale for.
         method: `search` or `nncf`.
         options: the method's settings (JSON values).
+        patches: of the patch convolution, None in recipes before 0.2 and of NNCF.
     """
 
     linears: Mapping[str, LinearRecipe]
@@ -86,6 +101,7 @@ class QuantizationRecipe:
     method: str
     options: Mapping[str, Any] = field(default_factory=dict)
     facts: CalibrationFacts = field(default_factory=CalibrationFacts)
+    patches: PatchRecipe | None = None
 
     def save(self, path: str | Path, keep_rounding: bool = True) -> None:
         """Writes the recipe as one safetensors file, aside first, then renamed.
@@ -108,6 +124,10 @@ class QuantizationRecipe:
             if linear.rounding is not None and keep_rounding:
                 tensors[f"{name}/rounding"] = _packed(linear.rounding)
             scales[name] = {str(count): scale for count, scale in linear.activation_scale.items()}
+        if self.patches is not None:
+            tensors[f"{PATCHES}/weight_scale"] = self.patches.weight_scale
+            if self.patches.rounding is not None and keep_rounding:
+                tensors[f"{PATCHES}/rounding"] = self.patches.rounding
         described = {
             "format": FORMAT,
             "version": VERSION,
@@ -159,7 +179,8 @@ class QuantizationRecipe:
                 for name, scales in _checked(described["activation_scale"], dict).items()
             }
             method, options = _checked(described["method"], str), _checked(described["options"], dict)
-            return cls(linears, counts, method, options, _facts(_checked(described["facts"], dict)))
+            facts = _facts(_checked(described["facts"], dict))
+            return cls(linears, counts, method, options, facts, _patches(tensors))
         except (KeyError, TypeError, ValueError, OverflowError, zlib.error) as error:
             raise EdgeError(f"The recipe {path} is damaged: {error!r}", CALIBRATE) from error
 
@@ -193,6 +214,8 @@ def quantized_variants(
         if name not in weights.linears:
             raise unknown_name("layer", name, weights.linears)
     folded = smoothed(weights, {name: linear.smoothing for name, linear in recipe.linears.items()})
+    if recipe.patches is not None:
+        folded = replace(folded, patch_quantization=_quantized_patches(weights, recipe.patches))
     linears = {
         name: _quantized(folded.linears[name], linear)
         for name, linear in recipe.linears.items()
@@ -227,6 +250,13 @@ def _quantized(layer: Linear, recipe: LinearRecipe) -> Linear:
     return replace(layer, bias=bias, quantization=made)
 
 
+def _quantized_patches(weights: InferenceWeights, recipe: PatchRecipe) -> LinearQuantization:
+    codes = nearest_codes(pixel_rows(weights).astype(np.float32), recipe.weight_scale)
+    if recipe.rounding is not None:
+        codes = np.clip(codes + recipe.rounding, -CODE_MAX, CODE_MAX)
+    return LinearQuantization(codes.astype(np.int8), recipe.weight_scale, activation_scale=1.0)
+
+
 def _at(layer: Linear, activation_scale: float) -> Linear:
     assert layer.quantization is not None
     return replace(layer, quantization=replace(layer.quantization, activation_scale=activation_scale))
@@ -241,6 +271,15 @@ def _check_fits(weights: InferenceWeights, recipe: QuantizationRecipe) -> None:
                 f"The quantization recipe was made for another model: its layer '{name}' is {list(shape)}.",
                 "Calibrate this checkpoint.",
             )
+    if (patches := recipe.patches) is None:
+        return
+    expected = pixel_rows(weights).shape
+    shape = (len(patches.weight_scale), expected[1]) if patches.rounding is None else patches.rounding.shape
+    if shape != expected:
+        raise EdgeError(
+            f"The quantization recipe was made for another model: its patch convolution is {list(shape)}.",
+            "Calibrate this checkpoint.",
+        )
 
 
 def _packed(rounding: np.ndarray) -> np.ndarray:
@@ -275,6 +314,16 @@ def _linear(
         raise ValueError(f"'{name}' does not have one positive activation scale for every core count")
     rounding = None if packed is None else _unpacked(packed, (len(weight_scale), len(smoothing)))
     return LinearRecipe(smoothing, weight_scale, read, rounding, correction, *_peaks(tensors, name, len(weight_scale)))
+
+
+def _patches(tensors: Mapping[str, np.ndarray]) -> PatchRecipe | None:
+    key, rounding = f"{PATCHES}/weight_scale", tensors.get(f"{PATCHES}/rounding")
+    if key not in tensors:
+        return None
+    scale = _positive(tensors, key)
+    if rounding is not None and (rounding.dtype != np.int8 or rounding.ndim != 2 or len(rounding) != len(scale)):
+        raise ValueError(f"'{PATCHES}/rounding' is {rounding.dtype} {list(rounding.shape)}")
+    return PatchRecipe(scale, rounding)
 
 
 def _peaks(tensors: Mapping[str, np.ndarray], name: str, channels: int) -> tuple[float | None, np.ndarray | None]:

@@ -18,7 +18,7 @@ import onnx_ir as ir
 from ..base.progress import Progress, silent
 from ..bundle.store import artifact_for
 from ..bundle.types import Artifact
-from ..model.folding import Block, Linear, LinearQuantization
+from ..model.folding import Block, Linear, LinearQuantization, pixel_rows
 from ..model.plan import Variant
 from .onnx.dialect import Dialect, gate_and_value, short
 from .onnx.files import external_bytes, save_models
@@ -42,18 +42,26 @@ class CpuDialect(Dialect):
         """Patches as rows of pixels and one matrix product: no transpose of the result."""
         g, size, (rows, columns) = self.g, self.config.patch_size, self.grid
         weight = self.constants.patch_weight
+        patches = g.ints([self.batch, self.patches, 3 * size * size])
         if self.spec.input == "image":
             # Moves bytes, not floats: [B, Hp, P, Wp, P * 3] to [B, Hp, Wp, P, P * 3].
             x = g("Reshape", image, g.ints([self.batch, rows, size, columns, size * 3]))
             x = g("Transpose", x, perm=[0, 1, 3, 2, 4])
+            if self.weights.patch_quantization is not None:
+                return self.integer_linear(g("Reshape", x, patches), self.patches, self.pixel_layer())
             weight = weight.transpose(0, 2, 3, 1)
             x = g("Cast", x, to=ir.DataType.FLOAT)
         else:
             x = g("Reshape", image, g.ints([self.batch, 3, rows, size, columns, size]))
             x = g("Transpose", x, perm=[0, 2, 4, 1, 3, 5])
-        x = g("Reshape", x, g.ints([self.batch, self.patches, 3 * size * size]))
+        x = g("Reshape", x, patches)
         product = g("MatMul", x, self.array("weight", weight.reshape(len(weight), -1).T))
         return g("Add", product, self.array("bias", self.constants.patch_bias))
+
+    def pixel_layer(self) -> Linear:
+        """The patch convolution, whose input is `pixel - 128`: with the zero point 128 its codes are the pixels."""
+        weight, (_, bias) = pixel_rows(self.weights), self.weights.pixel_convolution
+        return Linear("pixels", weight, bias + 128 * weight.sum(1), self.weights.patch_quantization)
 
     def linears(self, x: ir.Value, tokens: int, layers: Sequence[Linear]) -> list[ir.Value]:
         quantized = [layer.quantization for layer in layers if layer.quantization is not None]
@@ -196,7 +204,8 @@ def details_of(variants: Sequence[Variant]) -> list[dict[str, bool] | None]:
     fits: dict[int, bool] = {}
     found: list[dict[str, bool] | None] = []
     for variant in variants:
-        quantized = [q for layer in variant.weights.linears.values() if (q := layer.quantization) is not None]
+        layers = [layer.quantization for layer in variant.weights.linears.values()]
+        quantized = [q for q in (*layers, variant.weights.patch_quantization) if q is not None]
         for q in quantized:
             if id(q.codes) not in fits:
                 fits[id(q.codes)] = q.sums_fit_16_bits

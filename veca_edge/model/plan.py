@@ -10,7 +10,7 @@ import numpy as np
 from ..base.errors import EdgeError
 from ..base.spec import GraphSpec, variant_name
 from ..base.tasks import Tokens
-from .config import IMAGE_MEAN, IMAGE_STD, NORM_EPS
+from .config import NORM_EPS
 from .folding import InferenceWeights
 from .heads import LinearHead, active_heads, reads
 from .rotary import patch_coordinates, rotary_tables, rotate
@@ -45,9 +45,7 @@ def graph_constants(weights: InferenceWeights, spec: GraphSpec) -> GraphConstant
     grid = config.grid(*spec.image_size)
     weight, bias = weights.patch_weight, weights.patch_bias
     if spec.normalises:
-        mean, std = np.array(IMAGE_MEAN), np.array(IMAGE_STD)
-        bias = (bias - (weight.astype(np.float64) * (mean / std)[:, None, None]).sum((1, 2, 3))).astype(np.float32)
-        weight = (weight / (255.0 * std)[:, None, None]).astype(np.float32)
+        weight, bias = (array.astype(np.float32) for array in weights.pixel_convolution)
     cores = weights.cores[: spec.core_count]
     raw = weights.core_coordinates[: spec.core_count]
     patch_cos, patch_sin = rotary_tables(patch_coordinates(*grid), weights.periods)
