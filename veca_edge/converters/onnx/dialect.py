@@ -192,6 +192,21 @@ class Dialect:
         array = array.reshape(len(array), self.config.heads, -1).swapaxes(0, 1)
         return self.array(name, self.per_batch(array))
 
+    def mixed(self, block: Block, rows: BlockRows, q: ir.Value, k: ir.Value, v: ir.Value) -> ir.Value:
+        """What attention gives the tokens that leave the block: cores look at every token, patches at the cores."""
+        g, axis, asking, parts = self.g, self.token_axis, rows.core_queries, []
+        if asking:
+            asked = g.rows(q, 0, asking, axis) if rows.patch_queries else q
+            parts.append(self.attention(asked, k, v))
+        if rows.patch_queries:
+            start = self.cores if rows.all_queries else asking
+            asked = g.rows(q, start, start + self.patches, axis) if start else q
+            if rows.patch_keys:
+                k, v = g.rows(k, 0, self.cores, axis), g.rows(v, 0, self.cores, axis)
+            parts.append(self.attention(asked, k, v))
+        (mixed,) = self.linears(self.merge_heads(parts), self.leaving(rows), [block.out])
+        return mixed
+
     def attention(self, q: ir.Value, k: ir.Value, v: ir.Value) -> ir.Value:
         """Softmax attention; the scale is folded into q."""
         g = self.g

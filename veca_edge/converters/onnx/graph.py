@@ -142,21 +142,9 @@ def finish_block(
     d: Dialect, block: Block, rows: BlockRows, x: ir.Value, q: ir.Value, k: ir.Value, v: ir.Value
 ) -> ir.Value:
     """Attention, its projection, and the feed-forward, on the rows that leave the block."""
-    g, axis, asking, leaving = d.g, d.token_axis, rows.core_queries, d.leaving(rows)
-    parts = []
-    if asking:
-        asked = g.rows(q, 0, asking, axis) if rows.patch_queries else q
-        parts.append(d.attention(asked, k, v))
-    if rows.patch_queries:
-        start = d.cores if rows.all_queries else asking
-        asked = g.rows(q, start, start + d.patches, axis) if start else q
-        if rows.patch_keys:
-            k, v = g.rows(k, 0, d.cores, axis), g.rows(v, 0, d.cores, axis)
-        parts.append(d.attention(asked, k, v))
-    (mixed,) = d.linears(d.merge_heads(parts), leaving, [block.out])
-    x = g("Add", d.select(x, rows), mixed)
-    fed = d.feed_forward(d.layer_norm(x, block.ffn_gain), leaving, block)
-    return g("Add", x, fed)
+    x = d.g("Add", d.select(x, rows), d.mixed(block, rows, q, k, v))
+    fed = d.feed_forward(d.layer_norm(x, block.ffn_gain), d.leaving(rows), block)
+    return d.g("Add", x, fed)
 
 
 def finished_model(
