@@ -34,6 +34,9 @@ from veca_edge.images.folder import find_images
 from veca_edge.model.config import FAMILIES
 from veca_edge.profiles.measurement import utc_now
 from veca_edge.profiles.sampling import OtherLoad
+from veca_edge.runtime.live import steps_of
+from veca_edge.runtime.pipeline import Pace
+from veca_edge.runtime.sources import find_source, frames_of
 
 from .bundles import made_bundle
 from .common import VIDEO_SIZES, add_output_option, interleaved, made_video, median, numbers, say, table, write_result
@@ -208,18 +211,17 @@ def latencies(bundle: Bundle, threads: int, rounds: int, image: Path) -> dict[in
 def ages(bundle: Bundle, threads: int, rounds: int, source: Path) -> dict[int, list[float]]:
     """Milliseconds from capture to result of live runs at the smallest and the largest core count, by turns.
 
+    Stage by stage, as runs with a budget are; an ordinary run of a file takes two frames at a time.
     The first frames of each run, while the pipeline learns how long its stages take, are left out.
     """
     counts = (bundle.core_counts[0], bundle.core_counts[-1])
     taken: dict[int, list[float]] = {count: [] for count in counts}
     for _ in range(TURNS):
         for count in counts:
-            frames = LEARNING + -(-rounds // TURNS)
-            request = LiveRequest(
-                bundle.directory, str(source), core_count=count, threads=threads, repeat=True, frames=frames
-            )
-            with open_live(request) as live:
-                taken[count] += [step.frame_ms for step in live][LEARNING:]
+            pace = Pace(frames=LEARNING + -(-rounds // TURNS))
+            with load_bundle(bundle, [count], threads=threads) as model:
+                steps = steps_of(model, frames_of(find_source(str(source)), repeat=True), pace, lambda: False)
+                taken[count] += [step.frame_ms for step in steps][LEARNING:]
     return taken
 
 

@@ -49,6 +49,29 @@ def test_computes_what_run_computes(exported_square, photos):
                 np.testing.assert_array_equal(value, prediction.outputs[name])
 
 
+@pytest.mark.parametrize(
+    ("fields", "wanted"),
+    [
+        ({}, True),
+        ({"core_count": 8, "frames": 2}, True),
+        ({"threads": 1}, False),
+        ({"threads": 3}, False),
+        ({"fps": 50.0}, False),
+        ({"budget_ms": 1e4}, False),
+        ({"frame_budget_ms": 1e4}, False),
+    ],
+)
+def test_two_frames_at_a_time_where_nothing_is_said_of_how_long_one_may_take(exported_square, photos, fields, wanted):
+    """Each on half of the threads; what comes out, and its order, is the same."""
+    asked = replace(request(exported_square, photos), **{"threads": 2, **fields})
+    with open_live(asked) as opened, open_live(replace(asked, threads=1)) as alone:
+        assert (opened.side_by_side, alone.side_by_side) == (wanted, False)
+        for step, other in zip(opened, alone, strict=True):
+            assert (step.frame.number, step.core_count) == (other.frame.number, other.core_count)
+            for name, value in step.outputs.items():
+                np.testing.assert_allclose(value, other.outputs[name], atol=1e-5)
+
+
 def test_without_a_budget_only_the_largest_is_loaded(exported_square, photos):
     opened = open_live(request(exported_square, photos))
     assert opened.model.core_counts == (32,)

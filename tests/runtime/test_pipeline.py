@@ -1,4 +1,5 @@
-"""The threads of a live run: order, drops, failures, ends; and what a frame's time is made of."""
+"""The threads of a live run, stage by stage and side by side: order, drops, failures, ends; and what a frame's time is
+made of."""
 
 from __future__ import annotations
 
@@ -23,13 +24,20 @@ from .virtual_time import on_virtual_time
 PICTURE = np.zeros((8, 8, 3), np.uint8)
 
 
+class Room(threading.local):
+    """What a model of one thread fills."""
+
+    def __init__(self):
+        self.said = np.zeros((1, 4), np.float32)
+
+
 class Model(SimpleNamespace):
-    """Says of a frame what its number is, after a while; every call fills the same array."""
+    """Says of a frame what its number is, after a while; every call of a thread fills the same array."""
 
     input, outputs, labels, decisions = "image", ("cls",), None, ()
 
     def __init__(self, seconds=0.0, prepare_seconds=0.0, fails_at=None, prepare_fails_at=None):
-        super().__init__(seconds=seconds, prepare_seconds=prepare_seconds, said=np.zeros((1, 4), np.float32))
+        super().__init__(seconds=seconds, prepare_seconds=prepare_seconds, room=Room())
         self.fails_at, self.prepare_fails_at = fails_at, prepare_fails_at
 
     def prepare(self, picture):
@@ -44,9 +52,9 @@ class Model(SimpleNamespace):
         number = int(frame[0, 0, 0])
         if number == self.fails_at:
             raise EdgeError(f"The model failed at {number}.")
-        self.said[:] = number
+        self.room.said[:] = number
         assert before_ms.keys() == {"waiting", "preparing"}
-        return Output(self.said, None, None, 8, 1000 * self.seconds)
+        return Output(self.room.said, None, None, 8, 1000 * self.seconds)
 
 
 def frames(count, seconds=0.0, fails=False, closed=None):
@@ -63,17 +71,21 @@ def frames(count, seconds=0.0, fails=False, closed=None):
             closed.append(True)
 
 
-def steps(model, source, pace=None, stopped=lambda: False, drops=False):
-    return steps_of(model, source, pace or Pace(), stopped, drops)
+def steps(model, source, pace=None, stopped=lambda: False, drops=False, side_by_side=False):
+    return steps_of(model, source, pace or Pace(), stopped, drops, None, side_by_side)
 
 
 def threads() -> list[str]:
     return [thread.name for thread in threading.enumerate() if thread.name.startswith("veca-edge")]
 
 
-def test_files_lose_no_frame_and_keep_their_order():
+either_way = pytest.mark.parametrize("side_by_side", [False, True], ids=["by stage", "side by side"])
+
+
+@either_way
+def test_files_lose_no_frame_and_keep_their_order(side_by_side):
     said = []
-    for step in steps(Model(0.002, 0.001), frames(40)):
+    for step in steps(Model(0.002, 0.001), frames(40), side_by_side=side_by_side):
         assert (step.outputs["cls"] == step.frame.number).all()
         before = step.outputs["cls"].copy()
         time.sleep(0.003)  # the model works on beside it
@@ -83,9 +95,10 @@ def test_files_lose_no_frame_and_keep_their_order():
     assert not threads()
 
 
-def test_stages_add_up():
+@either_way
+def test_stages_add_up(side_by_side):
     tally = Tally(None)
-    for step in steps(Model(0.02, 0.015), frames(30, 0.015)):
+    for step in steps(Model(0.02, 0.015), frames(30, 0.015), side_by_side=side_by_side):
         time.sleep(0.015)
         tally.add(step, 15.0)
         assert step.frame_ms == pytest.approx(step.wait_ms + step.prepare_ms + step.latency_ms)
@@ -117,6 +130,7 @@ def test_a_camera_gives_its_newest_frame(virtual_time):
     assert np.median(ages) < 2 * 40 + 20
 
 
+@either_way
 @pytest.mark.parametrize(
     ("model", "source", "said", "count"),
     [
@@ -125,25 +139,30 @@ def test_a_camera_gives_its_newest_frame(virtual_time):
         (Model(fails_at=4), lambda: frames(9), "The model failed at 4", 4),
     ],
 )
-def test_what_fails_ends_the_run_after_what_came_through(model, source, said, count):
+def test_what_fails_ends_the_run_after_what_came_through(model, source, said, count, side_by_side):
     seen = []
     with pytest.raises(EdgeError, match=said):
-        seen.extend(step.frame.number for step in steps(model, source()))
+        seen.extend(step.frame.number for step in steps(model, source(), side_by_side=side_by_side))
     assert seen == list(range(count))
     assert not threads()
 
 
-def test_ends_wherever_it_is_left():
+@either_way
+def test_ends_wherever_it_is_left(side_by_side):
     closed: list[bool] = []
-    running = steps(Model(0.01), frames(1000, closed=closed))
+    running = steps(Model(0.01), frames(1000, closed=closed), side_by_side=side_by_side)
     assert [next(running).frame.number for _ in range(3)] == [0, 1, 2]
     running.close()
     assert closed == [True]
     assert not threads()
-    assert len(list(steps(Model(), frames(1000), Pace(frames=7)))) == 7
+    assert len(list(steps(Model(), frames(1000), Pace(frames=7), side_by_side=side_by_side))) == 7
+    assert not list(steps(Model(), frames(5), stopped=lambda: True, side_by_side=side_by_side))
+    assert not list(steps(Model(), frames(0), side_by_side=side_by_side))
+    assert not threads()
+
+
+def test_a_camera_ends_after_so_many_frames():
     assert len(list(steps(Model(0.01), frames(1000, 0.002), Pace(frames=7), drops=True))) == 7
-    assert not list(steps(Model(), frames(5), stopped=lambda: True))
-    assert not list(steps(Model(), frames(0)))
 
 
 def test_a_hand_over_holds_one():

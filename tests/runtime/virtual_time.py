@@ -67,10 +67,10 @@ class VirtualTime:
 
 def on_virtual_time(monkeypatch: pytest.MonkeyPatch, *others: ModuleType) -> VirtualTime:
     """The clock of live runs from now on, and of other modules that look at one."""
-    from veca_edge.runtime import handover, pipeline
+    from veca_edge.runtime import handover, lanes, pipeline
 
     made = VirtualTime()
-    for module in (pipeline, handover, *others):
+    for module in (pipeline, lanes, handover, *others):
         for name in ("time", "threading"):
             if hasattr(module, name):
                 monkeypatch.setattr(module, name, made)

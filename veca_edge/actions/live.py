@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 
 from ..base.errors import EdgeError
 from ..bundle.store import open_bundle
 from ..images.preprocessing import Preprocessing
+from ..profiles.sweep import default_threads
+from ..runtime.lanes import LANES
 from ..runtime.live import Live, steps_of
 from ..runtime.model import Model
 from ..runtime.pipeline import Pace
-from ..runtime.sources import find_source, frames_of
+from ..runtime.sources import Source, find_source, frames_of
 from .load import chosen_artifacts, load_bundle, runnable_format
 from .run_request import LiveRequest
 
@@ -33,12 +36,13 @@ def open_live(request: LiveRequest, stopped: Callable[[], bool] = lambda: False)
             f"{source.name} is a {source.kind}, which has no end to repeat at and sets its own pace.",
             "Leave out --repeat and --fps; end with --frames or --duration.",
         )
-    model = open_model(request)
+    each = threads_side_by_side(request, source)
+    model = open_model(request if each is None else replace(request, threads=each))
     pace = Pace(request.fps, request.frames, request.seconds)
     ending = threading.Event()
     frames = frames_of(source, request.repeat, ending.is_set)
-    steps = steps_of(model, frames, pace, stopped, source.is_live, ending)
-    return Live(model, source, steps, request.fps)
+    steps = steps_of(model, frames, pace, stopped, source.is_live, ending, each is not None)
+    return Live(model, source, steps, request.fps, each is not None)
 
 
 def check_request(request: LiveRequest) -> None:
@@ -50,6 +54,20 @@ def check_request(request: LiveRequest) -> None:
         )
     if request.min_cosine is not None and not request.is_adaptive:
         raise EdgeError("A floor of fidelity is for what a budget may choose from.", "Give --budget with --min-cosine.")
+
+
+def threads_side_by_side(request: LiveRequest, source: Source) -> int | None:
+    """CPU threads of each of two frames at a time, or None where one frame after the other gets them all.
+
+    Two at a time make more results a second, of which each takes longer: for files, which come as fast as they are
+    taken, where nothing is said of how long a frame may take.
+    """
+    if source.is_live or request.is_adaptive or request.fps is not None:
+        return None
+    if not runnable_format(open_bundle(request.bundle), request.format).runs_side_by_side:
+        return None
+    each, left = divmod(request.threads or default_threads(), LANES)
+    return each if each and not left else None
 
 
 def open_model(request: LiveRequest) -> Model:

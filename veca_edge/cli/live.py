@@ -34,7 +34,8 @@ def live(terminal: Terminal, request: LiveRequest, record: Record) -> None:
         opened = open_live(request, stopped)
         model = opened.model
         counts = ", ".join(map(str, model.core_counts))
-        terminal.say(f"{model.precision} at {model.image_size}, {counts} cores, on {request.source}", "bold")
+        at_a_time = ", two frames at a time" if opened.side_by_side else ""
+        terminal.say(f"{model.precision} at {model.image_size}, {counts} cores, on {request.source}{at_a_time}", "bold")
         with opened, recorder(record, opened) as write, terminal.live() as view:
             try:
                 for step in opened:

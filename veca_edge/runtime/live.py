@@ -14,6 +14,7 @@ import numpy as np
 
 from .classes import LikelyClass, top_classes
 from .governor import Decision
+from .lanes import Lanes
 from .model import Model
 from .pipeline import Pace, Pipeline
 from .sources import Frame, Source
@@ -66,12 +67,14 @@ class Live:
 
     Attributes:
         fps: the pace that was asked for, or None.
+        side_by_side: it takes two frames at a time.
     """
 
     model: Model
     source: Source
     steps: Generator[Step, None, None]
     fps: float | None = None
+    side_by_side: bool = False
 
     def __iter__(self) -> Iterator[Step]:
         return self.steps
@@ -95,6 +98,7 @@ def steps_of(
     stopped: Callable[[], bool],
     drops: bool = False,
     ending: threading.Event | None = None,
+    side_by_side: bool = False,
 ) -> Generator[Step, None, None]:
     """Runs frame after frame. The steps end with the frames, with the pace's limits, or when `stopped` says so.
 
@@ -103,13 +107,15 @@ def steps_of(
     Args:
         drops: take a camera's newest frame instead of every one.
         ending: is set when the steps end, for who reads the frames.
+        side_by_side: take two frames at a time all the way, instead of stage by stage; see `Lanes`, which neither
+            drops nor keeps a pace of so many frames a second.
 
     Raises:
         EdgeError: while iterating, what a stage raised; every frame that came through before is a step first.
     """
     start: float | None = None
     decided: Decision | None = None
-    pipeline = Pipeline(model, frames, pace, drops, ending)
+    pipeline = Lanes(model, frames, pace, ending) if side_by_side else Pipeline(model, frames, pace, drops, ending)
     with closing(pipeline), closing(pipeline.results(stopped)) as results:
         for made in results:
             prepared = made.prepared

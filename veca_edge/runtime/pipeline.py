@@ -18,7 +18,7 @@ import numpy as np
 
 from ..images.preprocessing import as_input
 from .handover import Ended, Handover
-from .model import Model
+from .model import Model, Output
 from .schedule import Schedule
 from .sources import Frame
 
@@ -69,6 +69,11 @@ class PreparedFrame:
     given: np.ndarray
     dropped: int
 
+    def before_ms(self, now: float) -> dict[str, float]:
+        """What it took since it was captured, by stage, when the model begins with it now."""
+        preparing = self.ended - self.began
+        return {"waiting": 1000 * (now - self.captured - preparing), "preparing": 1000 * preparing}
+
 
 @dataclass(frozen=True)
 class FrameResult:
@@ -84,6 +89,43 @@ class FrameResult:
     core_count: int
     latency_ms: float
     outputs: Mapping[str, np.ndarray]
+
+
+def given_to(model: Model, frame: Frame, room: np.ndarray | None) -> np.ndarray:
+    """What the model takes of a frame; `room` is what was made for an earlier one that is done with, to fill again."""
+    prepared = model.prepare(frame.picture)
+    return prepared if model.input == "image" else as_input(prepared[None], model.input, room)
+
+
+def result_of(
+    model: Model, prepared: PreparedFrame, began: float, output: Output, room: dict[str, np.ndarray]
+) -> FrameResult:
+    """The frame's result, as of now; `room` gets copies of the outputs, which the model overwrites."""
+    for name in model.outputs:
+        value = getattr(output, name)[0]
+        if name not in room:
+            room[name] = np.empty_like(value)
+        np.copyto(room[name], value)
+    return FrameResult(prepared, began, time.perf_counter(), output.core_count, output.latency_ms, dict(room))
+
+
+def results_of(made: Handover[FrameResult], stopped: Callable[[], bool]) -> Generator[FrameResult, None, None]:
+    """Until their giver closes, or `stopped` says so, which is asked before every one.
+
+    Raises:
+        Exception: what ended a stage, after every frame that came through before.
+    """
+    while True:
+        try:
+            result = made.take(SLICE_S)
+        except Ended as ended:
+            if ended.__cause__ is not None:
+                raise ended.__cause__ from None
+            return
+        if stopped():
+            return
+        if result is not None:
+            yield result
 
 
 class Pipeline:
@@ -119,22 +161,8 @@ class Pipeline:
             thread.start()
 
     def results(self, stopped: Callable[[], bool]) -> Generator[FrameResult, None, None]:
-        """Until the frames or the pace's limits end it, or `stopped` says so, which is asked before every one.
-
-        Raises:
-            Exception: what ended a stage, after every frame that came through before.
-        """
-        while True:
-            try:
-                made = self._made.take(SLICE_S)
-            except Ended as ended:
-                if ended.__cause__ is not None:
-                    raise ended.__cause__ from None
-                return
-            if stopped():
-                return
-            if made is not None:
-                yield made
+        """See `results_of`."""
+        return results_of(self._made, stopped)
 
     def close(self) -> None:
         """Ends the stages, whatever they wait for."""
@@ -188,7 +216,7 @@ class Pipeline:
 
     def _prepare(self, after: Handover[PreparedFrame]) -> None:
         made = 0
-        rooms = [np.empty(0, np.float32)] * BUFFERS
+        rooms: list[np.ndarray | None] = [None] * BUFFERS
 
         def next_one() -> None:
             nonlocal made
@@ -201,11 +229,7 @@ class Pipeline:
             began = time.perf_counter()
             self._tell(self._schedule.preparing_began, began)
             frame, captured, reading_s = taken
-            given = self._model.prepare(frame.picture)
-            if self._model.input != "image":
-                room = rooms[made % BUFFERS]
-                given = as_input(given[None], self._model.input, room if room.size else None)
-                rooms[made % BUFFERS] = given
+            given = rooms[made % BUFFERS] = given_to(self._model, frame, rooms[made % BUFFERS])
             ended = time.perf_counter()
             self._tell(self._schedule.preparing_ended, ended)
             after.put(PreparedFrame(frame, captured, reading_s, began, ended, given, frame.number - made))
@@ -223,20 +247,8 @@ class Pipeline:
             assert prepared is not None
             began = time.perf_counter()
             self._tell(self._schedule.running_began, began)
-            before = {
-                "waiting": 1000 * (began - prepared.captured - (prepared.ended - prepared.began)),
-                "preparing": 1000 * (prepared.ended - prepared.began),
-            }
-            output = self._model(prepared.given, before)
-            room = rooms[made % BUFFERS]
-            for name in self._model.outputs:
-                value = getattr(output, name)[0]
-                if name not in room:
-                    room[name] = np.empty_like(value)
-                np.copyto(room[name], value)
-            ended = time.perf_counter()
-            result = FrameResult(prepared, began, ended, output.core_count, output.latency_ms, dict(room))
-            after.put(result)
+            output = self._model(prepared.given, prepared.before_ms(began))
+            after.put(result_of(self._model, prepared, began, output, rooms[made % BUFFERS]))
             made += 1
             if self._pace.frames is not None and made >= self._pace.frames:
                 raise Ended

@@ -45,6 +45,7 @@ class Format:
         loading: a section of the bundle's README: how to load such a file, for one artifact.
         obstacle: why this machine cannot run an artifact, or None where it can.
         is_portable: whether a file of this kind is tied to no board.
+        runs_side_by_side: whether calls of one model from several threads run at the same time.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Format:
     open_together: Callable[[Path, Mapping[int, Artifact], int | None], Mapping[int, Run]] | None = None
     obstacle: Callable[[Artifact], str | None] = lambda artifact: None
     is_portable: bool = True
+    runs_side_by_side: bool = False
 
     def open_model(self, directory: Path, artifacts: Mapping[int, Artifact], threads: int | None) -> Mapping[int, Run]:
         """Opens the core counts of one model, ready to be switched between. Raises `EdgeError` as `open` does."""

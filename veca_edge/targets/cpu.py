@@ -132,7 +132,7 @@ def int8_products(instructions: str) -> Check:
     return Check(NAME, "INT8 products", True, f"{instructions}: INT8 is fast", "")
 
 
-ONNX = Format("onnx", "ONNX Runtime", PACKAGE, open_onnx, loading, open_together)
+ONNX = Format("onnx", "ONNX Runtime", PACKAGE, open_onnx, loading, open_together, runs_side_by_side=True)
 
 CPU = Target(
     name=NAME,
