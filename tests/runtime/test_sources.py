@@ -10,6 +10,7 @@ from PIL import Image
 from veca_edge.base.errors import EdgeError, MissingDependency
 from veca_edge.base.spec import ImageSize
 from veca_edge.images.preprocessing import prepare
+from veca_edge.runtime import sources
 from veca_edge.runtime.capture import CaptureMode
 from veca_edge.runtime.sources import Source, find_source, frame_rate, frames_of, import_cv2
 
@@ -91,6 +92,24 @@ def test_a_video_is_read_in_rgb(video):
         assert frame.pixels.dtype == np.uint8
         np.testing.assert_allclose(frame.pixels.mean((0, 1)), colour, atol=6)
     assert frame_rate(source) == 5
+
+
+def test_a_decoder_leaves_half_of_the_cpus_to_others(video, monkeypatch):
+    """Where it can be told so; where not, the video is read all the same."""
+    asked, real = [], cv2.VideoCapture
+
+    def opened(name, *options):
+        asked.append(options)
+        return real(f"{name} is nowhere" if options and refuses else name, *options)
+
+    monkeypatch.setattr(sources, "usable_cpu_count", lambda: 8)
+    monkeypatch.setattr(cv2, "VideoCapture", opened)
+    refuses = False
+    assert len(list(frames_of(find_source(str(video))))) == 3
+    refuses = True
+    assert len(list(frames_of(find_source(str(video))))) == 3
+    told = (cv2.CAP_ANY, [cv2.CAP_PROP_N_THREADS, 4])
+    assert asked == [told, told, ()]
 
 
 def test_repeats_and_numbers_go_on(video, folder):

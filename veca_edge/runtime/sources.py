@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from ..base.cpu_features import usable_cpu_count
 from ..base.errors import EdgeError, MissingDependency
 from ..images.folder import SUFFIXES, find_images
 from ..images.pictures import Layout, Picture
@@ -269,7 +270,8 @@ def _captured(source: Source) -> Iterator[tuple[Any, Any]]:
     """OpenCV, and a camera or a video that it opened."""
     cv2 = import_cv2("Reading a video or a camera")
     is_camera, name = source.kind == "camera", source.name.removeprefix("v4l2://")
-    capture = cv2.VideoCapture(int(name) if is_camera and name.isdigit() else name)
+    capture = _opened_video(cv2, name) if source.kind == "video" else None
+    capture = capture or cv2.VideoCapture(int(name) if is_camera and name.isdigit() else name)
     try:
         if not capture.isOpened():
             if is_camera:
@@ -289,6 +291,14 @@ def _captured(source: Source) -> Iterator[tuple[Any, Any]]:
         yield cv2, capture
     finally:
         capture.release()
+
+
+def _opened_video(cv2: Any, name: str) -> Any | None:
+    """A video whose decoder takes half of the CPUs: with one thread for each, as FFmpeg likes it, it would hold up the
+    model. None where OpenCV's decoder can't be told."""
+    threads = max(1, usable_cpu_count() // 2)
+    capture = cv2.VideoCapture(name, cv2.CAP_ANY, [cv2.CAP_PROP_N_THREADS, threads])
+    return capture if capture.isOpened() else None
 
 
 @contextmanager
