@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -35,6 +38,20 @@ def test_halving_is_what_it_says_with_and_without_opencv(monkeypatch, size, open
     np.testing.assert_array_equal(halved(values), plainly_halved(values))
     np.testing.assert_array_equal(halved(values[..., 0]), plainly_halved(values[..., 0]))
     np.testing.assert_array_equal(halved(values[::-1]), plainly_halved(values[::-1]))
+
+
+def test_halving_wakes_no_threads():
+    """OpenCV's would take a core from the model, which another frame runs on."""
+    code = """
+import cv2, numpy, psutil
+from veca_edge.images.scaling import halved
+
+cv2.setNumThreads(4)
+before = psutil.Process().num_threads()
+halved(numpy.zeros((1081, 1921, 3), numpy.uint8))
+assert psutil.Process().num_threads() == before
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_a_box_is_halved_while_it_is_four_times_as_large():

@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from PIL import Image
 
 
+# So many pixels of a halved picture are made in one go.
+STRIP_PIXELS = 1 << 16
+
+
 class Interpolation(TextEnum):
     """How a box of a frame gets another size. Each is the string that manifests and model files hold.
 
@@ -55,10 +59,13 @@ def halved(values: np.ndarray) -> np.ndarray:
     if cv2 is None or height < 2 or width < 2:
         return _halved_by_pillow(values)
     rows, columns = height // 2, width // 2
-    if height % 2 == 0 and width % 2 == 0:
-        return cv2.resize(values, (columns, rows), interpolation=cv2.INTER_AREA)
     made = np.empty((height - rows, width - columns, *values.shape[2:]), np.uint8)
-    made[:rows, :columns] = cv2.resize(values[: 2 * rows, : 2 * columns], (columns, rows), interpolation=cv2.INTER_AREA)
+    # For a larger strip OpenCV would wake threads of its own, which take a core from whoever works on another frame.
+    strip = max(1, STRIP_PIXELS // columns)
+    for top in range(0, rows, strip):
+        bottom = min(top + strip, rows)
+        size, into = (columns, bottom - top), made[top:bottom, :columns]
+        cv2.resize(values[2 * top : 2 * bottom, : 2 * columns], size, into, interpolation=cv2.INTER_AREA)
     if height % 2:
         row = values[-1, : 2 * columns]
         made[-1, :columns] = mean_of(row[0::2], row[1::2])
