@@ -163,7 +163,7 @@ def test_rtsp_that_is_not_there(built):
         "GIO_USE_PROXY_RESOLVER=dummy ASAN_OPTIONS=detect_leaks=0 build/veca_app --folder app --source rtsp://127.0.0.1:9/x",
         code=2,
     )
-    assert "error: " in said
+    assert "error: the capture failed: " in said
 
 
 def test_the_memory_does_not_grow(built):

@@ -74,14 +74,15 @@ Capture::~Capture() = default;
 
 bool Capture::next(Picture* frame) {
   parts_->release();
-  // A camera that gives nothing for ten seconds is gone.
-  parts_->sample = gst_app_sink_try_pull_sample(GST_APP_SINK(parts_->sink), 10 * GST_SECOND);
-  if (parts_->sample == nullptr) {
+  GstAppSink* sink = GST_APP_SINK(parts_->sink);
+  // A failure does not wake who waits for a sample: the bus is looked at ten times a second.
+  for (int waits = 1; (parts_->sample = gst_app_sink_try_pull_sample(sink, GST_SECOND / 10)) == nullptr; ++waits) {
+    const bool ended = gst_app_sink_is_eos(sink) != FALSE;  // first: what fails says so before it ends
     const std::string said = said_by(parts_->pipeline);
     if (!said.empty()) throw std::runtime_error("the capture failed" + said);
-    if (gst_app_sink_is_eos(GST_APP_SINK(parts_->sink)) == FALSE)
-      throw std::runtime_error("the capture gave no frame for ten seconds");
-    return false;
+    if (ended) return false;
+    // A camera that gives nothing for ten seconds is gone.
+    if (waits == 100) throw std::runtime_error("the capture gave no frame for ten seconds");
   }
   GstVideoInfo info;
   // The appsink shares its buffer with nobody that still looks at it, so it may be painted on.
