@@ -20,9 +20,9 @@ def jetson_bundle(tmp_path):
 
 
 @pytest.fixture
-def impatient(monkeypatch):
+def impatient(monkeypatch, quick_looks):
     """The double needs no rest before it is timed."""
-    options = partial(jetson.BoardOptions, warmup_s=0.5, idle_s=0.5)
+    options = partial(jetson.BoardOptions, warmup_s=0.5, idle_s=0.2)
     monkeypatch.setattr(jetson, "BoardOptions", options)
 
 
@@ -99,7 +99,7 @@ def test_build_where_there_is_no_tensorrt(veca_edge, local_board, jetson_bundle)
 JETSON = ["--target", "jetson", "--precision", "fp16", "--cores", "8", "--image-size", "16", "--min-cosine", "0.9"]
 
 
-def test_export_for_a_board(veca_edge, server, standin, checkpoint, tmp_path):
+def test_export_for_a_board(veca_edge, server, standin, checkpoint, tmp_path, quick_looks):
     pytest.importorskip("tensorrt_rtx")
     out = tmp_path / "out"
     ended = veca_edge("export", checkpoint, *JETSON, "--output", out, "--device", "orin", "--json")

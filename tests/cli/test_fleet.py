@@ -111,7 +111,7 @@ def write_client(found: Boards, folder: Path, monkeypatch) -> None:
 
 
 @pytest.fixture
-def impatient(monkeypatch):
+def impatient(monkeypatch, quick_looks):
     """The doubles need no rest before they are timed, and a hot one does not cool."""
 
     def quick(kind, typed):
@@ -184,7 +184,7 @@ def test_boards_are_chosen_by_tag_or_device_and_power_modes_are_checked(
     assert [len(board["kept"]) for board in both.json["devices"]] == [1, 0]
 
 
-def test_engines_are_built_once_for_boards_that_share_them(veca_edge, boards, tmp_path):
+def test_engines_are_built_once_for_boards_that_share_them(veca_edge, boards, tmp_path, quick_looks):
     pytest.importorskip("tensorrt_rtx")
     folder = tmp_path / "new"
     folder.mkdir()

@@ -12,6 +12,7 @@ import sys
 import time
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -241,6 +242,14 @@ def server(standin: StandIn, tmp_path: Path, monkeypatch):
     monkeypatch.setenv("PATH", f"{running.folder / 'bin'}{os.pathsep}{os.environ['PATH']}")
     yield running
     running.stop()
+
+
+@pytest.fixture
+def quick_looks(monkeypatch):
+    """Commands look at their jobs on a board more often than every second."""
+    from veca_edge.devices.jetson import probe
+
+    monkeypatch.setattr(probe, "ConnectedBoard", partial(probe.ConnectedBoard, interval_s=0.05))
 
 
 def write_model(directory: Path, name: str = "cores16_fp16_32x32", operator: str = "MatMul", **details):
