@@ -346,7 +346,7 @@ def fidelity(results: Sequence[Result]) -> str:
     """What INT8 costs a trained model: every tool at one core count, and ours on every target at all of them.
 
     Args:
-        results: of one model, the last measured at the end; tools that it did not run are those of an earlier one.
+        results: of one model, the last measured at the end; what it did not run is of the last that did.
     """
     result = results[-1]
     counts = sorted({row["core_count"] for row in result["rows"]})
@@ -365,7 +365,7 @@ def fidelity(results: Sequence[Result]) -> str:
         ]
 
     shown_tools = {name for weights, count, name in at if count == shown} - set(OTHER_TARGETS)
-    measured = {row["name"] for row in result["rows"]}
+    last = {row["name"]: r for r in results for row in r["rows"]}
     tools = [
         [
             f"**{label}**" if name == "ours_int8" else label,
@@ -376,9 +376,9 @@ def fidelity(results: Sequence[Result]) -> str:
         if name in shown_tools
     ]
     ours = [
-        [target, *cells(lowest(result, "original", name)), *cells(lowest(result, "hard", name))]
+        [target, *cells(lowest(last[name], "original", name)), *cells(lowest(last[name], "hard", name))]
         for name, target in INT8_TARGETS.items()
-        if name in measured
+        if name in last
     ]
     columns = ["cls", "dense", "dense, 1st percentile", "top-1 agreement"]
     header = ["", *columns, *(f"hard: {column}" for column in columns)]
@@ -398,7 +398,7 @@ def fidelity(results: Sequence[Result]) -> str:
         f"{result['calibration_images']} that did; cosine with the FP32 reference, at {shown} cores. *hard*: the "
         "same function, its channels rescaled by factors from 1/64 to 64.\n\n"
         f"{table(header, tools)}{left_out}\n\n"
-        f"{every_target}{provenance([r for r in results if r is result or shown_tools - measured])}"
+        f"{every_target}{provenance([r for r in results if any(r is one for one in last.values())])}"
     )
 
 
