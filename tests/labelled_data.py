@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -24,8 +23,8 @@ def picture(seed: int) -> np.ndarray:
     return pixels
 
 
-def write_labelled(folder: Path, task: Task, count: int = 24, suffixes: Sequence[str] = (".png",)) -> Path:
-    """`images/` with `masks/` (0 and 1) or `depth/` (1 and 4 metres), whose files have the suffixes in turn."""
+def write_labelled(folder: Path, task: Task, count: int = 24, suffix: str = ".png") -> Path:
+    """`images/` with `masks/` (0 and 1) or `depth/` (1 and 4 metres)."""
     kind = "masks" if task == Task.SEGMENT else "depth"
     for name in ("images", kind):
         (folder / name).mkdir(parents=True)
@@ -34,7 +33,7 @@ def write_labelled(folder: Path, task: Task, count: int = 24, suffixes: Sequence
         right = np.arange(SIDE)[None].repeat(SIDE, 0) >= border(i)
         if task == Task.SEGMENT:
             Image.fromarray(right.astype(np.uint8)).save(folder / kind / f"{i}.png")
-        elif suffixes[i % len(suffixes)] == ".npy":
+        elif suffix == ".npy":
             np.save(folder / kind / f"{i}.npy", np.where(right, 4.0, 1.0))
         else:
             Image.fromarray(np.where(right, 4000, 1000).astype(np.uint16)).save(folder / kind / f"{i}.png")

@@ -46,9 +46,9 @@ def test_masks(tmp_path):
     assert np.array_equal(head.terms[0].weight, result.head.terms[0].weight)
 
 
-def test_depth(tmp_path):
-    """Files of both kinds, among those that train it and among those that judge it."""
-    folder = write_labelled(tmp_path / "data", Task.DEPTH, suffixes=(".png", ".npy"))
+@pytest.mark.parametrize("suffix", [".png", ".npy"])
+def test_depth(tmp_path, suffix):
+    folder = write_labelled(tmp_path / "data", Task.DEPTH, suffix=suffix)
     result = fit(request(tmp_path, Task.DEPTH, folder, steps=400, core_counts=(8,)))
     assert result.head.depth_range == (1.0, 4.0)
     assert all(h.depth.delta1 > 0.8 for h in result.held_out)
