@@ -20,7 +20,7 @@ import numpy as np
 
 from .handover import Ended, Handover
 from .model import Model
-from .pipeline import LEAVE_S, CapturedFrame, FrameResult, Pace, PreparedFrame, given_to, result_of, results_of
+from .pipeline import LEAVE_S, CapturedFrame, FrameResult, Pace, PreparedFrame, Reading, given_to, result_of, results_of
 from .sources import Frame
 
 # With more of them a result would be older than two frame times.
@@ -42,8 +42,8 @@ class Lanes:
     ):
         self._model, self._frames, self._pace = model, frames, pace
         self._made: Handover[FrameResult] = Handover()
+        self._reading = Reading(frames, pace)
         self._ending = ending or threading.Event()
-        self._start: float | None = None
         self._went_on = threading.Condition()  # guards what follows, and says that it changed
         self._read = self._given = 0
         self._is_over = False
@@ -123,16 +123,10 @@ class Lanes:
         """The next frame. Raises `Ended` when there is none, or the pace's limits are reached."""
         if self._ending.is_set() or (self._pace.frames is not None and number >= self._pace.frames):
             raise Ended
-        asked = time.perf_counter()
-        frame = next(self._frames, None)
-        if frame is None:
+        captured = self._reading.next()
+        if captured is None:
             raise Ended
-        there = time.perf_counter()
-        at = frame.captured or there
-        self._start = at if self._start is None else self._start
-        if self._pace.seconds is not None and at - self._start >= self._pace.seconds:
-            raise Ended
-        return CapturedFrame(frame, at, there - asked)
+        return captured
 
     def _wait_until(self, is_turn: Callable[[], bool]) -> None:
         """Raises `Ended` when that will not be."""

@@ -91,6 +91,27 @@ class FrameResult:
     outputs: Mapping[str, np.ndarray]
 
 
+class Reading:
+    """Takes the frames of a source, until the pace's seconds are over."""
+
+    def __init__(self, frames: Generator[Frame, None, None], pace: Pace):
+        self._frames, self._seconds = frames, pace.seconds
+        self._start: float | None = None
+
+    def next(self) -> CapturedFrame | None:
+        """The next frame; None at the end."""
+        asked = time.perf_counter()
+        frame = next(self._frames, None)
+        if frame is None:
+            return None
+        there = time.perf_counter()
+        at = frame.captured or there
+        self._start = at if self._start is None else self._start
+        if self._seconds is not None and at - self._start >= self._seconds:
+            return None
+        return CapturedFrame(frame, at, there - asked)
+
+
 def given_to(model: Model, frame: Frame, room: np.ndarray | None) -> np.ndarray:
     """What the model takes of a frame; `room` is what was made for an earlier one that is done with, to fill again."""
     prepared = model.prepare(frame.picture)
@@ -178,7 +199,8 @@ class Pipeline:
 
     def _capture(self, after: Handover[CapturedFrame]) -> None:
         """Reads frame after frame, at the pace that was asked for."""
-        start = due = None
+        reading = Reading(self._frames, self._pace)
+        due = None
         taken = 0
         cause: BaseException | None = None
         try:
@@ -187,22 +209,17 @@ class Pipeline:
                     return
                 if not self._drops:
                     self._wait_until_wanted()
-                asked = time.perf_counter()
-                frame = next(self._frames, None)
-                if frame is None:
+                captured = reading.next()
+                if captured is None:
                     return
-                now = frame.captured or time.perf_counter()
-                seconds = time.perf_counter() - asked
                 if not self._drops:
                     with self._went_on:
-                        self._schedule.reading.add(seconds)
-                start = now if start is None else start
-                if self._pace.seconds is not None and now - start >= self._pace.seconds:
-                    return
+                        self._schedule.reading.add(captured.seconds)
                 if self._pace.fps is not None:
+                    now = captured.at
                     # A little lateness is made up for; after more than a frame's time the clock starts anew.
                     due = (now if due is None or now - due > 1 / self._pace.fps else due) + 1 / self._pace.fps
-                after.put(CapturedFrame(frame, now, seconds))
+                after.put(captured)
                 taken += 1
                 if not self._drops and self._pace.frames is not None and taken >= self._pace.frames:
                     return
