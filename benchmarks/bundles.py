@@ -31,12 +31,12 @@ def made_bundle(
     from veca_edge.model.plan import Variant
     from veca_edge.proof.golden import write_golden
 
-    from .common import absmax_quantized, random_images
+    from .common import absmax_quantized, random_frames, random_images
 
     checkpoint = random_checkpoint(family.config())
     weights = inference_weights(checkpoint)
     spec = ExportSpec("cpu", tuple(core_counts), tuple(precisions), (size,))
-    frames = np.random.default_rng(2).integers(0, 256, (2, *size, 3), np.uint8)
+    frames = random_frames(2, size, seed=2)
     golden = {"cls": np.zeros((2, checkpoint.config.output_dim), np.float32)}
     with new_bundle(directory / "bundle") as bundle:
         variants = []

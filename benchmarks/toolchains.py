@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from veca_edge.base.spec import GraphSpec, ImageSize
-from veca_edge.images.preprocessing import normalised
+from veca_edge.images.preprocessing import as_input
 from veca_edge.model.folding import InferenceWeights
 from veca_edge.model.plan import Variant
 
@@ -58,7 +58,7 @@ class Candidate:
 
     def given(self, frame: np.ndarray) -> np.ndarray:
         """What it takes of a camera's frame, uint8 `[1, H, W, 3]`; nobody's time counts this."""
-        return frame if self.input == "image" else normalised(frame)
+        return as_input(frame, self.input)
 
     @property
     def file_bytes(self) -> int:
