@@ -18,7 +18,7 @@ from veca_edge.base.files import write_atomically
 from veca_edge.base.spec import ImageSize
 from veca_edge.images.preprocessing import normalised
 from veca_edge.model.checkpoint import Checkpoint
-from veca_edge.model.folding import InferenceWeights, pixel_rows
+from veca_edge.model.folding import InferenceWeights, pixel_layer
 from veca_edge.profiles.machine import Machine, this_machine
 from veca_edge.profiles.measurement import utc_now
 from veca_edge.runtime.sources import import_cv2
@@ -103,7 +103,9 @@ def absmax_quantized(
         linears[name] = LinearRecipe(
             np.ones(layer.weight.shape[1], np.float32), scale, {core_count: maxima[name] / 127}
         )
-    patches = PatchRecipe(weight_scales(torch.from_numpy(pixel_rows(weights)), pairs).numpy().astype(np.float32))
+    patches = PatchRecipe(
+        weight_scales(torch.from_numpy(pixel_layer(weights).weight), pairs).numpy().astype(np.float32)
+    )
     return quantized(weights, QuantizationRecipe(linears, (core_count,), "absmax", patches=patches), core_count)
 
 

@@ -11,7 +11,7 @@ from veca_edge.calibration.recipe import QuantizationRecipe, quantized
 from veca_edge.calibration.search import SearchOptions
 from veca_edge.demo import demo_calibration, demo_evaluation
 from veca_edge.images.folder import find_images, load_images
-from veca_edge.model.folding import InferenceWeights, inference_weights, pixel_rows
+from veca_edge.model.folding import InferenceWeights, inference_weights, pixel_layer
 
 SIZE = ImageSize(32, 32)
 
@@ -29,7 +29,7 @@ def weights(short_demo):
 def noise(weights: InferenceWeights, frames: np.ndarray, options: SearchOptions) -> float:
     """The error of the patches of other images, relative to what varies in them."""
     recipe = QuantizationRecipe({}, (8,), "search", patches=solve_patches(weights, [frames], options))
-    made, exact = quantized(weights, recipe, 8).patch_quantization, pixel_rows(weights)
+    made, exact = quantized(weights, recipe, 8).patch_quantization, pixel_layer(weights).weight
     assert made is not None
     assert made.activation_scale == 1.0
     assert made.sums_fit_16_bits

@@ -22,7 +22,7 @@ from veca_edge.calibration.recipe import (
     quantized,
     quantized_variants,
 )
-from veca_edge.model.folding import inference_weights, pixel_rows, smoothed
+from veca_edge.model.folding import inference_weights, pixel_layer, smoothed
 from veca_edge.model.torch_graph import InferenceModel
 
 COUNTS = (8, 16)
@@ -46,7 +46,7 @@ def some_recipe(weights, rounding=True):
             rng.normal(size=len(scale)).astype(np.float32) if rounding else None,
         )
     facts = CalibrationFacts("abc", ("d1", "d2"), ("32x32",), 2, 7, {"torch": "1"})
-    rows = pixel_rows(weights)
+    rows = pixel_layer(weights).weight
     patches = PatchRecipe(
         (np.abs(rows).max(1) / 126).astype(np.float32),
         rng.integers(-1, 2, rows.shape).astype(np.int8) if rounding else None,

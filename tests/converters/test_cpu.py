@@ -12,7 +12,7 @@ import torch
 from veca_edge.base.spec import GraphSpec, ImageSize
 from veca_edge.converters import cpu
 from veca_edge.converters.cpu import channel_groups, onnx_models_from_variants
-from veca_edge.model.folding import InferenceWeights, LinearQuantization, inference_weights, pixel_rows
+from veca_edge.model.folding import InferenceWeights, LinearQuantization, folded_patches, inference_weights, pixel_layer
 from veca_edge.model.plan import Variant
 from veca_edge.model.torch_graph import InferenceModel
 from veca_edge.runtime.onnxruntime import may_saturate, session_from_file, session_options
@@ -33,7 +33,7 @@ def quantized_by_range(weights: InferenceWeights, scale: float) -> InferenceWeig
 
 def with_pixels(weights: InferenceWeights, largest: int = 127) -> InferenceWeights:
     """The patch convolution in INT8, its codes up to `largest`."""
-    rows = pixel_rows(weights)
+    rows = pixel_layer(weights).weight
     steps = (np.abs(rows).max(1) / largest).astype(np.float32)
     codes = np.rint(rows / steps[:, None]).astype(np.int8)
     return replace(weights, patch_quantization=LinearQuantization(codes, steps, 1.0))
@@ -64,7 +64,7 @@ def test_pixels_enter_int8_as_they_are(demo, tmp_path):
     weights = with_pixels(inference_weights(demo))
     q, size = weights.patch_quantization, weights.config.patch_size
     rounded = (q.codes * q.weight_scale[:, None].astype(np.float64)).reshape(-1, size, size, 3).transpose(0, 3, 1, 2)
-    exact, bias = weights.pixel_convolution
+    exact, bias = folded_patches(weights)
     moved = bias + 128 * (exact - rounded).sum((1, 2, 3))  # what is rounded is seen from 128, the middle of a byte
     spec = GraphSpec(16, SIZE, batch=2)
     (artifact,) = onnx_models_from_variants([Variant(spec, "int8", weights)], tmp_path, {})

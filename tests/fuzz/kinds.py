@@ -446,7 +446,7 @@ def recipe(root: Path) -> Kind:
         QuantizationRecipe,
         quantized_variants,
     )
-    from veca_edge.model.folding import inference_weights, pixel_rows
+    from veca_edge.model.folding import inference_weights, pixel_layer
 
     weights = inference_weights(_small())
     rng = np.random.default_rng(0)
@@ -462,7 +462,7 @@ def recipe(root: Path) -> Kind:
     }
     facts = CalibrationFacts("abc", ("d1",), ("8x8",), 1, 7, {"torch": "1"})
     path = root / "a.safetensors"
-    channels, pixels = pixel_rows(weights).shape
+    channels, pixels = pixel_layer(weights).weight.shape
     patches = PatchRecipe(np.full(channels, 0.01, np.float32), np.zeros((channels, pixels), np.int8))
     QuantizationRecipe(linears, (2, 4), "search", {"alpha": 0.5}, facts, patches).save(path)
 

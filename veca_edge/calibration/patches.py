@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from ..model.folding import InferenceWeights, pixel_rows
+from ..model.folding import InferenceWeights, pixel_layer
 from .recipe import PatchRecipe, nearest_codes
 from .search import SearchOptions, gptq, nearest, weight_scales
 
@@ -25,9 +25,8 @@ def solve_patches(
         frames: uint8 `[n, H, W, 3]`, one array for each image size.
         options: as many patches are looked at as token rows of other layers, of every image equally many.
     """
-    weight, most = pixel_rows(weights), max(options.rows, options.pooled_rows)
+    weight, most = pixel_layer(weights).weight, max(options.rows, options.pooled_rows)
     rows = sampled_patches(frames, weights.config.patch_size, most, np.random.default_rng(seed))
-    # What the stored uint8 stand for, see `InferenceWeights.patch_quantization`.
     seen = torch.from_numpy(rows.astype(np.float64) - 128)
     exact = torch.from_numpy(weight)
     scale = weight_scales(exact, options.pairs)

@@ -18,7 +18,7 @@ import numpy as np
 
 from ..base.errors import EdgeError, unknown_name
 from ..base.json_files import parse_json
-from ..model.folding import InferenceWeights, Linear, LinearQuantization, pixel_rows, smoothed
+from ..model.folding import InferenceWeights, Linear, LinearQuantization, pixel_layer, smoothed
 
 FORMAT = "veca-edge quantization recipe"
 VERSION = 1
@@ -241,20 +241,23 @@ def nearest_codes(weight: np.ndarray, scale: np.ndarray) -> np.ndarray:
     return np.clip(np.rint(weight / scale[:, None]), -CODE_MAX, CODE_MAX)
 
 
-def _quantized(layer: Linear, recipe: LinearRecipe) -> Linear:
-    codes = nearest_codes(layer.weight, recipe.weight_scale)
+def _codes(weight: np.ndarray, recipe: LinearRecipe | PatchRecipe) -> np.ndarray:
+    codes = nearest_codes(weight, recipe.weight_scale)
     if recipe.rounding is not None:
         codes = np.clip(codes + recipe.rounding, -CODE_MAX, CODE_MAX)
+    return codes.astype(np.int8)
+
+
+def _quantized(layer: Linear, recipe: LinearRecipe) -> Linear:
+    codes = _codes(layer.weight, recipe)
     bias = layer.bias if recipe.bias_correction is None else layer.bias + recipe.bias_correction
-    made = LinearQuantization(codes.astype(np.int8), recipe.weight_scale, 0.0, recipe.input_peak, recipe.output_peak)
+    made = LinearQuantization(codes, recipe.weight_scale, 0.0, recipe.input_peak, recipe.output_peak)
     return replace(layer, bias=bias, quantization=made)
 
 
 def _quantized_patches(weights: InferenceWeights, recipe: PatchRecipe) -> LinearQuantization:
-    codes = nearest_codes(pixel_rows(weights).astype(np.float32), recipe.weight_scale)
-    if recipe.rounding is not None:
-        codes = np.clip(codes + recipe.rounding, -CODE_MAX, CODE_MAX)
-    return LinearQuantization(codes.astype(np.int8), recipe.weight_scale, activation_scale=1.0)
+    codes = _codes(pixel_layer(weights).weight.astype(np.float32), recipe)
+    return LinearQuantization(codes, recipe.weight_scale, activation_scale=1.0)
 
 
 def _at(layer: Linear, activation_scale: float) -> Linear:
@@ -273,7 +276,7 @@ def _check_fits(weights: InferenceWeights, recipe: QuantizationRecipe) -> None:
             )
     if (patches := recipe.patches) is None:
         return
-    expected = pixel_rows(weights).shape
+    expected = weights.patch_weight.reshape(len(weights.patch_weight), -1).shape
     shape = (len(patches.weight_scale), expected[1]) if patches.rounding is None else patches.rounding.shape
     if shape != expected:
         raise EdgeError(

@@ -18,7 +18,7 @@ import onnx_ir as ir
 from ..base.progress import Progress, silent
 from ..bundle.store import artifact_for
 from ..bundle.types import Artifact
-from ..model.folding import Block, Linear, LinearQuantization, pixel_rows
+from ..model.folding import Block, Linear, LinearQuantization, pixel_layer
 from ..model.plan import BlockRows, Variant
 from .onnx.dialect import Dialect, gate_and_value, short
 from .onnx.files import external_bytes, save_models
@@ -48,7 +48,8 @@ class CpuDialect(Dialect):
             x = g("Reshape", image, g.ints([self.batch, rows, size, columns, size * 3]))
             x = g("Transpose", x, perm=[0, 1, 3, 2, 4])
             if self.weights.patch_quantization is not None:
-                return self.integer_linear(g("Reshape", x, patches), self.patches, self.pixel_layer())
+                # With the zero point 128 the codes of `pixel - 128` are the pixels.
+                return self.integer_linear(g("Reshape", x, patches), self.patches, pixel_layer(self.weights))
             weight = weight.transpose(0, 2, 3, 1)
             x = g("Cast", x, to=ir.DataType.FLOAT)
         else:
@@ -57,11 +58,6 @@ class CpuDialect(Dialect):
         x = g("Reshape", x, patches)
         product = g("MatMul", x, self.array("weight", weight.reshape(len(weight), -1).T))
         return g("Add", product, self.array("bias", self.constants.patch_bias))
-
-    def pixel_layer(self) -> Linear:
-        """The patch convolution, whose input is `pixel - 128`: with the zero point 128 its codes are the pixels."""
-        weight, (_, bias) = pixel_rows(self.weights), self.weights.pixel_convolution
-        return Linear("pixels", weight, bias + 128 * weight.sum(1), self.weights.patch_quantization)
 
     def linears(self, x: ir.Value, tokens: int, layers: Sequence[Linear]) -> list[ir.Value]:
         quantized = [layer.quantization for layer in layers if layer.quantization is not None]
@@ -137,7 +133,8 @@ class CpuDialect(Dialect):
         """In INT8, where all tokens ask: every row looks at the cores, then the codes of the cores' own rows take their
         place, which ONNX Runtime does without a copy. To cut the queries and join the results copies both."""
         quantization, cores, tokens = block.out.quantization, self.cores, self.cores + self.patches
-        if quantization is None or not rows.all_queries or not rows.core_queries == cores > 0:
+        all_ask = rows.all_queries and rows.core_queries == cores
+        if quantization is None or not all_ask or cores < 0:  # counted from the end: as many as an app gives
             return super().mixed(block, rows, q, k, v)
         g, batch, width = self.g, self.batch, self.config.hidden
         to_cores = self.attention(q, g.rows(k, 0, cores), g.rows(v, 0, cores))

@@ -19,7 +19,7 @@ The rewrites, all exact (tests hold them to 1e-5 of the reference):
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -122,7 +122,7 @@ class InferenceWeights:
         output: the output projection `D -> D_out`, or None.
         heads: task heads, always float.
         patch_quantization: INT8 of the patch convolution on the pixels of a camera frame, or None: codes
-            `[D, P * P * 3]` (row, column, channel) of `pixel_convolution`, and the input is `pixel - 128`, exactly.
+            `[D, P * P * 3]` of `pixel_layer`, whose input is exact.
             Writers whose runtime gains by it take it, others stay float: it moves `cls` and `dense` by 4e-7 at most
             (1 - cosine, the trained demo).
     """
@@ -157,13 +157,6 @@ class InferenceWeights:
 
         blocks = tuple(replace(b, qkv=new(b.qkv), out=new(b.out), fc1=new(b.fc1), fc2=new(b.fc2)) for b in self.blocks)
         return replace(self, blocks=blocks, output=self.output and new(self.output))
-
-    @property
-    def pixel_convolution(self) -> tuple[np.ndarray, np.ndarray]:
-        """The patch convolution on pixels 0..255, with the normalisation folded in: float64 `[D, 3, P, P]`, `[D]`."""
-        mean, std, weight = np.array(IMAGE_MEAN), np.array(IMAGE_STD), self.patch_weight.astype(np.float64)
-        bias = self.patch_bias - (weight * (mean / std)[:, None, None]).sum((1, 2, 3))
-        return weight / (255.0 * std)[:, None, None], bias
 
 
 def inference_weights(checkpoint: Checkpoint) -> InferenceWeights:
@@ -260,10 +253,25 @@ def _ones(config: ModelConfig) -> np.ndarray:
     return np.ones(config.hidden, np.float32)
 
 
-def pixel_rows(weights: InferenceWeights) -> np.ndarray:
-    """The patch convolution as a product with pixels 0..255 (row, column, channel): float64 `[D, P * P * 3]`."""
-    weight, _ = weights.pixel_convolution
-    return weight.transpose(0, 2, 3, 1).reshape(len(weight), -1)
+def folded_patches(
+    weights: InferenceWeights, centre: float | Sequence[float] = 0.0, scale: float = 1.0
+) -> tuple[np.ndarray, np.ndarray]:
+    """The patch convolution on `(pixel - centre) * scale` instead of normalised pixels: float64 `[D, 3, P, P]`, `[D]`.
+
+    Args:
+        centre: of all channels, or of each.
+    """
+    std, mean, middle = (np.broadcast_to(v, 3)[:, None, None] for v in (IMAGE_STD, IMAGE_MEAN, centre))
+    weight = weights.patch_weight.astype(np.float64) / (255 * std)
+    bias = weights.patch_bias + (weight * (middle - 255 * mean)).sum((1, 2, 3))
+    return weight / scale, bias
+
+
+def pixel_layer(weights: InferenceWeights) -> Linear:
+    """The patch convolution as a layer, in float64: its input is `pixel - 128`, in the order of a frame's bytes."""
+    weight, bias = folded_patches(weights, centre=128)
+    rows = weight.transpose(0, 2, 3, 1).reshape(len(weight), -1)
+    return Linear("pixels", rows, bias, weights.patch_quantization)
 
 
 def smoothed(weights: InferenceWeights, factors: dict[str, np.ndarray]) -> InferenceWeights:

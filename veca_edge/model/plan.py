@@ -11,7 +11,7 @@ from ..base.errors import EdgeError
 from ..base.spec import GraphSpec, variant_name
 from ..base.tasks import Tokens
 from .config import NORM_EPS
-from .folding import InferenceWeights
+from .folding import InferenceWeights, folded_patches
 from .heads import LinearHead, active_heads, reads
 from .rotary import patch_coordinates, rotary_tables, rotate
 
@@ -45,7 +45,7 @@ def graph_constants(weights: InferenceWeights, spec: GraphSpec) -> GraphConstant
     grid = config.grid(*spec.image_size)
     weight, bias = weights.patch_weight, weights.patch_bias
     if spec.normalises:
-        weight, bias = (array.astype(np.float32) for array in weights.pixel_convolution)
+        weight, bias = (array.astype(np.float32) for array in folded_patches(weights))
     cores = weights.cores[: spec.core_count]
     raw = weights.core_coordinates[: spec.core_count]
     patch_cos, patch_sin = rotary_tables(patch_coordinates(*grid), weights.periods)

@@ -24,10 +24,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...base.spec import GraphSpec
-from ...model.folding import Block, InferenceWeights
+from ...model.folding import Block, InferenceWeights, folded_patches
 from ...model.plan import BlockRows, block_rows, watched_block
 from .outputs import write_outputs
-from .writer import PIXEL_CENTRE, PIXEL_SCALE, Var, Writer, folded_patches, half
+from .writer import PIXEL_CENTRE, PIXEL_SCALE, Var, Writer, half
 
 if TYPE_CHECKING:
     from coremltools.converters.mil.mil import Program
@@ -106,7 +106,7 @@ class ProgramWriter(Writer):
         x = mb.cast(x=image, dtype="fp16", name="image_half")
         weight, bias = self.weights.patch_weight, self.weights.patch_bias
         if self.spec.input == "image":
-            weight, bias = folded_patches(self.weights)
+            weight, bias = folded_patches(self.weights, PIXEL_CENTRE, PIXEL_SCALE)
             x = mb.mul(x=x, y=np.float16(PIXEL_SCALE), name="image_scaled")
             shift = -np.array(PIXEL_CENTRE) * PIXEL_SCALE
             x = mb.add(x=x, y=half(shift.reshape(1, 3, 1, 1), "image"), name="image_centred")

@@ -10,7 +10,7 @@ import numpy as np
 
 from ...base.errors import EdgeError
 from ...base.spec import GraphSpec
-from ...model.config import IMAGE_MEAN, IMAGE_STD, NORM_EPS
+from ...model.config import IMAGE_MEAN, NORM_EPS
 from ...model.folding import InferenceWeights, Linear
 from ...model.plan import BlockRows, graph_constants
 
@@ -76,14 +76,6 @@ def half_range(layer: Linear) -> float:
         return 1.0
     largest = max(float(weights.max()), float(np.abs(layer.bias).max()))
     return max(2.0 ** np.floor(np.log2(largest)), SMALLEST_NORMAL) if largest > 0 else 1.0
-
-
-def folded_patches(weights: InferenceWeights) -> tuple[np.ndarray, np.ndarray]:
-    """The patch convolution on (pixel - PIXEL_CENTRE) * PIXEL_SCALE instead of normalised pixels; exact."""
-    std, mean, centre = (np.array(v)[:, None, None] for v in (IMAGE_STD, IMAGE_MEAN, PIXEL_CENTRE))
-    weight = weights.patch_weight.astype(np.float64) / (255 * std)
-    bias = weights.patch_bias + (weight * (centre - 255 * mean)).sum((1, 2, 3))
-    return weight / PIXEL_SCALE, bias
 
 
 class RowLayout:

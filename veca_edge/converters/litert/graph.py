@@ -18,8 +18,8 @@ import numpy as np
 
 from ...base.errors import EdgeError
 from ...base.spec import Precision
-from ...model.config import IMAGE_MEAN, IMAGE_STD, NORM_EPS
-from ...model.folding import Block, InferenceWeights, Linear
+from ...model.config import NORM_EPS
+from ...model.folding import Block, Linear, folded_patches
 from ...model.plan import BlockRows, Variant, block_rows, graph_constants, watched_block
 from .flatbuffer import TfliteBuilder
 from .operators import Subgraph
@@ -27,14 +27,6 @@ from .operators import Subgraph
 HALF_MAX = 65504.0
 # Pixels 0..255 become (p - PIXEL_CENTRE) * PIXEL_SCALE, exactly.
 PIXEL_SCALE, PIXEL_CENTRE = 1 / 128, 128
-
-
-def folded_patches(weights: InferenceWeights) -> tuple[np.ndarray, np.ndarray]:
-    """The patch convolution `[D, 3, P, P]`, `[D]` on (p - PIXEL_CENTRE) * PIXEL_SCALE instead of normalised pixels."""
-    std, mean = (np.array(v)[:, None, None] for v in (IMAGE_STD, IMAGE_MEAN))
-    weight = weights.patch_weight.astype(np.float64) / (255 * std)
-    bias = weights.patch_bias + (weight * (PIXEL_CENTRE - 255 * mean)).sum((1, 2, 3))
-    return weight / PIXEL_SCALE, bias
 
 
 class GraphWriter:
@@ -139,7 +131,7 @@ class BlockWriter:
         """The input to patch tokens `[B, N, D]`."""
         w, g = self.w, self.g
         if w.spec.input == "image":
-            x, (weight, bias) = g.dequantize(image), folded_patches(w.weights)
+            x, (weight, bias) = g.dequantize(image), folded_patches(w.weights, PIXEL_CENTRE, PIXEL_SCALE)
         else:
             x, weight, bias = g.transpose(image, [0, 2, 3, 1]), w.weights.patch_weight, w.weights.patch_bias
         weight = w.weight(weight.transpose(0, 2, 3, 1), "patch_embed")
