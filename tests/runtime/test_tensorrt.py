@@ -248,6 +248,19 @@ def test_what_goes_wrong_is_said(fakes, tmp_path):
         open_fake(fakes)
 
 
+def test_what_breaks_a_recording_is_what_is_told(fakes):
+    """CUDA then ends the recording with an error of its own, which says nothing (seen on an H100, CUDA 13.0)."""
+    cuda = Cuda(fakes.cuda)
+
+    def work():
+        fakes.cuda.fail = "cudaStreamEndCapture"
+        raise EngineError("TensorRT could not run the engine: out of scratch.")
+
+    with pytest.raises(EngineError, match="out of scratch"):
+        cuda.captured(0, work)
+    assert fakes.cuda.calls[-1] == "cudaStreamEndCapture"
+
+
 def test_times(fakes):
     engine = open_fake(fakes)
     times = time_engine(engine, warmup_s=0.02, seconds=0.05)

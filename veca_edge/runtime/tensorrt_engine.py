@@ -91,8 +91,12 @@ class Cuda:
         self.call("cudaStreamBeginCapture", _p(stream), ctypes.c_int(_THREAD_LOCAL))
         try:
             work()
-        finally:
-            graph = self.made_from_stream("cudaStreamEndCapture", stream)
+        except BaseException:
+            # Ends the capture too, and fails as what broke it did: the reason to tell is that of `work`.
+            with contextlib.suppress(EngineError):
+                self.free("cudaGraphDestroy", self.made_from_stream("cudaStreamEndCapture", stream))
+            raise
+        graph = self.made_from_stream("cudaStreamEndCapture", stream)
         executable = self.made("cudaGraphInstantiateWithFlags", _p(graph), ctypes.c_ulonglong(0))
         self.free("cudaGraphDestroy", graph)
         return executable
