@@ -123,3 +123,9 @@ def back(value: ir.Value) -> ir.Node | None:
 
 def producer_of(value: ir.Value | None) -> ir.Node | None:
     return None if value is None else value.producer()
+
+
+def is_normalised(value: ir.Value | None) -> bool:
+    """Whether a value is what a written-out LayerNorm divides by its deviation: a factor on it is the norm's gain."""
+    divided = producer_of(value)
+    return is_a(divided, "Div") and is_a(producer_of(divided.inputs[1]), "Sqrt")

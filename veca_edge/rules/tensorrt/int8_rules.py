@@ -16,6 +16,7 @@ from .graph import (
     constant_source,
     dtype,
     is_a,
+    is_normalised,
     name_of,
     producer_of,
     readers,
@@ -191,7 +192,7 @@ def large_enough(subject: CheckedModel) -> Broken:
 def smoothing_folded(subject: CheckedModel) -> Broken:
     for node in subject.quantizers:
         before = producer_of(node.inputs[0])
-        if is_a(before, "Mul", "Div"):
+        if is_a(before, "Mul", "Div") and not any(map(is_normalised, before.inputs)):
             arrays = [a for a in map(constant, before.inputs) if a is not None]
             if any(a.size > 1 and a.size == a.shape[-1] for a in arrays):
                 yield name_of(before), f"a {before.op_type} by a constant vector in front of '{name_of(node)}'"
