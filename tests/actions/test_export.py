@@ -174,20 +174,6 @@ def test_auto_decides_by_what_could_be_measured(int8_ms, load, chosen, note, res
     assert made.notes[0].startswith(note)
 
 
-@pytest.mark.parametrize(
-    ("truncates", "strongly_typed", "notes"), [(True, True, 1), (True, False, 0), (False, True, 0)]
-)
-def test_a_runtime_that_does_not_round_is_told_of(truncates, strongly_typed, notes, result, monkeypatch):
-    from veca_edge.runtime import onnxruntime as runner
-    from veca_edge.targets.jetson import JETSON
-
-    monkeypatch.setattr(runner, "truncates_fp16_codes", lambda: truncates)
-    artifact = next(a for a in result.bundle.artifacts if a.precision == "int8")
-    artifact = replace(artifact, details={"strongly_typed": strongly_typed})
-    assert len(JETSON.notes([artifact])) == notes
-    assert JETSON.notes([replace(artifact, precision="fp16")]) == ()
-
-
 def test_evaluation_images_never_calibrate(short_request, tmp_path):
     folder = tmp_path / "images"
     shutil.copytree(demo_calibration(), folder)

@@ -7,7 +7,6 @@ import os
 import platform
 import sys
 from collections.abc import Collection, Mapping
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,6 +27,8 @@ INPUT = "image"
 EXACT_INT8 = ("session.x64quantprecision", "1")
 # Otherwise the threads of a session go on spinning after a frame and take the cores from the next session's.
 REST_BETWEEN_FRAMES = ("session.force_spinning_stop", "1")
+# Otherwise ONNX Runtime makes integer products of them, which take longer than float32 ones where FP16 is rounded.
+PLAIN_QDQ = ("session.disable_quant_qdq", "1")
 _TYPES = {
     "tensor(uint8)": np.dtype(np.uint8),
     "tensor(int32)": np.dtype(np.int32),
@@ -60,17 +61,24 @@ class OnnxRunner:
         give_back_freed_memory()
 
 
-def open_onnx(path: Path, artifact: Artifact, threads: int | None = None, exact_int8: bool = False) -> OnnxRunner:
+def open_onnx(
+    path: Path, artifact: Artifact, threads: int | None = None, exact_int8: bool = False, model: bytes | None = None
+) -> OnnxRunner:
     """Opens an ONNX file on the CPU.
 
     Args:
         exact_int8: see `session_options`.
+        model: what is run in the file's place, with its inputs and outputs: the same computation, written otherwise.
+            Its Q/DQ pairs are computed as they stand.
 
     Raises:
         EdgeError: the file is missing or broken, or is not the variant that `artifact` describes.
         MissingDependency: ONNX Runtime is not installed.
     """
-    session = session_from_file(path, session_options(threads, exact_int8))
+    options = session_options(threads, exact_int8)
+    if model is not None:
+        options.add_session_config_entry(*PLAIN_QDQ)
+    session = session_from_file(path, options, model)
     fixed = core_inputs(path, artifact)
     check_session(session, path, artifact, fixed)
     return OnnxRunner(session, artifact, fixed)
@@ -111,10 +119,15 @@ def session_options(threads: int | None, exact_int8: bool = False) -> onnxruntim
     return options
 
 
-def session_from_file(path: Path, options: onnxruntime.SessionOptions) -> onnxruntime.InferenceSession:
+def session_from_file(
+    path: Path, options: onnxruntime.SessionOptions, model: bytes | None = None
+) -> onnxruntime.InferenceSession:
     """A CPU session, with ONNX Runtime's own errors told as one `EdgeError`.
 
     What loading took and freed goes back to the system: a quarter of the memory of `small` in INT8.
+
+    Args:
+        model: an ONNX file without external data, to be run in the place of the one at `path`.
 
     Raises:
         EdgeError: ONNX Runtime cannot load it, or it refers to something else than regular files beside it.
@@ -124,7 +137,7 @@ def session_from_file(path: Path, options: onnxruntime.SessionOptions) -> onnxru
         raise EdgeError(f"The model file {path} is missing.", "Copy the whole bundle again, or export it again.")
     check_external_data(path)
     try:
-        session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        session = runtime.InferenceSession(model or str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:
         if type(error).__module__ != "onnxruntime.capi.onnxruntime_pybind11_state":
             raise
@@ -165,26 +178,6 @@ def check_session(
 def outputs_of(session: onnxruntime.InferenceSession) -> dict[str, tuple[np.dtype, tuple[int, ...]]]:
     """Type and shape of every output."""
     return {o.name: (_TYPES[o.type], tuple(o.shape)) for o in session.get_outputs()}
-
-
-@cache
-def truncates_fp16_codes() -> bool:
-    """Whether this ONNX Runtime cuts off where it has to round, when it quantizes FP16: 1.23 does, 1.31 does not."""
-    from onnx import TensorProto, helper
-
-    value = helper.make_tensor_value_info
-    constants = [
-        helper.make_tensor("scale", TensorProto.FLOAT16, [], [1.0]),
-        helper.make_tensor("zero", TensorProto.INT8, [], [0]),
-    ]
-    node = helper.make_node("QuantizeLinear", ["x", "scale", "zero"], ["codes"])
-    graph = helper.make_graph(
-        [node], "rounding", [value("x", TensorProto.FLOAT16, [1])], [value("codes", TensorProto.INT8, [1])], constants
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
-    session = _onnxruntime().InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    (codes,) = session.run(["codes"], {"x": np.array([0.75], np.float16)})
-    return int(np.asarray(codes)[0]) != 1
 
 
 def closed(artifact: Artifact) -> EdgeError:

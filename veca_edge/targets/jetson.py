@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from ..base.checks import Check, installed, is_wheel, output_of, package
 from ..base.errors import EdgeError
-from ..base.spec import INPUTS, QUANTIZED_PRECISIONS, Precision
+from ..base.spec import INPUTS, Precision
 from ..converters.tensorrt.options import EngineOptions, TensorrtOptions
 from ..profiles.jetson.options import BoardOptions
 from ..rules.options import TensorrtLintOptions
@@ -38,9 +38,13 @@ TRTEXEC = ("/usr/src/tensorrt/bin/trtexec", "/usr/local/tensorrt/bin/trtexec")
 
 
 def open_onnx(directory: Path, artifact: Artifact, threads: int | None) -> Runner:
+    from ..bundle.details import TensorrtDetails, details_as
+    from ..converters.tensorrt.half import computes_in_half, rounded_to_half
     from ..runtime.onnxruntime import open_onnx
 
-    return open_onnx(directory / artifact.path, artifact, threads)
+    path, details = directory / artifact.path, details_as(artifact.details, TensorrtDetails, artifact.name)
+    model = rounded_to_half(path, details) if computes_in_half(details, artifact.precision) else None
+    return open_onnx(path, artifact, threads, model=model)
 
 
 def onnx_loading(artifact: Artifact) -> str:
@@ -99,20 +103,6 @@ def finish(written: Written, golden_cosine: Mapping[str, float]) -> None:
     from ..converters.tensorrt.build_script import write_build_script
 
     write_build_script(written.directory, written.artifacts)
-
-
-def notes(artifacts: Sequence[Artifact]) -> Sequence[str]:
-    from ..bundle.details import TensorrtDetails, details_as
-    from ..runtime.onnxruntime import truncates_fp16_codes
-
-    fp16_codes = any(details_as(a.details, TensorrtDetails, a.name).strongly_typed for a in artifacts)
-    quantized = any(a.precision in QUANTIZED_PRECISIONS for a in artifacts)
-    if not (fp16_codes and quantized and truncates_fp16_codes()):
-        return ()
-    return (
-        "This ONNX Runtime cuts codes off where it should round them, in what it quantizes from FP16: INT8 is more "
-        "faithful than it says here. Newer ones round; they need Python 3.11.",
-    )
 
 
 def options_for(options: TensorrtOptions, device: str) -> TensorrtOptions:
@@ -268,7 +258,6 @@ JETSON = Target(
     doctor=doctor,
     next_steps=next_steps,
     finish=finish,
-    notes=notes,
     builder=Builder(EngineOptions, build, options_for, answered=("--jetpack", "--tensorrt")),
     linter=Linter(TensorrtLintOptions, lint, "an .onnx file"),
     estimates=estimates,
