@@ -13,7 +13,14 @@ from veca_edge.base.errors import EdgeError
 from veca_edge.base.spec import GraphSpec, ImageSize
 from veca_edge.model.checkpoint import Checkpoint, load_checkpoint, random_checkpoint
 from veca_edge.model.config import IMAGE_MEAN, IMAGE_STD, ModelConfig
-from veca_edge.model.folding import InferenceWeights, LinearQuantization, inference_weights, smoothed
+from veca_edge.model.folding import (
+    HALF_MAX,
+    InferenceWeights,
+    LinearQuantization,
+    inference_weights,
+    smoothed,
+    within_half,
+)
 from veca_edge.model.heads import classifier
 from veca_edge.model.plan import block_rows, graph_constants
 from veca_edge.model.reference import periods_of, reference_model, reference_outputs
@@ -185,6 +192,86 @@ def test_smoothing_changes_nothing_but_the_ranges(wide_projected):
         assert relative_error(a, b) < 1e-5
     qkv = smoothed(weights, factors).blocks[0].qkv
     assert not np.allclose(qkv.weight, weights.blocks[0].qkv.weight)
+
+
+def loud(weights: InferenceWeights, factor: float) -> InferenceWeights:
+    """The same function with larger values and gated products: the readers' columns are smaller by as much."""
+    width, hidden = weights.config.hidden, weights.config.mlp_hidden
+
+    def louder(layer, reader, first):
+        rows = np.where(np.arange(len(layer.bias)) < first, 1, factor).astype(np.float32)
+        scaled = replace(layer, weight=layer.weight * rows[:, None], bias=layer.bias * rows)
+        return scaled, replace(reader, weight=reader.weight / np.float32(factor))
+
+    blocks = []
+    for block in weights.blocks:
+        qkv, out = louder(block.qkv, block.out, 2 * width)
+        fc1, fc2 = louder(block.fc1, block.fc2, hidden)
+        blocks.append(replace(block, qkv=qkv, out=out, fc1=fc1, fc2=fc2))
+    return replace(weights, blocks=tuple(blocks))
+
+
+def largest_inside(weights: InferenceWeights, image: Tensor) -> float:
+    """The largest value and gated product in any block, as the reader's input has it."""
+    model, found = InferenceModel(weights, GraphSpec(8, ImageSize(*image.shape[-2:]), input="tensor")), []
+    for name, module in model.named_modules():
+        if name.endswith((".out", ".fc2")):
+            module.register_forward_pre_hook(lambda _, args: found.append(float(args[0].abs().max())))
+    with torch.inference_mode():
+        model(image)
+    assert len(found) == 2 * weights.config.layers
+    return max(found)
+
+
+def test_fp16_holds_what_lies_between_layers(demo):
+    """Powers of two move from rows to columns: the same numbers to the bit, and none that FP16 does not hold."""
+    weights = inference_weights(demo)
+    assert all(a is b for a, b in zip(linears_of(within_half(weights)), linears_of(weights), strict=True))
+    image = noise(32, 32)
+    noisy = loud(weights, 2.0**16)
+    assert largest_inside(noisy, image) > HALF_MAX
+    calm = within_half(noisy)
+    assert largest_inside(calm, image) < HALF_MAX
+    spec = GraphSpec(8, ImageSize(32, 32), input="tensor")
+    for a, b in zip(infer(calm, spec, image), infer(noisy, spec, image), strict=True):
+        assert torch.equal(a, b)
+
+
+def linears_of(weights: InferenceWeights) -> list:
+    return list(weights.linears.values())
+
+
+def test_codes_stay_and_scales_take_the_powers_of_two(demo):
+    """Of a layer in its rows' scales; of a reader in its input's, the same for all channels."""
+    noisy = loud(inference_weights(demo), 2.0**16)
+    layers = noisy.linears
+
+    def quantized(*names):
+        def one(layer):
+            steps = np.abs(layer.weight).max(1) / 127
+            codes = np.rint(layer.weight / steps[:, None]).astype(np.int8)
+            q = LinearQuantization(codes, steps.astype(np.float32), 0.05, 1.0, np.ones(len(steps), np.float32))
+            return replace(layer, quantization=q)
+
+        return noisy.with_linears({n: one(layers[n]) for n in layers if n.endswith(names)})
+
+    moved = within_half(quantized("fc1")).linears["blocks.0.fc1"]
+    before = quantized("fc1").linears["blocks.0.fc1"]
+    rows = moved.bias[before.bias != 0] / before.bias[before.bias != 0]
+    assert rows.min() < 1
+    assert np.array_equal(moved.quantization.codes, before.quantization.codes)
+    for a, b in (("weight_scale", moved.quantization), ("output_peak", moved.quantization)):
+        factors = getattr(b, a) / getattr(before.quantization, a)
+        assert np.array_equal(factors[before.bias != 0], rows)
+    noisy = quantized("fc1", "fc2", "out")
+    calm = within_half(noisy)
+    for name, layer in calm.linears.items():
+        if layer.quantization:
+            assert np.array_equal(layer.quantization.codes, noisy.linears[name].quantization.codes)
+    image, spec = noise(32, 32), GraphSpec(8, ImageSize(32, 32), input="tensor")
+    assert largest_inside(noisy, image) > HALF_MAX > largest_inside(calm, image)
+    for a, b in zip(infer(calm, spec, image), infer(noisy, spec, image), strict=True):
+        assert torch.equal(a, b)
 
 
 def test_smoothing_an_unknown_layer_is_a_bug(square):

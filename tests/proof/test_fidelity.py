@@ -62,8 +62,9 @@ def test_the_gate_looks_at_the_lower_mean():
 
 
 def test_not_a_number_does_not_pass():
-    with pytest.raises(GateError):
+    with pytest.raises(GateError, match="nan") as caught:
         check_gate([fidelity(float("nan"), 1.0)], Gate(0.99))
+    assert "65504" in caught.value.hint
 
 
 def test_json_round_trip():

@@ -37,6 +37,11 @@ if TYPE_CHECKING:
 
 # x86 without VNNI adds two neighbouring products u8 x s8 in 16 bits: -32768 <= 255 * (a + b) <= 32767.
 PAIR_MAX = 128
+# The largest finite number of IEEE 754 binary16; what is larger is infinite in FP16.
+HALF_MAX = float(np.finfo(np.float16).max)
+# To where a bound is brought that is larger: real values are far below their bounds, and the weights that read them
+# have to stay above FP16's subnormal numbers.
+HALF_MIDDLE = 1024.0
 
 
 @dataclass(frozen=True)
@@ -322,4 +327,53 @@ def smoothed(weights: InferenceWeights, factors: dict[str, np.ndarray]) -> Infer
         output=times_columns(weights.output),
         final_gain=gain(weights.final_gain, weights.output),
         final_shift=gain(weights.final_shift, weights.output),
+    )
+
+
+def within_half(weights: InferenceWeights) -> InferenceWeights:
+    """The same function with no value and no gated product of a block beyond `HALF_MAX`.
+
+    The input of a block's layers is normalised, so its length is at most sqrt(D), and norms of rows bound what they
+    give (Cauchy-Schwarz). A channel that may exceed `HALF_MAX` has its rows divided by a power of two, and the columns
+    that read it multiplied; of a quantized reader all channels are divided by the same, and its scales take it. Exact,
+    to the bit. Nothing changes where no channel may. Scores and the residual stream have no such bound.
+    """
+    width, hidden = weights.config.hidden, weights.config.mlp_hidden
+
+    def bounds(layer: Linear, gain: np.ndarray) -> np.ndarray:
+        return np.linalg.norm(layer.weight * gain, axis=1) * width**0.5 + np.abs(layer.bias)
+
+    blocks = []
+    for block in weights.blocks:
+        values = bounds(block.qkv, block.attn_gain)[2 * width :]
+        gate, linear = np.split(bounds(block.fc1, block.ffn_gain), [hidden])
+        # |silu(u)| <= |u|.
+        products = np.maximum(gate, 1.0) * linear
+        qkv, out = _divided(block.qkv, block.out, values)
+        fc1, fc2 = _divided(block.fc1, block.fc2, products)
+        blocks.append(replace(block, qkv=qkv, out=out, fc1=fc1, fc2=fc2))
+    return replace(weights, blocks=tuple(blocks))
+
+
+def _divided(layer: Linear, reader: Linear, bounds: np.ndarray) -> tuple[Linear, Linear]:
+    """Both with powers of two moved from the last rows of one to the columns of the other, where `bounds` need it."""
+    exponents = np.where(bounds > HALF_MAX, np.ceil(np.log2(np.maximum(bounds, 1.0) / HALF_MIDDLE)), 0.0)
+    if not exponents.any():
+        return layer, reader
+    read = reader.quantization
+    if read is not None:
+        exponents = np.full_like(exponents, exponents.max())
+    factors = np.exp2(exponents).astype(np.float32)
+    rows = np.concatenate([np.ones(len(layer.bias) - len(factors), np.float32), 1 / factors])
+    q = layer.quantization
+    peak = None if q is None or q.output_peak is None else q.output_peak * rows
+    scaled = q and replace(q, weight_scale=q.weight_scale * rows, output_peak=peak)
+    if read is not None:
+        factor = float(factors[0])
+        peak = None if read.input_peak is None else read.input_peak / factor
+        scale = read.activation_scale / factor
+        read = replace(read, weight_scale=read.weight_scale * factors[0], activation_scale=scale, input_peak=peak)
+    return (
+        replace(layer, weight=layer.weight * rows[:, None], bias=layer.bias * rows, quantization=scaled),
+        replace(reader, weight=reader.weight * factors, quantization=read),
     )

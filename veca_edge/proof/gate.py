@@ -110,10 +110,17 @@ def check_gate(fidelity: Sequence[Fidelity], gate: Gate) -> None:
             )
             variant = f"{f.core_count} cores {f.precision} at {f.image_size}"
             said.setdefault(start, []).append(f"{variant}: {_seen_beyond(c)}")
-    options = dict.fromkeys(c.option for f in failed for c in gate.misses(f.reference))
+    missed = [c for f in failed for c in gate.misses(f.reference)]
+    options = dict.fromkeys(c.option for c in missed)
+    hint = f"Calibrate on more images that look like the camera's, or accept less with {' and '.join(options)}."
+    if any(math.isnan(c.value) for c in missed):
+        hint = (
+            "Outputs that are not numbers come of values beyond 65504, which are infinite in FP16, or of a checkpoint "
+            "that holds some. Export with --precision fp32, for a target that has it."
+        )
     raise BelowGate(
         " ".join(f"{start}: {', '.join(values)}." for start, values in said.items()) + " No bundle was written.",
-        f"Calibrate on more images that look like the camera's, or accept less with {' and '.join(options)}.",
+        hint,
         fidelity,
     )
 

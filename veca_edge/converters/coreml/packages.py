@@ -35,7 +35,7 @@ from ...formats.mlpackage import (
     read_specification,
     specification_path,
 )
-from ...model.folding import Linear
+from ...model.folding import Linear, within_half
 from ...model.plan import Variant
 from .options import CoremlOptions
 from .program import mil_from_veca
@@ -117,8 +117,8 @@ def mlpackages_from_variants(
 
     Several variants of one precision become functions of one package (`cores_8`, or `cores_8_256x384` where
     there are several image sizes); with `options.separate`, or for a single variant, each is a package of its own.
-    INT8 codes and scales are those of `Linear.quantization`, but for one power of two that moves from k to q (see
-    `writer.balanced`). Scales are stored in FP16, as Core ML asks for.
+    INT8 codes and scales are those of `Linear.quantization`, but for powers of two that move from layer to layer (see
+    `writer.balanced` and `folding.within_half`). Scales are stored in FP16, as Core ML asks for.
 
     Args:
         metadata: strings kept in the packages; `labels` (one class a line) makes a classifier's classes.
@@ -127,7 +127,7 @@ def mlpackages_from_variants(
         EdgeError: see `check_export`; or weights that FP16 can't hold (it names the layer).
     """
     options = options or CoremlOptions()
-    variants = [replace(v, weights=balanced(v.weights)) for v in variants]
+    variants = [replace(v, weights=balanced(within_half(v.weights))) for v in variants]
     labels = metadata["labels"].split("\n") if "labels" in metadata else []
     precisions = list(dict.fromkeys(v.precision for v in variants))
     sizes = {v.spec.image_size for v in variants}

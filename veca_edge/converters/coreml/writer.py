@@ -11,13 +11,12 @@ import numpy as np
 from ...base.errors import EdgeError
 from ...base.spec import GraphSpec
 from ...model.config import IMAGE_MEAN, NORM_EPS
-from ...model.folding import InferenceWeights, Linear
+from ...model.folding import HALF_MAX, InferenceWeights, Linear
 from ...model.plan import BlockRows, graph_constants
 
 # A value of the program while it is being written (coremltools' Var).
 Var = Any
 
-HALF_MAX = 65504.0
 SMALLEST_NORMAL = 2.0**-14
 # Pixels 0..255 become (p - centre) / 64, which FP16 holds exactly; the patch convolution takes the rest.
 PIXEL_SCALE = 1 / 64

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from ...bundle.store import artifact_for
 from ...bundle.types import Artifact
 from ...formats.tflite import TfliteModel, read_tflite, schema_for
 from ...images.preprocessing import Preprocessing
-from ...model.folding import Linear
+from ...model.folding import Linear, within_half
 from ...model.plan import Variant
 from .flatbuffer import PURPOSE, TfliteBuilder
 from .graph import PIXEL_CENTRE, PIXEL_SCALE, BlockWriter, GraphWriter
@@ -62,6 +63,8 @@ def tflite_files_from_variants(
     Raises:
         EdgeError: more than a file can hold, weights that FP16 can't, a full disk. MissingDependency: no LiteRT.
     """
+    # GPU delegates compute in FP16 what is stored so.
+    variants = [replace(v, weights=within_half(v.weights)) if v.precision == "fp16" else v for v in variants]
     made, done = {}, 0
     for precision in dict.fromkeys(v.precision for v in variants):
         signatures = signature_names([v for v in variants if v.precision == precision])

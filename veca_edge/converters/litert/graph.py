@@ -19,12 +19,11 @@ import numpy as np
 from ...base.errors import EdgeError
 from ...base.spec import Precision
 from ...model.config import NORM_EPS
-from ...model.folding import Block, Linear, folded_patches
+from ...model.folding import HALF_MAX, Block, Linear, folded_patches
 from ...model.plan import BlockRows, Variant, block_rows, graph_constants, watched_block
 from .flatbuffer import TfliteBuilder
 from .operators import Subgraph
 
-HALF_MAX = 65504.0
 # Pixels 0..255 become (p - PIXEL_CENTRE) * PIXEL_SCALE, exactly.
 PIXEL_SCALE, PIXEL_CENTRE = 1 / 128, 128
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from ...base.spec import GraphSpec
 from ...bundle.store import artifact_for
 from ...bundle.types import Artifact
 from ...model.config import NORM_EPS
-from ...model.folding import InferenceWeights, Linear, LinearQuantization
+from ...model.folding import HALF_MAX, InferenceWeights, Linear, LinearQuantization, within_half
 from ...model.plan import Variant
 from ...rules.finding import Finding
 from ...rules.tensorrt.lint import lint_onnx
@@ -41,7 +41,6 @@ from ..onnx.graph import onnx_from_veca
 from .options import TensorrtOptions
 from .rtx import compile_with_rtx, rtx_is_installed
 
-FP16_LARGEST = float(np.finfo(np.float16).max)
 FP16_SMALLEST = float(np.finfo(np.float16).smallest_normal)
 FP32_SCOPES = ("coordinates", "layer_norm", "metres")
 FP32_OPERATORS = ("Add", "Cos", "Div", "MatMul", "Mul", "ReduceMean", "Sin", "Sqrt", "Sub", "Tanh")
@@ -158,9 +157,9 @@ class Tensorrt10Half(Tensorrt10):
 
     def array(self, name: str, array: np.ndarray) -> ir.Value:
         largest = float(np.abs(array).max(initial=0.0))
-        if not largest <= FP16_LARGEST:
+        if not largest <= HALF_MAX:
             raise EdgeError(
-                f"'{self.g.scope}{name}' reaches {largest:.4g}, and FP16 ends at {FP16_LARGEST:.0f}.",
+                f"'{self.g.scope}{name}' reaches {largest:.4g}, and FP16 ends at {HALF_MAX:.0f}.",
                 "Export this model with --precision fp32.",
             )
         return self.g.constant(name, array.astype(np.float16))
@@ -271,6 +270,8 @@ def write_file(
     name: str, variants: Sequence[Variant], directory: Path, metadata: Mapping[str, str], options: TensorrtOptions
 ) -> dict[str, Any]:
     """Writes one file that breaks no rule; returns its artifacts' details."""
+    if variants[0].precision != "fp32":
+        variants = [replace(variant, weights=within_half(variant.weights)) for variant in variants]
     first = variants[0]
     dialect = dialect_for(tensorrt_version(options.tensorrt), first.precision)
     facts = {**metadata, "precision": first.precision, "tensorrt": options.tensorrt}
