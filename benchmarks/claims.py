@@ -158,6 +158,18 @@ def npu_claims(result: dict[str, Any]) -> Iterator[Claim]:
             yield Claim(where, min(row["likeness"].values()), ">=", npu.LEAST[row["precision"]])
 
 
+def gpu_claims(result: dict[str, Any]) -> Iterator[Claim]:
+    """What is written out for CPUs loses what the GPU loses, and is infinite where it is."""
+    for row in result["rows"]:
+        where = f"{result['gpu']}: {row['model']}, {row['weights']}, {row['cores']} cores, {row['precision']}"
+        gpu, written_out = row["GPU"], row["written out"]
+        if row["precision"] == "fp32" or gpu is None or written_out is None:
+            agree = (gpu is None) == (written_out is None)
+            yield Claim(f"{where}: {row['output']} is a number on both or on neither", float(agree), ">=", 1.0)
+        else:
+            yield Claim(f"{where}: {row['output']} lost, against written out", gpu / written_out, "<=", 1.25)
+
+
 def claims(directory: Path) -> list[Claim]:
     of = {
         "peers": peer_claims,
@@ -168,6 +180,7 @@ def claims(directory: Path) -> list[Claim]:
         "governor": governor_claims,
         "web": web_claims,
         "npu": npu_claims,
+        "gpu": gpu_claims,
     }
     return [
         claim

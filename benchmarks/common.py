@@ -9,6 +9,7 @@ import random
 import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +45,6 @@ def hard_twin(checkpoint: Checkpoint, seed: int = 0, reach: float = 64.0) -> Che
     The factors, log-uniform, go into LayerNorm gains against the columns of the next layer, rows of v against
     columns of the output projection, and rows of fc1's linear half against columns of fc2. Exact but for rounding.
     """
-    from dataclasses import replace
-
     import torch
 
     generator = torch.Generator().manual_seed(seed)
@@ -79,6 +78,33 @@ def hard_twin(checkpoint: Checkpoint, seed: int = 0, reach: float = 64.0) -> Che
         name=f"{checkpoint.name}_hard",
         digest=f"{checkpoint.digest}, hard twin, seed {seed}, reach {reach:g}",
     )
+
+
+def loud_stream_twin(checkpoint: Checkpoint, factor: float = 2.0**13) -> Checkpoint:
+    """The same function with a residual stream `factor` times as large, but for the epsilon of its norms.
+
+    What writes into the stream is multiplied, and what reads it without a norm, the positions, divided.
+    """
+    tensors = dict(checkpoint.tensors)
+    for key, tensor in tensors.items():
+        if key.startswith(("patch_embed.proj", "query_token_chunks")) or ".out_proj." in key or ".fc2." in key:
+            tensors[key] = tensor * factor
+        elif key.startswith("pos_linears") and key.endswith("weight"):
+            tensors[key] = tensor / factor
+    return replace(checkpoint, tensors=tensors)
+
+
+def loud_products_twin(checkpoint: Checkpoint, factor: float = 2.0**13) -> Checkpoint:
+    """The same function with gated products `factor` times as large: fc1's linear half against columns of fc2."""
+    import torch
+
+    tensors, hidden = dict(checkpoint.tensors), checkpoint.config.mlp_hidden
+    for key, tensor in tensors.items():
+        if ".fc1." in key:
+            tensors[key] = torch.cat([tensor[:hidden], tensor[hidden:] * factor])
+        elif key.endswith(".fc2.weight"):
+            tensors[key] = tensor / factor
+    return replace(checkpoint, tensors=tensors)
 
 
 def absmax_quantized(

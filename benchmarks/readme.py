@@ -158,6 +158,7 @@ def rendered(directory: Path) -> str:
             *map(fidelity, by_subject(read_results(directory, "fidelity"), "checkpoint")),
             on_litert(read_results(directory, "litert")),
             on_npus(read_results(directory, "npu")),
+            on_gpus(read_results(directory, "gpu")),
             *(scaling(last) for *_, last in by_subject(read_results(directory, "scaling"), "family")),
             *(web(result) for result in read_results(directory, "web")),
         )
@@ -419,6 +420,35 @@ def on_litert(results: Sequence[Result]) -> str:
     )
 
 
+def on_gpus(results: Sequence[Result]) -> str:
+    """A Jetson's files on an NVIDIA GPU, and computed on a CPU in two ways; the furthest of all core counts."""
+
+    def furthest(rows: Sequence[Result], how: str) -> str:
+        distances = [row[how] for row in rows]
+        return "not a number" if None in distances else f"{max(distances):.1e}"
+
+    lines = []
+    for result in results:
+        found: dict[tuple[str, str, str], list[Result]] = {}
+        for row in result["rows"]:
+            if row["precision"] != "fp32":
+                found.setdefault((row["model"], row["weights"], row["precision"]), []).append(row)
+        for (model, weights, precision), rows in found.items():
+            ways = (furthest(rows, how) for how in ("GPU", "written out", "as written"))
+            lines.append([f"{model}, {weights} weights", precision, result["gpu"], *ways])
+    if not lines:
+        return ""
+    header = ["1 - cosine with FP32", "precision", "GPU", "on the GPU", "FP16 written out, CPU", "as written, CPU"]
+    return (
+        "### The files for a Jetson on an NVIDIA GPU\n\nThe very files, in ONNX Runtime's CUDA kernels: no TensorRT, "
+        "and no Jetson. Beside them what an export computes on a CPU to prove them, where every rounding to FP16 is "
+        "written out, and what ONNX Runtime makes of the same file there, which leaves them out. The furthest of "
+        "`cls` and `dense` at 8, 16 and 64 cores. *Hard*: channels rescaled by factors from 1/64 to 64. *Loud*: "
+        "gated products, or the residual stream, 8192 times as large; an export scales the first back, exactly, and "
+        f"refuses the second.\n\n{table(header, lines)}\n\n{provenance(results)}"
+    )
+
+
 def on_npus(results: Sequence[Result]) -> str:
     """What Qualcomm's compiler and its emulation make of models; nothing without results."""
     if not results:
@@ -516,9 +546,9 @@ def provenance(results: Sequence[Result]) -> str:
     for result in results:
         machine, versions = result["machine"], result["machine"]["versions"]
         tools = ", ".join(f"{name} {versions[name]}" for name in ("python", "veca-edge", *PACKAGES) if name in versions)
+        threads = f"{counted(result['threads'], 'thread')}, " if "threads" in result else ""
         lines.append(
-            f"<sub>{machine_name(result)}, {counted(result['threads'], 'thread')}, {machine['system']}, "
-            f"{result['started_at'][:10]}; {tools}.</sub>"
+            f"<sub>{machine_name(result)}, {threads}{machine['system']}, {result['started_at'][:10]}; {tools}.</sub>"
         )
     busiest = max((result.get("others_share", 0.0) for result in results), default=0.0)
     if busiest > BUSY:

@@ -11,9 +11,19 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from benchmarks import claims, elastic, fidelity, governor, litert, npu, peers, readme, scaling, web
+from benchmarks import claims, elastic, fidelity, governor, gpu, litert, npu, peers, readme, scaling, web
 from benchmarks.bundles import made_bundle
-from benchmarks.common import absmax_quantized, hard_twin, interleaved, linear_of, random_images, write_result
+from benchmarks.common import (
+    absmax_quantized,
+    hard_twin,
+    interleaved,
+    linear_of,
+    loud_products_twin,
+    loud_stream_twin,
+    random_frames,
+    random_images,
+    write_result,
+)
 from benchmarks.dense_vit import TOKENS, dense_checkpoint, onnx_from_dense
 from benchmarks.toolchains import INT8_TARGETS, Task, ours
 from benchmarks.worker import agreement
@@ -55,6 +65,35 @@ def test_the_hard_twin_is_the_same_function(request, name):
     factors = twin.tensors["blocks.0.norm_ffn.weight"] / checkpoint.tensors["blocks.0.norm_ffn.weight"]
     assert 1 / 64 <= factors.min() < 1 / 16
     assert 16 < factors.max() <= 64
+
+
+def test_loud_twins_are_the_same_function_but_for_what_fp16_holds(short_demo, monkeypatch):
+    """The GPU's part is taken by the CPU here. Products are scaled back by the export; the stream is infinite."""
+    monkeypatch.setattr(gpu, "CORE_COUNTS", (16,))
+    monkeypatch.setattr(
+        gpu, "on_gpu", lambda path: lambda batch: {"cls": np.ones((1, 192)), "dense": np.ones((1, 64, 192))}
+    )
+    frames = random_frames(2, ImageSize(32, 32))
+    rows = {}
+    for twin in (loud_products_twin, loud_stream_twin):
+        for row in gpu.compared("demo", twin.__name__, twin(short_demo), frames, ("fp16", "fp32")):
+            rows[twin, row["precision"], row["output"]] = row["written out"]
+    for output in gpu.OUTPUTS:
+        assert rows[loud_products_twin, "fp16", output] < 1e-5
+        assert rows[loud_products_twin, "fp32", output] < 1e-9
+        assert rows[loud_stream_twin, "fp32", output] < 1e-9
+        assert rows[loud_stream_twin, "fp16", output] is None
+
+
+def test_what_a_gpu_gave_is_told(tmp_path):
+    row = {"model": "demo", "weights": "hard", "cores": 8, "precision": "fp16", "output": "cls"}
+    lost = {"GPU": 2e-7, "written out": 1e-7, "as written": 1e-8}
+    rows = [{**row, **lost}, {**row, "weights": "loud", **lost, "GPU": None}]
+    write_result(tmp_path, "gpu", {"benchmark": "gpu", "gpu": "a GPU", "started_at": "2026-01-02", "rows": rows})
+    text = readme.rendered(tmp_path)
+    assert "| demo, hard weights | fp16 | a GPU | 2.0e-07 | 1.0e-07 | 1.0e-08 |" in text
+    assert "| demo, loud weights | fp16 | a GPU | not a number |" in text
+    assert [claim.holds for claim in claims.claims(tmp_path)] == [False, False]
 
 
 def test_plain_ranges_reach_every_layer(demo, tmp_path):

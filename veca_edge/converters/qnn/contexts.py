@@ -29,6 +29,7 @@ from ...bundle.types import Artifact
 from ...devices.android.socs import SOCS, Soc
 from ...devices.process import TooLong, TooSlow, run_bounded
 from ...images.preprocessing import normalised
+from ...model.folding import within_half
 from ...model.plan import Variant
 from ...proof.fidelity import likeness
 from ...rules.qnn import lint_model
@@ -122,7 +123,8 @@ def compile_contexts(
     total, done = len(sources) * len(options.npu), 0
     with tempfile.TemporaryDirectory(prefix="veca-edge-npu-") as folder:
         for variant, precision in sources:
-            model = onnx_from_veca(variant.weights, variant.spec, _DIALECTS[precision], {**facts, "npu": precision})
+            weights = within_half(variant.weights)
+            model = onnx_from_veca(weights, variant.spec, _DIALECTS[precision], {**facts, "npu": precision})
             if findings := lint_model(model):
                 raise EdgeError(f"The file for the NPU breaks a rule: {findings[0].message}", "Please report this.")
             save_models({"source.onnx": model}, Path(folder), "")
