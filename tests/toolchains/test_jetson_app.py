@@ -1,7 +1,7 @@
 """The Jetson app compiled and run on Linux without a GPU; `jetson_project.py` says how.
 
 The kernels are compiled by nvcc where there is one, and the TensorRT part against a header that states what it uses
-(`jetson/stubs`); neither runs. The app's README says the same.
+(`jetson/stubs`); neither runs here. The app's README says the same.
 """
 
 from __future__ import annotations
@@ -294,11 +294,17 @@ def test_the_kernels_compile_for_orin(tmp_path):
     assert (tmp_path / "kernels.o").stat().st_size > 10_000
 
 
-def test_the_tensorrt_part_compiles(tmp_path):
+@pytest.mark.parametrize("name", ["src/tensorrt_backend.cpp", "src/gpu_preprocessor.cpp", "tests/test_gpu.cpp"])
+def test_the_part_for_a_board_compiles(jetson_root, tmp_path, name):
     _, include = cuda()
     if shutil.which("g++") is None:
         pytest.skip("g++ is missing")
-    source = TEMPLATES / "jetson/src/tensorrt_backend.cpp"
-    command = ["g++", "-std=c++17", *WARNINGS, "-isystem", include, "-isystem", roots.HERE / "jetson/stubs"]
+    source, work = TEMPLATES / "jetson" / name, tmp_path / "include"
+    work.mkdir()
+    for library in ("doctest", "nlohmann"):
+        (work / library).symlink_to(jetson_root / "usr/include" / library)
+    folders = [include, roots.HERE / "jetson/stubs", work]
+    command = ["g++", "-std=c++17", *WARNINGS, '-DVECA_VECTORS="vectors"', "-I", TEMPLATES / "jetson/src"]
+    command += [part for folder in folders for part in ("-isystem", folder)]
     inputs = [source, *headers(TEMPLATES / "jetson"), roots.HERE / "jetson/stubs", include / "cuda_runtime_api.h"]
-    compiled_here([*command, "-c", source], inputs, tmp_path / "backend.o")
+    compiled_here([*command, "-c", source], inputs, tmp_path / "made.o")

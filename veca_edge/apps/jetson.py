@@ -150,12 +150,14 @@ build/veca_app --source test://300 --output out.mp4
 |---|---|
 | `src/values.h` | all that differs between apps; written by veca-edge |
 | `src/backend.h` | what runs a model: `tensorrt_backend.cpp`, or `onnxruntime_backend.cpp` |
-| `src/preprocess.cpp`, `src/gpu_preprocess.cu` | a frame to the input, by one arithmetic (`resample.h`) |
+| `src/preprocess.cpp` | a frame to the input, on the CPU |
+| `src/gpu_preprocessor.cpp`, `src/gpu_preprocess.cu` | the same on the GPU, by one arithmetic (`resample.h`) |
 | `src/governor.cpp`, `src/heat.h` | which core count, by latency and by heat |
 | `src/painter.cpp`, `src/painting.cpp` | what the model says, on the frame |
 | `src/main.cpp`, `src/options.cpp` | the loop over frames, the command line |
 | `src/capture.cpp`, `src/output.cpp` | GStreamer |
 | `tests/test_logic.cpp` | all of that but GStreamer, against the golden vectors: what veca-edge itself does |
+| `tests/test_gpu.cpp` | frames prepared by the GPU, byte for byte as by the CPU |
 | `tests/golden_frames.cpp` | real frames through every model, against the float32 model |
 
 ## What was tested
@@ -164,8 +166,9 @@ veca-edge's own tests generate a project like this one and, on Linux without a G
 `-Wall -Wextra -Werror`, the kernels with nvcc for Orin (sm_87), the TensorRT part against a header that states the
 TensorRT 10 functions that it uses. **Run** there: the tests above with ONNX Runtime, under AddressSanitizer and
 UndefinedBehaviorSanitizer too, and the app from GStreamer's test picture and a file into a file, and over RTSP from one
-process of it to another. **Compiled and never run**: the CUDA kernels (their arithmetic is run on the CPU) and the
-TensorRT part. **Neither**: cameras (`csi://`, `v4l2://`) and Jetson's own encoder. Nothing here has run on a Jetson.
+process of it to another. **Only compiled** there: the CUDA kernels (their arithmetic is run on the CPU) and the
+TensorRT part; on an H100 `test_gpu` has passed, and the TensorRT part run with a stand-in for TensorRT. **Neither**:
+cameras (`csi://`, `v4l2://`) and Jetson's own encoder. Nothing here has run on a Jetson.
 
 A captured frame is copied once, into memory that CPU and GPU share; nothing else is copied between them.
 
