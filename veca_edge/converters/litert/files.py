@@ -63,8 +63,8 @@ def tflite_files_from_variants(
     Raises:
         EdgeError: more than a file can hold, weights that FP16 can't, a full disk. MissingDependency: no LiteRT.
     """
-    # GPU delegates compute in FP16 what is stored so.
-    variants = [replace(v, weights=within_half(v.weights)) if v.precision == "fp16" else v for v in variants]
+    # GPU delegates compute floats in FP16, also those that are stored in float32.
+    variants = [v if v.precision == "int8" else replace(v, weights=within_half(v.weights)) for v in variants]
     made, done = {}, 0
     for precision in dict.fromkeys(v.precision for v in variants):
         signatures = signature_names([v for v in variants if v.precision == precision])

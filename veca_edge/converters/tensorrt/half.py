@@ -3,7 +3,11 @@
 ONNX Runtime has next to no FP16 kernels for CPUs: it computes such files in float32, and drops the casts between an
 operator and the next. So they look more precise than they are, and numbers beyond 65504, which are infinite on the
 board, pass without a trace: the gated product of a feed-forward does. Here what is FP16 on the board becomes float32
-that is rounded to FP16 after every operator; within an operator sums stay float32, as tensor cores keep them.
+that is rounded to FP16 after every operator.
+
+Within an operator sums stay float32. TensorRT may keep those of FP16 products in FP16 ("Control of Computational
+Precision", Developer Guide). With cuBLAS doing so on an H100, random `small` and `base` at 256 px were 4e-6 and 6e-6
+(1 - cosine) from float32, instead of 2e-6 and 3e-6.
 """
 
 from __future__ import annotations
