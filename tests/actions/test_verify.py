@@ -41,3 +41,18 @@ def test_an_engine_that_does_not_run_here_gets_its_digest_checked(tmp_path):
     (tmp_path / "engines" / "a.engine").write_bytes(b"another")
     with pytest.raises(EdgeError, match=r"changed: engines/a\.engine"):
         verify(tmp_path)
+
+
+def test_without_what_rounds_to_fp16_a_jetsons_files_get_their_digests_checked(tmp_path, monkeypatch):
+    """On a board nothing but the package itself is installed; FP32 needs no more than ONNX Runtime there."""
+    from veca_edge.targets import jetson
+
+    model = write_model(tmp_path, "cores16_fp16_32x32")
+    write_bundle(tmp_path, [replace(model, details={**model.details, "strongly_typed": True})])
+    monkeypatch.setattr(jetson, "find_spec", lambda name: None if name == "onnx_ir" else name)
+    (check,) = verify(tmp_path)
+    assert check.ok
+    assert check.cosine is None
+    assert check.obstacle is not None
+    assert "veca-edge[export]" in check.obstacle
+    assert jetson.onnx_obstacle(replace(model, precision="fp32")) is None

@@ -47,6 +47,16 @@ def open_onnx(directory: Path, artifact: Artifact, threads: int | None) -> Runne
     return open_onnx(path, artifact, threads, model=model)
 
 
+def onnx_obstacle(artifact: Artifact) -> str | None:
+    from ..bundle.details import TensorrtDetails, details_as
+    from ..converters.tensorrt.half import computes_in_half
+
+    details = details_as(artifact.details, TensorrtDetails, artifact.name)
+    if find_spec("onnx_ir") is None and computes_in_half(details, artifact.precision):
+        return "rounding to FP16 as the board does needs onnx_ir: pip install 'veca-edge[export]'"
+    return None
+
+
 def onnx_loading(artifact: Artifact) -> str:
     from .cpu import loading
 
@@ -86,7 +96,7 @@ def engine_obstacle(artifact: Artifact) -> str | None:
 ENGINE = Format(
     "engine", "TensorRT", "tensorrt", open_engine, engine_loading, obstacle=engine_obstacle, is_portable=False
 )
-ONNX = Format("onnx", "ONNX Runtime", "onnxruntime", open_onnx, onnx_loading)
+ONNX = Format("onnx", "ONNX Runtime", "onnxruntime", open_onnx, onnx_loading, obstacle=onnx_obstacle)
 
 # ------------------------------------------------------------------------------- export and build
 
