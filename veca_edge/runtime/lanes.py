@@ -20,7 +20,7 @@ import numpy as np
 
 from .handover import Ended, Handover
 from .model import Model
-from .pipeline import LEAVE_S, CapturedFrame, FrameResult, Pace, PreparedFrame, Reading, given_to, result_of, results_of
+from .pipeline import LEAVE_S, CapturedFrame, FrameResult, Pace, PreparedFrame, Reading, given_to, result_of
 from .sources import Frame
 
 # With more of them a result would be older than two frame times.
@@ -28,7 +28,7 @@ LANES = 2
 
 
 class Lanes:
-    """Threads that bring frames all the way; iterate `results`, then `close`.
+    """Threads that bring frames all the way; their results are in `made`, see `results_of`; then `close`.
 
     Args:
         model: one whose calls from two threads run at the same time.
@@ -41,7 +41,7 @@ class Lanes:
         self, model: Model, frames: Generator[Frame, None, None], pace: Pace, ending: threading.Event | None = None
     ):
         self._model, self._frames, self._pace = model, frames, pace
-        self._made: Handover[FrameResult] = Handover()
+        self.made: Handover[FrameResult] = Handover()
         self._reading = Reading(frames, pace)
         self._ending = ending or threading.Event()
         self._went_on = threading.Condition()  # guards what follows, and says that it changed
@@ -55,14 +55,10 @@ class Lanes:
         for thread in self._threads:
             thread.start()
 
-    def results(self, stopped: Callable[[], bool]) -> Generator[FrameResult, None, None]:
-        """See `results_of`."""
-        return results_of(self._made, stopped)
-
     def close(self) -> None:
         """Ends the threads, whatever they wait for."""
         self._ending.set()
-        self._made.abandon()
+        self.made.abandon()
         self._end()
         for thread in self._threads:
             thread.join(LEAVE_S)
@@ -81,7 +77,7 @@ class Lanes:
             cause = error
         with suppress(Ended):  # the other thread ended with an earlier frame
             self._wait_until(lambda: self._given == number)
-            self._made.close(cause)
+            self.made.close(cause)
             self._end()
         with self._went_on:
             self._at_work -= 1
@@ -112,8 +108,8 @@ class Lanes:
         output = self._model(given, prepared.before_ms(ended))
         # When the result before it was taken, this thread's last one was done with: its outputs can be filled again.
         self._wait_until(lambda: self._given == number)
-        self._made.put(result_of(self._model, prepared, ended, output, room))
-        self._made.wait_for_room()  # a result that nobody has time for yet would only grow old
+        self.made.put(result_of(self._model, prepared, ended, output, room))
+        self.made.wait_for_room()  # a result that nobody has time for yet would only grow old
         with self._went_on:
             self._given += 1
             self._went_on.notify_all()

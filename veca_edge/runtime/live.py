@@ -16,7 +16,7 @@ from .classes import LikelyClass, top_classes
 from .governor import Decision
 from .lanes import Lanes
 from .model import Model
-from .pipeline import Pace, Pipeline
+from .pipeline import Pace, Pipeline, results_of
 from .sources import Frame, Source
 
 RECENT = 120
@@ -116,7 +116,7 @@ def steps_of(
     start: float | None = None
     decided: Decision | None = None
     pipeline = Lanes(model, frames, pace, ending) if side_by_side else Pipeline(model, frames, pace, drops, ending)
-    with closing(pipeline), closing(pipeline.results(stopped)) as results:
+    with closing(pipeline), closing(results_of(pipeline.made, stopped)) as results:
         for made in results:
             prepared = made.prepared
             start = prepared.captured if start is None else start

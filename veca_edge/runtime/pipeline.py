@@ -150,7 +150,7 @@ def results_of(made: Handover[FrameResult], stopped: Callable[[], bool]) -> Gene
 
 
 class Pipeline:
-    """Threads that capture, prepare and run; iterate `made` for the results, then `close`.
+    """Threads that capture, prepare and run; their results are in `made`, see `results_of`; then `close`.
 
     Args:
         frames: of the source; it is iterated, and closed, by the thread that captures.
@@ -169,26 +169,22 @@ class Pipeline:
         self._model, self._frames, self._pace, self._drops = model, frames, pace, drops
         self._captured: Handover[CapturedFrame] = Handover(keeps_newest=drops)
         self._prepared: Handover[PreparedFrame] = Handover()
-        self._made: Handover[FrameResult] = Handover()
+        self.made: Handover[FrameResult] = Handover()
         self._ending = ending or threading.Event()
         self._schedule = Schedule(reads=not drops)
         self._went_on = threading.Condition()  # guards the schedule, and says that it changed
         self._threads = [
             threading.Thread(target=self._capture, args=(self._captured,), name="veca-edge capture", daemon=True),
             threading.Thread(target=self._prepare, args=(self._prepared,), name="veca-edge prepare", daemon=True),
-            threading.Thread(target=self._run, args=(self._made,), name="veca-edge model", daemon=True),
+            threading.Thread(target=self._run, args=(self.made,), name="veca-edge model", daemon=True),
         ]
         for thread in self._threads:
             thread.start()
 
-    def results(self, stopped: Callable[[], bool]) -> Generator[FrameResult, None, None]:
-        """See `results_of`."""
-        return results_of(self._made, stopped)
-
     def close(self) -> None:
         """Ends the stages, whatever they wait for."""
         self._ending.set()
-        for handover in (self._captured, self._prepared, self._made):
+        for handover in (self._captured, self._prepared, self.made):
             handover.abandon()
         with self._went_on:
             self._went_on.notify_all()
