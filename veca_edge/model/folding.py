@@ -94,6 +94,14 @@ class Linear:
         q = self.quantization
         return Linear(name, self.weight[start:stop], self.bias[start:stop], q and q.rows(start, stop))
 
+    def scaled_rows(self, factors: np.ndarray) -> Linear:
+        """The layer with output channels `factors` `[out]` times as large: exact for powers of two, and codes stay."""
+        q = self.quantization
+        if q is not None:
+            peak = None if q.output_peak is None else q.output_peak * factors
+            q = replace(q, weight_scale=q.weight_scale * factors, output_peak=peak)
+        return replace(self, weight=self.weight * factors[:, None], bias=self.bias * factors, quantization=q)
+
 
 @dataclass(frozen=True)
 class Block:
@@ -365,15 +373,9 @@ def _divided(layer: Linear, reader: Linear, bounds: np.ndarray) -> tuple[Linear,
         exponents = np.full_like(exponents, exponents.max())
     factors = np.exp2(exponents).astype(np.float32)
     rows = np.concatenate([np.ones(len(layer.bias) - len(factors), np.float32), 1 / factors])
-    q = layer.quantization
-    peak = None if q is None or q.output_peak is None else q.output_peak * rows
-    scaled = q and replace(q, weight_scale=q.weight_scale * rows, output_peak=peak)
     if read is not None:
         factor = float(factors[0])
         peak = None if read.input_peak is None else read.input_peak / factor
         scale = read.activation_scale / factor
         read = replace(read, weight_scale=read.weight_scale * factors[0], activation_scale=scale, input_peak=peak)
-    return (
-        replace(layer, weight=layer.weight * rows[:, None], bias=layer.bias * rows, quantization=scaled),
-        replace(reader, weight=reader.weight * factors, quantization=read),
-    )
+    return layer.scaled_rows(rows), replace(reader, weight=reader.weight * factors, quantization=read)

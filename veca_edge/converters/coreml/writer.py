@@ -52,17 +52,7 @@ def balanced(weights: InferenceWeights) -> InferenceWeights:
     """
     width, factor = weights.config.hidden, 2.0 ** (int(np.log2(weights.config.head_dim)) // 4)
     rows = np.repeat(np.array([factor, 1 / factor, 1], np.float32), width)
-
-    def scaled(layer: Linear) -> Linear:
-        q = layer.quantization
-        return replace(
-            layer,
-            weight=layer.weight * rows[:, None],
-            bias=layer.bias * rows,
-            quantization=q and replace(q, weight_scale=q.weight_scale * rows),
-        )
-
-    return weights.with_linears({block.qkv.name: scaled(block.qkv) for block in weights.blocks})
+    return weights.with_linears({block.qkv.name: block.qkv.scaled_rows(rows) for block in weights.blocks})
 
 
 def half_range(layer: Linear) -> float:
