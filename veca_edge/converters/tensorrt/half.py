@@ -20,6 +20,7 @@ import numpy as np
 
 from ...base.errors import EdgeError
 from ...bundle.details import TensorrtDetails
+from ...rules.tensorrt.graph import MOVES_DATA
 from ...rules.tensorrt.reading import MAX_FILE_BYTES, read_onnx
 
 if TYPE_CHECKING:
@@ -27,21 +28,7 @@ if TYPE_CHECKING:
 
 # Their results are values that they were given. What DequantizeLinear gives an INT8 product is never FP16: TensorRT
 # multiplies the codes, and scales sums that it keeps in float32 ("Explicit Quantization", Developer Guide).
-EXACT_OPERATORS = frozenset(
-    {
-        "Concat",
-        "DequantizeLinear",
-        "Expand",
-        "Gather",
-        "Identity",
-        "Reshape",
-        "Slice",
-        "Split",
-        "Squeeze",
-        "Transpose",
-        "Unsqueeze",
-    }
-)
+EXACT_OPERATORS = frozenset((*MOVES_DATA, "Concat", "DequantizeLinear", "Expand", "Gather", "Slice", "Split"))
 QUANTIZING = frozenset({"QuantizeLinear", "DequantizeLinear"})
 _LAYER_TYPES = "--layerPrecisions="
 
