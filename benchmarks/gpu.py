@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,20 +21,18 @@ import numpy as np
 
 from veca_edge.base.progress import silent
 from veca_edge.base.spec import QUANTIZED_PRECISIONS, ExportSpec, ImageSize
+from veca_edge.bundle.runner import Runner
 from veca_edge.bundle.types import Artifact
-from veca_edge.calibration.calibrate import calibrate
-from veca_edge.calibration.recipe import quantized_variants
 from veca_edge.demo import demo_calibration, demo_checkpoint, demo_evaluation
 from veca_edge.images.folder import ImageSet, find_images, load_images
 from veca_edge.model.checkpoint import Checkpoint, load_checkpoint, random_checkpoint
 from veca_edge.model.config import FAMILIES
 from veca_edge.model.folding import inference_weights
 from veca_edge.model.plan import Variant
-from veca_edge.model.reference import reference_model
 from veca_edge.profiles.measurement import utc_now
-from veca_edge.proof.evaluate import run_reference
-from veca_edge.proof.fidelity import cosine
-from veca_edge.runtime.onnxruntime import open_onnx
+from veca_edge.proof.evaluate import run_frames, run_reference
+from veca_edge.proof.fidelity import likeness
+from veca_edge.runtime.onnxruntime import OnnxRunner, open_onnx
 from veca_edge.targets.jetson import JETSON
 from veca_edge.targets.jetson import open_onnx as open_written_out
 
@@ -48,13 +46,12 @@ from .common import (
     table,
     write_result,
 )
+from .fidelity import our_weights, reference
 
 OUTPUTS = ("cls", "dense")
 CORE_COUNTS = (8, 16, 64)
 RANDOM_FRAMES = 8
 COLUMNS = ("model", "weights", "cores", "precision", "output", "GPU", "written out", "as written", "GPU / written out")
-Outputs = Mapping[str, np.ndarray]
-Run = Callable[[np.ndarray], Outputs]
 
 
 def main() -> None:
@@ -97,12 +94,11 @@ def compared(
     calibrating: ImageSet | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Distances of all of a model's files, a row per output."""
-    size, folded = ImageSize(*frames.shape[1:3]), inference_weights(checkpoint)
+    size, folded, whole = ImageSize(*frames.shape[1:3]), inference_weights(checkpoint), reference(checkpoint)
     options = {"compile": False}
     spec = ExportSpec("jetson", CORE_COUNTS, tuple(precisions), (size,), outputs=OUTPUTS, target_options=options)
-    integer = {}
-    if calibrating is not None:
-        integer = quantized_variants(folded, calibrate(folded, [calibrating], CORE_COUNTS, seed=0), CORE_COUNTS)
+    integer = {} if calibrating is None else our_weights(checkpoint, calibrating, CORE_COUNTS)
+    expected = {count: run_reference(whole, checkpoint, frames, count) for count in CORE_COUNTS}
     variants = [
         Variant(spec.graph(count, size), precision, integer[count] if precision in QUANTIZED_PRECISIONS else folded)
         for count in CORE_COUNTS
@@ -112,10 +108,10 @@ def compared(
         directory = Path(name)
         for artifact in JETSON.write(spec, variants, directory, {}, silent):
             say(f"{model}, {weights} weights, {artifact.name}")
-            expected = run_reference(reference_model(checkpoint), checkpoint, frames, artifact.core_count)
-            made = {how: on_all(run, frames) for how, run in ways(directory, artifact).items()}
+            made = {how: run_frames(run, artifact, frames) for how, run in ways(directory, artifact).items()}
             for output in OUTPUTS:
-                distances = {how: distance(values[output], expected[output]) for how, values in made.items()}
+                wanted = expected[artifact.core_count][output]
+                distances = {how: distance(output, values[output], wanted) for how, values in made.items()}
                 yield {
                     "model": model,
                     "weights": weights,
@@ -123,20 +119,20 @@ def compared(
                     "precision": artifact.precision,
                     "output": output,
                     **distances,
-                    "GPU / written out": distance(made["GPU"][output], made["written out"][output]),
+                    "GPU / written out": distance(output, made["GPU"][output], made["written out"][output]),
                 }
 
 
-def ways(directory: Path, artifact: Artifact) -> dict[str, Run]:
-    """Ways to compute a file, each from frames uint8 `[1, H, W, 3]` to its outputs."""
+def ways(directory: Path, artifact: Artifact) -> dict[str, Runner]:
+    """Ways to compute a file."""
     return {
-        "GPU": on_gpu(directory / artifact.path),
+        "GPU": on_gpu(directory / artifact.path, artifact),
         "written out": open_written_out(directory, artifact, None),
         "as written": open_onnx(directory / artifact.path, artifact),
     }
 
 
-def on_gpu(path: Path) -> Run:
+def on_gpu(path: Path, artifact: Artifact) -> OnnxRunner:
     """A file in ONNX Runtime's CUDA kernels, all of it: no node may go to the CPU."""
     import onnxruntime
 
@@ -147,19 +143,13 @@ def on_gpu(path: Path) -> Run:
     session = onnxruntime.InferenceSession(str(path), options, providers=[("CUDAExecutionProvider", {"use_tf32": "0"})])
     if "CUDAExecutionProvider" not in session.get_providers():
         raise SystemExit("ONNX Runtime has no CUDA here: install onnxruntime-gpu in the place of onnxruntime.")
-    names = [output.name for output in session.get_outputs()]
-    return lambda batch: dict(zip(names, map(np.asarray, session.run(names, {"image": batch})), strict=True))
+    return OnnxRunner(session, artifact)
 
 
-def on_all(run: Run, frames: np.ndarray) -> dict[str, np.ndarray]:
-    made = [run(frame[None]) for frame in frames]
-    return {name: np.concatenate([one[name] for one in made]) for name in OUTPUTS}
-
-
-def distance(a: np.ndarray, b: np.ndarray) -> float | None:
-    """1 - mean cosine along the last axis; None where that is not a number."""
+def distance(name: str, value: np.ndarray, expected: np.ndarray) -> float | None:
+    """1 - mean cosine; None where that is not a number."""
     with np.errstate(invalid="ignore", over="ignore"):
-        found = 1 - float(cosine(a, b).mean())
+        found = 1 - likeness(name, value, expected)
     return found if np.isfinite(found) else None
 
 

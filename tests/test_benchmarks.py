@@ -71,7 +71,7 @@ def test_loud_twins_are_the_same_function_but_for_what_fp16_holds(short_demo, mo
     """The GPU's part is taken by the CPU here. Products are scaled back by the export; the stream is infinite."""
     monkeypatch.setattr(gpu, "CORE_COUNTS", (16,))
     monkeypatch.setattr(
-        gpu, "on_gpu", lambda path: lambda batch: {"cls": np.ones((1, 192)), "dense": np.ones((1, 64, 192))}
+        gpu, "on_gpu", lambda path, artifact: lambda batch: {"cls": np.ones((1, 192)), "dense": np.ones((1, 64, 192))}
     )
     frames = random_frames(2, ImageSize(32, 32))
     rows = {}
