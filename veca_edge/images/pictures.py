@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..base.errors import EdgeError, unknown_name
 from ..base.text_enum import TextEnum
 from .geometry import Box
-from .scaling import halved, mean_of
+from .scaling import halved, mean_of, picture_of
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 
 class Layout(TextEnum):
@@ -30,6 +35,8 @@ class Layout(TextEnum):
 
 # Weights of red and blue in luma.
 MATRICES = {"bt601": (0.299, 0.114), "bt709": (0.2126, 0.0722), "bt2020": (0.2627, 0.0593)}
+# So many pixels are converted in one go: what Pillow takes for them fits into caches.
+STRIP_PIXELS = 1 << 15
 
 
 @dataclass(frozen=True)
@@ -83,52 +90,40 @@ class Picture:
     @cached_property
     def rgb(self) -> np.ndarray:
         """All of it: uint8 RGB `[h, w, 3]`; a copy unless it is RGB already."""
-        height, width = self.size
-        return self.as_rgb(self.channels(Box(0, 0, width, height)))
-
-    def channels(self, box: Box) -> np.ndarray:
-        """A box as uint8 `[h, w, 3]` in the picture's own colours: a view, or luma with chroma repeated beside it."""
-        top, left, bottom, right = box.top, box.left, box.top + box.height, box.left + box.width
-        if self.layout in (Layout.RGB, Layout.BGR):
-            return self.planes[0][top:bottom, left:right]
-        chroma = self._chroma(box)
-        made = np.empty((box.height, box.width, 3), np.uint8)
-        made[..., 0] = self._luma(box)
-        for channel, plane in enumerate(chroma, 1):
-            wide = plane.repeat(2, 1)[:, left % 2 : left % 2 + box.width]
-            tall = wide if self.layout == Layout.YUYV else wide.repeat(2, 0)[top % 2 : top % 2 + box.height]
-            made[..., channel] = tall
-        return made
-
-    def halved_channels(self, box: Box) -> np.ndarray:
-        """What halving `channels` of a box gives, to a level; chroma is not repeated in full size for it."""
-        if self.layout in (Layout.RGB, Layout.BGR) or box.left % 2 or box.top % 2:
-            return halved(self.channels(box))
-        luma = halved(self._luma(box))
-        made = np.empty((*luma.shape, 3), np.uint8)
-        made[..., 0] = luma
-        for channel, plane in enumerate(self._chroma(box), 1):
-            if self.layout == Layout.YUYV:
-                last = plane[-1:] if len(plane) % 2 else plane[:0]
-                plane = mean_of(plane[0::2], np.concatenate([plane[1::2], last]))
-            made[..., channel] = plane
-        return made
-
-    def as_rgb(self, channels: np.ndarray) -> np.ndarray:
-        """Pixels uint8 `[h, w, 3]` in this picture's colours, of whatever size, as RGB."""
         if self.layout == Layout.RGB:
-            return channels
-        if self.layout == Layout.BGR:
-            return np.ascontiguousarray(channels[..., ::-1])
-        matrix, offset = self._conversion
-        made = np.empty(channels.shape, np.uint8)
-        for top in range(0, len(channels), 64):  # a strip at a time, for the cache
-            strip = channels[top : top + 64].astype(np.float32) @ matrix.T + offset
-            made[top : top + 64] = np.clip(strip, 0, 255.49, out=strip)
+            return self.planes[0]
+        height, width = self.size
+        made = np.empty((height, width, 3), np.uint8)
+        for top, bottom in _strips(height, width):
+            strip = np.asarray(self.boxed(Box(0, top, width, bottom - top)))
+            made[top:bottom] = self.as_rgb(strip)
+        return made
+
+    def boxed(self, box: Box, halvings: int = 0) -> Image.Image:
+        """A box of it for Pillow: RGB, or luma and chroma of every pixel, which `as_rgb` makes RGB of.
+
+        Args:
+            halvings: how often it is halved. Chroma is not repeated in full size for that, which differs by a level.
+        """
+        if self.layout in (Layout.RGB, Layout.BGR):
+            order = "BGR" if self.layout == Layout.BGR else "RGB"
+            return picture_of(halved(_cut(self.planes[0], box), halvings), order)
+        if halvings and (box.left % 2 or box.top % 2):
+            return picture_of(halved(np.asarray(self.boxed(box)), halvings))
+        chroma = (self._per_pixel(plane, box, halvings) for plane in self._chroma(box))
+        return _merged(halved(self._luma(box), halvings), *chroma)
+
+    def as_rgb(self, values: np.ndarray) -> np.ndarray:
+        """What is left of `boxed`, uint8 `[h, w, 3]` of whatever size, as RGB."""
+        if self.layout in (Layout.RGB, Layout.BGR):
+            return values
+        made = np.empty(values.shape, np.uint8)
+        for top, bottom in _strips(*values.shape[:2]):
+            made[top:bottom] = np.asarray(picture_of(values[top:bottom]).convert("RGB", self._conversion))
         return made
 
     def _luma(self, box: Box) -> np.ndarray:
-        luma = self.planes[0][box.top : box.top + box.height, box.left : box.left + box.width]
+        luma = _cut(self.planes[0], box)
         return luma[..., 0] if self.layout == Layout.YUYV else luma
 
     def _chroma(self, box: Box) -> tuple[np.ndarray, np.ndarray]:
@@ -143,18 +138,45 @@ class Picture:
             return both[..., 0], both[..., 1]
         return self.planes[1][rows, columns], self.planes[2][rows, columns]
 
+    def _per_pixel(self, chroma: np.ndarray, box: Box, halvings: int) -> np.ndarray:
+        """u or v of every pixel of a box that is halved so often."""
+        if halvings:
+            return halved(_halved_rows(chroma) if self.layout == Layout.YUYV else chroma, halvings - 1)
+        wide = chroma.repeat(2, 1)[:, box.left % 2 :][:, : box.width]
+        return wide if self.layout == Layout.YUYV else wide.repeat(2, 0)[box.top % 2 :][: box.height]
+
     @cached_property
-    def _conversion(self) -> tuple[np.ndarray, np.ndarray]:
-        """RGB + 0.5 (what is left is cut off) = matrix x (y, u, v) + offset."""
+    def _conversion(self) -> tuple[float, ...]:
+        """Three rows of RGB = matrix x (y, u, v, 1)."""
         red, blue = MATRICES[self.matrix]
         green = 1 - red - blue
         to_red, to_blue = 2 * (1 - red), 2 * (1 - blue)
-        matrix = np.array(
-            [[1, 0, to_red], [1, -to_blue * blue / green, -to_red * red / green], [1, to_blue, 0]], np.float64
-        )
+        matrix = np.array([[1, 0, to_red], [1, -to_blue * blue / green, -to_red * red / green], [1, to_blue, 0]])
         base = 0
         if not self.is_full_range:
             matrix *= np.array([255 / 219, 255 / 224, 255 / 224])
             base = 16
-        offset = 0.5 - matrix @ np.array([base, 128, 128])
-        return matrix.astype(np.float32), offset.astype(np.float32)
+        offset = -matrix @ np.array([base, 128, 128])
+        return tuple(np.column_stack([matrix, offset]).ravel().tolist())
+
+
+def _cut(plane: np.ndarray, box: Box) -> np.ndarray:
+    return plane[box.top : box.top + box.height, box.left : box.left + box.width]
+
+
+def _halved_rows(plane: np.ndarray) -> np.ndarray:
+    last = plane[-1:] if len(plane) % 2 else plane[:0]
+    return mean_of(plane[0::2], np.concatenate([plane[1::2], last]))
+
+
+def _merged(*channels: np.ndarray) -> Image.Image:
+    """Three planes `[h, w]` as the channels of one picture."""
+    from PIL import Image
+
+    return Image.merge("RGB", [Image.fromarray(np.ascontiguousarray(plane)) for plane in channels])
+
+
+def _strips(height: int, width: int) -> Iterator[tuple[int, int]]:
+    """Begin and end of parts of a picture that caches hold, of an even number of rows each."""
+    rows = max(2, STRIP_PIXELS // width // 2 * 2)
+    return ((top, min(top + rows, height)) for top in range(0, height, rows))

@@ -23,7 +23,7 @@ from ..base.spec import ImageSize
 from ..model.config import IMAGE_MEAN, IMAGE_STD
 from .geometry import FrameGeometry, Resize, frame_geometry, resize_named
 from .pictures import Layout, Picture
-from .scaling import Interpolation, bicubic, halved
+from .scaling import Interpolation, bicubic
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -246,11 +246,8 @@ def resized(pixels: np.ndarray | Picture, size: ImageSize, preprocessing: Prepro
             "--resize crop keeps the same of it, and crops first.",
         )
     times = Interpolation(preprocessing.interpolation).halvings(cut[2:], laid[2:])
-    values = picture.halved_channels(cut) if times else picture.channels(cut)
-    for _ in range(times - 1):
-        values = halved(values)
-    box = (cut.width / 2**times, cut.height / 2**times) if times else None
-    small = picture.as_rgb(bicubic(values, (laid.width, laid.height), box))
+    box = (cut.width / 2**times, cut.height / 2**times)
+    small = picture.as_rgb(np.asarray(bicubic(picture.boxed(cut, times), (laid.width, laid.height), box)))
     if (laid.height, laid.width) == tuple(size):
         return small
     frame = np.empty((*size, 3), np.uint8)

@@ -49,11 +49,20 @@ class Interpolation(TextEnum):
         return times
 
 
-def halved(values: np.ndarray) -> np.ndarray:
-    """Half of a picture uint8 `[h, w]` or `[h, w, c]`, rounded up to whole pixels: step 1 of `halved-bicubic`.
+def halved(values: np.ndarray, times: int = 1) -> np.ndarray:
+    """Half of a picture uint8 `[h, w]` or `[h, w, 3]`, rounded up to whole pixels: step 1 of `halved-bicubic`.
 
     OpenCV does it where it is installed, otherwise Pillow; both to the bit.
+
+    Args:
+        times: how often; 0 is the picture itself.
     """
+    for _ in range(times):
+        values = _halved_once(values)
+    return values
+
+
+def _halved_once(values: np.ndarray) -> np.ndarray:
     height, width = values.shape[:2]
     cv2 = _opencv()
     if cv2 is None or height < 2 or width < 2:
@@ -82,8 +91,8 @@ def mean_of(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return (a | b) - ((a ^ b) >> 1)
 
 
-def bicubic(values: np.ndarray, size: tuple[int, int], box: tuple[float, float] | None = None) -> np.ndarray:
-    """A picture uint8 `[h, w, 3]` in another size, antialiased.
+def bicubic(picture: Image.Image, size: tuple[int, int], box: tuple[float, float] | None = None) -> Image.Image:
+    """A picture in another size, antialiased.
 
     Args:
         size: width and height.
@@ -91,35 +100,36 @@ def bicubic(values: np.ndarray, size: tuple[int, int], box: tuple[float, float] 
     """
     from PIL import Image
 
-    picture, (width, height) = picture_of(values), box or (float(values.shape[1]), float(values.shape[0]))
+    width, height = box or (float(picture.width), float(picture.height))
     if height * size[0] > width * size[1]:
         # Pillow 13 goes along columns first where that is less work, older ones never do: the order decides roundings.
         rows = picture.size[1]
         picture = picture.resize((size[0], rows), Image.Resampling.BICUBIC, (0.0, 0.0, width, float(rows)))
         width = float(size[0])
-    return np.asarray(picture.resize(size, Image.Resampling.BICUBIC, (0.0, 0.0, width, height)))
+    return picture.resize(size, Image.Resampling.BICUBIC, (0.0, 0.0, width, height))
 
 
-def picture_of(values: np.ndarray) -> Image.Image:
-    """A picture uint8 `[h, w, 3]`, which may be a box of a larger one, for Pillow: copied once."""
+def picture_of(values: np.ndarray, order: str = "RGB") -> Image.Image:
+    """A picture uint8 `[h, w, 3]`, which may be a box of a larger one, for Pillow: copied once.
+
+    Args:
+        order: of its channels, `RGB` or `BGR`; Pillow gets RGB.
+    """
     from PIL import Image
 
     height, width = values.shape[:2]
     row = values.strides[0]
     if values.strides[1:] != (3, 1) or row < 3 * width:
-        return Image.fromarray(np.ascontiguousarray(values))
+        values, row = np.ascontiguousarray(values), 3 * width
     flat = np.lib.stride_tricks.as_strided(values, ((height - 1) * row + 3 * width,), (1,), writeable=False)
-    return Image.frombuffer("RGB", (width, height), flat, "raw", "RGB", row, 1)
+    return Image.frombuffer("RGB", (width, height), flat, "raw", order, row, 1)
 
 
 def _halved_by_pillow(values: np.ndarray) -> np.ndarray:
     from PIL import Image
 
-    if values.ndim == 3 and values.shape[2] == 3:
-        return np.asarray(picture_of(values).reduce(2))
-    if values.ndim == 3:
-        return np.stack([_halved_by_pillow(values[..., channel]) for channel in range(values.shape[2])], -1)
-    return np.asarray(Image.fromarray(np.ascontiguousarray(values)).reduce(2))
+    picture = picture_of(values) if values.ndim == 3 else Image.fromarray(np.ascontiguousarray(values))
+    return np.asarray(picture.reduce(2))
 
 
 @cache
