@@ -22,7 +22,7 @@ from veca_edge.model.checkpoint import Checkpoint
 from veca_edge.model.folding import InferenceWeights, pixel_layer
 from veca_edge.profiles.machine import Machine, this_machine
 from veca_edge.profiles.measurement import utc_now
-from veca_edge.runtime.sources import import_cv2
+from veca_edge.runtime.opencv import import_cv2
 
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("numpy", "torch", "onnx", "onnxruntime", "openvino", "nncf")

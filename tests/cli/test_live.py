@@ -14,7 +14,7 @@ from PIL import Image
 from terminal import at_terminal
 
 from veca_edge.demo import demo_evaluation
-from veca_edge.runtime.sources import import_cv2
+from veca_edge.runtime.opencv import import_cv2
 
 pytest.importorskip("cv2")
 cv2 = import_cv2("Testing")
@@ -124,7 +124,7 @@ def test_what_is_refused(veca_edge, bundle, video, tmp_path):
     refused(veca_edge(*live, "97"), "The camera 97 could not be opened")
     refused(veca_edge(*live, "97", "--repeat"), "is a camera")
     refused(veca_edge(*live, tmp_path / "empty"), "no images in")
-    refused(veca_edge(*live, tmp_path / "broken.mp4"), "not a video that OpenCV can decode")
+    refused(veca_edge(*live, tmp_path / "broken.mp4"), "not a video that FFmpeg can decode")
     refused(veca_edge(*live, tmp_path / "absent"), "There is no source", "/dev/video0")
     refused(veca_edge(*live, image), "is an image")
     refused(veca_edge(*live, video, "--overlay", tmp_path / "x.avi"), ".mp4", "a directory")
@@ -136,8 +136,8 @@ def test_what_is_refused(veca_edge, bundle, video, tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["broken.mp4", "empty"]
 
 
-def test_without_opencv_a_video_names_the_extra(bundle, video):
-    code = "import sys; sys.modules['cv2'] = None; from veca_edge.cli import main; main()"
+def test_without_its_packages_a_video_names_the_extra(bundle, video):
+    code = "import sys; sys.modules['cv2'] = sys.modules['av'] = None; from veca_edge.cli import main; main()"
     for words in (["--source", video], ["--source", demo_evaluation(), "--overlay", "x.mp4"]):
         done = subprocess.run(
             [sys.executable, "-c", code, "run", bundle, *words],
@@ -214,6 +214,6 @@ def test_a_terminal_is_redrawn_in_place(bundle, video):
     assert "\x1b[1A" in shown, "lines are drawn over"
     for text in (
         *("frame 1 (cat.mp4#0)", "budget 0.001 ms, 0.0% within", "16 -> 8 cores", "10 frames in"),
-        *("frame time", "gives 128x128 at 10 frames/s as bgr", "waiting", "preparing", "recording"),
+        *("frame time", "gives 128x128 at 10 frames/s as i420", "waiting", "preparing", "recording"),
     ):
         assert text in re.sub(" +", " ", plain)

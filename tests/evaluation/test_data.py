@@ -20,6 +20,7 @@ from veca_edge.images.labelled import target_of
 
 from .conftest import CLASSES, write_images
 
+NEEDS_AV = "PyAV is not installed: pip install 'veca-edge[camera]'"
 KNOWN = Classes(CLASSES, len(CLASSES))
 
 
@@ -197,17 +198,52 @@ def test_a_shard_that_is_none(tmp_path):
         open_data(str(tmp_path / "a.tar"), KNOWN)
 
 
-def test_frames_of_a_video_from_the_middle_are_those_of_the_whole(tmp_path):
-    cv2 = pytest.importorskip("cv2", reason="OpenCV is not installed: pip install 'veca-edge[camera]'")
-    path = tmp_path / "clip.mp4"
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), 25, (64, 48))
-    for i in range(50):
-        writer.write(np.full((48, 64, 3), 5 * i, np.uint8))
-    writer.release()
+def noise(count):
+    random = np.random.default_rng(0)
+    return [random.integers(0, 256, (48, 64, 3), np.uint8) for _ in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("name", "codec"), [("clip.mp4", "libx264"), ("clip.avi", "mpeg4"), ("clip.webm", "libvpx-vp9")]
+)
+def test_frames_of_a_video_from_the_middle_are_those_of_the_whole(name, codec, tmp_path):
+    pytest.importorskip("av", reason=NEEDS_AV)
+    from videos import written
+
+    path = written(tmp_path / name, noise(50), codec)
     whole, parts = (read(open_data(str(path), KNOWN, size)) for size in (1000, 16))
-    assert [s.name for s in parts] == [s.name for s in whole] == [f"clip.mp4#{i}" for i in range(50)]
+    assert [s.name for s in parts] == [s.name for s in whole] == [f"{name}#{i}" for i in range(50)]
     for one, other in zip(whole, parts, strict=True):
-        np.testing.assert_array_equal(one.pixels, other.pixels)
+        np.testing.assert_array_equal(one.pixels.rgb, other.pixels.rgb)
+        assert one.size == (48, 64)
+
+
+def test_frames_of_a_video_that_says_no_times(tmp_path):
+    """A bare stream of H.264, as some cameras record it."""
+    pytest.importorskip("av", reason=NEEDS_AV)
+    from videos import written
+
+    path = written(tmp_path / "clip.h264", noise(40)).rename(tmp_path / "clip.mkv")
+    data = open_data(str(path), KNOWN, 16)
+    assert data.images == 40
+    assert all(chunk.begin is None for chunk in data.chunks())
+    whole, parts = read(open_data(str(path), KNOWN, 1000)), read(data)
+    assert len(whole) == len(parts) == 40
+    for one, other in zip(whole, parts, strict=True):
+        np.testing.assert_array_equal(one.pixels.rgb, other.pixels.rgb)
+
+
+def test_a_video_that_is_damaged_keeps_what_can_be_read(tmp_path):
+    pytest.importorskip("av", reason=NEEDS_AV)
+    from videos import written
+
+    path = written(tmp_path / "clip.avi", noise(40), "png", "rgb24")
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2] + bytes(len(content) - len(content) // 2))
+    found = read(open_data(str(path), KNOWN, 1000))
+    assert 10 < len(found) < 40
+    assert [s.pixels is None for s in found] == [False] * (len(found) - 1) + [True]
+    assert found[-1].failure
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import pytest
 from veca_edge.actions.live import open_live
 from veca_edge.actions.run_request import LiveRequest
 from veca_edge.base.errors import EdgeError
-from veca_edge.runtime import gstreamer, sources
+from veca_edge.runtime import ffmpeg, gstreamer, sources
 from veca_edge.runtime.sources import find_source, frames_of
 
 if not gstreamer.has_gstreamer():
@@ -21,6 +21,7 @@ if not gstreamer.has_gstreamer():
         f"Python can't import GStreamer: {gstreamer.INSTALL}, or pip install 'PyGObject<3.52'", allow_module_level=True
     )
 Gst = gstreamer.import_gst("Testing")[0]
+NEEDS_AV = "PyAV is not installed: pip install 'veca-edge[camera]'"
 FORMATS = {"NV12": "nv12", "I420": "i420", "YUY2": "yuyv", "RGB": "rgb", "BGR": "bgr"}
 
 
@@ -166,13 +167,20 @@ def network():
         each.die()
 
 
-def test_a_network_camera_that_dies_comes_back(network, monkeypatch):
+@pytest.mark.parametrize("reader", [gstreamer, ffmpeg], ids=["gstreamer", "ffmpeg"])
+def test_a_network_camera_that_dies_comes_back(network, monkeypatch, reader):
+    """FFmpeg reads it where Python can't import GStreamer."""
+    if reader is ffmpeg:
+        pytest.importorskip("av", reason=NEEDS_AV)
+        monkeypatch.setattr(sources, "has_gstreamer", lambda: False)
     monkeypatch.setattr(sources, "BACKOFF_S", 0.1)
     first = network()
-    frames = frames_of(find_source(f"rtsp://127.0.0.1:{first.port}/test"))
+    source = find_source(f"rtsp://127.0.0.1:{first.port}/test")
+    assert (source.pipeline is None) == (reader is ffmpeg)
+    monkeypatch.setattr(reader, "SILENCE_S", 3.0)
+    frames = frames_of(source)
     taken = [next(frames) for _ in range(5)]
     assert taken[0].picture.size == (96, 160)
-    monkeypatch.setattr(gstreamer, "SILENCE_S", 3.0)
     first.die()
     back = threading.Timer(0.5, lambda: network(first.port))
     back.start()
@@ -183,6 +191,13 @@ def test_a_network_camera_that_dies_comes_back(network, monkeypatch):
     frames.close()
     assert taken[-1].reconnected == 1
     assert [frame.number for frame in taken] == list(range(len(taken)))
+
+
+def test_without_gstreamer_a_network_camera_that_is_not_there_is_one_message(monkeypatch):
+    pytest.importorskip("av", reason=NEEDS_AV)
+    monkeypatch.setattr(sources, "has_gstreamer", lambda: False)
+    with pytest.raises(EdgeError, match=r"rtsp://127\.0\.0\.1:1/test could not be opened \(Connection refused\)"):
+        next(frames_of(find_source("rtsp://127.0.0.1:1/test")))
 
 
 def test_a_network_camera_that_stays_away_is_one_message(network, monkeypatch):

@@ -9,10 +9,10 @@ from PIL import Image
 from veca_edge.actions.live import open_live
 from veca_edge.actions.run_request import LiveRequest
 from veca_edge.base.errors import EdgeError
+from veca_edge.runtime.opencv import import_cv2
 from veca_edge.runtime.painting import Painter
 from veca_edge.runtime.record import Record
 from veca_edge.runtime.recording import CSV_COLUMNS, captioned, check_record, chosen_outputs, recorder
-from veca_edge.runtime.sources import import_cv2
 
 pytest.importorskip("cv2")
 cv2 = import_cv2("Testing")

@@ -54,7 +54,8 @@ def _common() -> Iterable[Check]:
     opencv = next(
         (name for name in ("opencv-python", "opencv-contrib-python") if installed(name)), "opencv-python-headless"
     )
-    yield package("all", opencv, "camera", "cv2", needed=False, purpose="videos and cameras in veca-edge run")
+    yield package("all", "av", "camera", needed=False, purpose="videos in veca-edge run and evaluate")
+    yield package("all", opencv, "camera", "cv2", needed=False, purpose="cameras in veca-edge run")
 
 
 # -------------------------------------------------------------------------------------- machine

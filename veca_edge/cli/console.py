@@ -43,6 +43,7 @@ EXTRAS = {
     "coremltools": "apple",
     "matplotlib": "report",
     "jinja2": "report",
+    "av": "camera",
     "cv2": "camera",
     "webdataset": "webdataset",
     "distributed": "cluster",

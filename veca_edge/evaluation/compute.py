@@ -150,8 +150,7 @@ class Session:
         map_size = next(a.spec.map_size for a in self.job.artifacts if a.image_size == size)
         for task, file in ((Task.SEGMENT, sample.mask), (Task.DEPTH, sample.depth)):
             if file is not None:
-                shape = None if sample.pixels is None else (sample.pixels.shape[0], sample.pixels.shape[1])
-                maps[task] = target_of(file, task, shape, size, map_size, self.job.preprocessing)
+                maps[task] = target_of(file, task, sample.size, size, map_size, self.job.preprocessing)
         mask = maps.get(Task.SEGMENT)
         if mask is not None and 0 < self.job.mask_classes <= mask.max(initial=-1):
             raise EdgeError(f"Its mask has class {mask.max()}, but the head knows {self.job.mask_classes}.")

@@ -12,24 +12,33 @@ import numpy as np
 from ..base.errors import EdgeError, unknown_name
 from ..base.tasks import Task
 from ..images.labelled import TargetFile
+from ..images.pictures import Picture
 from .forms import BY_NAME, FOLDER_CLASSES
 
 
 @dataclass(frozen=True)
 class ReadImage:
-    """One image as it was read: uint8 RGB `[h, w, 3]`, or None and why it could not be.
+    """One image as it was read, or None and why it could not be.
 
     Attributes:
+        pixels: uint8 RGB `[h, w, 3]`, or of a video a picture as it was decoded.
         label: the index of its class, or None.
         mask, depth: its mask and its depths as files, or None.
     """
 
     name: str
-    pixels: np.ndarray | None
+    pixels: np.ndarray | Picture | None
     failure: str = ""
     label: int | None = None
     mask: TargetFile | None = None
     depth: TargetFile | None = None
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """Height and width in pixels."""
+        if self.pixels is None:
+            return None
+        return self.pixels.size if isinstance(self.pixels, Picture) else (self.pixels.shape[0], self.pixels.shape[1])
 
 
 class Chunk(Protocol):

@@ -95,8 +95,7 @@ class Picture:
         height, width = self.size
         made = np.empty((height, width, 3), np.uint8)
         for top, bottom in _strips(height, width):
-            strip = np.asarray(self.boxed(Box(0, top, width, bottom - top)))
-            made[top:bottom] = self.as_rgb(strip)
+            made[top:bottom] = np.asarray(self._converted(self.boxed(Box(0, top, width, bottom - top))))
         return made
 
     def boxed(self, box: Box, halvings: int = 0) -> Image.Image:
@@ -119,8 +118,11 @@ class Picture:
             return values
         made = np.empty(values.shape, np.uint8)
         for top, bottom in _strips(*values.shape[:2]):
-            made[top:bottom] = np.asarray(picture_of(values[top:bottom]).convert("RGB", self._conversion))
+            made[top:bottom] = np.asarray(self._converted(picture_of(values[top:bottom])))
         return made
+
+    def _converted(self, boxed: Image.Image) -> Image.Image:
+        return boxed if self.layout in (Layout.RGB, Layout.BGR) else boxed.convert("RGB", self._conversion)
 
     def _luma(self, box: Box) -> np.ndarray:
         luma = _cut(self.planes[0], box)

@@ -1,11 +1,15 @@
-"""What is asked of a camera: size, rate and format."""
+"""What is asked of a camera (size, rate and format), and what a source gives."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..base.errors import EdgeError, unknown_name
+
+if TYPE_CHECKING:
+    from ..images.pictures import Picture
 
 # Names of formats with what V4L2 and GStreamer call them.
 FORMATS = {"nv12": ("NV12", "NV12"), "yuyv": ("YUYV", "YUY2"), "i420": ("YU12", "I420"), "mjpg": ("MJPG", "")}
@@ -34,3 +38,12 @@ class CaptureMode:
         if name and name not in FORMATS:
             raise unknown_name("camera format", name, FORMATS)
         return cls(int(found[1]), int(found[2]), float(found[3]) if found[3] else None, name or None)
+
+
+class Captured(NamedTuple):
+    """A picture, when it was captured (on the clock of `time.perf_counter`), and frames a second as its source states
+    them."""
+
+    picture: Picture
+    at: float
+    rate: float | None

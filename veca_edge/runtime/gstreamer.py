@@ -6,13 +6,13 @@ import ctypes
 import time
 from collections.abc import Callable, Generator
 from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from ..base.errors import EdgeError
 from ..images.pictures import Layout, Picture
-from .capture import FORMATS, CaptureMode
+from .capture import FORMATS, Captured, CaptureMode
 
 INSTALL = "sudo apt install python3-gi gir1.2-gst-plugins-base-1.0 gstreamer1.0-plugins-good gstreamer1.0-libav"
 LAYOUTS = {"NV12": Layout.NV12, "I420": Layout.I420, "YUY2": Layout.YUYV, "RGB": Layout.RGB, "BGR": Layout.BGR}
@@ -20,14 +20,6 @@ SINK = "veca_edge"
 # How long a pipeline may give nothing, in seconds.
 SILENCE_S = 10.0
 SLICE_NS = 100_000_000
-
-
-class Captured(NamedTuple):
-    """A picture, when it was captured (on the clock of `time.perf_counter`), and the rate its stream states."""
-
-    picture: Picture
-    at: float
-    rate: float | None
 
 
 def has_gstreamer() -> bool:

@@ -20,9 +20,10 @@ import numpy as np
 from ..base.errors import EdgeError, unknown_name
 from ..base.files import disk_errors, written_aside
 from .live import Live, Step
+from .opencv import import_cv2
 from .painting import Painter, chosen_shows
 from .record import Record
-from .sources import frame_rate, import_cv2
+from .sources import frame_rate
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -1,30 +1,28 @@
 """Where frames come from: folders, videos, cameras, network streams, GStreamer pipelines.
 
-Images are read as calibration reads them. Videos and cameras come through OpenCV (extra `camera`); CSI cameras and
-pipelines through GStreamer, which network streams and V4L2 cameras take too where Python can import it.
+Images are read as calibration reads them. Videos come through FFmpeg and cameras through OpenCV (extra `camera`); CSI
+cameras and pipelines through GStreamer, which network streams and V4L2 cameras take too where Python can import it.
 """
 
 from __future__ import annotations
 
-import os
 import re
-import sys
 import time
-from collections.abc import Callable, Generator, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Generator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from ..base.cpu_features import usable_cpu_count
-from ..base.errors import EdgeError, MissingDependency
+from ..base.errors import EdgeError
 from ..images.folder import SUFFIXES, find_images
 from ..images.pictures import Layout, Picture
 from ..images.preprocessing import load_pixels
-from .capture import FORMATS, CaptureMode
+from . import ffmpeg
+from .capture import Captured, CaptureMode
 from .gstreamer import Stream, csi_pipeline, has_gstreamer, rtsp_pipeline, v4l2_pipeline
+from .opencv import camera_pictures
 
 KINDS = (
     "a folder of images, a video file, a camera (0, /dev/video0, v4l2:///dev/video0, csi://0), a stream (rtsp://...), "
@@ -69,7 +67,7 @@ class Source:
         name: as it was given.
         images: the images of a folder, in order.
         mode: what a camera is asked for.
-        pipeline: what GStreamer is to play, without a sink; None where OpenCV reads.
+        pipeline: what GStreamer is to play, without a sink; None where FFmpeg or OpenCV reads.
         is_live: it sets its own pace, so that only its newest frame is of use.
     """
 
@@ -149,7 +147,7 @@ def frames_of(
     Raises:
         EdgeError: while iterating: no such camera, or it stopped; a stream that did not come back; a video or an image
             that does not decode.
-        MissingDependency: OpenCV is not installed.
+        MissingDependency: PyAV or OpenCV, whichever reads it, is not installed.
     """
     number = reconnected = 0
     while True:
@@ -170,13 +168,8 @@ def frame_rate(source: Source) -> float | None:
     """Frames a second as a video states it; None for other sources, and for a video that states none."""
     if source.kind != "video":
         return None
-    with _captured(source) as (cv2, capture):
-        return _stated_rate(cv2, capture)
-
-
-def _stated_rate(cv2: Any, capture: Any) -> float | None:
-    rate = capture.get(cv2.CAP_PROP_FPS)
-    return rate if 0 < rate < 1000 else None
+    with ffmpeg.opened(source.name, source.name) as video:
+        return video.rate
 
 
 def _reconnecting(source: Source, is_ending: Callable[[], bool]) -> Generator[Shot | None, None, None]:
@@ -219,112 +212,26 @@ def _shots(source: Source, is_ending: Callable[[], bool], first: int = 0) -> Gen
             yield Shot(path.relative_to(source.name).as_posix(), picture, time.perf_counter())
         return
     label, count = ("pipeline" if source.kind == "pipeline" else Path(source.name).name), first
-    if source.pipeline is not None:
-        called = "The pipeline" if source.kind == "pipeline" else source.name
-        with closing(Stream(source.pipeline, called)) as stream:
-            for picture, at, rate in stream.pictures(is_ending):
-                yield Shot(f"{label}#{count}", picture, at, rate)
-                count += 1
-    else:
-        with _captured(source) as (cv2, capture):
-            rate, buffers = _stated_rate(cv2, capture), Buffers()
-            while not is_ending():
-                there, pixels = capture.read(buffers.free())
-                if not there:
-                    break
-                buffers.keep(pixels)
-                yield Shot(f"{label}#{count}", Picture(Layout.BGR, (pixels,)), time.perf_counter(), rate)
-                count += 1
+    with closing(_captured(source, is_ending)) as captured:
+        for picture, at, rate in captured:
+            yield Shot(f"{label}#{count}", picture, at, rate)
+            count += 1
     if source.is_live and source.kind != "stream" and not is_ending():
         raise EdgeError(
             f"The camera {source.name} gave no more frames after {count}.",
             "Check its cable, and that no other program uses it.",
         )
     if source.kind != "stream" and not count and not is_ending():
-        raise EdgeError(f"No frame of {source.name} could be decoded.", _VIDEO_HINT)
+        raise EdgeError(f"No frame of {source.name} could be decoded.", ffmpeg.CONVERT)
 
 
-class Buffers:
-    """Arrays for a decoder to fill again when nobody looks at them any more."""
-
-    def __init__(self):
-        self._kept: list[np.ndarray] = []
-
-    def free(self) -> np.ndarray | None:
-        for index in range(len(self._kept)):
-            if sys.getrefcount(self._kept[index]) <= 2:  # the list's, and this call's
-                return self._kept[index]
-        return None
-
-    def keep(self, pixels: np.ndarray) -> None:
-        if not any(kept is pixels for kept in self._kept):
-            # Of a stream that changes its size the old ones go.
-            self._kept = [kept for kept in self._kept if kept.shape == pixels.shape] + [pixels]
-
-
-_VIDEO_HINT = "Check that it plays, or convert it: ffmpeg -i FILE -c:v libx264 video.mp4"
-
-
-@contextmanager
-def _captured(source: Source) -> Iterator[tuple[Any, Any]]:
-    """OpenCV, and a camera or a video that it opened."""
-    cv2 = import_cv2("Reading a video or a camera")
-    is_camera, name = source.kind == "camera", source.name.removeprefix("v4l2://")
-    capture = _opened_video(cv2, name) if source.kind == "video" else None
-    capture = capture or cv2.VideoCapture(int(name) if is_camera and name.isdigit() else name)
-    try:
-        if not capture.isOpened():
-            if is_camera:
-                there = ", ".join(sorted(str(path) for path in Path("/dev").glob("video*")))
-                raise EdgeError(
-                    f"The camera {source.name} could not be opened.",
-                    f"Cameras here: {there}." if there else "This machine shows no camera (/dev/video*).",
-                )
-            if source.kind == "stream":
-                raise EdgeError(f"{source.name} could not be opened.", "Check the address, and that the camera is on.")
-            raise EdgeError(f"{source.name} is not a video that OpenCV can decode.", _VIDEO_HINT)
-        if is_camera:
-            # The newest frame is worth more than every frame; backends that keep a queue all the same ignore it.
-            capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
-            if source.mode is not None:
-                _ask(cv2, capture, source.mode)
-        yield cv2, capture
-    finally:
-        capture.release()
-
-
-def _opened_video(cv2: Any, name: str) -> Any | None:
-    """A video whose decoder takes half of the CPUs: with one thread for each, as FFmpeg likes it, it would hold up the
-    model. None where OpenCV's decoder can't be told."""
-    threads = max(1, usable_cpu_count() // 2)
-    capture = cv2.VideoCapture(name, cv2.CAP_ANY, [cv2.CAP_PROP_N_THREADS, threads])
-    return capture if capture.isOpened() else None
-
-
-@contextmanager
-def opened_video(path: Path) -> Iterator[tuple[Any, Any]]:
-    """OpenCV, and a video that it opened, to read frames of one's own choice. Raises `EdgeError` as `frames_of`."""
-    with _captured(Source("video", str(path))) as opened:
-        yield opened
-
-
-def _ask(cv2: Any, capture: Any, mode: CaptureMode) -> None:
-    """What the camera does not have it answers with the nearest that it has; the first frame shows what."""
-    if mode.format is not None:
-        capture.set(cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*FORMATS[mode.format][0]))
-    capture.set(cv2.CAP_PROP_FRAME_WIDTH, mode.width)
-    capture.set(cv2.CAP_PROP_FRAME_HEIGHT, mode.height)
-    if mode.fps is not None:
-        capture.set(cv2.CAP_PROP_FPS, mode.fps)
-
-
-def import_cv2(purpose: str):
-    """OpenCV, kept from printing what is said here as an `EdgeError`."""
-    # FFmpeg's level "quiet"; OpenCV reads it when it first opens a video.
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-    try:
-        import cv2
-    except ImportError:
-        raise MissingDependency("opencv-python-headless", "camera", purpose) from None
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-    return cv2
+def _captured(source: Source, is_ending: Callable[[], bool]) -> Generator[Captured, None, None]:
+    """The pictures, by whoever reads this kind of source."""
+    if source.pipeline is not None:
+        called = "The pipeline" if source.kind == "pipeline" else source.name
+        with closing(Stream(source.pipeline, called)) as stream:
+            yield from stream.pictures(is_ending)
+    elif source.kind == "camera":
+        yield from camera_pictures(source.name.removeprefix("v4l2://"), source.mode, is_ending)
+    else:
+        yield from ffmpeg.captured_from(source.name, source.name, is_ending, is_file=source.kind == "video")

@@ -1,0 +1,270 @@
+"""Frames of video files and network streams, decoded by FFmpeg through PyAV (extra `camera`).
+
+Pictures are the decoder's own planes wherever `Layout` has a name for them, with the matrix and the range that the file
+states for its colours.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from itertools import chain
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..base.cpu_features import usable_cpu_count
+from ..base.errors import EdgeError, MissingDependency
+from ..images.pictures import Layout, Picture
+from .capture import Captured
+
+# How long a stream may take to answer, and may then give nothing, in seconds.
+ANSWER_S, SILENCE_S = 10.0, 10.0
+CONVERT = "Check that it plays, or convert it: ffmpeg -i FILE -c:v libx264 -pix_fmt yuv420p video.mp4"
+TONE_MAP = (
+    "ffmpeg -i FILE -vf zscale=t=linear,tonemap=hable,zscale=t=bt709:m=bt709:p=bt709:r=tv,format=yuv420p video.mp4"
+)
+
+# Pixel formats that are taken as they are: the layout, and bytes of a sample in each plane.
+LAYOUTS = {
+    "yuv420p": (Layout.I420, (1, 1, 1)),
+    "yuvj420p": (Layout.I420, (1, 1, 1)),
+    "nv12": (Layout.NV12, (1, 2)),
+    "yuyv422": (Layout.YUYV, (2,)),
+    "rgb24": (Layout.RGB, (3,)),
+    "bgr24": (Layout.BGR, (3,)),
+}
+# Others become these, by swscale: deeper samples of the first lose their last bits, all the rest becomes RGB.
+DEEPER = ("yuv420p9le", "yuv420p10le", "yuv420p12le", "yuv420p14le", "yuv420p16le", "p010le", "p012le", "p016le")
+# Numbers of matrix coefficients in ITU-T H.273, which FFmpeg has too; the next three say nothing of luma and chroma.
+MATRICES = {1: "bt709", 4: "bt601", 5: "bt601", 6: "bt601", 9: "bt2020"}
+WITHOUT_MATRIX, UNSTATED, RESERVED = 0, 2, 3
+# FFmpeg's numbers of ranges.
+LIMITED_RANGE, FULL_RANGE = 1, 2
+# Transfer characteristics of the same standard.
+HDR = {16: "PQ", 18: "HLG"}
+# What states no matrix is high definition with so many rows, as players and GStreamer have it.
+HD_ROWS = 577
+# What brings a picture upright, by the signs of a display matrix [[a, b], [c, d]] (ISO/IEC 14496-12, 8.3.2); names of
+# Pillow's `Transpose`.
+UPRIGHT = {
+    (1, 0, 0, 1): None,
+    (-1, 0, 0, 1): "FLIP_LEFT_RIGHT",
+    (1, 0, 0, -1): "FLIP_TOP_BOTTOM",
+    (-1, 0, 0, -1): "ROTATE_180",
+    (0, 1, 1, 0): "TRANSPOSE",
+    (0, 1, -1, 0): "ROTATE_270",
+    (0, -1, 1, 0): "ROTATE_90",
+    (0, -1, -1, 0): "TRANSVERSE",
+}
+
+
+def import_av(purpose: str) -> Any:
+    try:
+        import av
+        import av.error
+        import av.video.reformatter
+    except ImportError:
+        raise MissingDependency("av", "camera", purpose) from None
+    return av
+
+
+class TimedPicture(NamedTuple):
+    """A picture, and when it is shown in units of its video's time base; None where the video does not say."""
+
+    picture: Picture
+    pts: int | None
+
+
+class Video:
+    """A video or a stream, opened; see `opened`.
+
+    Attributes:
+        label: what messages call it.
+        rate: frames a second as it states them, or None.
+    """
+
+    def __init__(self, av: Any, container: Any, stream: Any, label: str):
+        self._av, self._container, self._stream, self.label = av, container, stream, label
+        self._turned: str | None = None
+        self._has_begun = False
+        self._converter = av.video.reformatter.VideoReformatter()
+        rate = float(stream.average_rate or stream.guessed_rate or 0)
+        self.rate = rate if 0 < rate < 1000 else None
+
+    def pictures(self) -> Iterator[TimedPicture]:
+        """From where it is to its end. Raises `EdgeError` for what does not decode."""
+        count = 0
+        with self._named(lambda: f"{self.label} can't be decoded after {count} frames"):
+            for frame in self._container.decode(self._stream):
+                yield TimedPicture(self._picture(frame), frame.pts)
+                count += 1
+
+    def pictures_from(self, pts: int) -> Iterator[TimedPicture]:
+        """From the picture that is shown at `pts` on. Raises as `pictures`."""
+        begin, second = self._stream.start_time or 0, max(1, round(1 / self._stream.time_base))
+        at, back = pts, second
+        while True:
+            with self._named(lambda: f"{self.label} can't be entered in the middle"):
+                self._container.seek(at, stream=self._stream)
+            pictures = self.pictures()
+            first = next(pictures, None)
+            if at < begin - second or (first is not None and first.pts is not None and first.pts <= pts):
+                break
+            # Containers may enter behind what is asked for: pictures are not stored in the order they are shown in.
+            at, back = at - back, 2 * back
+        if first is not None:
+            yield from (one for one in chain([first], pictures) if one.pts is not None and one.pts >= pts)
+
+    def times(self) -> list[int | None]:
+        """When its pictures are shown, ascending, told without decoding; all None where one of them does not say.
+
+        It has been read to its end then.
+        """
+        with self._named(lambda: f"{self.label} can't be read"):
+            packets = self._container.demux(self._stream)
+            found = [packet.pts for packet in packets if packet.size and not packet.is_discard]
+        return [None] * len(found) if None in found else sorted(found)
+
+    @contextmanager
+    def _named(self, problem: Callable[[], str]) -> Iterator[None]:
+        try:
+            yield
+        except self._av.error.FFmpegError as error:
+            raise EdgeError(f"{problem()} ({reason(error)}).", CONVERT) from error
+
+    def _picture(self, frame: Any) -> Picture:
+        matrix, is_full_range = self._colours(frame)
+        if not self._has_begun:
+            # Told once: PyAV ties a frame that was asked for its side data to itself, which keeps it for long.
+            self._turned, self._has_begun = _upright(frame), True
+        turned = self._turned
+        wanted = _taken_as(frame, turned is not None)
+        if wanted != frame.format.name:
+            frame = self._converted(frame, wanted, matrix, is_full_range)
+        layout, samples = LAYOUTS[wanted]
+        planes = (_plane(plane, count) for plane, count in zip(frame.planes, samples, strict=True))
+        upright = tuple(_turned(plane, turned) if turned else plane for plane in planes)
+        return Picture(layout, upright, matrix, is_full_range)
+
+    def _converted(self, frame: Any, wanted: str, matrix: str, is_full_range: bool) -> Any:
+        """By swscale, which has to be told what the file leaves unsaid."""
+        code = next(code for code, name in MATRICES.items() if name == matrix)
+        range_ = FULL_RANGE if is_full_range else LIMITED_RANGE
+        return self._converter.reformat(
+            frame,
+            format=wanted,
+            src_colorspace=code,
+            dst_colorspace=code,
+            src_color_range=range_,
+            dst_color_range=FULL_RANGE if wanted == "rgb24" else range_,
+        )
+
+    def _colours(self, frame: Any) -> tuple[str, bool]:
+        """Their matrix, and whether they have the full range. Raises `EdgeError` for those that are not read."""
+        if transfer := HDR.get(frame.color_trc):
+            raise EdgeError(
+                f"{self.label} has HDR colours ({transfer}), which are not those that models are trained on.",
+                f"Map them to SDR first: {TONE_MAP}",
+            )
+        is_full = frame.color_range == FULL_RANGE or frame.format.name.startswith("yuvj")
+        if frame.colorspace in MATRICES:
+            return MATRICES[frame.colorspace], is_full
+        if frame.colorspace in (UNSTATED, WITHOUT_MATRIX, RESERVED):
+            return "bt709" if frame.height >= HD_ROWS else "bt601", is_full
+        raise EdgeError(
+            f"{self.label} states colours that are not read (matrix coefficients {frame.colorspace} of ITU-T H.273).",
+            CONVERT,
+        )
+
+
+def _upright(frame: Any) -> str | None:
+    """How its pixels have to be turned; None where they stand upright, or at an angle that is no right one."""
+    data = frame.side_data.get("DISPLAYMATRIX")
+    if data is None:
+        return None
+    a, b, _, c, d = np.sign(np.frombuffer(bytes(data), np.int32)[:5]).tolist()
+    return UPRIGHT.get((a, b, c, d))
+
+
+def _taken_as(frame: Any, is_turned: bool) -> str:
+    """The pixel format, one of `LAYOUTS`, in which its planes are looked at."""
+    name = frame.format.name
+    if any(plane.line_size < 0 for plane in frame.planes):
+        return "rgb24" if name != "rgb24" else "bgr24"  # from the last row to the first, as in uncompressed AVI files
+    wanted = "yuv420p" if name in DEEPER else name
+    is_odd, is_packed = bool(frame.width % 2 or frame.height % 2), wanted == "yuyv422"
+    if wanted not in LAYOUTS or (is_packed and is_odd):
+        return "rgb24"
+    # Chroma of an odd picture lies elsewhere after it was turned, and pairs of pixels can't be turned at all.
+    return "rgb24" if is_turned and (is_packed or is_odd) else wanted
+
+
+def _plane(plane: Any, samples: int) -> np.ndarray:
+    """A plane of a decoded frame as it lies there, uint8 `[h, w]` or `[h, w, samples]`; the array keeps it alive."""
+    rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[: plane.height]
+    rows.flags.writeable = False  # later frames may be made from it
+    if samples == 1:
+        return rows[:, : plane.width]
+    return np.lib.stride_tricks.as_strided(
+        rows, (plane.height, plane.width, samples), (plane.line_size, samples, 1), writeable=False
+    )
+
+
+def _turned(plane: np.ndarray, how: str) -> np.ndarray:
+    from PIL import Image
+
+    return np.asarray(Image.fromarray(np.ascontiguousarray(plane)).transpose(Image.Transpose[how]))
+
+
+@contextmanager
+def opened(address: str, label: str, is_file: bool = True) -> Iterator[Video]:
+    """A video file or a network stream.
+
+    Raises:
+        EdgeError: it is none, or nobody answers.
+        MissingDependency: PyAV is not installed.
+    """
+    av = import_av("Reading a video")
+    # A file that names others gets none from the network.
+    options = {"protocol_whitelist": "file"} if is_file else {"rtsp_transport": "tcp", "fflags": "nobuffer"}
+    try:
+        container = av.open(
+            f"file:{address}" if is_file else address,
+            options=options,
+            metadata_errors="replace",
+            timeout=None if is_file else (ANSWER_S, SILENCE_S),
+        )
+    except av.error.FFmpegError as error:
+        if is_file:
+            raise EdgeError(f"{label} is not a video that FFmpeg can decode ({reason(error)}).", CONVERT) from error
+        raise EdgeError(
+            f"{label} could not be opened ({reason(error)}).", "Check the address, and that the camera is on."
+        ) from error
+    with container:
+        stream = next(iter(container.streams.video), None)
+        if stream is None or stream.codec_context is None:
+            what = "has no pictures" if stream is None else "has pictures of a kind that this FFmpeg can't decode"
+            raise EdgeError(f"{label} {what}.", CONVERT)
+        # As FFmpeg likes it, one thread for each CPU, it would hold up the model. Threads that take a frame each keep
+        # some back, which a camera's are too young for.
+        stream.thread_count = max(1, usable_cpu_count() // 2)
+        stream.thread_type = "AUTO" if is_file else "SLICE"
+        yield Video(av, container, stream, label)
+
+
+def captured_from(
+    address: str, label: str, is_ending: Callable[[], bool], is_file: bool = True
+) -> Generator[Captured, None, None]:
+    """The pictures of a video or a stream until its end. Raises as `opened` and `Video.pictures`."""
+    with opened(address, label, is_file) as video:
+        for picture, _ in video.pictures():
+            yield Captured(picture, time.perf_counter(), video.rate)
+            if is_ending():
+                return
+
+
+def reason(error: Any) -> str:
+    """What FFmpeg says, in words."""
+    return str(error.strerror or type(error).__name__).rstrip(".")
