@@ -1,5 +1,6 @@
 import csv
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,13 +10,14 @@ from PIL import Image
 from veca_edge.actions.live import open_live
 from veca_edge.actions.run_request import LiveRequest
 from veca_edge.base.errors import EdgeError
-from veca_edge.runtime.opencv import import_cv2
+from veca_edge.base.files import disk_errors
+from veca_edge.runtime.ffmpeg import opened, written_to
 from veca_edge.runtime.painting import Painter
 from veca_edge.runtime.record import Record
-from veca_edge.runtime.recording import CSV_COLUMNS, captioned, check_record, chosen_outputs, recorder
+from veca_edge.runtime.recording import CSV_COLUMNS, captioned, check_record, chosen_outputs, recorder, video_to
 
-pytest.importorskip("cv2")
-cv2 = import_cv2("Testing")
+av = pytest.importorskip("av", reason="PyAV is not installed: pip install 'veca-edge[camera]'")
+from videos import written  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -87,20 +89,15 @@ def test_dense_is_kept_only_on_request(request_, tmp_path):
 def test_a_video_of_pictures_of_all_sizes(request_, tmp_path):
     record = Record(overlay=tmp_path / "o.mp4")
     steps = recorded(request_, record)
-    video = cv2.VideoCapture(str(record.overlay))
-    assert video.get(cv2.CAP_PROP_FPS) == 10
-    frames = []
-    while (read := video.read())[0]:
-        frames.append(read[1])
-    video.release()
-    from dataclasses import replace
-
+    with av.open(str(record.overlay)) as video:
+        stream = video.streams.video[0]
+        assert (stream.codec_context.name, stream.codec_context.pix_fmt, stream.average_rate) == ("h264", "yuv420p", 10)
+        frames = [(float(frame.time), frame.to_ndarray(format="rgb24")) for frame in video.decode(stream)]
+    assert [at for at, _ in frames] == pytest.approx([0, 0.1, 0.2])
     step, outputs = steps[0]
     first = captioned(replace(step, outputs=outputs), painter_for(request_))
-    assert {frame.shape for frame in frames} == {(first.height, first.width, 3)}
-    assert len(frames) == 3
-    expected = np.asarray(first)[:, :, ::-1].astype(float)
-    assert np.corrcoef(frames[0].ravel(), expected.ravel())[0, 1] > 0.9
+    assert {frame.shape for _, frame in frames} == {(first.height, first.width, 3)}
+    assert np.corrcoef(frames[0][1].ravel(), np.asarray(first, float).ravel())[0, 1] > 0.9
     assert [p.name for p in tmp_path.iterdir()] == ["o.mp4"]
 
 
@@ -134,20 +131,53 @@ def test_refuses_before_the_run_what_could_not_be_written(tmp_path, request_, ph
 
 
 def test_an_overlay_never_replaces_its_source(exported_square, tmp_path):
-    video = tmp_path / "clip.mp4"
-    writer = cv2.VideoWriter(str(video), cv2.VideoWriter_fourcc(*"mp4v"), 5, (64, 48))
-    writer.write(np.zeros((48, 64, 3), np.uint8))
-    writer.release()
+    video = written(tmp_path / "clip.mp4", [np.zeros((48, 64, 3), np.uint8)] * 3, rate=5)
     request = LiveRequest(exported_square.directory, str(video))
     with pytest.raises(EdgeError, match="would replace the source"):
         recorded(request, Record(overlay=video))
     recorded(request, Record(overlay=tmp_path / "other.mp4"))
-    assert cv2.VideoCapture(str(tmp_path / "other.mp4")).get(cv2.CAP_PROP_FPS) == 5, "the source's own rate"
+    with av.open(str(tmp_path / "other.mp4")) as other:
+        assert other.streams.video[0].average_rate == 5, "the source's own rate"
+
+
+def test_a_cameras_frames_are_shown_as_long_as_they_took(request_, tmp_path):
+    step = next(open_live(request_).steps)
+    times = (0.0, 0.03, 0.03, 0.5)
+    with video_to(tmp_path / "o.mp4", 30.0, True, painter_for(request_)) as write:
+        for at in times:
+            write(replace(step, at=at))
+    with av.open(str(tmp_path / "o.mp4")) as video:
+        found = [float(frame.time) for frame in video.decode(video=0)]
+    assert found == pytest.approx([0, 0.03, 0.031, 0.5], abs=1e-4), "two with one stamp follow each other"
+
+
+def test_colours_of_a_recording_are_those_of_the_frames(tmp_path):
+    pixels = np.zeros((720, 96, 3), np.uint8)
+    colours = ((220, 30, 30), (30, 200, 40), (20, 40, 210))
+    for number, colour in enumerate(colours):
+        pixels[:, 32 * number :][:, :32] = colour
+    with written_to(tmp_path / "o.mp4", 30.0) as put:
+        put(pixels, 0.0)
+    with opened(str(tmp_path / "o.mp4"), "o.mp4") as video:
+        (picture,) = (one.picture for one in video.pictures())
+    assert (picture.matrix, picture.is_full_range) == ("bt709", False)
+    for number, colour in enumerate(colours):
+        np.testing.assert_allclose(picture.rgb[300, 32 * number + 16], colour, atol=5)
+
+
+def test_a_disk_that_is_full_is_one_message():
+    random = np.random.default_rng(0)
+
+    def fill() -> None:
+        with disk_errors("o.mp4"), written_to(Path("/dev/full"), 30.0) as put:
+            for number in range(100):
+                put(random.integers(0, 256, (480, 640, 3), np.uint8), number / 30)
+
+    with pytest.raises(EdgeError, match=r"full.*o\.mp4|/dev/full"):
+        fill()
 
 
 def test_a_caption_names_label_core_count_and_latency(request_, monkeypatch):
-    from dataclasses import replace
-
     from PIL import ImageDraw
 
     said = io.StringIO()

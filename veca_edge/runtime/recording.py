@@ -19,6 +19,7 @@ import numpy as np
 
 from ..base.errors import EdgeError, unknown_name
 from ..base.files import disk_errors, written_aside
+from .ffmpeg import import_av, written_to
 from .live import Live, Step
 from .opencv import import_cv2
 from .painting import Painter, chosen_shows
@@ -38,6 +39,8 @@ CSV_COLUMNS = (
 FOLDER_RATE, CAMERA_RATE = 10.0, 30.0
 # Smaller pictures are enlarged by a whole factor, so that the caption can be read.
 CAPTION_WIDTH = 320
+# How long a frame of a camera is shown at least, in seconds.
+SHORTEST_S = 0.001
 
 
 def check_record(record: Record) -> None:
@@ -62,7 +65,7 @@ def check_record(record: Record) -> None:
     if record.show and record.overlay is None and not record.window:
         raise EdgeError("--show says what is painted, and nothing is.", "Give --overlay FILE, or --show-window.")
     if record.overlay is not None and record.overlay.suffix:
-        import_cv2("Writing an .mp4")
+        import_av("Writing an .mp4")
     if record.window:
         check_screen()
 
@@ -212,41 +215,27 @@ def window_of(painter: Painter) -> Iterator[Write]:
 
 @contextmanager
 def video_to(path: Path, rate: float, in_real_time: bool, painter: Painter) -> Iterator[Write]:
-    """An MPEG-4 video, as large as its first frame.
+    """A video, as large as its first frame.
 
     Args:
         in_real_time: show every frame as long as it took until the next, instead of each for `1 / rate` seconds.
     """
-    cv2 = import_cv2("Writing an .mp4")
     with disk_errors(path), written_aside(path, ".mp4") as aside:
-        writer = cv2.VideoWriter()
         size: tuple[int, int] | None = None
-        count = 0
+        shown = -1.0
+        with written_to(aside, rate) as put:
 
-        def write(step: Step) -> None:
-            nonlocal size, count
-            picture = captioned(step, painter, size)
-            if size is None:
+            def write(step: Step) -> None:
+                nonlocal size, shown
+                picture = captioned(step, painter, size)
                 size = picture.size
-                if not writer.open(str(aside), cv2.VideoWriter.fourcc(*"mp4v"), rate, size):
-                    raise EdgeError(f"OpenCV can't write a video to {path}.", "Give --overlay a directory instead.")
-            pixels = cv2.cvtColor(np.asarray(picture), cv2.COLOR_RGB2BGR)
-            for _ in range(max(0, round(step.at * rate) + 1 - count) if in_real_time else 1):
-                writer.write(pixels)
-                count += 1
+                # A camera that stamps two frames with one time has them shown one after the other.
+                shown = max(step.at, shown + SHORTEST_S) if in_real_time else (shown + 1 / rate if shown >= 0 else 0.0)
+                put(np.asarray(picture), shown)
 
-        try:
             yield write
-        finally:
-            writer.release()
         if size is None:
             raise EdgeError(f"There was no frame to write to {path}.", "Let the run last longer.")
-        # OpenCV does not say when the disk is full; what it wrote then can't be read.
-        made = cv2.VideoCapture(str(aside))
-        whole = made.isOpened() and round(made.get(cv2.CAP_PROP_FRAME_COUNT)) >= count
-        made.release()
-        if not whole:
-            raise EdgeError(f"{path} was not written whole.", "Free some space, or choose another place.")
 
 
 def captioned(step: Step, painter: Painter, size: tuple[int, int] | None = None) -> Image.Image:
