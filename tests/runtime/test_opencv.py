@@ -1,5 +1,7 @@
 """A camera through OpenCV, played by a video, since none can be counted on."""
 
+import subprocess
+import sys
 from itertools import islice
 
 import numpy as np
@@ -62,13 +64,27 @@ def test_a_camera_is_let_go_and_says_when_it_stops(camera):
 
 
 @pytest.mark.parametrize("name", ["97", "/dev/video97"])
-def test_a_camera_that_is_not_there(name, capfd):
+def test_a_camera_that_is_not_there(name):
     source = find_source(name)
     assert source.kind == "camera"
     with pytest.raises(EdgeError, match=f"The camera {name} could not be opened") as caught:
         next(frames_of(source))
     assert "/dev/video" in caught.value.hint
-    assert capfd.readouterr() == ("", ""), "OpenCV has nothing to add"
+
+
+def test_opencv_adds_nothing_to_what_is_said():
+    """In a process of its own, where nobody else prints either."""
+    code = """
+from veca_edge.base.errors import EdgeError
+from veca_edge.runtime.sources import find_source, frames_of
+
+try:
+    next(frames_of(find_source("97")))
+except EdgeError:
+    print("refused")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("refused\n", "")
 
 
 def test_frames_that_are_kept_stay_as_they_are(camera):

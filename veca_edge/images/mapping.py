@@ -59,7 +59,7 @@ def map_to_frame(
     if not floats:
         found = found.astype(values.dtype)
     if kind == "nearest":
-        inside = values[rows.nearest[:, None], columns.nearest]
+        inside = values[:, columns.nearest][rows.nearest]
     else:
         wide = values.astype(found.dtype, copy=False)
         inside = rows.between(columns.between(wide, 1), 0)

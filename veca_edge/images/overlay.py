@@ -26,6 +26,7 @@ MOST_CLASSES = 5
 MOST_LEGEND = 10
 LEAST_TEXT = 11
 PANEL = 0.6
+STRIP_PIXELS = 1 << 15
 
 
 @dataclass(frozen=True)
@@ -39,10 +40,10 @@ class DepthRange:
 def enlarged(pixels: np.ndarray, least: int = 320) -> np.ndarray:
     """A frame or map `[H, W, ...]` with every pixel repeated by the smallest whole factor that makes it `least` wide.
 
-    A frame and its maps stay on each other.
+    A frame and its maps stay on each other. What is wide enough comes back as it is.
     """
     factor = max(1, -(-least // pixels.shape[1]))
-    return pixels.repeat(factor, 0).repeat(factor, 1)
+    return pixels if factor == 1 else pixels.repeat(factor, 0).repeat(factor, 1)
 
 
 # ---------------------------------------------------------------------------------------- classes
@@ -92,7 +93,13 @@ def draw_masks(
 
 def seen_classes(labels: np.ndarray) -> list[tuple[int, float]]:
     """The classes of labels `[H, W]` with their shares of the pixels that have one, the largest first."""
-    found, counts = np.unique(labels[_known(labels)], return_counts=True)
+    known = labels[_known(labels)]
+    if known.max(initial=0) <= known.size:  # not a number that would take more memory than the labels
+        counts = np.bincount(known)
+        found = np.flatnonzero(counts)
+        counts = counts[found]
+    else:
+        found, counts = np.unique(known, return_counts=True)
     order = np.argsort(-counts, kind="stable")
     return [(int(found[i]), float(counts[i] / counts.sum())) for i in order]
 
@@ -105,7 +112,8 @@ def tint_masks(frame: np.ndarray, labels: np.ndarray, colours: np.ndarray) -> np
         colours: uint8 RGB `[classes, 3]`.
     """
     known = _known(labels)
-    return _blended(frame, colours.astype(np.float32)[np.where(known, labels, 0)], np.where(known, OPACITY, 0))
+    tints = colours.astype(np.float32).take(np.where(known, labels, 0), 0)
+    return _blended(frame, tints, np.where(known, np.float32(OPACITY), np.float32(0)))
 
 
 def _known(labels: np.ndarray) -> np.ndarray:
@@ -205,8 +213,17 @@ def _rgb(colour: str) -> Colour:
 
 def _blended(frame: np.ndarray, colours: np.ndarray, opacity: np.ndarray) -> np.ndarray:
     """`colours` `[..., 3]` over the frame, as opaque as `opacity` `[H, W]` says."""
-    share = np.asarray(opacity, np.float32)[..., None]
-    return np.rint(frame * (1 - share) + np.asarray(colours, np.float32) * share).astype(np.uint8)
+    made = np.empty(frame.shape, np.uint8)
+    wanted = np.broadcast_to(colours, frame.shape)
+    rows = max(1, STRIP_PIXELS // max(1, frame.shape[1]))
+    for top in range(0, len(frame), rows):  # a strip at a time, for the cache
+        strip = slice(top, top + rows)
+        # A share for each channel: NumPy is slow along axes of three.
+        share = np.asarray(opacity[strip], np.float32).repeat(3, 1).reshape(frame[strip].shape)
+        mixed = frame[strip] * (1 - share)
+        mixed += np.ascontiguousarray(wanted[strip], np.float32) * share
+        made[strip] = np.rint(mixed, out=mixed)
+    return made
 
 
 def _font(frame: np.ndarray) -> tuple[ImageFont.FreeTypeFont | ImageFont.ImageFont, int]:

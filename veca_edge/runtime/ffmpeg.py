@@ -321,7 +321,7 @@ def written_to(path: Path, rate: float) -> Iterator[Callable[[np.ndarray, float]
                 container.start_encoding()
                 began = True
             frame = converter.reformat(
-                av.VideoFrame.from_ndarray(pixels, "rgb24"),
+                av.VideoFrame.from_numpy_buffer(np.ascontiguousarray(pixels), "rgb24"),
                 format="yuv420p",
                 dst_colorspace=H273_BT709,
                 src_color_range=FULL_RANGE,
