@@ -30,8 +30,8 @@ from veca_edge.images.preprocessing import Preprocessing
 from veca_edge.model.config import FAMILIES, IMAGE_MEAN, IMAGE_STD
 from veca_edge.profiles.measurement import utc_now
 from veca_edge.profiles.sampling import OtherLoad
-from veca_edge.runtime.live import Tally
 from veca_edge.runtime.opencv import import_cv2
+from veca_edge.runtime.tally import Tally
 
 from .bundles import made_bundle
 from .common import VIDEO_RATE, VIDEO_SIZES, add_output_option, made_video, median, say, table, write_result

@@ -12,7 +12,7 @@ from veca_edge.actions.live import open_live
 from veca_edge.actions.recorded_run import load_run, recorded_run, save_run
 from veca_edge.actions.run_request import LiveRequest
 from veca_edge.base.errors import EdgeError
-from veca_edge.runtime.live import Tally
+from veca_edge.runtime.tally import Tally
 
 
 @pytest.fixture

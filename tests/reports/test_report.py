@@ -17,7 +17,7 @@ from veca_edge.bundle.types import CheckpointFacts
 from veca_edge.profiles.measurement import Sustained, Window
 from veca_edge.reports.text import markdown_cell
 from veca_edge.reports.write import ReportOptions, write_report
-from veca_edge.runtime.live import STAGES, CoreCountSummary, StageSummary, Summary
+from veca_edge.runtime.tally import STAGES, CoreCountSummary, StageSummary, Summary
 
 HOSTILE = '"><img src=x onerror=alert(1)></style><script>alert(1)</script>|`{{ 7*7 }}` $\\alpha$'
 STEADY = {"total_mw": 9000.0, "gpu_mhz": [600.0, 918.0, 918.0], "hottest_c": 61.2}

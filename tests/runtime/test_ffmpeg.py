@@ -317,6 +317,17 @@ def test_a_file_fetches_nothing_from_the_network(tmp_path):
             server.accept()
 
 
+def test_a_video_with_more_pixels_than_are_decoded(tmp_path, monkeypatch):
+    path = written(tmp_path / "a.mp4", [quarters()] * 2)
+    monkeypatch.setattr(ffmpeg, "MAX_PIXELS", 48 * 64 - 1)
+    with pytest.raises(EdgeError, match=r"a\.mp4 has 64 x 48 pixels; at most 3,071 are decoded"):
+        pictures(path)
+    monkeypatch.setattr(ffmpeg, "MAX_PIXELS", 48 * 64)
+    assert len(pictures(path)) == 2
+    with opened(str(path), "a.mp4") as video:
+        assert video._stream.codec_context.options == {"max_pixels": "3072"}
+
+
 def test_a_decoder_leaves_half_of_the_cpus_to_others(tmp_path, monkeypatch):
     path = written(tmp_path / "a.mp4", [quarters()])
     monkeypatch.setattr(ffmpeg, "usable_cpu_count", lambda: 8)

@@ -11,11 +11,9 @@ from veca_edge.actions.run_request import LiveRequest
 from veca_edge.base.errors import EdgeError
 from veca_edge.base.spec import ImageSize
 from veca_edge.bundle.types import Agreement, CosineStatistics, Fidelity
-from veca_edge.images.pictures import Picture
 from veca_edge.runtime import sources
-from veca_edge.runtime.governor import Decision
-from veca_edge.runtime.live import Step, Tally
-from veca_edge.runtime.sources import Frame
+from veca_edge.runtime.live import Step
+from veca_edge.runtime.tally import Tally
 
 from .virtual_time import on_virtual_time
 
@@ -160,26 +158,3 @@ def test_refuses_what_excludes_each_other(exported_square, photos):
     ):
         with pytest.raises(EdgeError, match=said):
             open_live(replace(request(exported_square, photos), **fields))
-
-
-def test_the_tally_adds_up():
-    tally = Tally(10.0)
-    picture = Picture("rgb", (np.zeros((1, 1, 3), np.uint8),))
-    decisions = {3: Decision(0.3, 16, 8, 1.0, 5.0, "late"), 5: Decision(0.5, 8, 8, 1.0, 5.0, "helpless")}
-    for i, ms in enumerate([8.0, 10.0, 11.0, 14.0, 4.0, 5.0, 6.0, 7.0]):
-        tally.add(Step(Frame(i, "x", picture), i / 10, 16 if i < 4 else 8, 1.0, ms, {}, (), decisions.get(i)))
-    assert tally.recent_fps == pytest.approx(10)
-    assert tally.recent_percentiles_ms[0] == 7.5
-    summary = tally.summary()
-    assert (summary.frames, summary.within_budget, summary.switches) == (8, 0.75, 1)
-    assert summary.seconds == pytest.approx(0.708)
-    assert summary.fps == pytest.approx(8 / 0.708)
-    assert summary.switches_per_second == pytest.approx(1 / 0.708)
-    assert [(r.core_count, r.frames, r.p50_ms) for r in summary.core_counts] == [(8, 4, 5.5), (16, 4, 10.5)]
-    assert summary.core_counts[1].p95_ms == pytest.approx(13.55)
-    assert summary.decisions == (decisions[3], decisions[5])
-
-
-def test_a_run_without_frames_has_a_summary():
-    summary = Tally(10.0).summary()
-    assert (summary.frames, summary.fps, summary.within_budget, summary.prepare_p50_ms) == (0, 0.0, None, None)

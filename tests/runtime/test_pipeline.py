@@ -14,10 +14,11 @@ import pytest
 from veca_edge.base.errors import EdgeError
 from veca_edge.images.pictures import Picture
 from veca_edge.runtime.handover import Ended, Handover
-from veca_edge.runtime.live import Tally, steps_of
+from veca_edge.runtime.live import steps_of
 from veca_edge.runtime.model import Output
 from veca_edge.runtime.pipeline import Pace
 from veca_edge.runtime.sources import Frame
+from veca_edge.runtime.tally import Tally
 
 from .virtual_time import on_virtual_time
 

@@ -14,7 +14,8 @@ from ..base.spec import ImageSize
 from ..bundle.types import Count, Digest
 from ..profiles.machine import Machine, this_machine
 from ..profiles.measurement import utc_now
-from ..runtime.live import Live, Summary
+from ..runtime.live import Live
+from ..runtime.tally import Summary
 
 FORMAT_VERSION = 1
 

@@ -15,8 +15,9 @@ from .console import Column, Terminal
 if TYPE_CHECKING:
     from ..actions.run_request import LiveRequest
     from ..runtime.governor import Decision
-    from ..runtime.live import Step, Summary, Tally
+    from ..runtime.live import Step
     from ..runtime.record import Record
+    from ..runtime.tally import Summary, Tally
 
 MOST_DECISIONS = 10
 
@@ -25,8 +26,8 @@ def live(terminal: Terminal, request: LiveRequest, record: Record) -> None:
     """Runs until the source, `--frames`, `--duration` or Ctrl-C ends it, and says what it came to."""
     from ..actions.live import open_live
     from ..actions.recorded_run import recorded_run, save_run
-    from ..runtime.live import Tally
     from ..runtime.recording import check_record, recorder
+    from ..runtime.tally import Tally
 
     check_record(record)
     tally, failure = Tally(request.budget_ms, request.frame_budget_ms), None

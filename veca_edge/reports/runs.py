@@ -9,7 +9,7 @@ from typing import NamedTuple
 from ..actions.recorded_run import RecordedRun, load_run
 from ..base.errors import EdgeError
 from ..base.spec import ImageSize
-from ..runtime.live import CoreCountSummary, StageSummary
+from ..runtime.tally import CoreCountSummary, StageSummary
 from .facts import ReportedBundle
 from .text import machine_facts
 

@@ -19,6 +19,7 @@ import numpy as np
 from ..base.cpu_features import usable_cpu_count
 from ..base.errors import EdgeError, MissingDependency
 from ..images.pictures import Layout, Picture
+from ..images.preprocessing import MAX_PIXELS
 from .capture import Captured
 
 # How long a stream may take to answer, and may then give nothing, in seconds.
@@ -246,10 +247,16 @@ def opened(address: str, label: str, is_file: bool = True) -> Iterator[Video]:
             f"{label} could not be opened ({reason(error)}).", "Check the address, and that the camera is on."
         ) from error
     with container:
-        stream = next(iter(container.streams.video), None)
+        stream = container.streams.best("video")
         if stream is None or stream.codec_context is None:
             what = "has no pictures" if stream is None else "has pictures of a kind that this FFmpeg can't decode"
             raise EdgeError(f"{label} {what}.", CONVERT)
+        context = stream.codec_context
+        if context.width * context.height > MAX_PIXELS:
+            raise EdgeError(
+                f"{label} has {context.width} x {context.height} pixels; at most {MAX_PIXELS:,} are decoded.", CONVERT
+            )
+        context.options = {"max_pixels": str(MAX_PIXELS)}  # in case that its frames are not what its header says
         # As FFmpeg likes it, one thread for each CPU, it would hold up the model. Threads that take a frame each keep
         # some back, which a camera's are too young for.
         stream.thread_count = max(1, usable_cpu_count() // 2)
