@@ -6,7 +6,7 @@ size, so that pixels that the model did not see stay as they are. Text needs roo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -111,9 +111,12 @@ def tint_masks(frame: np.ndarray, labels: np.ndarray, colours: np.ndarray) -> np
         labels: as `draw_masks` takes them, each below `len(colours)`.
         colours: uint8 RGB `[classes, 3]`.
     """
-    known = _known(labels)
-    tints = colours.astype(np.float32).take(np.where(known, labels, 0), 0)
-    return _blended(frame, tints, np.where(known, np.float32(OPACITY), np.float32(0)))
+    table, made = colours.astype(np.float32), np.empty(frame.shape, np.uint8)
+    for strip in _strips(frame):
+        known = _known(labels[strip])
+        tints = table.take(np.where(known, labels[strip], 0), 0)
+        made[strip] = _mixed(frame[strip], tints, np.where(known, OPACITY, 0))
+    return made
 
 
 def _known(labels: np.ndarray) -> np.ndarray:
@@ -165,8 +168,9 @@ def draw_colours(frame: np.ndarray, colours: np.ndarray, opacity: float = 0.85) 
         colours: floats `[H, W, 3]`, 0 to 255; nan leaves the frame.
     """
     _check(frame, colours)
-    known = np.asarray(np.isfinite(colours).all(2))
-    return _blended(frame, np.where(known[..., None], colours, 0), np.where(known, opacity, 0))
+    finite = np.isfinite(colours)
+    known = finite[..., 0] & finite[..., 1] & finite[..., 2]
+    return _blended(frame, np.where(finite, colours, np.float32(0)), np.where(known, opacity, 0))
 
 
 def draw_attention(frame: np.ndarray, weights: np.ndarray, peak: float | None = None) -> np.ndarray:
@@ -213,17 +217,24 @@ def _rgb(colour: str) -> Colour:
 
 def _blended(frame: np.ndarray, colours: np.ndarray, opacity: np.ndarray) -> np.ndarray:
     """`colours` `[..., 3]` over the frame, as opaque as `opacity` `[H, W]` says."""
-    made = np.empty(frame.shape, np.uint8)
-    wanted = np.broadcast_to(colours, frame.shape)
-    rows = max(1, STRIP_PIXELS // max(1, frame.shape[1]))
-    for top in range(0, len(frame), rows):  # a strip at a time, for the cache
-        strip = slice(top, top + rows)
-        # A share for each channel: NumPy is slow along axes of three.
-        share = np.asarray(opacity[strip], np.float32).repeat(3, 1).reshape(frame[strip].shape)
-        mixed = frame[strip] * (1 - share)
-        mixed += np.ascontiguousarray(wanted[strip], np.float32) * share
-        made[strip] = np.rint(mixed, out=mixed)
+    made, wanted = np.empty(frame.shape, np.uint8), np.broadcast_to(colours, frame.shape)
+    for strip in _strips(frame):
+        made[strip] = _mixed(frame[strip], wanted[strip], opacity[strip])
     return made
+
+
+def _mixed(frame: np.ndarray, colours: np.ndarray, opacity: np.ndarray) -> np.ndarray:
+    # A share for each channel: NumPy is slow along axes of three.
+    share = np.asarray(opacity, np.float32).repeat(3, 1).reshape(frame.shape)
+    mixed = frame * (1 - share)
+    mixed += np.ascontiguousarray(colours, np.float32) * share
+    return np.rint(mixed, out=mixed)
+
+
+def _strips(frame: np.ndarray) -> Iterator[slice]:
+    """Rows of parts of a frame that caches hold."""
+    rows = max(1, STRIP_PIXELS // max(1, frame.shape[1]))
+    return (slice(top, top + rows) for top in range(0, len(frame), rows))
 
 
 def _font(frame: np.ndarray) -> tuple[ImageFont.FreeTypeFont | ImageFont.ImageFont, int]:
