@@ -11,6 +11,7 @@ from veca_edge.actions.live import open_live
 from veca_edge.actions.run_request import LiveRequest
 from veca_edge.base.errors import EdgeError
 from veca_edge.base.files import disk_errors
+from veca_edge.runtime import ffmpeg
 from veca_edge.runtime.ffmpeg import opened, written_to
 from veca_edge.runtime.painting import Painter
 from veca_edge.runtime.record import Record
@@ -163,6 +164,16 @@ def test_colours_of_a_recording_are_those_of_the_frames(tmp_path):
     assert (picture.matrix, picture.is_full_range) == ("bt709", False)
     for number, colour in enumerate(colours):
         np.testing.assert_allclose(picture.rgb[300, 32 * number + 16], colour, atol=5)
+
+
+def test_an_ffmpeg_without_h264_is_one_message(monkeypatch, tmp_path):
+    monkeypatch.setattr(ffmpeg, "CODEC", "libnothing")
+    with (
+        pytest.raises(EdgeError, match="can't write H.264: it has no libnothing"),
+        written_to(tmp_path / "o.mp4", 30.0),
+    ):
+        pass
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_disk_that_is_full_is_one_message():
