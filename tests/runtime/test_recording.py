@@ -168,10 +168,7 @@ def test_colours_of_a_recording_are_those_of_the_frames(tmp_path):
 
 def test_an_ffmpeg_without_h264_is_one_message(monkeypatch, tmp_path):
     monkeypatch.setattr(ffmpeg, "CODEC", "libnothing")
-    with (
-        pytest.raises(EdgeError, match="can't write H.264: it has no libnothing"),
-        written_to(tmp_path / "o.mp4", 30.0),
-    ):
+    with pytest.raises(EdgeError, match="it has no libnothing"), written_to(tmp_path / "o.mp4", 30.0):
         pass
     assert list(tmp_path.iterdir()) == []
 
