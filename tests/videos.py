@@ -10,6 +10,9 @@ import numpy as np
 
 from veca_edge.images.pictures import MATRICES
 
+# Numbers of matrices in ITU-T H.273.
+CODES = {"bt601": 6, "bt709": 1, "bt2020": 9}
+
 
 def written(
     path: Path,
@@ -26,29 +29,33 @@ def written(
     """Frames uint8 RGB `[h, w, 3]` as a video with such colours, which it `states` or not."""
     from av.video.reformatter import VideoReformatter
 
-    code = {"bt601": 6, "bt709": 1, "bt2020": 9}[matrix]
-    assert matrix in MATRICES
-    range_ = 2 if is_full_range else 1
-    converter = VideoReformatter()
+    range_, converter = 2 if is_full_range else 1, VideoReformatter()
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=rate, options=options or {})
         stream.pix_fmt = pixels
         if states:
-            stream.codec_context.colorspace, stream.codec_context.color_range = code, range_
+            stream.codec_context.colorspace, stream.codec_context.color_range = CODES[matrix], range_
         if transfer is not None:
             stream.codec_context.color_trc = transfer
-        for number, pixels_ in enumerate(frames):
+        for number, rgb in enumerate(frames):
             if not number:
-                stream.height, stream.width = pixels_.shape[:2]
-            frame = av.VideoFrame.from_ndarray(pixels_, "rgb24")
-            made = converter.reformat(
-                frame,
-                format=pixels,
-                src_colorspace=code,
-                dst_colorspace=code,
-                src_color_range=2,
-                dst_color_range=range_,
-            )
+                stream.height, stream.width = rgb.shape[:2]
+            if av.VideoFormat(pixels).is_rgb:
+                frame = av.VideoFrame.from_ndarray(rgb, "rgb24")
+            else:
+                frame = av.VideoFrame.from_ndarray(luma_and_chroma(rgb, matrix, is_full_range), "yuv444p")
+            made = converter.reformat(frame, format=pixels, src_color_range=range_, dst_color_range=range_)
             container.mux(stream.encode(made))
         container.mux(stream.encode(None))
     return path
+
+
+def luma_and_chroma(rgb: np.ndarray, matrix: str, is_full_range: bool) -> np.ndarray:
+    """y, u and v of every pixel, uint8 `[3, h, w]`, by the definition of the matrix."""
+    red, blue = MATRICES[matrix]
+    r, g, b = np.moveaxis(rgb / 255, -1, 0)
+    y = red * r + (1 - red - blue) * g + blue * b
+    u, v = (b - y) / (2 * (1 - blue)), (r - y) / (2 * (1 - red))
+    of_luma, of_chroma, base = (255, 255, 0) if is_full_range else (219, 224, 16)
+    planes = np.stack([base + of_luma * y, 128 + of_chroma * u, 128 + of_chroma * v])
+    return np.clip(np.round(planes), 0, 255).astype(np.uint8)

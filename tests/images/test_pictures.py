@@ -30,6 +30,8 @@ def of_layout(layout, height, width):
         planes = [smooth(height, width, 1)[..., 0], smooth(*half, 2, seed=1)]
     elif layout == "i420":
         planes = [smooth(height, width, 1)[..., 0], *np.moveaxis(smooth(*half, 2, seed=1), -1, 0)]
+    elif layout == "i444":
+        planes = list(np.moveaxis(smooth(height, width), -1, 0))
     else:
         luma, chroma = smooth(height, width, 1)[..., 0], smooth(height, width // 2, 2, seed=1)
         planes = [np.stack([luma, chroma.reshape(height, -1)[:, :width]], -1)]
@@ -79,7 +81,7 @@ def test_bt601_is_pillows():
 
 
 def test_what_the_planes_are_not_is_said():
-    with pytest.raises(EdgeError, match=r"'nv21'.*\n.*rgb, bgr, nv12, i420, yuyv"):
+    with pytest.raises(EdgeError, match=r"'nv21'.*\n.*rgb, bgr, nv12, i420, i444, yuyv"):
         Picture("nv21", (np.zeros((4, 4), np.uint8),))
     with pytest.raises(EdgeError, match="'jpeg'"):
         Picture("rgb", (np.zeros((4, 4, 3), np.uint8),), "jpeg")

@@ -76,7 +76,7 @@ def test_what_states_no_colours_is_read_as_players_do(rows, matrix, tmp_path):
         ("a.avi", "ffv1", "bgr0", "rgb", False),
         ("a.avi", "mjpeg", "yuvj420p", "i420", True),
         *(
-            ("a.mp4", "libx264", pixels, "i420" if pixels == "yuv420p10le" else "rgb", is_full_range)
+            ("a.mp4", "libx264", pixels, "i420" if pixels == "yuv420p10le" else "i444", is_full_range)
             for pixels in ("yuv422p", "yuv444p", "yuv420p10le", "yuv422p10le")
             for is_full_range in (False, True)
         ),
@@ -149,7 +149,7 @@ def turned(path, signs):
 @pytest.mark.parametrize("signs", TURNS, ids=str)
 @pytest.mark.parametrize(
     ("size", "pixels", "layout"),
-    [((48, 64), "yuv420p", "i420"), ((48, 64), "yuv444p", "rgb"), ((45, 63), "yuv444p", "rgb")],
+    [((48, 64), "yuv420p", "i420"), ((48, 64), "yuv444p", "i444"), ((45, 63), "yuv444p", "i444")],
 )
 def test_pictures_stand_upright(signs, size, pixels, layout, tmp_path):
     path = turned(written(tmp_path / "a.mp4", [quarters(*size)] * 2, pixels=pixels), signs)
@@ -164,7 +164,7 @@ def test_an_odd_picture_is_turned_with_its_chroma(tmp_path):
     with av.open(str(path)) as container:
         frame = next(container.decode(video=0))
         assert frame.format.name == "yuv420p"
-        assert ffmpeg._taken_as(frame, is_turned=True) == "rgb24"
+        assert ffmpeg._taken_as(frame, is_turned=True) == "yuv444p"
         assert ffmpeg._taken_as(frame, is_turned=False) == "yuv420p"
     (picture,) = pictures(path)
     assert (picture.layout, picture.size) == (Layout.I420, (45, 63))

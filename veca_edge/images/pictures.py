@@ -1,4 +1,4 @@
-"""Pictures as cameras and decoders give them: RGB, BGR, NV12, I420, YUYV; never RGB in full size unless asked for."""
+"""Pictures as cameras and decoders give them, in RGB or luma and chroma; never RGB in full size unless asked for."""
 
 from __future__ import annotations
 
@@ -22,14 +22,16 @@ class Layout(TextEnum):
     """What the planes of a picture are, all of uint8, for a height h and a width w.
 
     `rgb`, `bgr`: one, `[h, w, 3]`. `nv12`: luma `[h, w]`, and chroma u, v of every 2 x 2 pixels
-    `[(h + 1) // 2, (w + 1) // 2, 2]`. `i420`: luma, and u and v in planes of their own. `yuyv`: one, `[h, w, 2]`:
-    luma, and by turns u and v, of every two pixels beside each other; w is even.
+    `[(h + 1) // 2, (w + 1) // 2, 2]`. `i420`: luma, and u and v in planes of their own. `i444`: the same, with u and v
+    of every pixel. `yuyv`: one, `[h, w, 2]`: luma, and by turns u and v, of every two pixels beside each other; w is
+    even.
     """
 
     RGB = "rgb"
     BGR = "bgr"
     NV12 = "nv12"
     I420 = "i420"
+    I444 = "i444"
     YUYV = "yuyv"
 
 
@@ -72,6 +74,7 @@ class Picture:
             Layout.BGR: [(height, width, 3)],
             Layout.NV12: [(height, width), (*half, 2)],
             Layout.I420: [(height, width), half, half],
+            Layout.I444: [(height, width)] * 3,
             Layout.YUYV: [(height, width + width % 2, 2)],
         }[self.layout]
         shapes = [plane.shape for plane in self.planes]
@@ -130,6 +133,8 @@ class Picture:
 
     def _chroma(self, box: Box) -> tuple[np.ndarray, np.ndarray]:
         """u and v of a box, of whole squares (of YUYV: pairs) of pixels."""
+        if self.layout == Layout.I444:
+            return _cut(self.planes[1], box), _cut(self.planes[2], box)
         rows = slice(box.top // 2, (box.top + box.height + 1) // 2)
         columns = slice(box.left // 2, (box.left + box.width + 1) // 2)
         if self.layout == Layout.YUYV:
@@ -142,6 +147,8 @@ class Picture:
 
     def _per_pixel(self, chroma: np.ndarray, box: Box, halvings: int) -> np.ndarray:
         """u or v of every pixel of a box that is halved so often."""
+        if self.layout == Layout.I444:
+            return halved(chroma, halvings)
         if halvings:
             return halved(_halved_rows(chroma) if self.layout == Layout.YUYV else chroma, halvings - 1)
         wide = chroma.repeat(2, 1)[:, box.left % 2 :][:, : box.width]

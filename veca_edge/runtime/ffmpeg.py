@@ -34,11 +34,13 @@ LAYOUTS = {
     "yuv420p": (Layout.I420, (1, 1, 1)),
     "yuvj420p": (Layout.I420, (1, 1, 1)),
     "nv12": (Layout.NV12, (1, 2)),
+    "yuv444p": (Layout.I444, (1, 1, 1)),
+    "yuvj444p": (Layout.I444, (1, 1, 1)),
     "yuyv422": (Layout.YUYV, (2,)),
     "rgb24": (Layout.RGB, (3,)),
     "bgr24": (Layout.BGR, (3,)),
 }
-# Others become these, by swscale: deeper samples of the first lose their last bits, all the rest becomes RGB.
+# Deeper samples of the first, which lose their last bits. Other luma and chroma becomes `yuv444p`, the rest `rgb24`.
 DEEPER = ("yuv420p9le", "yuv420p10le", "yuv420p12le", "yuv420p14le", "yuv420p16le", "p010le", "p012le", "p016le")
 # Numbers of matrix coefficients in ITU-T H.273, which FFmpeg has too; the next three say nothing of luma and chroma.
 MATRICES = {1: "bt709", 4: "bt601", 5: "bt601", 6: "bt601", 9: "bt2020"}
@@ -146,24 +148,17 @@ class Video:
         turned = self._turned
         wanted = _taken_as(frame, turned is not None)
         if wanted != frame.format.name:
-            frame = self._converted(frame, wanted, matrix, is_full_range)
+            frame = self._converted(frame, wanted, is_full_range)
         layout, samples = LAYOUTS[wanted]
         planes = (_plane(plane, count) for plane, count in zip(frame.planes, samples, strict=True))
         upright = tuple(_turned(plane, turned) if turned else plane for plane in planes)
         return Picture(layout, upright, matrix, is_full_range)
 
-    def _converted(self, frame: Any, wanted: str, matrix: str, is_full_range: bool) -> Any:
-        """By swscale, which has to be told what the file leaves unsaid."""
-        code = next(code for code, name in MATRICES.items() if name == matrix)
-        range_ = FULL_RANGE if is_full_range else LIMITED_RANGE
-        return self._converter.reformat(
-            frame,
-            format=wanted,
-            src_colorspace=code,
-            dst_colorspace=code,
-            src_color_range=range_,
-            dst_color_range=FULL_RANGE if wanted == "rgb24" else range_,
-        )
+    def _converted(self, frame: Any, wanted: str, is_full_range: bool) -> Any:
+        """By swscale, which is asked for no other matrix and no other range than there is."""
+        stated = FULL_RANGE if is_full_range else LIMITED_RANGE
+        made = FULL_RANGE if wanted in ("rgb24", "bgr24") else stated
+        return self._converter.reformat(frame, format=wanted, src_color_range=stated, dst_color_range=made)
 
     def _colours(self, frame: Any) -> tuple[str, bool]:
         """Their matrix, and whether they have the full range. Raises `EdgeError` for those that are not read."""
@@ -195,14 +190,16 @@ def _upright(frame: Any) -> str | None:
 def _taken_as(frame: Any, is_turned: bool) -> str:
     """The pixel format, one of `LAYOUTS`, in which its planes are looked at."""
     name = frame.format.name
+    other = "rgb24" if frame.format.is_rgb or len(frame.format.components) < 3 else "yuv444p"
     if any(plane.line_size < 0 for plane in frame.planes):
-        return "rgb24" if name != "rgb24" else "bgr24"  # from the last row to the first, as in uncompressed AVI files
+        return other if other != name else "bgr24"  # from the last row to the first, as in uncompressed AVI files
     wanted = "yuv420p" if name in DEEPER else name
     is_odd, is_packed = bool(frame.width % 2 or frame.height % 2), wanted == "yuyv422"
     if wanted not in LAYOUTS or (is_packed and is_odd):
-        return "rgb24"
-    # Chroma of an odd picture lies elsewhere after it was turned, and pairs of pixels can't be turned at all.
-    return "rgb24" if is_turned and (is_packed or is_odd) else wanted
+        return other
+    # Chroma of squares of an odd picture lies elsewhere after it was turned; pairs of pixels can't be turned at all.
+    is_halved = wanted in ("yuv420p", "yuvj420p", "nv12")
+    return other if is_turned and (is_packed or (is_odd and is_halved)) else wanted
 
 
 def _plane(plane: Any, samples: int) -> np.ndarray:
