@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +52,7 @@ def kinds() -> dict[str, Callable[[Path], Kind]]:
         "labels": labels,
         "labels-json": labels_json,
         "image": image,
+        "video": video,
         "onnx": onnx_file,
         "tflite": tflite,
         "mlpackage": mlpackage,
@@ -189,6 +191,42 @@ def image(root: Path) -> Kind:
         st.sampled_from(seeds).flatmap(lambda s: damaged_bytes(s[:128]).map(lambda damaged: damaged + s[128:])),
     )
     return Kind(inputs, lambda c: prepare(_written(root / "a.png", c), 16))
+
+
+def video(root: Path) -> Kind:
+    """Of every container and several codecs; FFmpeg tells them by their content, not by the name."""
+    from videos import written
+
+    from veca_edge.images.preprocessing import prepare
+    from veca_edge.runtime.ffmpeg import opened
+
+    random = np.random.default_rng(0)
+    frames = [random.integers(0, 256, (32, 48, 3), np.uint8) for _ in range(4)]
+    seeds = []
+    for name, codec, pixels in (
+        ("a.mp4", "libx264", "yuv420p"),
+        ("a.mkv", "libx264", "yuv444p"),
+        ("a.ts", "libx264", "yuv420p"),
+        ("a.webm", "libvpx-vp9", "yuv420p"),
+        ("a.avi", "mpeg4", "yuv420p"),
+        ("a.avi", "mjpeg", "yuvj422p"),
+        ("a.avi", "rawvideo", "yuyv422"),
+        ("a.mov", "png", "rgb24"),
+    ):
+        seeds.append(damaged_bytes(written(root / name, frames, codec, pixels).read_bytes()))
+
+    def use(content: bytes) -> None:
+        path = _written(root / "a.video", content)
+        with opened(str(path), path.name) as read:
+            times = read.times()
+        with opened(str(path), path.name) as read:
+            for one in islice(read.pictures(), 50):
+                prepare(one.picture, 16)
+        if times and times[0] is not None:
+            with opened(str(path), path.name) as read:
+                next(read.pictures_from(times[len(times) // 2]), None)
+
+    return Kind(st.one_of(seeds), use)
 
 
 def onnx_file(root: Path) -> Kind:

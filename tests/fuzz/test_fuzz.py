@@ -9,8 +9,8 @@ import pytest
 
 pytest.importorskip("hypothesis")
 # Looked for and not imported, which takes seconds in every worker.
-if find_spec("coremltools") is None:
-    pytest.skip("coremltools is not installed", allow_module_level=True)
+if find_spec("coremltools") is None or find_spec("av") is None:
+    pytest.skip("coremltools or av is not installed", allow_module_level=True)
 
 from hypothesis import strategies as st
 

@@ -228,8 +228,9 @@ def opened(address: str, label: str, is_file: bool = True) -> Iterator[Video]:
         MissingDependency: PyAV is not installed.
     """
     av = import_av("Reading a video")
-    # A file that names others gets none from the network.
-    options = {"protocol_whitelist": "file"} if is_file else {"rtsp_transport": "tcp", "fflags": "nobuffer"}
+    # A file that names others gets none from the network. Pictures are looked at as soon as it is opened.
+    options = {"max_pixels": str(MAX_PIXELS)}
+    options |= {"protocol_whitelist": "file"} if is_file else {"rtsp_transport": "tcp", "fflags": "nobuffer"}
     try:
         container = av.open(
             f"file:{address}" if is_file else address,
@@ -244,7 +245,10 @@ def opened(address: str, label: str, is_file: bool = True) -> Iterator[Video]:
             f"{label} could not be opened ({reason(error)}).", "Check the address, and that the camera is on."
         ) from error
     with container:
-        stream = container.streams.best("video")
+        try:
+            stream = container.streams.best("video")
+        except IndexError:  # PyAV knows none that turned up behind the header
+            stream = None
         if stream is None or stream.codec_context is None:
             what = "has no pictures" if stream is None else "has pictures of a kind that this FFmpeg can't decode"
             raise EdgeError(f"{label} {what}.", CONVERT)
