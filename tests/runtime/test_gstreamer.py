@@ -167,6 +167,12 @@ def network():
         each.die()
 
 
+@pytest.mark.parametrize(("colours", "said"), [("bt2100-pq", "PQ"), ("bt2100-hlg", "HLG")])
+def test_hdr_is_refused(colours, said):
+    with pytest.raises(EdgeError, match=rf"The pipeline has HDR colours \({said}\).*\nSet the camera to SDR"):
+        next(frames_of(find_source(f"{pattern()},colorimetry={colours}")))
+
+
 @pytest.mark.parametrize("reader", [gstreamer, ffmpeg], ids=["gstreamer", "ffmpeg"])
 def test_a_network_camera_that_dies_comes_back(network, monkeypatch, reader):
     """FFmpeg reads it where Python can't import GStreamer."""

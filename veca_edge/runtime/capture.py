@@ -47,3 +47,8 @@ class Captured(NamedTuple):
     picture: Picture
     at: float
     rate: float | None
+
+
+def hdr_error(label: str, transfer: str, hint: str) -> EdgeError:
+    """Of a source with the transfer characteristics PQ or HLG, whose pictures would look washed out to a model."""
+    return EdgeError(f"{label} has HDR colours ({transfer}), which are not those that models are trained on.", hint)

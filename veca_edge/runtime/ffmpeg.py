@@ -20,7 +20,7 @@ from ..base.cpu_features import usable_cpu_count
 from ..base.errors import EdgeError, MissingDependency
 from ..images.pictures import Layout, Picture
 from ..images.preprocessing import MAX_PIXELS
-from .capture import Captured
+from .capture import Captured, hdr_error
 
 # How long a stream may take to answer, and may then give nothing, in seconds.
 ANSWER_S, SILENCE_S = 10.0, 10.0
@@ -163,10 +163,7 @@ class Video:
     def _colours(self, frame: Any) -> tuple[str, bool]:
         """Their matrix, and whether they have the full range. Raises `EdgeError` for those that are not read."""
         if transfer := HDR.get(frame.color_trc):
-            raise EdgeError(
-                f"{self.label} has HDR colours ({transfer}), which are not those that models are trained on.",
-                f"Map them to SDR first: {TONE_MAP}",
-            )
+            raise hdr_error(self.label, transfer, f"Map them to SDR first: {TONE_MAP}")
         is_full = frame.color_range == FULL_RANGE or frame.format.name.startswith("yuvj")
         if frame.colorspace in MATRICES:
             return MATRICES[frame.colorspace], is_full

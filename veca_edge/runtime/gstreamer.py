@@ -12,7 +12,7 @@ import numpy as np
 
 from ..base.errors import EdgeError
 from ..images.pictures import Layout, Picture
-from .capture import FORMATS, Captured, CaptureMode
+from .capture import FORMATS, Captured, CaptureMode, hdr_error
 
 INSTALL = "sudo apt install python3-gi gir1.2-gst-plugins-base-1.0 gstreamer1.0-plugins-good gstreamer1.0-libav"
 LAYOUTS = {"NV12": Layout.NV12, "I420": Layout.I420, "YUY2": Layout.YUYV, "RGB": Layout.RGB, "BGR": Layout.BGR}
@@ -202,6 +202,12 @@ class Stream:
             plane = np.lib.stride_tricks.as_strided(flat, (rows, columns, channels), (stride, channels, 1))
             planes.append(plane[..., 0] if channels == 1 else plane)
         colours = info.colorimetry
+        transfers = {
+            self._video.VideoTransferFunction.SMPTE2084: "PQ",
+            self._video.VideoTransferFunction.ARIB_STD_B67: "HLG",
+        }
+        if transfer := transfers.get(colours.transfer):
+            raise hdr_error(self.label, transfer, "Set the camera to SDR (BT.709).")
         matrices = {self._video.VideoColorMatrix.BT709: "bt709", self._video.VideoColorMatrix.BT2020: "bt2020"}
         is_full = int(colours.range) == 1  # GST_VIDEO_COLOR_RANGE_0_255, a name that Python does not take
         return Picture(layout, tuple(planes), matrices.get(colours.matrix, "bt601"), is_full)
