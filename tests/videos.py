@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -59,3 +60,13 @@ def luma_and_chroma(rgb: np.ndarray, matrix: str, is_full_range: bool) -> np.nda
     of_luma, of_chroma, base = (255, 255, 0) if is_full_range else (219, 224, 16)
     planes = np.stack([base + of_luma * y, 128 + of_chroma * u, 128 + of_chroma * v])
     return np.clip(np.round(planes), 0, 255).astype(np.uint8)
+
+
+def turned(path: Path, signs: tuple[int, int, int, int]) -> Path:
+    """The same `.mp4` with another display matrix, a, b, c and d of it, as phones that were held upright write it."""
+    content = bytearray(path.read_bytes())
+    at = content.index(b"tkhd") + 4 + 4 + 20 + 8 + 8
+    a, b, c, d = (sign << 16 for sign in signs)
+    content[at : at + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
+    path.write_bytes(content)
+    return path

@@ -18,7 +18,7 @@ from veca_edge.runtime import ffmpeg
 from veca_edge.runtime.ffmpeg import opened
 
 av = pytest.importorskip("av", reason="PyAV is not installed: pip install 'veca-edge[camera]'")
-from videos import written  # noqa: E402
+from videos import turned, written  # noqa: E402
 
 COLOURS = ((220, 30, 30), (30, 200, 40), (20, 40, 210), (250, 250, 250))
 EXACT = {"options": {"qp": "0"}}
@@ -134,16 +134,6 @@ TURNS = {
     (0, -1, 1, 0): [1, 3, 0, 2],
     (0, -1, -1, 0): [3, 1, 2, 0],
 }
-
-
-def turned(path, signs):
-    """The same file with another display matrix, as phones that were held upright write it."""
-    content = bytearray(path.read_bytes())
-    at = content.index(b"tkhd") + 4 + 4 + 20 + 8 + 8
-    a, b, c, d = (sign << 16 for sign in signs)
-    content[at : at + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
-    path.write_bytes(content)
-    return path
 
 
 @pytest.mark.parametrize("signs", TURNS, ids=str)

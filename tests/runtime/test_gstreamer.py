@@ -199,6 +199,22 @@ def test_a_network_camera_that_dies_comes_back(network, monkeypatch, reader):
     assert [frame.number for frame in taken] == list(range(len(taken)))
 
 
+def test_a_jetsons_own_converter_fetches_pictures():
+    """By a double of that name, in a process of its own; that it reads a board's memory has not been seen."""
+    code = """
+from veca_edge.runtime.gstreamer import import_gst, rtsp_pipeline
+
+Gst = import_gst("This test")[0]
+assert "nvvidconv" not in rtsp_pipeline("rtsp://camera/a")
+double = Gst.ElementFactory.find("videoconvert").load().get_element_type()
+Gst.Element.register(None, "nvvidconv", Gst.Rank.NONE, double)
+pipeline = rtsp_pipeline("rtsp://camera/a")
+assert pipeline.endswith(" ! decodebin ! nvvidconv ! video/x-raw ! videoconvert"), pipeline
+Gst.parse_launch(pipeline + " ! fakesink")
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=300)
+
+
 def test_without_gstreamer_a_network_camera_that_is_not_there_is_one_message(monkeypatch):
     pytest.importorskip("av", reason=NEEDS_AV)
     monkeypatch.setattr(sources, "has_gstreamer", lambda: False)

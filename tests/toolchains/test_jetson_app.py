@@ -131,6 +131,40 @@ def test_frames_go_through_it(built):
     assert "runtime error" not in said + again
 
 
+def film(path: Path) -> Path:
+    """Three frames of 96 x 64 pixels, which a player turns to the right."""
+    pytest.importorskip("av", reason="PyAV is not installed: pip install 'veca-edge[camera]'")
+    from videos import turned, written
+
+    return turned(written(path, [np.zeros((64, 96, 3), np.uint8)] * 3), (0, 1, -1, 0))
+
+
+def test_a_film_stands_upright(built):
+    film(built.work / "turned.mp4")
+    app = "ASAN_OPTIONS=detect_leaks=0 build/veca_app --folder app"
+    assert "3 frames in" in built.run(f"{app} --source /work/turned.mp4 --output upright.mkv")
+    import av
+
+    with av.open(str(built.work / "upright.mkv")) as video:
+        frame = next(video.decode(video=0))
+    assert (frame.width, frame.height) == (64, 96)
+
+
+def test_a_boards_own_converter_fetches_pictures(built):
+    """By a double of that name; that it reads a board's memory has not been seen."""
+    film(built.work / "turned.mp4")
+    shutil.copy(Path(__file__).parent / "jetson" / "nvvidconv.c", built.work)
+    said = built.run(
+        "mkdir -p plugins && gcc -shared -fPIC nvvidconv.c -o plugins/libgstnvvidconv.so "
+        "$(pkg-config --cflags --libs gstreamer-base-1.0); "
+        "export GST_PLUGIN_PATH=/work/plugins GST_REGISTRY=/work/registry-double.bin GST_DEBUG=GST_ELEMENT_FACTORY:4 "
+        "GST_DEBUG_NO_COLOR=1 ASAN_OPTIONS=detect_leaks=0; "
+        "build/veca_app --folder app --source /work/turned.mp4"
+    )
+    assert 'creating element "nvvidconv"' in said
+    assert "3 frames in" in said
+
+
 # Serves over RTSP, and looks at it with another process; the registry of proxies asks for a desktop's settings.
 STREAM = """
 export ASAN_OPTIONS=detect_leaks=0 GIO_USE_PROXY_RESOLVER=dummy

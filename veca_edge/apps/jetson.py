@@ -168,7 +168,8 @@ TensorRT 10 functions that it uses. **Run** there: the tests above with ONNX Run
 UndefinedBehaviorSanitizer too, and the app from GStreamer's test picture and a file into a file, and over RTSP from one
 process of it to another. **Only compiled** there: the CUDA kernels (their arithmetic is run on the CPU) and the
 TensorRT part; on an H100 `test_gpu` has passed, and the TensorRT part run with a stand-in for TensorRT. **Neither**:
-cameras (`csi://`, `v4l2://`) and Jetson's own encoder. Nothing here has run on a Jetson.
+cameras (`csi://`, `v4l2://`), and Jetson's own decoders and encoder, whose pictures lie in memory of the board's
+(`nvvidconv` fetches them and hands them over; tested with a double of it). Nothing here has run on a Jetson.
 
 A captured frame is copied once, into memory that CPU and GPU share; nothing else is copied between them.
 

@@ -82,7 +82,10 @@ def v4l2_pipeline(device: str, mode: CaptureMode | None) -> str:
 
 def rtsp_pipeline(address: str) -> str:
     quoted = '"' + address.replace("\\", "\\\\").replace('"', '\\"') + '"'
-    return f"rtspsrc location={quoted} latency=50 ! decodebin ! videoconvert"
+    # A Jetson's decoders leave pictures in memory of their own, which its own converter has to fetch.
+    has_own = import_gst("A network camera")[0].ElementFactory.find("nvvidconv")
+    fetched = "nvvidconv ! video/x-raw ! videoconvert" if has_own else "videoconvert"
+    return f"rtspsrc location={quoted} latency=50 ! decodebin ! {fetched}"
 
 
 def raw_caps(mode: CaptureMode | None) -> str:

@@ -20,18 +20,28 @@ bool starts_with(const std::string& text, const std::string& start) {
   return text.compare(0, start.size(), start) == 0;
 }
 
+// Pictures of a stream of any kind, in memory that this program can read. A board's decoders leave them in memory of
+// its own, which its own converter has to fetch: videoconvert can't.
+std::string decoded() {
+  GstElementFactory* own = gst_element_factory_find("nvvidconv");
+  if (own == nullptr) return "decodebin ! videoconvert";
+  gst_object_unref(own);
+  return "decodebin ! nvvidconv ! video/x-raw ! videoconvert";
+}
+
 Source source_of(const std::string& name) {
   if (starts_with(name, "csi://"))
     return {"nvarguscamerasrc name=from ! video/x-raw(memory:NVMM),format=NV12 ! nvvidconv", "sensor-id",
             name.substr(6), true};
   if (starts_with(name, "v4l2://"))
-    return {"v4l2src name=from ! decodebin ! videoconvert", "device", name.substr(7), true};
+    return {"v4l2src name=from ! " + decoded(), "device", name.substr(7), true};
   if (starts_with(name, "rtsp://") || starts_with(name, "rtsps://"))
-    return {"rtspsrc name=from latency=100 ! decodebin ! videoconvert", "location", name, true};
+    return {"rtspsrc name=from latency=100 ! " + decoded(), "location", name, true};
   if (starts_with(name, "test://"))
     return {"videotestsrc name=from ! video/x-raw,width=640,height=480,framerate=30/1 ! videoconvert", "num-buffers",
             name.substr(7), false};
-  return {"filesrc name=from ! decodebin ! videoconvert", "location", name, false};
+  // Phones that were held upright say so beside the pictures.
+  return {"filesrc name=from ! " + decoded() + " ! videoflip video-direction=auto", "location", name, false};
 }
 
 }  // namespace

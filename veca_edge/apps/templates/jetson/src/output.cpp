@@ -100,7 +100,10 @@ Output::Output(const std::string& target, const std::string& encoder) : parts_(s
   if (known == nullptr) throw std::runtime_error("GStreamer has no encoder '" + encoder + "'; give another --encoder");
   gst_object_unref(known);
   const std::string quick = encoder == "x264enc" ? " tune=zerolatency speed-preset=ultrafast" : "";
-  const std::string encoding = kStart + encoder + quick + " ! h264parse";
+  // A board's own encoder takes pictures in the board's own memory only.
+  const bool is_boards = encoder.compare(0, 6, "nvv4l2") == 0;
+  const std::string given = is_boards ? "nvvidconv ! video/x-raw(memory:NVMM),format=NV12 ! " : "";
+  const std::string encoding = kStart + given + encoder + quick + " ! h264parse";
   if (target.compare(0, 8, "rtsp://:") == 0) {
     parts_->serve(target, encoding);
     return;
