@@ -222,7 +222,7 @@ def video_to(path: Path, rate: float, in_real_time: bool, painter: Painter) -> I
     """
     with disk_errors(path), written_aside(path, ".mp4") as aside:
         size: tuple[int, int] | None = None
-        shown = -1.0
+        shown = -1 / rate
         with written_to(aside, rate) as put:
 
             def write(step: Step) -> None:
@@ -230,7 +230,7 @@ def video_to(path: Path, rate: float, in_real_time: bool, painter: Painter) -> I
                 picture = captioned(step, painter, size)
                 size = picture.size
                 # A camera that stamps two frames with one time has them shown one after the other.
-                shown = max(step.at, shown + SHORTEST_S) if in_real_time else (shown + 1 / rate if shown >= 0 else 0.0)
+                shown = max(step.at, shown + SHORTEST_S) if in_real_time else shown + 1 / rate
                 put(np.asarray(picture), shown)
 
             yield write

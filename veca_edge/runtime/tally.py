@@ -117,18 +117,16 @@ class Tally:
     """Adds steps up while they come.
 
     Attributes:
-        recent: time and latency of the last frames.
+        recent: time, latency and frame time of the last frames.
         dropped, reconnected: as the last step says.
     """
 
     budget_ms: float | None
     frame_budget_ms: float | None = None
-    recent: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=RECENT))
+    recent: deque[tuple[float, float, float]] = field(default_factory=lambda: deque(maxlen=RECENT))
     decisions: list[Decision] = field(default_factory=list)
     dropped: int = 0
     reconnected: int = 0
-    frames: int = 0
-    _recent_frames: deque[float] = field(default_factory=lambda: deque(maxlen=RECENT))
     _latencies: dict[int, Durations] = field(default_factory=dict)
     _stages: dict[str, Durations] = field(default_factory=lambda: {name: Durations() for name in STAGES})
     _within: int = 0
@@ -137,19 +135,21 @@ class Tally:
 
     def add(self, step: Step, record_ms: float = 0.0) -> None:
         """Adds one step; `record_ms` is what drawing and recording it took."""
-        self.recent.append((step.at, step.latency_ms))
-        self._recent_frames.append(step.frame_ms)
+        self.recent.append((step.at, step.latency_ms, step.frame_ms))
         self._latencies.setdefault(step.core_count, Durations()).add(step.latency_ms)
         taken = (step.capture_ms, step.wait_ms, step.prepare_ms, step.latency_ms, step.frame_ms, record_ms)
         for name, ms in zip(STAGES, taken, strict=True):
             self._stages[name].add(ms)
-        self.frames += 1
         self._within_frame += self.frame_budget_ms is not None and step.frame_ms <= self.frame_budget_ms
         self._within += self.budget_ms is not None and step.latency_ms <= self.budget_ms
         self._end = step.at + step.frame_ms / 1000
         self.dropped, self.reconnected = step.dropped, step.reconnected
         if step.decision is not None:
             self.decisions.append(step.decision)
+
+    @property
+    def frames(self) -> int:
+        return self._stages["frame"].count
 
     @property
     def within_budget(self) -> float | None:
@@ -162,13 +162,13 @@ class Tally:
     @property
     def recent_frame_percentiles_ms(self) -> Percentiles:
         """From capture to result, of the recent frames."""
-        p50, p95 = np.percentile(self._recent_frames, (50, 95))
+        p50, p95 = np.percentile([frame_ms for *_, frame_ms in self.recent], (50, 95))
         return Percentiles(float(p50), float(p95))
 
     @property
     def recent_percentiles_ms(self) -> Percentiles:
         """Of the recent frames."""
-        p50, p95 = np.percentile([ms for _, ms in self.recent], (50, 95))
+        p50, p95 = np.percentile([latency_ms for _, latency_ms, _ in self.recent], (50, 95))
         return Percentiles(float(p50), float(p95))
 
     @property
