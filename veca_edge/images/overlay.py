@@ -6,7 +6,7 @@ size, so that pixels that the model did not see stay as they are. Text needs roo
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,7 @@ import numpy as np
 from ..base.errors import EdgeError
 from .mapping import NO_CLASS
 from .palette import ATTENTION, palette, ramp
+from .scaling import strips
 
 if TYPE_CHECKING:
     from PIL import Image, ImageDraw, ImageFont
@@ -26,7 +27,6 @@ MOST_CLASSES = 5
 MOST_LEGEND = 10
 LEAST_TEXT = 11
 PANEL = 0.6
-STRIP_PIXELS = 1 << 15
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ def tint_masks(frame: np.ndarray, labels: np.ndarray, colours: np.ndarray) -> np
         colours: uint8 RGB `[classes, 3]`.
     """
     table, made = colours.astype(np.float32), np.empty(frame.shape, np.uint8)
-    for strip in _strips(frame):
+    for strip in strips(*frame.shape[:2]):
         known = _known(labels[strip])
         tints = table.take(np.where(known, labels[strip], 0), 0)
         made[strip] = _mixed(frame[strip], tints, np.where(known, OPACITY, 0))
@@ -218,7 +218,7 @@ def _rgb(colour: str) -> Colour:
 def _blended(frame: np.ndarray, colours: np.ndarray, opacity: np.ndarray) -> np.ndarray:
     """`colours` `[..., 3]` over the frame, as opaque as `opacity` `[H, W]` says."""
     made, wanted = np.empty(frame.shape, np.uint8), np.broadcast_to(colours, frame.shape)
-    for strip in _strips(frame):
+    for strip in strips(*frame.shape[:2]):
         made[strip] = _mixed(frame[strip], wanted[strip], opacity[strip])
     return made
 
@@ -229,12 +229,6 @@ def _mixed(frame: np.ndarray, colours: np.ndarray, opacity: np.ndarray) -> np.nd
     mixed = frame * (1 - share)
     mixed += np.ascontiguousarray(colours, np.float32) * share
     return np.rint(mixed, out=mixed)
-
-
-def _strips(frame: np.ndarray) -> Iterator[slice]:
-    """Rows of parts of a frame that caches hold."""
-    rows = max(1, STRIP_PIXELS // max(1, frame.shape[1]))
-    return (slice(top, top + rows) for top in range(0, len(frame), rows))
 
 
 def _font(frame: np.ndarray) -> tuple[ImageFont.FreeTypeFont | ImageFont.ImageFont, int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -12,7 +12,7 @@ import numpy as np
 from ..base.errors import EdgeError, unknown_name
 from ..base.text_enum import TextEnum
 from .geometry import Box
-from .scaling import halved, mean_of, picture_of
+from .scaling import halved, mean_of, picture_of, strips
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -37,8 +37,34 @@ class Layout(TextEnum):
 
 # Weights of red and blue in luma.
 MATRICES = {"bt601": (0.299, 0.114), "bt709": (0.2126, 0.0722), "bt2020": (0.2627, 0.0593)}
-# So many pixels are converted in one go: what Pillow takes for them fits into caches.
-STRIP_PIXELS = 1 << 15
+
+
+def plane_shapes(layout: Layout, height: int, width: int) -> list[tuple[int, ...]]:
+    """Of a picture's planes: rows, columns, and samples where a plane has several of each pixel."""
+    half = ((height + 1) // 2, (width + 1) // 2)
+    return {
+        Layout.RGB: [(height, width, 3)],
+        Layout.BGR: [(height, width, 3)],
+        Layout.NV12: [(height, width), (*half, 2)],
+        Layout.I420: [(height, width), half, half],
+        Layout.I444: [(height, width)] * 3,
+        Layout.YUYV: [(height, width + width % 2, 2)],
+    }[layout]
+
+
+def plane_in(content: np.ndarray, shape: tuple[int, ...], stride: int) -> np.ndarray:
+    """A plane as it lies in memory, not to be written to; it keeps that memory alive.
+
+    Args:
+        content: uint8, from the plane's first byte on.
+        shape: as `plane_shapes` has it.
+        stride: bytes from one row to the next.
+    """
+    inner = shape[2:]
+    flat = content[: (shape[0] - 1) * stride + math.prod(shape[1:])]
+    return np.lib.stride_tricks.as_strided(
+        flat, shape, (stride, math.prod(inner), *(1 for _ in inner)), writeable=False
+    )
 
 
 @dataclass(frozen=True)
@@ -68,15 +94,7 @@ class Picture:
             raise unknown_name("colour matrix", self.matrix, MATRICES)
         first = self.planes[0] if self.planes else np.empty((0, 0), np.uint8)
         height, width = (*first.shape, 0, 0)[:2]
-        half = ((height + 1) // 2, (width + 1) // 2)
-        wanted = {
-            Layout.RGB: [(height, width, 3)],
-            Layout.BGR: [(height, width, 3)],
-            Layout.NV12: [(height, width), (*half, 2)],
-            Layout.I420: [(height, width), half, half],
-            Layout.I444: [(height, width)] * 3,
-            Layout.YUYV: [(height, width + width % 2, 2)],
-        }[self.layout]
+        wanted = plane_shapes(self.layout, height, width)
         shapes = [plane.shape for plane in self.planes]
         if not first.size or shapes != wanted or any(plane.dtype != np.uint8 for plane in self.planes):
             given = ", ".join(f"{plane.dtype} {list(plane.shape)}" for plane in self.planes) or "nothing"
@@ -97,8 +115,9 @@ class Picture:
             return self.planes[0]
         height, width = self.size
         made = np.empty((height, width, 3), np.uint8)
-        for top, bottom in _strips(height, width):
-            made[top:bottom] = np.asarray(self._converted(self.boxed(Box(0, top, width, bottom - top))))
+        for strip in strips(height, width):
+            box = Box(0, strip.start, width, strip.stop - strip.start)
+            made[strip] = np.asarray(self._converted(self.boxed(box)))
         return made
 
     def boxed(self, box: Box, halvings: int = 0) -> Image.Image:
@@ -120,8 +139,8 @@ class Picture:
         if self.layout in (Layout.RGB, Layout.BGR):
             return values
         made = np.empty(values.shape, np.uint8)
-        for top, bottom in _strips(*values.shape[:2]):
-            made[top:bottom] = np.asarray(self._converted(picture_of(values[top:bottom])))
+        for strip in strips(*values.shape[:2]):
+            made[strip] = np.asarray(self._converted(picture_of(values[strip])))
         return made
 
     def _converted(self, boxed: Image.Image) -> Image.Image:
@@ -183,9 +202,3 @@ def _merged(*channels: np.ndarray) -> Image.Image:
     from PIL import Image
 
     return Image.merge("RGB", [Image.fromarray(np.ascontiguousarray(plane)) for plane in channels])
-
-
-def _strips(height: int, width: int) -> Iterator[tuple[int, int]]:
-    """Begin and end of parts of a picture that caches hold, of an even number of rows each."""
-    rows = max(2, STRIP_PIXELS // width // 2 * 2)
-    return ((top, min(top + rows, height)) for top in range(0, height, rows))

@@ -23,7 +23,7 @@ from ..base.spec import ImageSize
 from ..model.config import IMAGE_MEAN, IMAGE_STD
 from .geometry import FrameGeometry, Resize, frame_geometry, resize_named
 from .pictures import Layout, Picture
-from .scaling import Interpolation, bicubic
+from .scaling import Interpolation, bicubic, strips
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -356,11 +356,8 @@ def _rgb(image: Image.Image) -> np.ndarray:
     """Pixels as uint8 RGB `[h, w, 3]`, a strip at a time: the ways there take several times the memory of a picture."""
     image.load()
     made = np.empty((image.height, image.width, 3), np.uint8)
-    rows = max(1, STRIP_PIXELS // image.width)
-    for top in range(0, image.height, rows):
-        bottom = min(top + rows, image.height)
-        strip = image.crop((0, top, image.width, bottom))
-        made[top:bottom] = np.asarray(_strip_rgb(strip))
+    for strip in strips(image.height, image.width, STRIP_PIXELS):
+        made[strip] = np.asarray(_strip_rgb(image.crop((0, strip.start, image.width, strip.stop))))
     return made
 
 

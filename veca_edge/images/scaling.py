@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +14,10 @@ if TYPE_CHECKING:
     from PIL import Image
 
 
-# So many pixels of a halved picture are made in one go.
-STRIP_PIXELS = 1 << 16
+# So many pixels of a picture are worked on in one go: what is made of them on the way fits into caches.
+STRIP_PIXELS = 1 << 15
+# Of a halved one. For more OpenCV would wake threads of its own, which take a core from whoever works on another frame.
+HALVED_STRIP_PIXELS = 1 << 16
 
 
 class Interpolation(TextEnum):
@@ -69,12 +72,9 @@ def _halved_once(values: np.ndarray) -> np.ndarray:
         return _halved_by_pillow(values)
     rows, columns = height // 2, width // 2
     made = np.empty((height - rows, width - columns, *values.shape[2:]), np.uint8)
-    # For a larger strip OpenCV would wake threads of its own, which take a core from whoever works on another frame.
-    strip = max(1, STRIP_PIXELS // columns)
-    for top in range(0, rows, strip):
-        bottom = min(top + strip, rows)
-        size, into = (columns, bottom - top), made[top:bottom, :columns]
-        cv2.resize(values[2 * top : 2 * bottom, : 2 * columns], size, into, interpolation=cv2.INTER_AREA)
+    for strip in strips(rows, columns, HALVED_STRIP_PIXELS):
+        size, into = (columns, strip.stop - strip.start), made[strip, :columns]
+        cv2.resize(values[2 * strip.start : 2 * strip.stop, : 2 * columns], size, into, interpolation=cv2.INTER_AREA)
     if height % 2:
         row = values[-1, : 2 * columns]
         made[-1, :columns] = mean_of(row[0::2], row[1::2])
@@ -86,21 +86,27 @@ def _halved_once(values: np.ndarray) -> np.ndarray:
     return made
 
 
+def strips(height: int, width: int, pixels: int = STRIP_PIXELS) -> Iterator[slice]:
+    """The rows of a picture in parts of about so many pixels, each but the last of an even number of rows."""
+    rows = max(2, pixels // max(1, width) // 2 * 2)
+    return (slice(top, min(top + rows, height)) for top in range(0, height, rows))
+
+
 def mean_of(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """`(a + b + 1) >> 1` of uint8, without room for the sum."""
     return (a | b) - ((a ^ b) >> 1)
 
 
-def bicubic(picture: Image.Image, size: tuple[int, int], box: tuple[float, float] | None = None) -> Image.Image:
+def bicubic(picture: Image.Image, size: tuple[int, int], box: tuple[float, float]) -> Image.Image:
     """A picture in another size, antialiased.
 
     Args:
         size: width and height.
-        box: width and height of the part that is resized, from the top left corner; None is the whole.
+        box: width and height of the part that is resized, from the top left corner.
     """
     from PIL import Image
 
-    width, height = box or (float(picture.width), float(picture.height))
+    width, height = box
     if height * size[0] > width * size[1]:
         # Pillow 13 goes along columns first where that is less work, older ones never do: the order decides roundings.
         rows = picture.size[1]

@@ -18,7 +18,7 @@ import numpy as np
 
 from ..base.cpu_features import usable_cpu_count
 from ..base.errors import EdgeError, MissingDependency
-from ..images.pictures import Layout, Picture
+from ..images.pictures import Layout, Picture, plane_in, plane_shapes
 from ..images.preprocessing import MAX_PIXELS
 from .capture import Captured, hdr_error
 
@@ -29,16 +29,16 @@ TONE_MAP = (
     "ffmpeg -i FILE -vf zscale=t=linear,tonemap=hable,zscale=t=bt709:m=bt709:p=bt709:r=tv,format=yuv420p video.mp4"
 )
 
-# Pixel formats that are taken as they are: the layout, and bytes of a sample in each plane.
+# Pixel formats that are taken as they are.
 LAYOUTS = {
-    "yuv420p": (Layout.I420, (1, 1, 1)),
-    "yuvj420p": (Layout.I420, (1, 1, 1)),
-    "nv12": (Layout.NV12, (1, 2)),
-    "yuv444p": (Layout.I444, (1, 1, 1)),
-    "yuvj444p": (Layout.I444, (1, 1, 1)),
-    "yuyv422": (Layout.YUYV, (2,)),
-    "rgb24": (Layout.RGB, (3,)),
-    "bgr24": (Layout.BGR, (3,)),
+    "yuv420p": Layout.I420,
+    "yuvj420p": Layout.I420,
+    "nv12": Layout.NV12,
+    "yuv444p": Layout.I444,
+    "yuvj444p": Layout.I444,
+    "yuyv422": Layout.YUYV,
+    "rgb24": Layout.RGB,
+    "bgr24": Layout.BGR,
 }
 # Deeper samples of the first, which lose their last bits. Other luma and chroma becomes `yuv444p`, the rest `rgb24`.
 DEEPER = ("yuv420p9le", "yuv420p10le", "yuv420p12le", "yuv420p14le", "yuv420p16le", "p010le", "p012le", "p016le")
@@ -74,6 +74,11 @@ def import_av(purpose: str) -> Any:
     except ImportError:
         raise MissingDependency("av", "camera", purpose) from None
     return av
+
+
+def _threads() -> int:
+    """One for each CPU, as FFmpeg likes it, would hold up the model."""
+    return max(1, usable_cpu_count() // 2)
 
 
 class TimedPicture(NamedTuple):
@@ -149,10 +154,10 @@ class Video:
         wanted = _taken_as(frame, turned is not None)
         if wanted != frame.format.name:
             frame = self._converted(frame, wanted, is_full_range)
-        layout, samples = LAYOUTS[wanted]
-        planes = (_plane(plane, count) for plane, count in zip(frame.planes, samples, strict=True))
+        shapes = plane_shapes(LAYOUTS[wanted], frame.height, frame.width)
+        planes = (_plane(plane, shape) for plane, shape in zip(frame.planes, shapes, strict=True))
         upright = tuple(_turned(plane, turned) if turned else plane for plane in planes)
-        return Picture(layout, upright, matrix, is_full_range)
+        return Picture(LAYOUTS[wanted], upright, matrix, is_full_range)
 
     def _converted(self, frame: Any, wanted: str, is_full_range: bool) -> Any:
         """By swscale, which is asked for no other matrix and no other range than there is."""
@@ -191,23 +196,16 @@ def _taken_as(frame: Any, is_turned: bool) -> str:
     if any(plane.line_size < 0 for plane in frame.planes):
         return other if other != name else "bgr24"  # from the last row to the first, as in uncompressed AVI files
     wanted = "yuv420p" if name in DEEPER else name
-    is_odd, is_packed = bool(frame.width % 2 or frame.height % 2), wanted == "yuyv422"
-    if wanted not in LAYOUTS or (is_packed and is_odd):
-        return other
-    # Chroma of squares of an odd picture lies elsewhere after it was turned; pairs of pixels can't be turned at all.
-    is_halved = wanted in ("yuv420p", "yuvj420p", "nv12")
-    return other if is_turned and (is_packed or (is_odd and is_halved)) else wanted
+    layout, is_odd = LAYOUTS.get(wanted), bool(frame.width % 2 or frame.height % 2)
+    if layout is None or (layout == Layout.YUYV and (is_odd or is_turned)):
+        return other  # pairs of pixels can't be turned
+    # Chroma of squares lies elsewhere after an odd picture was turned.
+    return other if is_turned and is_odd and layout in (Layout.I420, Layout.NV12) else wanted
 
 
-def _plane(plane: Any, samples: int) -> np.ndarray:
-    """A plane of a decoded frame as it lies there, uint8 `[h, w]` or `[h, w, samples]`; the array keeps it alive."""
-    rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[: plane.height]
-    rows.flags.writeable = False  # later frames may be made from it
-    if samples == 1:
-        return rows[:, : plane.width]
-    return np.lib.stride_tricks.as_strided(
-        rows, (plane.height, plane.width, samples), (plane.line_size, samples, 1), writeable=False
-    )
+def _plane(plane: Any, shape: tuple[int, ...]) -> np.ndarray:
+    """A plane of a decoded frame where it lies: later frames may be made from it."""
+    return plane_in(np.frombuffer(plane, np.uint8), shape, plane.line_size)
 
 
 def _turned(plane: np.ndarray, how: str) -> np.ndarray:
@@ -255,9 +253,8 @@ def opened(address: str, label: str, is_file: bool = True) -> Iterator[Video]:
                 f"{label} has {context.width} x {context.height} pixels; at most {MAX_PIXELS:,} are decoded.", CONVERT
             )
         context.options = {"max_pixels": str(MAX_PIXELS)}  # in case that its frames are not what its header says
-        # As FFmpeg likes it, one thread for each CPU, it would hold up the model. Threads that take a frame each keep
-        # some back, which a camera's are too young for.
-        stream.thread_count = max(1, usable_cpu_count() // 2)
+        stream.thread_count = _threads()
+        # Threads that take a frame each keep some back, which a camera's are too young for.
         stream.thread_type = "AUTO" if is_file else "SLICE"
         yield Video(av, container, stream, label)
 
@@ -314,17 +311,14 @@ def written_to(path: Path, rate: float) -> Iterator[Callable[[np.ndarray, float]
         stream = container.add_stream(CODEC, rate=Fraction(rate).limit_denominator(1001), options=CODEC_OPTIONS)
         context = stream.codec_context
         context.pix_fmt, context.time_base = "yuv420p", Fraction(1, TIME_BASE)
-        context.thread_count = max(1, usable_cpu_count() // 2)
+        context.thread_count = _threads()
         context.colorspace = context.color_primaries = context.color_trc = H273_BT709
         context.color_range = LIMITED_RANGE
-        began = False
 
         def write(pixels: np.ndarray, at: float) -> None:
-            nonlocal began
-            if not began:
+            if not context.is_open:
                 context.height, context.width = pixels.shape[:2]
                 container.start_encoding()
-                began = True
             frame = converter.reformat(
                 av.VideoFrame.from_numpy_buffer(np.ascontiguousarray(pixels), "rgb24"),
                 format="yuv420p",
@@ -336,5 +330,5 @@ def written_to(path: Path, rate: float) -> Iterator[Callable[[np.ndarray, float]
             container.mux(stream.encode(frame))
 
         yield write
-        if began:
+        if context.is_open:
             container.mux(stream.encode(None))

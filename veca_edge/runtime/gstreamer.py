@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..base.errors import EdgeError
-from ..images.pictures import Layout, Picture
+from ..images.pictures import Layout, Picture, plane_in, plane_shapes
 from .capture import FORMATS, Captured, CaptureMode, hdr_error
 
 INSTALL = "sudo apt install python3-gi gir1.2-gst-plugins-base-1.0 gstreamer1.0-plugins-good gstreamer1.0-libav"
@@ -192,18 +192,11 @@ class Stream:
         meta = self._video.buffer_get_video_meta(buffer)
         offsets, strides = (meta.offset, meta.stride) if meta is not None else (info.offset, info.stride)
         content = np.frombuffer(buffer.extract_dup(0, buffer.get_size()), np.uint8)
-        height, width = info.height, info.width
-        half = ((height + 1) // 2, (width + 1) // 2)
-        shapes = {
-            Layout.NV12: [(height, width, 1), (*half, 2)],
-            Layout.I420: [(height, width, 1), (*half, 1), (*half, 1)],
-            Layout.YUYV: [(height, width + width % 2, 2)],
-        }.get(layout, [(height, width, 3)])
-        planes = []
-        for (rows, columns, channels), offset, stride in zip(shapes, offsets, strides, strict=False):
-            flat = content[offset : offset + (rows - 1) * stride + columns * channels]
-            plane = np.lib.stride_tricks.as_strided(flat, (rows, columns, channels), (stride, channels, 1))
-            planes.append(plane[..., 0] if channels == 1 else plane)
+        shapes = plane_shapes(layout, info.height, info.width)
+        planes = tuple(
+            plane_in(content[offset:], shape, stride)
+            for shape, offset, stride in zip(shapes, offsets, strides, strict=False)
+        )
         colours = info.colorimetry
         transfers = {
             self._video.VideoTransferFunction.SMPTE2084: "PQ",
@@ -213,4 +206,4 @@ class Stream:
             raise hdr_error(self.label, transfer, "Set the camera to SDR (BT.709).")
         matrices = {self._video.VideoColorMatrix.BT709: "bt709", self._video.VideoColorMatrix.BT2020: "bt2020"}
         is_full = int(colours.range) == 1  # GST_VIDEO_COLOR_RANGE_0_255, a name that Python does not take
-        return Picture(layout, tuple(planes), matrices.get(colours.matrix, "bt601"), is_full)
+        return Picture(layout, planes, matrices.get(colours.matrix, "bt601"), is_full)
