@@ -1,4 +1,4 @@
-"""Small videos of any kind, written by FFmpeg."""
+"""Small videos of any kind, written by FFmpeg; who imports this is skipped where PyAV is not installed."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import struct
 from collections.abc import Iterable
 from pathlib import Path
 
-import av
 import numpy as np
+import pytest
 
 from veca_edge.images.pictures import MATRICES
 
+av = pytest.importorskip("av", reason="PyAV is not installed: pip install 'veca-edge[camera]'")
 # Numbers of matrices in ITU-T H.273.
 CODES = {"bt601": 6, "bt709": 1, "bt2020": 9}
 

@@ -12,12 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 from terminal import at_terminal
+from videos import written
 
 from veca_edge.demo import demo_evaluation
-from veca_edge.runtime.opencv import import_cv2
 
-pytest.importorskip("cv2")
-cv2 = import_cv2("Testing")
 COMMAND = [sys.executable, "-m", "veca_edge", "run"]
 
 
@@ -26,12 +24,8 @@ def video(tmp_path_factory):
     """Ten frames of a cat of the demo's, four times as large."""
     path = tmp_path_factory.mktemp("video") / "cat.mp4"
     with Image.open(sorted((demo_evaluation() / "cat").iterdir())[0]) as image:
-        pixels = np.asarray(image.convert("RGB").resize((128, 128)))[:, :, ::-1]
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), 10, (128, 128))
-    for _ in range(10):
-        writer.write(np.ascontiguousarray(pixels))
-    writer.release()
-    return path
+        pixels = np.asarray(image.convert("RGB").resize((128, 128)))
+    return written(path, [pixels] * 10, rate=10)
 
 
 def refused(ended, *said: str) -> None:
@@ -151,6 +145,7 @@ def test_without_its_packages_a_video_names_the_extra(bundle, video):
 
 
 def test_a_camera_that_goes_keeps_what_was_recorded(veca_edge, bundle, video, tmp_path, monkeypatch):
+    cv2 = pytest.importorskip("cv2", reason="OpenCV is not installed: pip install 'veca-edge[camera]'")
     real = cv2.VideoCapture
     monkeypatch.setattr(cv2, "VideoCapture", lambda _: real(str(video)))
     ended = veca_edge("run", bundle, "--source", "0", "--csv", tmp_path / "t.csv")

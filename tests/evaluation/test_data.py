@@ -20,7 +20,6 @@ from veca_edge.images.labelled import target_of
 
 from .conftest import CLASSES, write_images
 
-NEEDS_AV = "PyAV is not installed: pip install 'veca-edge[camera]'"
 KNOWN = Classes(CLASSES, len(CLASSES))
 
 
@@ -207,7 +206,6 @@ def noise(count):
     ("name", "codec"), [("clip.mp4", "libx264"), ("clip.avi", "mpeg4"), ("clip.webm", "libvpx-vp9")]
 )
 def test_frames_of_a_video_from_the_middle_are_those_of_the_whole(name, codec, tmp_path):
-    pytest.importorskip("av", reason=NEEDS_AV)
     from videos import written
 
     path = written(tmp_path / name, noise(50), codec)
@@ -220,7 +218,6 @@ def test_frames_of_a_video_from_the_middle_are_those_of_the_whole(name, codec, t
 
 def test_frames_of_a_video_that_says_no_times(tmp_path):
     """A bare stream of H.264, as some cameras record it."""
-    pytest.importorskip("av", reason=NEEDS_AV)
     from videos import written
 
     path = written(tmp_path / "clip.h264", noise(40)).rename(tmp_path / "clip.mkv")
@@ -234,7 +231,6 @@ def test_frames_of_a_video_that_says_no_times(tmp_path):
 
 
 def test_a_video_that_is_damaged_keeps_what_can_be_read(tmp_path):
-    pytest.importorskip("av", reason=NEEDS_AV)
     from videos import written
 
     path = written(tmp_path / "clip.avi", noise(40), "png", "rgb24")

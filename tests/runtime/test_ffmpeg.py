@@ -11,14 +11,12 @@ from itertools import pairwise
 import numpy as np
 import pytest
 from PIL import Image
+from videos import av, turned, written
 
 from veca_edge.base.errors import EdgeError
 from veca_edge.images.pictures import Layout
 from veca_edge.runtime import ffmpeg
 from veca_edge.runtime.ffmpeg import opened
-
-av = pytest.importorskip("av", reason="PyAV is not installed: pip install 'veca-edge[camera]'")
-from videos import turned, written  # noqa: E402
 
 COLOURS = ((220, 30, 30), (30, 200, 40), (20, 40, 210), (250, 250, 250))
 EXACT = {"options": {"qp": "0"}}

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from videos import av, written
 
 from veca_edge.actions.live import open_live
 from veca_edge.actions.run_request import LiveRequest
@@ -16,9 +17,6 @@ from veca_edge.runtime.ffmpeg import opened, written_to
 from veca_edge.runtime.painting import Painter
 from veca_edge.runtime.record import Record
 from veca_edge.runtime.recording import CSV_COLUMNS, captioned, check_record, chosen_outputs, recorder, video_to
-
-av = pytest.importorskip("av", reason="PyAV is not installed: pip install 'veca-edge[camera]'")
-from videos import written  # noqa: E402
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,6 @@ from veca_edge.images.preprocessing import prepare
 from veca_edge.runtime.capture import CaptureMode
 from veca_edge.runtime.sources import Source, find_source, frame_rate, frames_of
 
-pytest.importorskip("av")
 COLOURS = ((220, 30, 30), (30, 200, 40), (20, 40, 210))
 
 

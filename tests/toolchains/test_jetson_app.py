@@ -133,7 +133,6 @@ def test_frames_go_through_it(built):
 
 def film(path: Path) -> Path:
     """Three frames of 96 x 64 pixels, which a player turns to the right."""
-    pytest.importorskip("av", reason="PyAV is not installed: pip install 'veca-edge[camera]'")
     from videos import turned, written
 
     return turned(written(path, [np.zeros((64, 96, 3), np.uint8)] * 3), (0, 1, -1, 0))
@@ -143,7 +142,7 @@ def test_a_film_stands_upright(built):
     film(built.work / "turned.mp4")
     app = "ASAN_OPTIONS=detect_leaks=0 build/veca_app --folder app"
     assert "3 frames in" in built.run(f"{app} --source /work/turned.mp4 --output upright.mkv")
-    import av
+    from videos import av
 
     with av.open(str(built.work / "upright.mkv")) as video:
         frame = next(video.decode(video=0))
