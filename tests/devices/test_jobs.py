@@ -217,6 +217,16 @@ def test_clients_that_do_the_same_at_once_all_end_well(board, standin, tmp_path,
     assert not standin.files.exists()
 
 
+def test_the_directories_may_be_taken_away_while_they_are_made(local_board, job, standin):
+    """As `mkdir -p` finds it when a client that leaves removes what it has just made."""
+    standin.tool(
+        "bin/mkdir",
+        'if [ "$1" = -p ] && [ ! -e ~/taken ]; then : >~/taken; set -- "$2/gone/jobs"; fi; exec /bin/mkdir "$@"',
+    )
+    assert run_job(LocalConnection(), job, interval_s=0.05) == 5
+    assert (standin.home / "taken").exists()
+
+
 def test_files_go_with_the_last_user(board, job, standin, tmp_path):
     assert run_job(board, job, interval_s=0.05) == 5
     user = another(standin)

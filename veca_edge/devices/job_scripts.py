@@ -10,6 +10,7 @@ BLOCK_BYTES = 1_000_000
 # Begins every script that changes a job's state: $1 is its directory. Exit code 5: another client holds the lock.
 LOCKED = f"""
 dir={BOARD_DIRECTORY}/"$1"
+above=$(dirname "$dir")
 lock=$dir.lock
 unlock() {{
     trap - EXIT
@@ -29,7 +30,8 @@ until mkdir "$lock" 2>/dev/null; do
             fi
         fi
     fi
-    mkdir -p "$(dirname "$dir")" || exit 3
+    # A client that leaves takes the directories away when they are empty, in this moment, too.
+    mkdir -p "$above" 2>/dev/null || mkdir -p "$above" 2>/dev/null || mkdir -p "$above" || exit 3
     tries=$((tries + 1))
     if [ "$tries" -ge 150 ]; then
         [ -d "$lock" ] || mkdir "$lock" || exit 3
