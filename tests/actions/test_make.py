@@ -1,8 +1,14 @@
 """Making an export's files: on how many images they are proved."""
 
+import math
+from types import SimpleNamespace
+
 import pytest
 
-from veca_edge.actions.make import PROOF_PIXELS, proof_image_count
+from veca_edge.actions import make
+from veca_edge.actions.make import PROOF_PIXELS, make_here, proof_image_count
+from veca_edge.base.errors import GateError
+from veca_edge.base.progress import silent
 from veca_edge.base.spec import ImageSize
 
 
@@ -14,3 +20,15 @@ def test_small_images_are_proved_on_more_of_them(size, count):
     """Four label maps of 8 x 8 once refused a right package, by two pixels to one."""
     assert proof_image_count(ImageSize(*size)) == count
     assert count in (4, 32) or count * size[0] * size[1] == PROOF_PIXELS
+
+
+def test_an_output_that_no_gate_looks_at_has_to_be_numbers_too(monkeypatch, tmp_path):
+    artifacts = [SimpleNamespace(name=name) for name in ("cores8_fp16_32x32", "cores16_fp16_32x32")]
+    monkeypatch.setattr(make, "write_within_gate", lambda *given: SimpleNamespace(written=None))
+    monkeypatch.setattr(make, "compile_and_prove", lambda *given: artifacts)
+    monkeypatch.setattr(make, "write_golden_data", lambda *given: None)
+    monkeypatch.setattr(
+        make, "golden_cosine", lambda _, artifact, *given: math.nan if "16" in artifact.name[:7] else 1.0
+    )
+    with pytest.raises(GateError, match=r"not numbers: cores16_fp16_32x32\. No bundle was written"):
+        make_here(SimpleNamespace(threads=None), tmp_path, silent)

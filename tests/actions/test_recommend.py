@@ -1,4 +1,5 @@
 import json
+import math
 from dataclasses import replace
 
 import pytest
@@ -9,6 +10,8 @@ from veca_edge.actions.recommend import NothingFits, recommend
 from veca_edge.base.errors import EdgeError, GateError
 from veca_edge.base.spec import ImageSize
 from veca_edge.bundle.store import write_manifest
+from veca_edge.bundle.types import Agreement, CosineStatistics
+from veca_edge.evaluation.known import KnownFidelity, known_fidelity
 from veca_edge.profiles.store import save_measurement
 
 
@@ -168,6 +171,25 @@ def test_refuses_what_was_not_measured(bundle):
     with pytest.raises(EdgeError, match="no cosine"):
         recommend(bundle.directory, Limits(), "cosine")
     assert recommend(bundle.directory, Limits(), "latency").best.artifact.core_count == 8
+
+
+def test_a_variant_whose_outputs_were_not_numbers_is_left_out(bundle, monkeypatch):
+    found = known_fidelity(bundle)
+
+    def broken(*names):
+        agreement = Agreement(500, CosineStatistics(math.nan, math.nan, -1.0), None)
+        changed = {name: replace(found.by_variant[name], elastic=agreement) for name in names}
+        monkeypatch.setattr(
+            "veca_edge.actions.recommend.known_fidelity", lambda _: KnownFidelity({**found.by_variant, **changed}, ())
+        )
+
+    broken("cores8_int8_32x32")
+    best = recommend(bundle.directory, Limits(), "latency")
+    assert best.best.artifact.name != "cores8_int8_32x32"
+    assert "Some outputs were not numbers, so not considered: cores8_int8_32x32." in best.notes
+    broken(*found.by_variant)
+    with pytest.raises(EdgeError, match="Of every measured variant some outputs were not numbers"):
+        recommend(bundle.directory, Limits(), "latency")
 
 
 def test_energy_is_a_limit_where_it_was_measured(bundle):

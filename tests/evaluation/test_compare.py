@@ -103,6 +103,18 @@ def test_a_cosine_that_falls_is_caught():
     assert [d.metric for d in found.regressions] == ["cosine_cls"]
 
 
+@pytest.mark.parametrize("broken", [slice(7, 8), slice(None)], ids=["one", "all"])
+def test_outputs_that_are_not_numbers_any_more_are_caught(broken):
+    rng = np.random.default_rng(0)
+    right, cosines = rng.random(500) < 0.7, 1 - rng.lognormal(-6, 0.5, 500)
+    damaged = cosines.copy()
+    damaged[broken] = np.nan
+    sound, new = evaluation_of(right, cosines), evaluation_of(right, damaged)
+    assert [d.metric for d in compare(sound, new, TOLERANCE).regressions] == ["cosine_cls"]
+    assert compare(new, sound, TOLERANCE).regressions == ()
+    assert compare(new, new, TOLERANCE).regressions == ()
+
+
 def test_images_are_compared_one_by_one():
     one, other = TruthStatistics(), TruthStatistics()
     one.right = {"0": packed_bits([True, True, None, False]), "1": packed_bits([True])}

@@ -1,12 +1,15 @@
 """Golden data is what was written, or one error."""
 
+import math
 import os
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from veca_edge.base.errors import EdgeError
 from veca_edge.base.spec import ImageSize
+from veca_edge.proof.evaluate import golden_cosine
 from veca_edge.proof.golden import read_golden, write_golden
 
 SIZE = ImageSize(8, 12)
@@ -99,3 +102,21 @@ def test_an_output_that_is_not_stored(directory):
 def test_any_of_the_frames_may_be_asked(directory):
     one = {name: value[:1] for name, value in OUTPUTS.items()}
     assert read_golden(directory, 8, SIZE).of(one)["dense"].shape == (1, 16, 5)
+
+
+@pytest.mark.parametrize("broken", ["cls", "dense", "logits"])
+def test_an_output_that_is_not_a_number_is_not_overlooked(directory, broken):
+    """Whichever of them it is: the others are as they were."""
+
+    class Broken:
+        def __call__(self, batch):
+            whole = {name: np.array(value[: len(batch)]) for name, value in OUTPUTS.items()}
+            return {**whole, broken: np.full_like(whole[broken], np.nan)}
+
+        def close(self):
+            pass
+
+    artifact = SimpleNamespace(
+        core_count=8, image_size=SIZE, batch=2, input="image", outputs=("cls", "dense", "logits")
+    )
+    assert math.isnan(golden_cosine(directory, artifact, lambda *given: Broken(), None))

@@ -99,6 +99,12 @@ def test_its_own_tests_pass(built):
     assert "100% tests passed, 0 tests failed out of 2" in said
 
 
+def test_golden_frames_of_which_one_is_not_a_number_fail(built):
+    script = f"cp -r app/{FRAMES} broken && head -c 4 /dev/zero | tr '\\0' '\\377' >nan && "
+    script += "dd if=nan of=broken/cores8_32x32_dense.f32 conv=notrunc status=none && build/golden_frames broken app"
+    assert "LOW  8 cores dense: likeness nan" in built.run(script, code=1).replace("-nan", "nan")
+
+
 def test_outputs_are_those_of_run(built):
     built.assert_outputs_are_those_of_run()
 
@@ -129,6 +135,13 @@ def test_frames_go_through_it(built):
     again = built.run(f"{app} --source /work/first.mp4 --output second.mkv --cores 8 --show pca")
     assert "8 cores:" in again
     assert "runtime error" not in said + again
+
+
+def test_a_full_disk_ends_it(built):
+    """Also where a frame waits for room in front of the encoder, which is then told that there are no more."""
+    app = "ASAN_OPTIONS=detect_leaks=0 timeout -s KILL 120 build/veca_app --folder app --cores 8"
+    said = built.run(f"ln -sf /dev/full full.mkv && {app} --source test://2000 --output full.mkv", code=2)
+    assert "error: the output failed" in said
 
 
 def film(path: Path) -> Path:

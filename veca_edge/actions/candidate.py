@@ -36,6 +36,11 @@ class Candidate:
         return self.fidelity and self.fidelity.elastic.lowest_mean
 
     @property
+    def is_broken(self) -> bool:
+        """Whether some of its outputs were not numbers when it was evaluated."""
+        return self.cosine is not None and math.isnan(self.cosine)
+
+    @property
     def top1(self) -> float | None:
         return self.fidelity and self.fidelity.reference.top1
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..base.errors import GateError
 from ..base.files import empty
 from ..base.progress import Progress
 from ..base.spec import INPUT_FORMS, MAP_OUTPUTS, QUANTIZED_PRECISIONS, ExportSpec, ImageSize
@@ -22,7 +24,7 @@ from ..model.heads import active_heads
 from ..model.plan import Variant
 from ..proof.evaluate import EvaluationImages, golden_cosine, measure_fidelity, run_reference
 from ..proof.fidelity import Fidelity
-from ..proof.gate import below_gate, check_gate, gate_of
+from ..proof.gate import NOT_NUMBERS, below_gate, check_gate, gate_of
 from ..proof.golden import write_golden
 from ..targets.base import Target, Written
 from ..targets.table import open_artifact, target_named
@@ -110,6 +112,11 @@ def make_here(sources: Sources, directory: Path, progress: Progress) -> Made:
     artifacts = compile_and_prove(sources, held.written, progress)
     write_golden_data(sources, directory)
     cosines = {a.name: golden_cosine(directory, a, open_artifact, sources.threads) for a in artifacts}
+    if broken := [name for name, value in cosines.items() if math.isnan(value)]:
+        raise GateError(
+            f"Some outputs for the golden frames are not numbers: {', '.join(broken)}. No bundle was written.",
+            NOT_NUMBERS,
+        )
     return Made(artifacts, held.fidelity, held.kept_float, cosines)
 
 

@@ -143,7 +143,14 @@ def recommend(
         raise unknown_name("criterion", by, CRITERIA)
     opened = open_bundle(bundle)
     known = known_fidelity(opened)
-    every = of_image_size(candidates(opened, machine, known), image_size, by)
+    measured = of_image_size(candidates(opened, machine, known), image_size, by)
+    broken = sorted({c.artifact.name for c in measured if c.is_broken})
+    every = [c for c in measured if not c.is_broken]
+    if not every:
+        raise EdgeError(
+            f"Of every measured variant some outputs were not numbers: {', '.join(broken)}.",
+            "Look at its evaluation, and export again, with --precision fp32 where the target has it.",
+        )
     check_known(every, limits, by)
     judged = [Rejected(c, shortfalls(c, limits)) for c in every]
     rejected = tuple(f for f in judged if f.shortfalls)
@@ -157,7 +164,7 @@ def recommend(
         best,
         tuple(Outranked(c, _why_outranked(c, best, by)) for c in others),
         rejected,
-        tuple(_notes(opened, best, limits, every, known.sources)),
+        tuple(_notes(opened, best, limits, measured, known.sources, broken)),
     )
 
 
@@ -285,7 +292,12 @@ def _why_outranked(loser: Candidate, best: Candidate, by: str) -> str:
 
 
 def _notes(
-    bundle: Bundle, best: Candidate, limits: Limits, every: Sequence[Candidate], sources: Sequence[str]
+    bundle: Bundle,
+    best: Candidate,
+    limits: Limits,
+    every: Sequence[Candidate],
+    sources: Sequence[str],
+    broken: Sequence[str],
 ) -> list[str]:
     machine = best.measurement.machine
     where = "this machine" if machine.machine_id == this_machine().machine_id else f"{machine.name}, not this machine"
@@ -307,6 +319,8 @@ def _notes(
         and a.image_size in {c.artifact.image_size for c in every}
         and any(c.artifact.format == a.format for c in every)
     ]
+    if broken:
+        notes.append(f"Some outputs were not numbers, so not considered: {', '.join(broken)}.")
     if missing:
         notes.append(f"Not measured, so not considered: {', '.join(missing)}.")
     return notes

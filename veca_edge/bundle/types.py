@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
+from ..base.numbers import lowest
 from ..base.spec import MAP_STRIDE, ExportSpec, GraphSpec, ImageSize, check_precision, variant_name
 from ..base.tasks import Task, Tokens
 from ..model.config import ModelConfig
@@ -163,16 +164,19 @@ class Agreement:
 
     @property
     def lowest_mean(self) -> float:
-        """How alike they are in one number: the lower of the two mean cosines, or of what the tasks say without."""
+        """How alike they are in one number: the lower of the two mean cosines, or of what the tasks say without.
+
+        Not a number where an output is not.
+        """
         means = [s.mean for s in (self.cls, self.dense) if s is not None]
         if means:
-            return min(means)
+            return lowest(means)
         shares = [
             self.top1_agreement,
             self.segmentation and self.segmentation.pixels,
             self.depth and 1.0 - self.depth.mean_error,
         ]
-        return min((float(share) for share in shares if share is not None), default=0.0)
+        return lowest((float(share) for share in shares if share is not None), default=0.0)
 
     def to_json(self) -> dict[str, Any]:
         return msgspec.to_builtins(self)

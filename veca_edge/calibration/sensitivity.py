@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..base.numbers import lowest
 from ..base.progress import Progress, silent
 from ..base.spec import MAP_STRIDE, GraphSpec, ImageSize
 from ..model.config import ModelConfig
@@ -46,7 +47,7 @@ class LayerSensitivity:
     @property
     def loss(self) -> float:
         """1 - the lowest mean cosine (`cls` or `dense`) over the core counts."""
-        return 1.0 - min(a.lowest_mean for a in self.agreement.values())
+        return 1.0 - lowest(a.lowest_mean for a in self.agreement.values())
 
     def loss_by(self, criterion: str) -> float | None:
         """The largest loss over the core counts by one of `LOSSES`; None where the model has no such output."""

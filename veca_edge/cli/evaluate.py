@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -108,9 +109,8 @@ def show_comparison(terminal: Terminal, comparison: ReleaseComparison) -> None:
     if comparison.missing:
         terminal.note(f"Only one of the two bundles has: {', '.join(comparison.missing)}")
     for d in comparison.regressions:
-        terminal.say(
-            f"{d.variant}: {d.metric} is worse by {d.worse:.5f}; by chance with {d.chance:.2g} ({d.test}).", "red"
-        )
+        how = f"worse by {d.worse:.5f}; by chance with {d.chance:.2g} ({d.test})"
+        terminal.say(f"{d.variant}: {d.metric} is {'not a number any more' if math.isnan(d.now) else how}.", "red")
     if not comparison.regressions:
         terminal.say("No metric is worse than the baseline's by more than the tolerance, beyond chance.", "green")
 

@@ -22,10 +22,10 @@ class Difference:
     """One metric of one variant in both.
 
     Attributes:
-        worse: by how much it got worse; negative where it got better.
+        worse: by how much it got worse; negative where it got better, nan where one of the two is not a number.
         chance: how likely it is that chance alone makes such a difference.
         test: what says so.
-        is_regression: worse by more than the tolerance, and not by chance.
+        is_regression: worse by more than the tolerance, and not by chance; or not a number any more.
     """
 
     variant: str
@@ -87,7 +87,7 @@ def compare(baseline: Evaluation, now: Evaluation, tolerance: float) -> ReleaseC
                 metric.sign * (new - old),
                 chance,
                 test,
-                metric.sign * (new - old) > tolerance and chance < allowed,
+                not metric.sign * (new - old) <= tolerance and chance < allowed,
             )
             for name, metric, old, new, chance, test in pairs
         ),
@@ -103,6 +103,9 @@ def _difference(
     if before is None or after is None:
         return None
     was, is_now = (float(of(rows.sum(0))) for rows, of in (before, after))
+    if math.isnan(was) or math.isnan(is_now):
+        # Outputs that are not numbers, if only of one image, are no chance: infinities of FP16, as a rule.
+        return was, is_now, 1.0 if math.isnan(was) else 0.0, "not a number"
     if metric.name == TOP1:
         return was, is_now, mcnemar(*discordant(old.truth, new.truth)), "McNemar's exact test"
     # The same groups are drawn for both.

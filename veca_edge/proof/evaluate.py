@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..base.numbers import lowest
 from ..base.progress import Progress, silent
 from ..base.spec import MAP_STRIDE, ExportSpec, ImageSize
 from ..base.tasks import Task, Tokens
@@ -166,8 +167,8 @@ def with_logits(outputs: dict[str, np.ndarray], checkpoint: Checkpoint) -> dict[
 
 
 def golden_cosine(directory: Path, artifact: Artifact, open_artifact: Opener, threads: int | None) -> float:
-    """How alike the golden outputs an artifact's are, by `likeness` the least alike of them."""
+    """How alike the golden outputs an artifact's are: `likeness` of the least alike, nan where any is not a number."""
     golden = read_golden(directory, artifact.core_count, artifact.image_size)
     with closing(open_artifact(directory, artifact, threads)) as runner:
         outputs = golden.of(run_frames(runner, artifact, golden.frames))
-    return min(likeness(name, outputs[name], golden.outputs[name]) for name in artifact.outputs)
+    return lowest(likeness(name, outputs[name], golden.outputs[name]) for name in artifact.outputs)

@@ -10,6 +10,11 @@ from ..base.errors import GateError
 from ..base.spec import ExportSpec
 from .fidelity import Agreement, Fidelity
 
+NOT_NUMBERS = (
+    "Outputs that are not numbers come of values beyond 65504, which are infinite in FP16, or of a checkpoint that "
+    "holds some. Export with --precision fp32, for a target that has it."
+)
+
 
 @dataclass(frozen=True)
 class Requirement:
@@ -114,10 +119,7 @@ def check_gate(fidelity: Sequence[Fidelity], gate: Gate) -> None:
     options = dict.fromkeys(c.option for c in missed)
     hint = f"Calibrate on more images that look like the camera's, or accept less with {' and '.join(options)}."
     if any(math.isnan(c.value) for c in missed):
-        hint = (
-            "Outputs that are not numbers come of values beyond 65504, which are infinite in FP16, or of a checkpoint "
-            "that holds some. Export with --precision fp32, for a target that has it."
-        )
+        hint = NOT_NUMBERS
     raise BelowGate(
         " ".join(f"{start}: {', '.join(values)}." for start, values in said.items()) + " No bundle was written.",
         hint,

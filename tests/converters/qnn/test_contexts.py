@@ -1,6 +1,7 @@
 """Context binaries for Snapdragons' NPUs. Qualcomm's compiler and emulation are the real ones; the model is tiny."""
 
 import json
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -192,6 +193,10 @@ def test_the_gate_and_the_record(variants, tmp_path, monkeypatch, tflite_files):
     with pytest.raises(GateError, match=r"gives 'dense' with a likeness of 0\.9800 .* below 0\.99") as error:
         check_emulation(tmp_path, [artifact], variants, frames, 0.99)
     assert "--min-cosine" in error.value.hint
+    monkeypatch.setattr(contexts, "emulated", lambda *given: ({**alike, "depth": math.nan}, CompilerCost(2.5, 1)))
+    with pytest.raises(GateError, match="gives 'depth' with a likeness of nan"):
+        check_emulation(tmp_path, [artifact], variants, frames, 0.9)
+    monkeypatch.setattr(contexts, "emulated", lambda *given: (alike, CompilerCost(2.5, 1 << 20)))
     check_emulation(tmp_path, [artifact], variants, frames, 0.9)
     assert json.loads((tmp_path / "npu/emulation.json").read_text()) == [
         {"path": one["path"], "frames": 2, "likeness": alike, "seconds": 2.5, "peak_memory_bytes": 1 << 20}

@@ -255,11 +255,11 @@ def check_emulation(
         chosen = frames[artifact.image_size][: max(EMULATED_FRAMES, artifact.batch)]
         alike, cost = emulated(directory / one["path"], SOCS[one["soc"]], variant, chosen)
         found.append({"path": one["path"], "frames": len(chosen), "likeness": alike, **asdict(cost)})
-        name, lowest = min(alike.items(), key=lambda pair: pair[1])
-        if not lowest >= least:
+        below = [f"'{name}' with a likeness of {value:.4f}" for name, value in alike.items() if not value >= least]
+        if below:
             raise GateError(
-                f"{one['path']}, executed in Qualcomm's emulation, gives '{name}' with a likeness of {lowest:.4f} to "
-                f"the reference, below {least:g}.",
+                f"{one['path']}, executed in Qualcomm's emulation, gives {' and '.join(below)} to the reference, "
+                f"below {least:g}.",
                 "Try --npu-precision fp16 or a16w8, or allow it with --min-cosine.",
             )
         progress("emulating the NPU", i + 1, len(files))
