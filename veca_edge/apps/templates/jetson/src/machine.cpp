@@ -12,7 +12,12 @@ namespace veca {
 double hottest_celsius() {
   double hottest = std::numeric_limits<double>::quiet_NaN();
   for (int zone = 0; zone < 32; ++zone) {
-    std::ifstream file("/sys/class/thermal/thermal_zone" + std::to_string(zone) + "/temp");
+    const std::string folder = "/sys/class/thermal/thermal_zone" + std::to_string(zone);
+    std::string type;
+    std::ifstream(folder + "/type") >> type;
+    // A constant on many boards.
+    if (type.find("pmic") != std::string::npos || type.find("PMIC") != std::string::npos) continue;
+    std::ifstream file(folder + "/temp");
     double thousandths = 0;
     if (file >> thousandths) hottest = std::fmax(hottest, thousandths / 1000);
   }

@@ -11,9 +11,11 @@
 namespace veca {
 namespace {
 
-// One frame late is better than many: the queue in front of the encoder holds few.
+// One frame late is better than many: the queue in front of the encoder holds few. (GStreamer 1.16, which JetPack 5 has,
+// knows no appsrc that drops frames itself.)
 const char* const kStart =
-    "appsrc name=frames is-live=true format=time do-timestamp=true max-buffers=4 leaky-type=downstream ! "
+    "appsrc name=frames is-live=true format=time do-timestamp=true ! "
+    "queue name=waiting max-size-buffers=4 max-size-bytes=0 max-size-time=0 leaky=downstream ! "
     "textoverlay name=text valignment=top halignment=left line-alignment=left font-desc=Monospace,10 ! "
     "videoconvert ! video/x-raw,format=I420 ! ";
 
@@ -62,6 +64,12 @@ struct Output::Parts {
 };
 
 namespace {
+
+// Who waits for room in front of something that failed (a full disk) would wait for ever.
+GstBusSyncReply let_go(GstBus*, GstMessage* message, gpointer frames) {
+  if (GST_MESSAGE_TYPE(message) == GST_MESSAGE_ERROR) gst_app_src_end_of_stream(GST_APP_SRC(frames));
+  return GST_BUS_PASS;
+}
 
 // A client wants frames: those are given to its pipeline from now on. All clients share one.
 void on_media(GstRTSPMediaFactory*, GstRTSPMedia* media, gpointer data) {
@@ -114,7 +122,13 @@ Output::Output(const std::string& target, const std::string& encoder) : parts_(s
   parts_->pipeline = parsed(encoding + " ! " + muxer + " ! filesink name=to");
   parts_->take(parts_->pipeline);
   // A file gets every frame.
-  g_object_set(parts_->frames, "leaky-type", 0, "block", TRUE, nullptr);
+  GstElement* waiting = gst_bin_get_by_name(GST_BIN(parts_->pipeline), "waiting");
+  g_object_set(waiting, "leaky", 0, nullptr);
+  gst_object_unref(waiting);
+  g_object_set(parts_->frames, "block", TRUE, nullptr);
+  GstBus* bus = gst_element_get_bus(parts_->pipeline);
+  gst_bus_set_sync_handler(bus, let_go, parts_->frames, nullptr);
+  gst_object_unref(bus);
   GstElement* to = gst_bin_get_by_name(GST_BIN(parts_->pipeline), "to");
   g_object_set(to, "location", target.c_str(), nullptr);
   gst_object_unref(to);
