@@ -134,6 +134,15 @@ def test_every_core_count_gets_its_scale_and_all_share_the_codes():
     assert solution.codes.abs().max() <= 127
 
 
+@pytest.mark.parametrize("options", [SearchOptions(), SearchOptions(pairs=True), PER_TOKEN])
+def test_inputs_that_were_always_zero(options):
+    """They say nothing of what rounding costs, and a layer that gets none still has codes."""
+    weight, x = layer(6)
+    found = solve_layer(weight, {8: torch.zeros_like(x)}, options)
+    stored = found.codes * found.weight_scale[:, None]
+    assert ((stored - weight * found.smoothing).abs() <= 1.01 * found.weight_scale[:, None]).all()
+
+
 def test_bias_correction_leaves_no_mean_error():
     weight, x = layer(4)
     x = x + 3.0

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -101,6 +103,27 @@ def test_a_cluster_that_loses_a_worker_says_what_one_process_says(
     found = summed(on_cluster(job_of(short_bundle, short_demo), chunks, "local:2", versions))
     assert (tmp_path / "mark").exists()
     assert totals_text(found) == whole
+
+
+def test_two_evaluations_on_one_cluster_do_not_get_each_others_results(short_bundle, images, job_of, classes_of):
+    """Their chunks have the same names, and its worker has a thread for each."""
+    distributed = pytest.importorskip(
+        "distributed", reason="distributed is not installed: pip install 'veca-edge[cluster]'"
+    )
+    from veca_edge.evaluation.cluster import on_cluster
+
+    chunks = list(open_data(str(images), classes_of(short_bundle), CHUNK).chunks())
+    job = job_of(short_bundle)
+    jobs = [replace(job, artifacts=(artifact,)) for artifact in job.artifacts]
+    with (
+        distributed.LocalCluster(
+            n_workers=1, threads_per_worker=2, processes=False, dashboard_address=":0", protocol="tcp"
+        ) as cluster,
+        ThreadPoolExecutor(2) as pool,
+    ):
+        address = cluster.scheduler_address
+        found = list(pool.map(lambda one: summed(on_cluster(one, iter(chunks), address, {})), jobs))
+    assert [totals_text(totals) for totals in found] == [totals_text(summed(here(one, iter(chunks)))) for one in jobs]
 
 
 def test_workers_over_ssh_say_what_one_process_says(short_bundle, images, job_of, classes_of, tmp_path, monkeypatch):

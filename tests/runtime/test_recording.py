@@ -139,6 +139,16 @@ def test_an_overlay_never_replaces_its_source(exported_square, tmp_path):
         assert other.streams.video[0].average_rate == 5, "the source's own rate"
 
 
+def test_a_recording_has_the_rate_that_its_frames_say(request_, tmp_path):
+    """Of a pipeline, too, which nobody but its frames knows the rate of."""
+    step = next(open_live(request_).steps)
+    with video_to(tmp_path / "o.mp4", None, False, painter_for(request_)) as write:
+        for _ in range(4):
+            write(replace(step, frame=replace(step.frame, rate=25.0)))
+    with av.open(str(tmp_path / "o.mp4")) as video:
+        assert [float(frame.time) for frame in video.decode(video=0)] == pytest.approx([0, 0.04, 0.08, 0.12], abs=1e-4)
+
+
 def test_a_cameras_frames_are_shown_as_long_as_they_took(request_, tmp_path):
     step = next(open_live(request_).steps)
     times = (0.0, 0.03, 0.03, 0.5)

@@ -12,7 +12,7 @@ from veca_edge.base.errors import EdgeError, MissingDependency
 from veca_edge.base.spec import ImageSize
 from veca_edge.images.preprocessing import prepare
 from veca_edge.runtime.capture import CaptureMode
-from veca_edge.runtime.sources import Source, find_source, frame_rate, frames_of
+from veca_edge.runtime.sources import Source, find_source, frames_of
 
 COLOURS = ((220, 30, 30), (30, 200, 40), (20, 40, 210))
 
@@ -55,7 +55,7 @@ def test_a_video_is_read_in_rgb(video):
         assert frame.pixels.shape == (48, 64, 3)
         assert frame.pixels.dtype == np.uint8
         np.testing.assert_allclose(frame.pixels.mean((0, 1)), colour, atol=6)
-    assert frame_rate(source) == 5
+        assert frame.rate == 5
 
 
 def test_repeats_and_numbers_go_on(video, folder):

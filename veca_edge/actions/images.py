@@ -55,6 +55,11 @@ def choose_images(
         said = list(files.notes)
         load = partial(load_images, size=size, preprocessing=how, progress=progress)
         loaded = load(files.calibration) if files.calibration else None
+        if loaded is not None and all((frame == frame[0, 0]).all() for frame in loaded.frames):
+            raise EdgeError(
+                f"All {len(loaded.frames)} images that calibrate are of one colour each, and show nothing.",
+                "Give --calibration a folder of images like those of the camera.",
+            )
         judges = load(files.evaluation, classes=checkpoint.labels, minimum=1)
         for chosen in (loaded, judges):
             if chosen is not None and chosen.skipped:

@@ -197,7 +197,9 @@ def gptq(
     columns = hessian.shape[0]
     order = torch.argsort(hessian.diagonal(), descending=True)
     weight = weight[:, order].clone()
-    hessian = hessian[order][:, order] + damping * hessian.diagonal().mean() * torch.eye(columns, dtype=hessian.dtype)
+    # Inputs that were always 0 leave nothing to weigh: the codes are then the nearest.
+    damped = damping * hessian.diagonal().mean().clamp_min(1e-30)
+    hessian = hessian[order][:, order] + damped * torch.eye(columns, dtype=hessian.dtype)
     inverse = torch.cholesky_inverse(torch.linalg.cholesky(hessian))
     factor = torch.linalg.cholesky(inverse, upper=True)
     codes = torch.empty_like(weight)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -72,6 +73,7 @@ class Sent:
 
 
 _opened: dict[str, Any] = {}
+_opening = threading.Lock()
 
 
 def opened_once(parcels: Mapping[str, Parcel]) -> dict[str, Any]:
@@ -80,10 +82,11 @@ def opened_once(parcels: Mapping[str, Parcel]) -> dict[str, Any]:
     Raises:
         EdgeError: one arrived damaged.
     """
-    found = {p.digest: _opened[p.digest] for p in parcels.values() if p.digest in _opened}
-    for name, parcel in parcels.items():
-        if parcel.digest not in found:
-            found[parcel.digest] = pickle.loads(parcel.checked(name))
-    _opened.clear()
-    _opened.update(found)
+    with _opening:
+        found = {p.digest: _opened[p.digest] for p in parcels.values() if p.digest in _opened}
+        for name, parcel in parcels.items():
+            if parcel.digest not in found:
+                found[parcel.digest] = pickle.loads(parcel.checked(name))
+        _opened.clear()
+        _opened.update(found)
     return {name: found[parcel.digest] for name, parcel in parcels.items()}

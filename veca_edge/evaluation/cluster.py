@@ -6,6 +6,8 @@ from __future__ import annotations
 import pickle
 import shutil
 import tempfile
+import threading
+import uuid
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -51,8 +53,11 @@ def on_cluster(
         contents = {path: broadcast(client, (job.directory / path).read_bytes()) for path in needed_files(job)}
         shipped = broadcast(client, pickle.dumps(Shipped(pickle.dumps(replace(job, directory=Path())), versions)))
 
+        # A scheduler answers all who ask for a key with one task, and other runs have chunks of these names.
+        run = uuid.uuid4().hex
+
         def submit(chunk: Chunk) -> Any:
-            key = f"evaluate-{chunk.key}"
+            key = f"evaluate-{run}-{chunk.key}"
             return client.submit(run_chunk, shipped, contents, chunk, pure=False, key=key, retries=RETRIES)
 
         room = max(4, WAITING * workers_of(client))
@@ -80,17 +85,20 @@ def needed_files(job: EvaluationJob) -> list[str]:
 
 # ---------------------------------------------------------------------------- on the worker
 
+# Chunks run one by one, also where a worker has several threads: another job's takes the session's place.
+_running = threading.Lock()
 # The one session that is open, by what it was shipped as.
 _sessions: dict[tuple[str, ...], tuple[Session, Path]] = {}
 
 
 def run_chunk(shipped: Parcel, contents: Mapping[str, Parcel], chunk: Chunk) -> Outcome:
     """A chunk on a worker, which opens the job with the first."""
-    try:
-        session = _session_of(shipped, contents)
-    except EdgeError as error:
-        return chunk.key, error
-    return outcome_of(session.run, chunk)
+    with _running:
+        try:
+            session = _session_of(shipped, contents)
+        except EdgeError as error:
+            return chunk.key, error
+        return outcome_of(session.run, chunk)
 
 
 def _session_of(shipped: Parcel, contents: Mapping[str, Parcel]) -> Session:

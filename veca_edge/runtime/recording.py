@@ -24,7 +24,6 @@ from .live import Live, Step
 from .opencv import import_cv2
 from .painting import Painter, chosen_shows
 from .record import Record
-from .sources import frame_rate
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -106,9 +105,7 @@ def recorder(record: Record, live: Live) -> Iterator[Write]:
         if record.table is not None:
             writes.append(stack.enter_context(table_to(record.table)))
         if record.overlay is not None and record.overlay.suffix:
-            is_camera = live.source.is_live
-            rate = live.fps or frame_rate(live.source) or (CAMERA_RATE if is_camera else FOLDER_RATE)
-            writes.append(stack.enter_context(video_to(record.overlay, rate, is_camera, painter)))
+            writes.append(stack.enter_context(video_to(record.overlay, live.fps, live.source.is_live, painter)))
         elif record.overlay is not None:
             writes.append(stack.enter_context(pictures_to(record.overlay, painter)))
         if record.window:
@@ -214,27 +211,31 @@ def window_of(painter: Painter) -> Iterator[Write]:
 
 
 @contextmanager
-def video_to(path: Path, rate: float, in_real_time: bool, painter: Painter) -> Iterator[Write]:
+def video_to(path: Path, rate: float | None, in_real_time: bool, painter: Painter) -> Iterator[Write]:
     """A video, as large as its first frame.
 
     Args:
+        rate: frames a second; None is what the source states of its first frame, else a usual rate.
         in_real_time: show every frame as long as it took until the next, instead of each for `1 / rate` seconds.
     """
-    with disk_errors(path), written_aside(path, ".mp4") as aside:
+    with disk_errors(path), written_aside(path, ".mp4") as aside, ExitStack() as stack:
+        put: Callable[[np.ndarray, float], None] | None = None
         size: tuple[int, int] | None = None
-        shown = -1 / rate
-        with written_to(aside, rate) as put:
+        frame_s = shown = 0.0
 
-            def write(step: Step) -> None:
-                nonlocal size, shown
-                picture = captioned(step, painter, size)
-                size = picture.size
-                # A camera that stamps two frames with one time has them shown one after the other.
-                shown = max(step.at, shown + SHORTEST_S) if in_real_time else shown + 1 / rate
-                put(np.asarray(picture), shown)
+        def write(step: Step) -> None:
+            nonlocal put, size, frame_s, shown
+            if put is None:
+                fps = rate or step.frame.rate or (CAMERA_RATE if in_real_time else FOLDER_RATE)
+                put, frame_s, shown = stack.enter_context(written_to(aside, fps)), 1 / fps, -1 / fps
+            picture = captioned(step, painter, size)
+            size = picture.size
+            # A camera that stamps two frames with one time has them shown one after the other.
+            shown = max(step.at, shown + SHORTEST_S) if in_real_time else shown + frame_s
+            put(np.asarray(picture), shown)
 
-            yield write
-        if size is None:
+        yield write
+        if put is None:
             raise EdgeError(f"There was no frame to write to {path}.", "Let the run last longer.")
 
 

@@ -164,14 +164,6 @@ def frames_of(
             return
 
 
-def frame_rate(source: Source) -> float | None:
-    """Frames a second as a video states it; None for other sources, and for a video that states none."""
-    if source.kind != "video":
-        return None
-    with ffmpeg.opened(source.name, source.name) as video:
-        return video.rate
-
-
 def _reconnecting(source: Source, is_ending: Callable[[], bool]) -> Generator[Shot | None, None, None]:
     """The pictures of a stream, and None whenever it has come back."""
     count, lost_at, pause = 0, None, BACKOFF_S
