@@ -96,6 +96,13 @@ def test_a_job_that_was_killed_is_started_anew(board, standin, tmp_path):
     assert run_job(board, once, interval_s=0.05) == 0
 
 
+def test_another_process_with_its_number_is_not_the_job(local_board, standin):
+    """As after a restart of the board within the patience for it."""
+    job = Job("build", f'echo {os.getpid()} >pid; kill -KILL "$PPID"; sleep 0.2')
+    with pytest.raises(EdgeError, match="ended without a result"):
+        run_job(LocalConnection(), job, interval_s=0.05)
+
+
 def test_a_dropped_connection_is_made_again(server, standin, tmp_path):
     long = Job("build", "for i in 1 2 3 4 5 6; do echo $i; sleep 0.3; done")
     dropped = []

@@ -6,12 +6,15 @@ import json
 import os
 import subprocess
 import sys
+import threading
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from veca_edge.base.errors import EdgeError
+from veca_edge.base.files import held
 from veca_edge.base.progress import silent
 from veca_edge.bundle.store import EVALUATIONS, verify_files
 from veca_edge.evaluation.data import open_data
@@ -123,6 +126,17 @@ def test_a_damaged_line_and_all_after_it_are_dropped(damage, tmp_path):
         assert journal.totals.images == 2
         journal.append("2", payload)
     assert len((tmp_path / "j").read_bytes().splitlines()) == 4
+
+
+def test_a_journal_that_went_while_it_was_waited_for(tmp_path):
+    (tmp_path / "j").touch()
+    ending = ExitStack()
+    ending.enter_context(held(tmp_path / "j"))
+    timer = threading.Timer(0.2, lambda: ((tmp_path / "j").unlink(), ending.close()))
+    timer.start()
+    with pytest.raises(EdgeError, match="has just ended"), open_journal(tmp_path / "j", {"run": 1}):
+        pass
+    timer.join()
 
 
 def test_a_journal_that_is_in_use(tmp_path):

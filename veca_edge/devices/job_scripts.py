@@ -121,12 +121,13 @@ exit 4
 """
 
 # The exit code is read before the log, so that a finished job's log is whole.
-POLL = f"""
-cd {BOARD_DIRECTORY}/"$1" 2>/dev/null || {{ echo gone; exit 0; }}
+POLL = f"""{WORKING}
+dir={BOARD_DIRECTORY}/"$1"
+cd "$dir" 2>/dev/null || {{ echo gone; exit 0; }}
 [ ! -d users ] || : >"users/$2"
 if [ -f exit ]; then
     echo "exit $(cat exit)"
-elif [ -s pid ] && kill -0 "$(cat pid)" 2>/dev/null; then
+elif working; then
     echo running
 elif [ -f exit ]; then
     echo "exit $(cat exit)"

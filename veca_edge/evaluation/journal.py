@@ -64,6 +64,11 @@ def open_journal(path: Path, run: Mapping[str, Any], again: bool = False) -> Ite
     with held(path, 1.0) as free:
         if free is False:
             raise EdgeError(f"Another process is evaluating here: it holds {path}.", "Wait for it to end.")
+        if not path.exists():
+            raise EdgeError(
+                f"Another process was evaluating here, and has just ended: {path} is gone.",
+                "Run the same command again.",
+            )
         with open(path, "r+b") as file:
             if again:
                 file.truncate(0)

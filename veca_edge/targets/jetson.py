@@ -166,7 +166,7 @@ def next_steps(bundle: Bundle) -> Next:
 
 
 def estimates(bundle: Bundle) -> Table | None:
-    """For every file the roofline of one frame on some modules: engines can't be faster, and are slower."""
+    """For every file the roofline of one frame on some modules in their fastest power mode: engines are slower."""
     from ..devices.jetson.modules import MODULES, estimate_frame
     from ..profiles.cost import cost_facts
 
@@ -175,8 +175,8 @@ def estimates(bundle: Bundle) -> Table | None:
         cost = cost_facts(bundle, artifact)
         attention_macs = 2 * width * cost["attention_interactions"]
         found = [
-            estimate_frame(MODULES[name], artifact.precision, cost["macs"], attention_macs, artifact.bytes)
-            for name in ESTIMATED_MODULES
+            estimate_frame(module, artifact.precision, cost["macs"], attention_macs, artifact.bytes, module.has_super)
+            for module in (MODULES[name] for name in ESTIMATED_MODULES)
         ]
         rows.append(
             (
@@ -186,7 +186,7 @@ def estimates(bundle: Bundle) -> Table | None:
                 *(f"{e.milliseconds:.2f} {'c' if e.bound == 'compute' else 'b'}" for e in found),
             )
         )
-    title = "ESTIMATED least ms per frame, not measured (bound by c: compute, b: bandwidth)"
+    title = "ESTIMATED least ms a frame at full power, not measured (c: compute, b: bandwidth)"
     return Table(title, ("cores", "prec.", "size", *ESTIMATED_MODULES), tuple(rows), names=3)
 
 

@@ -32,6 +32,17 @@ def test_probe_of_an_orin_nano(request, standin, where):
     assert board.to_json()["jetpack"] == "6.2"
 
 
+def test_boards_that_were_flashed_from_one_backup_are_told_apart(local_board, standin):
+    """They have one machine-id; without a serial number it is all that there is, and without it nothing is."""
+    found = [probe(LocalConnection()).identity]
+    for serial in ("1421123456789", "1421123456790"):
+        standin.write("proc/device-tree/serial-number", f"{serial}\0")
+        found.append(probe(LocalConnection()).identity)
+    assert len(set(found)) == 3
+    (standin.root / "etc/machine-id").unlink()
+    assert probe(LocalConnection()).identity == ""
+
+
 def test_open_board(server, standin):
     with open_board("ssh://orin") as there:
         assert board_tensorrt(there) == "10.3"

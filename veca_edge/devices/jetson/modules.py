@@ -90,6 +90,11 @@ class Module:
         return INT8_OPS_PER_SM_CLOCK * self.sm_count * mhz * 1e6 / 1e12
 
     @property
+    def has_super(self) -> bool:
+        """Whether JetPack 6.2 or newer gives it a Super power mode."""
+        return self.super_gpu_mhz is not None
+
+    @property
     def jetpacks(self) -> tuple[str, ...]:
         return tuple(j.version for j in JETPACKS.values() if self.family in j.families)
 
@@ -227,10 +232,10 @@ def estimate(
         moved_bytes: bytes that must cross the memory bus at least once: weights, input, output.
         super_mode: with the clocks and memory of the Super power modes.
     """
-    if super_mode and module.super_gpu_mhz is None:
+    if super_mode and not module.has_super:
         raise EdgeError(
             f"{module.name} has no Super power mode.",
-            f"Modules that have one: {', '.join(m.name for m in MODULES.values() if m.super_gpu_mhz)}.",
+            f"Modules that have one: {', '.join(m.name for m in MODULES.values() if m.has_super)}.",
         )
     tops = module.int8_tops(super_mode)
     bandwidth = module.super_bandwidth_gbs if super_mode else module.bandwidth_gbs

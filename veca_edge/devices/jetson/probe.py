@@ -36,7 +36,9 @@ section disk; mkdir -p {BOARD_DIRECTORY} && df -Pk {BOARD_DIRECTORY} | awk 'NR =
 section model; tr -d '\\0' <"$root/proc/device-tree/model" 2>/dev/null
 section compatible; tr '\\0' ' ' <"$root/proc/device-tree/compatible" 2>/dev/null
 section l4t; cat "$root/etc/nv_tegra_release" 2>/dev/null
-section machine; sha256sum "$root/etc/machine-id" 2>/dev/null
+section machine
+[ ! -s "$root/etc/machine-id" ] ||
+    cat "$root/etc/machine-id" "$root/proc/device-tree/serial-number" 2>/dev/null | sha256sum
 section jetpack; dpkg-query -W -f '${{Version}}' nvidia-jetpack 2>/dev/null
 section cuda; cat "$root/usr/local/cuda/version.json" 2>/dev/null
 section power
@@ -106,7 +108,8 @@ class Board:
         disk_bytes: free where our files go.
         tegrastats: its path, or None.
         sudo: whether root can be had without a password.
-        identity: a hash that tells two boards apart.
+        identity: a hash that tells two boards apart: of the system's identity, which boards that were flashed from one
+            backup have in common (machine-id(5)), and of the module's serial number.
     """
 
     hostname: str

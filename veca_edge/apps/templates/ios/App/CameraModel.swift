@@ -33,7 +33,11 @@ final class CameraModel {
             let watch = Task { await watchHeat() }
             for await frame in camera.frames {
                 guard !Task.isCancelled, let show else { break }
-                shown = try await pipeline.run(frame, show) ?? shown
+                do {
+                    shown = try await pipeline.run(frame, show) ?? shown
+                } catch {
+                    message = "\(error)"  // of this frame, or of a core count that can't be loaded: the next ones go on
+                }
             }
             watch.cancel()
             await camera.stop()

@@ -23,6 +23,8 @@ public actor Pipeline {
     private var painter: Painter
     private var change: Task<Void, any Error>?
     private var failure: (any Error)?
+    /// A core count that could not be loaded; it is not tried again before another one was wanted.
+    private var refused: Int?
 
     public init(facts: Facts) async throws {
         veca = try await Veca()
@@ -30,7 +32,7 @@ public actor Pipeline {
         control = CoreControl(coreCounts: Veca.coreCounts, coreCount: Variant.defaultCoreCount)
     }
 
-    /// Runs one frame. Throws what a change of the core count has failed with, once.
+    /// Runs one frame. Throws what a change of the core count has failed with, once; frames go on at the one before.
     public func run(_ frame: Frame, _ show: Show) async throws -> Shown? {
         guard let picture = Picture(frame) else { return nil }
         if let failure {
@@ -67,16 +69,17 @@ public actor Pipeline {
     /// Loads what the control wants, while frames go on at the old core count.
     private func follow() async {
         let (wanted, loaded) = (control.coreCount, await veca.coreCount)
-        guard change == nil, loaded != wanted else { return }
+        if wanted != refused { refused = nil }
+        guard change == nil, loaded != wanted, refused == nil else { return }
         change = Task { [veca] in try await veca.use(coreCount: wanted) }
-        Task { await finish() }
+        Task { await finish(wanted) }
     }
 
-    private func finish() async {
+    private func finish(_ wanted: Int) async {
         do {
             try await change?.value
         } catch {
-            failure = error
+            (failure, refused) = (error, wanted)
         }
         change = nil
     }
