@@ -1,12 +1,13 @@
 """Reading only what is regular, small enough, and inside; from files of every awkward kind."""
 
+import errno
 import os
 import socket
 
 import pytest
 
 from veca_edge.base.errors import EdgeError
-from veca_edge.base.files import inside, open_regular, read_limited, sha256_of
+from veca_edge.base.files import disk_errors, inside, open_regular, read_limited, sha256_of, written_aside
 
 
 def test_a_regular_file_and_a_link_to_one_are_opened(tmp_path):
@@ -54,6 +55,18 @@ def test_no_more_than_the_limit_is_read(tmp_path):
         read_limited("/proc/self/status", 10)
     with pytest.raises(FileNotFoundError):
         read_limited(tmp_path / "missing", 10)
+
+
+def test_what_could_not_be_written_is_named_as_the_user_named_it(tmp_path):
+    path = tmp_path / "run.json"
+
+    def fill():
+        with disk_errors(path), written_aside(path) as aside:
+            raise OSError(errno.ENOSPC, "No space left on device", str(aside))
+
+    with pytest.raises(EdgeError) as caught:
+        fill()
+    assert f" {path} could not be written" in caught.value.message
 
 
 def test_inside(tmp_path):

@@ -290,6 +290,72 @@ def test_a_video_that_was_cut_off_says_so(tmp_path, capfd):
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.parametrize("name", ["a.mkv", "a.webm", "a.ts", "a.avi"])
+def test_a_container_that_ends_early_without_a_word_says_so(name, tmp_path, capfd):
+    random = np.random.default_rng(0)
+    frames = [random.integers(0, 256, (48, 64, 3), np.uint8) for _ in range(60)]
+    path = written(tmp_path / name, frames, "libvpx-vp9" if name == "a.webm" else "libx264", rate=15)
+    assert len(pictures(path)) == 60
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) * 6 // 10])
+    said = r"is damaged after \d\d frames|lasts 4\.0 s, but ends after 2\.\d s and 3\d frames"
+    with pytest.raises(EdgeError, match=said):
+        pictures(path)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_damage_that_a_decoder_gets_over_says_so(tmp_path):
+    random = np.random.default_rng(0)
+    path = written(tmp_path / "a.mkv", [random.integers(0, 256, (48, 64, 3), np.uint8) for _ in range(60)], rate=15)
+    damaged = bytearray(path.read_bytes())
+    damaged[len(damaged) // 2 : len(damaged) // 2 + 2000] = random.bytes(2000)
+    path.write_bytes(damaged)
+    with pytest.raises(EdgeError, match=r"damaged"):
+        pictures(path)
+
+
+def test_pictures_that_stand_for_long_and_sound_that_lasts_longer_are_whole(tmp_path):
+    """A slide every three seconds, the last one of which is left standing, and sound to the end."""
+    path = tmp_path / "a.mkv"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.height, stream.width, stream.pix_fmt = 48, 64, "yuv420p"
+        sound = container.add_stream("pcm_s16le", rate=8000, layout="mono")
+        for number in range(3):
+            frame = av.VideoFrame.from_ndarray(quarters(), "rgb24")
+            frame.pts = 75 * number
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+        for second in range(12):
+            heard = av.AudioFrame.from_ndarray(np.zeros((1, 8000), np.int16), "s16", "mono")
+            heard.sample_rate, heard.pts = 8000, 8000 * second
+            container.mux(sound.encode(heard))
+        container.mux(sound.encode(None))
+    assert len(pictures(path)) == 3
+
+
+@pytest.mark.parametrize(("codec", "pixels"), [("ffv1", "gray"), ("ffv1", "gray10le"), ("libx265", "gray")])
+def test_grey_has_the_range_that_it_states(codec, pixels, tmp_path):
+    """Thermal and infrared cameras record luma alone. What states no range uses all of it, as players have it."""
+    from av.video.reformatter import VideoReformatter
+
+    luma = np.repeat(np.array([16, 126, 235], np.uint8), 32)[None].repeat(64, 0)
+    for stated, wanted in ((1, (0, 128, 255)), (2, (16, 126, 235)), (0, (16, 126, 235))):
+        path = tmp_path / f"{stated}.mkv"
+        with av.open(str(path), "w") as container:
+            stream = container.add_stream(codec, rate=25, options={"x265-params": "qp=0:log-level=0"})
+            stream.height, stream.width, stream.pix_fmt = *luma.shape, pixels
+            if stated:
+                stream.codec_context.color_range = stated
+            frame = av.VideoFrame.from_ndarray(luma, "gray")
+            container.mux(stream.encode(VideoReformatter().reformat(frame, format=pixels)))
+            container.mux(stream.encode(None))
+        (picture,) = pictures(path)
+        if codec == "libx265" and not stated:
+            continue  # it states the limited one by itself
+        np.testing.assert_allclose(picture.rgb[32, 16::32], np.array(wanted)[:, None].repeat(3, 1), atol=1)
+
+
 def test_a_file_fetches_nothing_from_the_network(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(0.5)

@@ -54,8 +54,28 @@ def test_a_file_ends_and_a_camera_is_gone():
     source = find_source(pattern(4, extra="is-live=true"))
     assert source.is_live
     taken = []
-    with pytest.raises(EdgeError, match="gave no more frames after 4"):
+    with pytest.raises(EdgeError, match=r"The live pipeline .* gave no more frames after 4"):
         taken.extend(frame.number for frame in frames_of(source))
+
+
+def test_a_file_says_when_its_frames_are_shown():
+    assert [frame.shown for frame in frames_of(find_source(pattern(3, rate=20)))] == pytest.approx([0, 0.05, 0.1])
+    camera = frames_of(find_source(pattern(3, extra="is-live=true")))
+    assert next(camera).shown is None
+    camera.close()
+
+
+def test_pairs_of_pixels_of_an_odd_width():
+    white = pattern(1, (17, 33), "RGB", extra="pattern=white")
+    (frame,) = frames_of(find_source(f"{white} ! videoconvert ! video/x-raw,format=YUY2"))
+    assert frame.picture.size == (17, 33)
+    np.testing.assert_allclose(frame.pixels, 255, atol=2)
+
+
+def test_a_live_pipeline_has_no_end_to_repeat_at(exported_square):
+    live = pattern(3, extra="is-live=true")
+    with pytest.raises(EdgeError, match="no end to repeat at"):
+        open_live(LiveRequest(exported_square.directory, live, repeat=True))
 
 
 @pytest.mark.parametrize(
@@ -66,6 +86,8 @@ def test_a_file_ends_and_a_camera_is_gone():
         ("gst:", "not a pipeline that GStreamer can make"),
         ("gst:filesrc location=/nowhere.mp4 ! decodebin", "filesrc.*No such file"),
         ("gst:audiotestsrc", "not a pipeline that GStreamer can make|could not link"),
+        ("gst:fakesrc num-buffers=3", "gives no pictures, but bytes"),
+        ("gst:videotestsrc num-buffers=0", "gave no frame"),
     ],
 )
 def test_what_does_not_run_is_one_message(text, said):

@@ -155,6 +155,11 @@ def test_refuses_what_excludes_each_other(exported_square, photos):
         ({"core_count": 24}, "no fp32 with 24 cores"),
         ({"source": "0", "repeat": True}, "no end to repeat at"),
         ({"source": "0", "fps": 3.0}, "sets its own pace"),
+        ({"source": " "}, "--source is empty"),
+        ({"fps": 0}, "fps is 0.0, but it has to be at least 0.001"),
+        ({"frames": 0}, "frames is 0"),
+        ({"threads": 0}, "threads is 0"),
+        ({"seconds": 0.0}, "A run of 0.0 s is none"),
     ):
         with pytest.raises(EdgeError, match=said):
             open_live(replace(request(exported_square, photos), **fields))

@@ -39,7 +39,7 @@ class Model(SimpleNamespace):
 
     def __init__(self, seconds=0.0, prepare_seconds=0.0, fails_at=None, prepare_fails_at=None):
         super().__init__(seconds=seconds, prepare_seconds=prepare_seconds, room=Room())
-        self.fails_at, self.prepare_fails_at = fails_at, prepare_fails_at
+        self.fails_at, self.prepare_fails_at, self.before = fails_at, prepare_fails_at, []
 
     def prepare(self, picture):
         time.sleep(self.prepare_seconds)
@@ -54,7 +54,7 @@ class Model(SimpleNamespace):
         if number == self.fails_at:
             raise EdgeError(f"The model failed at {number}.")
         self.room.said[:] = number
-        assert before_ms.keys() == {"waiting", "preparing"}
+        self.before.append(before_ms)
         return Output(self.room.said, None, None, 8, 1000 * self.seconds)
 
 
@@ -112,6 +112,15 @@ def test_stages_add_up(side_by_side):
 def virtual_time(monkeypatch):
     """The sleeps of this file last as long as they say, on however busy a machine."""
     return on_virtual_time(monkeypatch, sys.modules[__name__])
+
+
+def test_a_governor_hears_nothing_of_what_the_first_frame_waited_for():
+    """Everything begins with it: what that took once sent a run down to its fewest cores."""
+    model = Model()
+    assert len(list(steps(model, frames(4)))) == 4
+    first, *others = model.before
+    assert first is None
+    assert all(before.keys() == {"waiting", "preparing"} for before in others)
 
 
 def test_a_file_is_not_read_far_ahead(virtual_time):

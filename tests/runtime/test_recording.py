@@ -12,7 +12,7 @@ from veca_edge.actions.live import open_live
 from veca_edge.actions.run_request import LiveRequest
 from veca_edge.base.errors import EdgeError
 from veca_edge.base.files import disk_errors
-from veca_edge.runtime import ffmpeg
+from veca_edge.runtime import ffmpeg, recording
 from veca_edge.runtime.ffmpeg import opened, written_to
 from veca_edge.runtime.painting import Painter
 from veca_edge.runtime.record import Record
@@ -115,7 +115,7 @@ def test_nothing_is_left_of_a_run_that_failed(request_, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_refuses_before_the_run_what_could_not_be_written(tmp_path, request_, photos):
+def test_refuses_before_the_run_what_could_not_be_written(tmp_path, monkeypatch):
     (tmp_path / "there").mkdir()
     for record, said in (
         (Record(outputs=Path("x.txt")), r"not a \.npz file"),
@@ -127,6 +127,9 @@ def test_refuses_before_the_run_what_could_not_be_written(tmp_path, request_, ph
     ):
         with pytest.raises(EdgeError, match=said):
             check_record(record)
+    monkeypatch.setattr(recording.os, "access", lambda path, mode: False)
+    with pytest.raises(EdgeError, match=r"--summary .* can't be written to"):
+        check_record(Record(summary=tmp_path / "run.json"))
 
 
 def test_an_overlay_never_replaces_its_source(exported_square, tmp_path):
@@ -147,6 +150,17 @@ def test_a_recording_has_the_rate_that_its_frames_say(request_, tmp_path):
             write(replace(step, frame=replace(step.frame, rate=25.0)))
     with av.open(str(tmp_path / "o.mp4")) as video:
         assert [float(frame.time) for frame in video.decode(video=0)] == pytest.approx([0, 0.04, 0.08, 0.12], abs=1e-4)
+
+
+def test_a_recordings_frames_are_shown_when_it_shows_them(request_, tmp_path):
+    """Phones record at no constant rate; how fast the frames are run is another matter, and it may begin again."""
+    step = next(open_live(request_).steps)
+    with video_to(tmp_path / "o.mp4", 60.0, False, painter_for(request_)) as write:
+        for shown in (0.0, 0.066, 0.5, 1.6, 0.0, 0.066):
+            write(replace(step, frame=replace(step.frame, rate=10.0, shown=shown)))
+    with av.open(str(tmp_path / "o.mp4")) as video:
+        found = [float(frame.time) for frame in video.decode(video=0)]
+    assert found == pytest.approx([0, 0.066, 0.5, 1.6, 1.7, 1.766], abs=1e-4)
 
 
 def test_a_cameras_frames_are_shown_as_long_as_they_took(request_, tmp_path):

@@ -6,7 +6,10 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
+
 from ..base.errors import EdgeError
+from ..base.options import check_bounds
 from ..bundle.store import open_bundle
 from ..images.preprocessing import Preprocessing
 from ..profiles.sweep import default_threads
@@ -31,13 +34,15 @@ def open_live(request: LiveRequest, stopped: Callable[[], bool] = lambda: False)
     """
     check_request(request)
     source = find_source(request.source, request.capture)
-    if source.is_endless and (request.repeat or request.fps is not None):
+    if source.is_live and (request.repeat or request.fps is not None):
         raise EdgeError(
             f"{source.name} is a {source.kind}, which has no end to repeat at and sets its own pace.",
             "Leave out --repeat and --fps; end with --frames or --duration.",
         )
     each = threads_side_by_side(request, source)
     model = open_model(request if each is None else replace(request, threads=each))
+    # Four times as large, it is halved as a camera's are: the first frame does not wait for what that imports.
+    model.prepare(np.zeros((4 * model.image_size.height, 4 * model.image_size.width, 3), np.uint8))
     pace = Pace(request.fps, request.frames, request.seconds)
     ending = threading.Event()
     frames = frames_of(source, request.repeat, ending.is_set)
@@ -46,7 +51,10 @@ def open_live(request: LiveRequest, stopped: Callable[[], bool] = lambda: False)
 
 
 def check_request(request: LiveRequest) -> None:
-    """Raises `EdgeError` where a request contradicts itself."""
+    """Raises `EdgeError` where a request contradicts itself, or has numbers that can't be."""
+    check_bounds(request)
+    if request.seconds is not None and not request.seconds > 0:
+        raise EdgeError(f"A run of {request.seconds} s is none.", "Give --duration a positive time.")
     if request.is_adaptive and request.core_count is not None:
         raise EdgeError(
             "A budget chooses the core count, so it can't be fixed as well.",

@@ -143,7 +143,7 @@ def disk_errors(path: str | Path) -> Iterator[None]:
     except OSError as error:
         if error.errno not in _DISK:
             raise
-        where = error.filename if isinstance(error.filename, str) else path
+        where = error.filename if isinstance(error.filename, str) and not is_aside(Path(error.filename)) else path
         raise EdgeError(
             f"{_DISK[error.errno]}: {where} could not be written.",
             "Free some space or get permission there, or choose another place.",

@@ -107,6 +107,14 @@ def options_of(kind: type) -> tuple[Option, ...]:
     return tuple(found)
 
 
+def check_bounds(options: object) -> None:
+    """Raises `EdgeError` for a number that the command line would refuse, in an options object that Python made."""
+    for one in options_of(type(options)):
+        value = getattr(options, one.name)
+        if value is not None and one.kind in (int, float) and one.parse is None and not one.many:
+            one.number(value, one.name)
+
+
 def made_of(kind: type[T], typed: Mapping[str, Any], **fixed: Any) -> T:
     """The options that were typed, by flag; those of other dataclasses are ignored, defaults fill the rest.
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from ..base.errors import EdgeError
 from ..base.text import quoted
 from .console import Column, Terminal
+from .signals import ENDING
 
 if TYPE_CHECKING:
     from ..actions.run_request import LiveRequest
@@ -23,7 +24,7 @@ MOST_DECISIONS = 10
 
 
 def live(terminal: Terminal, request: LiveRequest, record: Record) -> None:
-    """Runs until the source, `--frames`, `--duration` or Ctrl-C ends it, and says what it came to."""
+    """Runs until the source, `--frames`, `--duration`, Ctrl-C or SIGTERM ends it, and says what it came to."""
     from ..actions.live import open_live
     from ..actions.recorded_run import recorded_run, save_run
     from ..runtime.recording import check_record, recorder
@@ -84,19 +85,26 @@ def gives(step: Step, request: LiveRequest) -> str:
 
 @contextmanager
 def interruptible() -> Iterator[Callable[[], bool]]:
-    """While the block runs, the first Ctrl-C only makes what is yielded say True; a second one interrupts."""
-    asked, before = False, signal.getsignal(signal.SIGINT)
+    """While the block runs, the first Ctrl-C only makes what is yielded say True, and so do SIGTERM (of who stops a
+    service) and SIGHUP (of a connection that is closed); a second one has the effect that it had before."""
+    asked, before = False, {number: signal.getsignal(number) for number in ENDING}
+
+    def put_back() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
     def ask(*_: object) -> None:
         nonlocal asked
         asked = True
-        signal.signal(signal.SIGINT, before)
+        put_back()
 
-    signal.signal(signal.SIGINT, ask)
+    for number, handler in before.items():
+        if handler is not signal.SIG_IGN:
+            signal.signal(number, ask)
     try:
         yield lambda: asked
     finally:
-        signal.signal(signal.SIGINT, before)
+        put_back()
 
 
 def facts(step: Step, tally: Tally) -> Mapping[str, str]:

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM end a command with its clean-up, and with their exit code at whatever moment they come."""
+"""Ctrl-C, SIGTERM and SIGHUP end a command with its clean-up, and with their exit code at whatever moment they come."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from types import CodeType, FrameType, FunctionType
 from typing import TypeVar
 
 AGAIN_S = 0.05
+# Windows has no connections that hang up.
+ENDING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 # The number of the signal that came, and did not yet end the command.
 _came: list[int] = []
@@ -19,18 +21,18 @@ Function = TypeVar("Function", bound=FunctionType)
 
 @contextmanager
 def ended_cleanly_by_signals() -> Iterator[None]:
-    """While the block runs, SIGINT raises `KeyboardInterrupt` and SIGTERM `SystemExit` (143), but neither amid an
-    import: extension modules that are cut short while they load (onnx) abort the process, and nothing is cleaned up.
-    Nor amid a function that is marked `whole`.
+    """While the block runs, SIGINT raises `KeyboardInterrupt`, SIGTERM and SIGHUP `SystemExit` (143 and 129), but none
+    amid an import: extension modules that are cut short while they load (onnx) abort the process, and nothing is
+    cleaned up. Nor amid a function that is marked `whole`.
 
     A signal that came too late to end the block ends the process behind it. From then on signals have their default
     effect, whose exit code a shell shows as 130 and 143 too: while Python shuts down, nothing that is raised is heard.
-    A SIGINT that is ignored, as in the background of a shell, stays ignored.
+    One that is ignored, as SIGINT in the background of a shell and SIGHUP by nohup, stays ignored.
     """
     _came.clear()
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, _end)
-    signal.signal(signal.SIGTERM, _end)
+    for number in ENDING:
+        if signal.getsignal(number) in (signal.default_int_handler, signal.SIG_DFL):
+            signal.signal(number, _end)
     try:
         yield
     finally:
@@ -38,7 +40,7 @@ def ended_cleanly_by_signals() -> Iterator[None]:
         if hasattr(signal, "setitimer"):
             signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(signal.SIGALRM, signal.SIG_IGN)
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in ENDING:
             if signal.getsignal(number) is _end:
                 signal.signal(number, signal.SIG_DFL)
         if _came:

@@ -90,7 +90,8 @@ def _member(name: str, facts: Any, whose: str) -> FleetMember:
     check_keys(facts, _KEYS, whose)
     device, tags, mode = facts.get("device"), facts.get("tags", []), facts.get("power-mode")
     if not isinstance(device, str):
-        raise EdgeError(f"{whose} has no device.", 'Give one: device = "ssh://HOST"')
+        what = "no device" if device is None else "a device that is no text"
+        raise EdgeError(f"{whose} has {what}.", 'Give one: device = "ssh://HOST"')
     if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
         raise EdgeError(f"{whose} has tags that are no list of texts.", 'Give them as: tags = ["orin", "door"]')
     if mode is not None and not isinstance(mode, str):

@@ -41,12 +41,18 @@ class CaptureMode:
 
 
 class Captured(NamedTuple):
-    """A picture, when it was captured (on the clock of `time.perf_counter`), and frames a second as its source states
-    them."""
+    """A picture of a source.
+
+    Attributes:
+        at: when it was captured, on the clock of `time.perf_counter`.
+        rate: frames a second as the source states them, or None.
+        shown: when a recording shows it, in seconds from its begin; None of a camera, and where it does not say.
+    """
 
     picture: Picture
     at: float
     rate: float | None
+    shown: float | None = None
 
 
 def hdr_error(label: str, transfer: str, hint: str) -> EdgeError:

@@ -40,12 +40,17 @@ LAYOUTS = {
     "rgb24": Layout.RGB,
     "bgr24": Layout.BGR,
 }
+# Luma alone of whatever depth, to which neutral chroma is added.
+GREY = "gray"
 # Deeper samples of the first, which lose their last bits. Other luma and chroma becomes `yuv444p`, the rest `rgb24`.
 DEEPER = ("yuv420p9le", "yuv420p10le", "yuv420p12le", "yuv420p14le", "yuv420p16le", "p010le", "p012le", "p016le")
 # Numbers of matrix coefficients in ITU-T H.273, which FFmpeg has too; the next three say nothing of luma and chroma.
 MATRICES = {1: "bt709", 4: "bt601", 5: "bt601", 6: "bt601", 9: "bt2020"}
 WITHOUT_MATRIX, UNSTATED, RESERVED = 0, 2, 3
 H273_BT709 = 1
+_MICROSECONDS = 1_000_000
+# Containers round, and sound need not end with the pictures: a file that ends by no more than this early is whole.
+SHORT_S = 1.0
 # FFmpeg's numbers of ranges.
 LIMITED_RANGE, FULL_RANGE = 1, 2
 # Transfer characteristics of the same standard.
@@ -88,6 +93,26 @@ class TimedPicture(NamedTuple):
     pts: int | None
 
 
+class _End:
+    """Where what was read of a file ends, in seconds; `longest_s` is between two of its pictures."""
+
+    def __init__(self) -> None:
+        self.at: float | None = None
+        self.longest_s = 0.0
+        self._last_picture: float | None = None
+
+    def add(self, packet: Any, is_picture: bool) -> None:
+        if packet.dts is None or packet.time_base is None:
+            return
+        begins = float(packet.dts * packet.time_base)
+        ends = begins + float((packet.duration or 0) * packet.time_base)
+        self.at = ends if self.at is None else max(self.at, ends)
+        if is_picture:
+            if self._last_picture is not None:
+                self.longest_s = max(self.longest_s, begins - self._last_picture)
+            self._last_picture = begins
+
+
 class Video:
     """A video or a stream, opened; see `opened`.
 
@@ -96,21 +121,59 @@ class Video:
         rate: frames a second as it states them, or None.
     """
 
-    def __init__(self, av: Any, container: Any, stream: Any, label: str):
+    def __init__(self, av: Any, container: Any, stream: Any, label: str, is_file: bool = True):
         self._av, self._container, self._stream, self.label = av, container, stream, label
+        self._is_file = is_file
         self._turned: str | None = None
         self._has_begun = False
         self._converter = av.video.reformatter.VideoReformatter()
         rate = float(stream.average_rate or stream.guessed_rate or 0)
         self.rate = rate if 0 < rate < 1000 else None
 
-    def pictures(self) -> Iterator[TimedPicture]:
-        """From where it is to its end. Raises `EdgeError` for what does not decode."""
-        count = 0
+    def pictures(self, since: int | None = None) -> Iterator[TimedPicture]:
+        """From where it is to its end.
+
+        Args:
+            since: what is shown before it may be damaged: what it was made from came before it was entered.
+
+        Raises:
+            EdgeError: it does not decode; a file is damaged, as far as FFmpeg says so, or ends before it says it does.
+        """
+        count, end = 0, _End()
+        # Of a file what is beside the pictures, too: sound may last longer than they do.
+        packets = self._container.demux() if self._is_file else self._container.demux(self._stream)
         with self._named(lambda: f"{self.label} can't be decoded after {count} frames"):
-            for frame in self._container.decode(self._stream):
-                yield TimedPicture(self._picture(frame), frame.pts)
-                count += 1
+            for packet in packets:
+                end.add(packet, packet.stream is self._stream)
+                if packet.stream is not self._stream:
+                    continue
+                for frame in packet.decode():
+                    is_early = since is not None and frame.pts is not None and frame.pts < since
+                    if self._is_file and not is_early and (packet.is_corrupt or frame.is_corrupt):
+                        raise EdgeError(f"{self.label} is damaged after {count} frames.", CONVERT)
+                    yield TimedPicture(self._picture(frame), frame.pts)
+                    count += 1
+        if self._is_file:
+            self._check_end(end, count)
+
+    def _check_end(self, end: _End, count: int) -> None:
+        """Raises `EdgeError` where a file is shorter than its header says: containers end early without a word."""
+        stated, begin = self._container.duration, self._container.start_time or 0
+        if stated is None or end.at is None:
+            return
+        stated_s, there_s = stated / _MICROSECONDS, end.at - begin / _MICROSECONDS
+        if stated_s - there_s > max(SHORT_S, 1.5 * end.longest_s):
+            raise EdgeError(
+                f"{self.label} says that it lasts {stated_s:.1f} s, but ends after {there_s:.1f} s and {count} frames: "
+                "it was cut off, or is damaged.",
+                CONVERT,
+            )
+
+    def seconds(self, pts: int | None) -> float | None:
+        """When a picture is shown, from the first on; None where the video does not say."""
+        if pts is None:
+            return None
+        return float((pts - (self._stream.start_time or 0)) * self._stream.time_base)
 
     def pictures_from(self, pts: int) -> Iterator[TimedPicture]:
         """From the picture that is shown at `pts` on. Raises as `pictures`."""
@@ -119,7 +182,7 @@ class Video:
         while True:
             with self._named(lambda: f"{self.label} can't be entered in the middle"):
                 self._container.seek(at, stream=self._stream)
-            pictures = self.pictures()
+            pictures = self.pictures(since=pts)
             first = next(pictures, None)
             if at < begin - second or (first is not None and first.pts is not None and first.pts <= pts):
                 break
@@ -154,6 +217,11 @@ class Video:
         wanted = _taken_as(frame, turned is not None)
         if wanted != frame.format.name:
             frame = self._converted(frame, wanted, is_full_range)
+        if wanted == GREY:
+            luma = _plane(frame.planes[0], (frame.height, frame.width))
+            luma = _turned(luma, turned) if turned else luma
+            chroma = np.full([(side + 1) // 2 for side in luma.shape], 128, np.uint8)
+            return Picture(Layout.I420, (luma, chroma, chroma), matrix, is_full_range)
         shapes = plane_shapes(LAYOUTS[wanted], frame.height, frame.width)
         planes = (_plane(plane, shape) for plane, shape in zip(frame.planes, shapes, strict=True))
         upright = tuple(_turned(plane, turned) if turned else plane for plane in planes)
@@ -170,6 +238,8 @@ class Video:
         if transfer := HDR.get(frame.color_trc):
             raise hdr_error(self.label, transfer, f"Map them to SDR first: {TONE_MAP}")
         is_full = frame.color_range == FULL_RANGE or frame.format.name.startswith("yuvj")
+        if _is_grey(frame):
+            is_full = frame.color_range != LIMITED_RANGE  # as players have it, unlike luma beside chroma
         if frame.colorspace in MATRICES:
             return MATRICES[frame.colorspace], is_full
         if frame.colorspace in (UNSTATED, WITHOUT_MATRIX, RESERVED):
@@ -189,12 +259,18 @@ def _upright(frame: Any) -> str | None:
     return UPRIGHT.get((a, b, c, d))
 
 
+def _is_grey(frame: Any) -> bool:
+    return len(frame.format.components) < 3 and not frame.format.is_rgb
+
+
 def _taken_as(frame: Any, is_turned: bool) -> str:
-    """The pixel format, one of `LAYOUTS`, in which its planes are looked at."""
+    """The pixel format, one of `LAYOUTS` or `GREY`, in which its planes are looked at."""
     name = frame.format.name
-    other = "rgb24" if frame.format.is_rgb or len(frame.format.components) < 3 else "yuv444p"
+    other = "rgb24" if frame.format.is_rgb or _is_grey(frame) else "yuv444p"
     if any(plane.line_size < 0 for plane in frame.planes):
         return other if other != name else "bgr24"  # from the last row to the first, as in uncompressed AVI files
+    if _is_grey(frame):
+        return GREY
     wanted = "yuv420p" if name in DEEPER else name
     layout, is_odd = LAYOUTS.get(wanted), bool(frame.width % 2 or frame.height % 2)
     if layout is None or (layout == Layout.YUYV and (is_odd or is_turned)):
@@ -256,7 +332,7 @@ def opened(address: str, label: str, is_file: bool = True) -> Iterator[Video]:
         stream.thread_count = _threads()
         # Threads that take a frame each keep some back, which a camera's are too young for.
         stream.thread_type = "AUTO" if is_file else "SLICE"
-        yield Video(av, container, stream, label)
+        yield Video(av, container, stream, label, is_file)
 
 
 def captured_from(
@@ -264,8 +340,8 @@ def captured_from(
 ) -> Generator[Captured, None, None]:
     """The pictures of a video or a stream until its end. Raises as `opened` and `Video.pictures`."""
     with opened(address, label, is_file) as video:
-        for picture, _ in video.pictures():
-            yield Captured(picture, time.perf_counter(), video.rate)
+        for picture, pts in video.pictures():
+            yield Captured(picture, time.perf_counter(), video.rate, video.seconds(pts) if is_file else None)
             if is_ending():
                 return
 

@@ -121,7 +121,8 @@ class Stream:
         except GLib.Error as error:
             raise EdgeError(
                 f"{label} is not a pipeline that GStreamer can make: {error.message}.",
-                f"It has to work as: gst-launch-1.0 {pipeline} ! autovideosink",
+                f"It has to work as: gst-launch-1.0 {pipeline} ! autovideosink; pictures of other formats than "
+                f"{', '.join(LAYOUTS)} need ! videoconvert at its end.",
             ) from None
         self._sink = self._pipeline.get_by_name(SINK)
         change = self._pipeline.set_state(Gst.State.PAUSED)
@@ -174,10 +175,16 @@ class Stream:
     def _captured(self, sample: Any) -> Captured:
         now = time.perf_counter()
         buffer, caps = sample.get_buffer(), sample.get_caps()
+        if caps is None or not caps.get_structure(0).has_name("video/x-raw"):
+            raise EdgeError(
+                f"{self.label} gives no pictures, but bytes.", "Decode them: ... ! decodebin ! videoconvert at its end."
+            )
         info = self._video.VideoInfo.new_from_caps(caps)
         found, above, below = caps.get_structure(0).get_fraction("framerate")
         rate = above / below if found and above and below else None
-        return Captured(self._picture(buffer, info), now - self._age(buffer), rate)
+        is_timed = not self.is_live and buffer.pts != self._gst.CLOCK_TIME_NONE
+        shown = buffer.pts / self._gst.SECOND if is_timed else None
+        return Captured(self._picture(buffer, info), now - self._age(buffer), rate, shown)
 
     def _age(self, buffer: Any) -> float:
         """Seconds since a live source stamped it."""
@@ -197,6 +204,11 @@ class Stream:
             plane_in(content[offset:], shape, stride)
             for shape, offset, stride in zip(shapes, offsets, strides, strict=False)
         )
+        if layout == Layout.YUYV and info.width % 2:
+            # Its last pair has one pixel only.
+            luma, chroma = planes[0][:, : info.width, 0], planes[0][:, :, 1]
+            pairs = (chroma[:, 0::2], chroma[:, 1::2])
+            layout, planes = Layout.I444, (luma, *(each.repeat(2, 1)[:, : info.width] for each in pairs))
         colours = info.colorimetry
         transfers = {
             self._video.VideoTransferFunction.SMPTE2084: "PQ",

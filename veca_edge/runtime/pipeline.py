@@ -260,7 +260,8 @@ class Pipeline:
             assert prepared is not None
             began = time.perf_counter()
             self._tell(self._schedule.running_began, began)
-            output = self._model(prepared.given, prepared.before_ms(began))
+            # What was before the first one is everything's beginning, which says nothing of the next.
+            output = self._model(prepared.given, prepared.before_ms(began) if made else None)
             after.put(result_of(self._model, prepared, began, output, rooms[made % BUFFERS]))
             made += 1
             if self._pace.frames is not None and made >= self._pace.frames:

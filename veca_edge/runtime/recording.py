@@ -7,6 +7,7 @@ no more memory than a short one, and nothing half-written is left under its name
 from __future__ import annotations
 
 import csv
+import os
 import shutil
 import tempfile
 import zipfile
@@ -59,6 +60,8 @@ def check_record(record: Record) -> None:
             raise EdgeError(f"{option} {path}: there is no directory {path.parent}.", "Make it first.")
         if path.is_dir():
             raise EdgeError(f"{option} {path} is a directory that exists already.", "Give another name.")
+        if not os.access(path.absolute().parent, os.W_OK):
+            raise EdgeError(f"{option} {path}: {path.absolute().parent} can't be written to.", "Give another place.")
     if record.output_names and record.outputs is None:
         raise EdgeError("--save-outputs says what goes into the file of --save.", "Give --save FILE.npz with it.")
     if record.show and record.overlay is None and not record.window:
@@ -71,7 +74,6 @@ def check_record(record: Record) -> None:
 
 def check_screen() -> None:
     """Raises `EdgeError` where no window can be shown."""
-    import os
     import sys
 
     if sys.platform == "linux" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
@@ -212,26 +214,31 @@ def window_of(painter: Painter) -> Iterator[Write]:
 
 @contextmanager
 def video_to(path: Path, rate: float | None, in_real_time: bool, painter: Painter) -> Iterator[Write]:
-    """A video, as large as its first frame.
+    """A video, as large as its first frame, which shows a recording's frames when that does.
 
     Args:
-        rate: frames a second; None is what the source states of its first frame, else a usual rate.
+        rate: frames a second of what has no times; None is what the source states of its first frame, else a usual
+            rate.
         in_real_time: show every frame as long as it took until the next, instead of each for `1 / rate` seconds.
     """
     with disk_errors(path), written_aside(path, ".mp4") as aside, ExitStack() as stack:
         put: Callable[[np.ndarray, float], None] | None = None
         size: tuple[int, int] | None = None
-        frame_s = shown = 0.0
+        frame_s = shown = begin = 0.0
 
         def write(step: Step) -> None:
-            nonlocal put, size, frame_s, shown
+            nonlocal put, size, frame_s, shown, begin
             if put is None:
-                fps = rate or step.frame.rate or (CAMERA_RATE if in_real_time else FOLDER_RATE)
+                stated = step.frame.rate if step.frame.shown is not None else rate or step.frame.rate
+                fps = stated or (CAMERA_RATE if in_real_time else FOLDER_RATE)
                 put, frame_s, shown = stack.enter_context(written_to(aside, fps)), 1 / fps, -1 / fps
             picture = captioned(step, painter, size)
             size = picture.size
+            at = step.at if in_real_time else step.frame.shown
+            if not in_real_time and at is not None and begin + at < shown - SHORTEST_S:
+                begin = shown + frame_s - at  # it began again
             # A camera that stamps two frames with one time has them shown one after the other.
-            shown = max(step.at, shown + SHORTEST_S) if in_real_time else shown + frame_s
+            shown = shown + frame_s if at is None else max(begin + at, shown + SHORTEST_S)
             put(np.asarray(picture), shown)
 
         yield write

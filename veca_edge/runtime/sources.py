@@ -43,6 +43,7 @@ class Frame:
         captured: when it was there, on the clock of `time.perf_counter`.
         reconnected: how often the source came back before it.
         rate: frames a second as the source states them, or None.
+        shown: when a recording shows it, in seconds from its begin; None of a camera, and where it does not say.
     """
 
     number: int
@@ -51,6 +52,7 @@ class Frame:
     captured: float = 0.0
     reconnected: int = 0
     rate: float | None = None
+    shown: float | None = None
 
     @property
     def pixels(self) -> np.ndarray:
@@ -115,6 +117,8 @@ def _named(text: str, mode: CaptureMode | None) -> Source:
             return Source("pipeline", text, pipeline=pipeline, is_live=stream.is_live)
     if found := re.match(r"([a-z0-9]+)://", text):
         raise EdgeError(f"There is no kind of source '{found[1]}'.", f"A source is {KINDS}.")
+    if not text.strip():
+        raise EdgeError("--source is empty.", f"A source is {KINDS}.")
     path = Path(text)
     if path.is_dir():
         return Source("folder", text, tuple(find_images(path)))
@@ -127,12 +131,13 @@ def _named(text: str, mode: CaptureMode | None) -> Source:
 
 @dataclass(frozen=True)
 class Shot:
-    """A picture of a source, as `Frame` has it; `rate` is what the source states of its frames a second."""
+    """A picture of a source, as `Frame` has it."""
 
     name: str
     picture: Picture
     captured: float
     rate: float | None = None
+    shown: float | None = None
 
 
 def frames_of(
@@ -158,7 +163,7 @@ def frames_of(
                 if shot is None:
                     reconnected += 1
                     continue
-                yield Frame(number, shot.name, shot.picture, shot.captured, reconnected, shot.rate)
+                yield Frame(number, shot.name, shot.picture, shot.captured, reconnected, shot.rate, shot.shown)
                 number += 1
         if not repeat or is_ending():
             return
@@ -205,16 +210,24 @@ def _shots(source: Source, is_ending: Callable[[], bool], first: int = 0) -> Gen
         return
     label, count = ("pipeline" if source.kind == "pipeline" else Path(source.name).name), first
     with closing(_captured(source, is_ending)) as captured:
-        for picture, at, rate in captured:
-            yield Shot(f"{label}#{count}", picture, at, rate)
+        for picture, at, rate, shown in captured:
+            yield Shot(f"{label}#{count}", picture, at, rate, shown)
             count += 1
-    if source.is_live and source.kind != "stream" and not is_ending():
+    if source.kind == "stream" or is_ending():
+        return
+    if source.kind == "camera":
         raise EdgeError(
             f"The camera {source.name} gave no more frames after {count}.",
             "Check its cable, and that no other program uses it.",
         )
-    if source.kind != "stream" and not count and not is_ending():
-        raise EdgeError(f"No frame of {source.name} could be decoded.", ffmpeg.CONVERT)
+    if source.is_live:
+        raise EdgeError(
+            f"The live pipeline {source.name} gave no more frames after {count}.",
+            "Check what it reads from: a camera may have been unplugged. End a run of your own with --frames.",
+        )
+    if not count:
+        hint = ffmpeg.CONVERT if source.pipeline is None else f"Try: gst-launch-1.0 {source.pipeline} ! autovideosink"
+        raise EdgeError(f"{source.name} gave no frame.", hint)
 
 
 def _captured(source: Source, is_ending: Callable[[], bool]) -> Generator[Captured, None, None]:
