@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
 from contextlib import closing
 
 import pytest
 from standin.fixtures import write_bundle, write_model
 
+from veca_edge.actions.evaluate import evaluate
+from veca_edge.actions.evaluate_request import EvaluateRequest
 from veca_edge.actions.live import open_live
 from veca_edge.actions.load import load_bundle
+from veca_edge.actions.profile import ProfileRequest, profile
 from veca_edge.actions.run import run
 from veca_edge.actions.run_request import LiveRequest
 from veca_edge.base.errors import EdgeError
@@ -46,3 +50,29 @@ def test_a_closed_model_says_so(square_bundle):
         frame = model._blank
     with pytest.raises(EdgeError, match="was closed"):
         model(frame)
+
+
+def test_a_changed_file_is_neither_run_nor_measured(square_bundle, tmp_path):
+    """A damaged file that still reads well would say something else, under the name of the intact one."""
+    copy = tmp_path / "copy"
+    shutil.copytree(square_bundle.directory, copy)
+    image = next(demo_evaluation().rglob("*.jpg"))
+    (changed,) = {*(copy / "models").glob("*")} - {copy / a.path for a in square_bundle.artifacts} or {None}
+    changed = changed or copy / square_bundle.artifacts[0].path
+    content = bytearray(changed.read_bytes())
+    content[len(content) // 2] ^= 0x80
+    changed.write_bytes(content)
+    for what in (
+        lambda: run(copy, [image], core_count=square_bundle.core_counts[0]),
+        lambda: load_bundle(copy),
+        lambda: open_live(LiveRequest(copy, str(image.parent))),
+        lambda: profile(ProfileRequest(copy)),
+        lambda: evaluate(EvaluateRequest(bundle=copy, data=str(image.parent))),
+    ):
+        with pytest.raises(EdgeError, match="is not what was exported; changed: models/"):
+            what()
+
+
+def test_more_threads_than_any_machine_has_cores_for_are_refused(square_bundle):
+    with pytest.raises(EdgeError, match="100000 threads cannot run anything"):
+        load_bundle(square_bundle, threads=100_000)

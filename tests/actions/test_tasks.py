@@ -9,6 +9,8 @@ import pytest
 from labelled_data import write_labelled
 from PIL import Image
 
+from veca_edge.actions.evaluate import evaluate
+from veca_edge.actions.evaluate_request import EvaluateRequest
 from veca_edge.actions.export import export
 from veca_edge.actions.fit import fit
 from veca_edge.actions.fit_request import FitRequest
@@ -62,6 +64,29 @@ def test_masks_and_depth_of_one_backbone(tmp_path, fitted):
     outputs = run(bundle.directory, [image], core_count=8).images[0].outputs
     assert outputs["segmentation"].shape == outputs["depth"].shape == (8, 8)
     assert set(np.unique(outputs["segmentation"])) <= {0, 1}
+
+
+def test_metres_that_a_head_was_not_trained_for_are_refused(tmp_path, fitted):
+    """No gate could see it: what the files are compared with would have them too."""
+    asked = request_for(tmp_path, fitted)
+    source = CheckpointSource(head=fitted[1][1], depth_range=(1.0, 2.0))
+    with pytest.raises(EdgeError, match="trained for 1 to 4 metres, and --depth-range says 1 to 2"):
+        export(replace(asked, checkpoint=source))
+
+
+def test_an_evaluation_with_other_heads_is_another_one(tmp_path, fitted):
+    data, heads = fitted
+    asked = request_for(tmp_path, fitted, Task.DEPTH, core_counts=(64,), precisions=("fp32",), outputs=("cls", "depth"))
+    bundle = export(asked).bundle.directory
+    request = EvaluateRequest(bundle=bundle, data=str(data[Task.DEPTH]), workers=1)
+    without = evaluate(request)
+    assert any("no head for depth" in note and "--head FILE" in note for note in without.notes)
+    (statistics,) = without.evaluation.totals.variants.values()
+    assert not sum(statistics.own.depth.close.total)
+    named = evaluate(replace(request, checkpoint=CheckpointSource(head=heads)))
+    (statistics,) = named.evaluation.totals.variants.values()
+    assert sum(statistics.own.depth.close.total), "it was not read from what was stored"
+    assert not any("no head" in note for note in named.notes)
 
 
 def test_known_depths_judge_depth(tmp_path, fitted):

@@ -15,6 +15,7 @@ from veca_edge.bundle.store import (
     artifact_for,
     find_artifact,
     open_bundle,
+    verify_artifacts,
     verify_files,
     withdraw_artifacts,
     write_manifest,
@@ -105,6 +106,17 @@ def test_names_changed_and_missing_files(bundle):
     (bundle.directory / "recipe.safetensors").unlink()
     with pytest.raises(EdgeError, match=r"missing: recipe.safetensors; changed: models/cores8_int8_32x48.onnx"):
         verify_files(bundle)
+
+
+def test_what_an_artifact_is_opened_from_is_checked_alone(bundle):
+    """Its own file and the weights beside it, and nothing of the others."""
+    first, *_, other = bundle.artifacts
+    (bundle.directory / "recipe.safetensors").unlink()
+    verify_artifacts(bundle, [first])
+    (bundle.directory / other.path).write_bytes(b"other")
+    verify_artifacts(bundle, [first])
+    with pytest.raises(EdgeError, match=f"changed: {other.path}"):
+        verify_artifacts(bundle, [other])
 
 
 def test_measurements_are_no_part_of_the_digests(bundle):

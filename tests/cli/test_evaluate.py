@@ -81,7 +81,9 @@ def test_a_baseline_that_is_the_same_is_no_regression(evaluated, bundle, tmp_pat
 
 
 def test_a_worse_release_is_exit_code_1(evaluated, tmp_path, veca_edge):
-    """A release whose weights were spoiled on their way."""
+    """A release that was made of spoiled weights."""
+    from veca_edge.bundle.store import open_bundle, write_manifest
+
     copy, _ = evaluated
     worse = tmp_path / "worse"
     shutil.copytree(copy, worse, ignore=shutil.ignore_patterns("evaluations"))
@@ -89,6 +91,7 @@ def test_a_worse_release_is_exit_code_1(evaluated, tmp_path, veca_edge):
     values = np.fromfile(weights, np.float32)
     values[::7] *= 0.5
     values.tofile(weights)
+    write_manifest(open_bundle(worse))
     ended = veca_edge("evaluate", worse, "--data", demo_evaluation(), "--workers", 1, "--baseline", copy, "--json")
     assert ended.code == 1, ended.err
     assert {d["metric"] for d in ended.json["regressions"]} >= {"cosine_dense"}

@@ -12,7 +12,7 @@ WRONG = [
     ("verify", "Missing argument 'BUNDLE'.", "veca-edge verify --help"),
     ("devices x", "unexpected extra argument(s) (x).", "veca-edge devices --help"),
     ("sensitivity --count 0", "--count is 0, but it has to be at least 1.", "How many images"),
-    ("verify BUNDLE --threads 0", "--threads is 0, but it has to be at least 1.", "CPU threads."),
+    ("verify BUNDLE --threads 0", "--threads is 0, but it has to be 1 to 512.", "CPU threads."),
     ("export --batch 0", "--batch is 0, but it has to be 1 to 4096.", "Images per call."),
     ("export --batch 1.5", "--batch is '1.5', not a whole number.", "Images per call."),
     ("export --seed x", "--seed is 'x', not a whole number.", "Seed"),

@@ -117,6 +117,8 @@ def test_padding_does_not_leak_into_the_frame(interpolation):
     [
         (np.zeros(4, np.uint8), {}, "without the batch axis"),
         (np.zeros((1, 1, 4, 4), np.float32), {}, "without the batch axis"),
+        (np.zeros((1, 4, 4), np.float32), {}, "without the batch axis"),
+        (np.zeros((2, 4, 4), np.uint8), {}, "without the batch axis"),
         (np.zeros((0, 4), np.uint8), {}, "brought to a frame"),
         (np.zeros((4, 4), bool), {}, "bool"),
         (np.zeros((4, 4), np.uint16), {}, "uint16"),

@@ -12,7 +12,7 @@ from ..base.files import sha256_of
 from ..base.progress import Progress, silent
 from ..base.tasks import Task
 from ..base.versions import versions_of
-from ..bundle.store import opened
+from ..bundle.store import opened, verify_artifacts
 from ..bundle.types import Bundle
 from ..demo import demo_checkpoint
 from ..evaluation.cluster import on_cluster
@@ -78,6 +78,7 @@ def _evaluated(request: EvaluateRequest, progress: Progress, is_baseline: bool =
                 f"{artifact.name} of {bundle.directory} does not run here: {obstacle}",
                 "Evaluate the bundle on a machine that runs it.",
             )
+    verify_artifacts(bundle, artifacts)
     head = bundle.head_for(Task.CLASSIFY)
     classes = Classes(bundle.labels, head.classes if head is not None else 0, request.folder_classes)
     data = open_data(request.data, classes)
@@ -105,6 +106,7 @@ def _evaluated(request: EvaluateRequest, progress: Progress, is_baseline: bool =
         CHUNK_IMAGES,
         request.threads,
         versions,
+        _head_digests(request.checkpoint) if checkpoint is not None else (),
     )
     engine = _engine(request, job, versions)
     evaluation = evaluate_data(bundle.directory, data, facts, engine, request.max_failures, request.again, progress)
@@ -141,7 +143,9 @@ def _reference(
     is_named, source = request.checkpoint is not None, request.checkpoint or CheckpointSource()
     checkpoint = _checked(source, bundle, is_needed=is_named and not is_baseline)
     if checkpoint is not None:
-        return checkpoint, ()
+        lacks = [str(head.task) for head in bundle.heads if checkpoint.head_for(head.task) is None]
+        what = f"The checkpoint has no head for {' and '.join(lacks)}, which was compared with labels alone"
+        return checkpoint, (f"{what}; --head FILE adds the float32 model's.",) if lacks and not is_baseline else ()
     if not _can_judge(bundle, data):
         raise EdgeError(
             f"{data.name} has no labels for what the bundle answers, and there is no float32 model to compare with.",
@@ -172,6 +176,10 @@ def _checked(source: CheckpointSource, bundle: Bundle, is_needed: bool) -> Check
         source = replace(source, heads=source.heads or config.heads)
         source = replace(source, rope_zero=config.rope_zero_fraction if source.rope_zero is None else source.rope_zero)
     return checkpoint_of(source)
+
+
+def _head_digests(source: CheckpointSource | None) -> tuple[str, ...]:
+    return () if source is None else tuple(sorted(sha256_of(head.path) for head in source.head_files))
 
 
 def _can_judge(bundle: Bundle, data: DataSet) -> bool:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..base.options import option
+from ..base.options import MOST_THREADS, option
 from ..base.units import parse_points
 from ..cluster.options import cluster_option
 from ..evaluation.forms import BY_NAME, DATA, FOLDER_CLASSES
@@ -45,7 +45,7 @@ class EvaluateRequest:
         DEFAULT_FAILURES, "Images that may fail; each is named.", kind=int, shown=str(DEFAULT_FAILURES), lowest=0
     )
     workers: int | None = option(None, "Worker processes.", kind=int, shown="one for each CPU", lowest=1, highest=512)
-    threads: int = option(1, "CPU threads of each worker.", kind=int, shown="1", lowest=1, highest=512)
+    threads: int = option(1, "CPU threads of each worker.", kind=int, shown="1", lowest=1, highest=MOST_THREADS)
     cluster: str | None = cluster_option()
     format: str | None = option(None, "Run files of this kind.", metavar="NAME", shown="what runs on the device")
     again: bool = option(False, "Evaluate anew, whatever is there.", kind=bool)

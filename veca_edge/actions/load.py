@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ..base.errors import EdgeError
 from ..base.spec import ImageSize
 from ..base.text import quoted
-from ..bundle.store import opened
+from ..bundle.store import opened, verify_artifacts
 from ..bundle.types import Artifact, Bundle
 from ..runtime.model import Model
 from ..targets.table import target_named
@@ -47,6 +47,7 @@ def load_bundle(
     whole = opened(bundle)
     kind = runnable_format(whole, format)
     artifacts = chosen_artifacts(whole, kind, core_counts, precision, image_size)
+    verify_artifacts(whole, artifacts.values())
     runs = kind.open_model(whole.directory, artifacts, threads)
     return Model(whole, artifacts, runs, partial(expected_latencies, whole))
 

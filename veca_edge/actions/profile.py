@@ -13,7 +13,7 @@ from ..base.moved import with_moved_fields
 from ..base.options import check_kind, from_mapping
 from ..base.progress import Progress, silent
 from ..base.text import quoted
-from ..bundle.store import opened
+from ..bundle.store import opened, verify_artifacts
 from ..bundle.types import Artifact, Bundle
 from ..profiles.sweep import Profile
 from ..targets.base import Log, Measuring, Target
@@ -88,9 +88,9 @@ def profile(
             f"--device is for bundles of the target {those}; this one is for '{target.name}'.",
             "Leave it out, and run veca-edge profile on the machine itself.",
         )
-    asked = Measuring(
-        bundle, chosen(bundle, request), options, request.device, request.again, say=say, on_variant=on_variant
-    )
+    artifacts = chosen(bundle, request)
+    verify_artifacts(bundle, artifacts)
+    asked = Measuring(bundle, artifacts, options, request.device, request.again, say=say, on_variant=on_variant)
     return Profiled(bundle, target.measure(asked, progress, on_log))
 
 

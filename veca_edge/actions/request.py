@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..base import lists
 from ..base.errors import EdgeError
 from ..base.moved import with_moved_fields
-from ..base.options import made_of, option
+from ..base.options import made_of, option, threads_option
 from ..base.spec import MAP_STRIDE, OUTPUTS, QUANTIZED_PRECISIONS, ImageSize
 from ..base.tasks import HeadFile, Task, task_named
 from ..images.options import ResizeOptions
@@ -249,7 +249,7 @@ class ExportRequest:
         True, "Time INT8 against the next precision, where the target runs here.", kind=bool, shown="measure"
     )
     device: str | None = option(None, "A board to build on: local, or ssh://[user@]host[:port].", metavar="DEVICE")
-    threads: int | None = option(None, "CPU threads.", kind=int, shown="the runtime's choice", lowest=1)
+    threads: int | None = threads_option("the runtime's choice")
     overridden: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from ..base.errors import EdgeError
 from ..base.files import disk_errors, written_aside
 from ..base.spec import ImageSize
-from ..bundle.store import find_artifact, open_bundle
+from ..bundle.store import find_artifact, open_bundle, verify_artifacts
 from ..bundle.types import Artifact
 from ..images.preprocessing import Preprocessing, load_pixels, prepare
 from ..proof.evaluate import run_frames
@@ -67,6 +67,7 @@ def run(
     kind = runnable_format(bundle, format)
     how = Preprocessing.from_json(bundle.preprocessing)
     artifact = find_artifact(bundle, core_count, precision, image_size, kind.name)
+    verify_artifacts(bundle, [artifact])
     predictions = []
     with closing(open_artifact(bundle.directory, artifact, threads)) as runner:
         for image in images:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..base import lists
-from ..base.options import option
+from ..base.options import option, threads_option
 from ..base.spec import ImageSize
 from ..base.units import parse_milliseconds, parse_seconds
 from ..runtime.capture import CaptureMode
@@ -41,7 +41,7 @@ class ModelChoice:
         shown="live, the first",
         parse=lists.one_image_size,
     )
-    threads: int | None = option(None, "CPU threads.", kind=int, shown="the runtime's choice", lowest=1)
+    threads: int | None = threads_option("the runtime's choice")
     format: str | None = option(
         None,
         "Kind of file: onnx runs a Jetson bundle's ONNX files here, to see what they compute.",

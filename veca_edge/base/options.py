@@ -18,6 +18,10 @@ _KEY = "option"
 KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text", Path: "text"}
 
 
+# Of one process: more than any machine has cores for, and a slip of the finger with more starves everybody on it.
+MOST_THREADS = 512
+
+
 @dataclass(frozen=True)
 class Option:
     """How the command line offers one field.
@@ -94,6 +98,11 @@ def option(
     """A dataclass field that the command line offers; see `Option`. The flag is the field's name unless it is given."""
     stated = Option("", flag, kind, help, metavar, shown, lowest, highest, parse, many)
     return field(default=default, metadata={_KEY: stated})
+
+
+def threads_option(shown: str) -> Any:
+    """A field of CPU threads; `shown` says what decides where none are asked for."""
+    return option(None, "CPU threads.", kind=int, shown=shown, lowest=1, highest=MOST_THREADS)
 
 
 def options_of(kind: type) -> tuple[Option, ...]:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from ..base.options import option
+from ..base.options import threads_option
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks and the warnings of libraries.")]
@@ -37,4 +37,4 @@ CheckpointPath = Annotated[
 class ThreadOptions:
     """CPU threads, of a command that has no other options of its own."""
 
-    threads: int | None = option(None, "CPU threads.", kind=int, shown="the runtime's choice", lowest=1)
+    threads: int | None = threads_option("the runtime's choice")

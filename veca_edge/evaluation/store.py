@@ -34,6 +34,7 @@ class EvaluationFacts:
         chunk: images of a chunk.
         threads: of one worker.
         versions: of what has a say in the numbers, by package.
+        heads: sha256 of the files of heads that the checkpoint was given.
     """
 
     data: str
@@ -47,6 +48,7 @@ class EvaluationFacts:
     chunk: Count
     threads: Count
     versions: Mapping[str, str]
+    heads: tuple[Digest, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         return msgspec.to_builtins(self)

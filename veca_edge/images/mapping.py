@@ -40,7 +40,7 @@ def map_to_frame(
     """
     values = np.asarray(values)
     empty = _nothing(values)
-    if values.ndim not in (2, 3) or 0 in values.shape[:2] or min(*frame, *size) < 1:
+    if values.ndim not in (2, 3) or 0 in values.shape[:2] or min(*frame, *size) < 1 or _is_batch(values.shape, size):
         raise EdgeError(
             f"A map of {list(values.shape)} can't be brought to a frame of {frame[0]}x{frame[1]}.",
             "Give [h, w] or [h, w, c], of one image: without the batch axis.",
@@ -65,6 +65,15 @@ def map_to_frame(
         inside = rows.between(columns.between(wide, 1), 0)
     found[rows.first : rows.last, columns.first : columns.last] = inside
     return found
+
+
+def _is_batch(shape: tuple[int, ...], size: tuple[int, int]) -> bool:
+    """Whether `[B, h, w]`, as a model gives maps, was taken for `[h, w, c]`: the last two have the input's aspect."""
+
+    def has_aspect(height: int, width: int) -> bool:
+        return height * size[1] == width * size[0]
+
+    return len(shape) == 3 and not has_aspect(*shape[:2]) and has_aspect(*shape[1:])
 
 
 def points_to_frame(

@@ -280,11 +280,18 @@ def _depth_range(path: Path, said: Mapping[str, Any], task: Task, file: HeadFile
         if file.depth_range is not None:
             raise EdgeError(f"--depth-range is for a depth head, and {path} is one for {task}.", "Leave it out.")
         return None
-    value = file.depth_range or said.get("depth_range") or DEPTH_RANGE
+    stated = said.get("depth_range")
+    value = stated or file.depth_range or DEPTH_RANGE
     try:
         low, high = (float(v) for v in value)
     except (TypeError, ValueError):
         raise EdgeError(f"{path}: its depth range is {value!r:.80}, not two numbers of metres.", HEAD_HINT) from None
+    if stated and file.depth_range not in (None, (low, high)):
+        asked = " to ".join(f"{metres:g}" for metres in file.depth_range)
+        raise EdgeError(
+            f"{path} was trained for {low:g} to {high:g} metres, and --depth-range says {asked}.",
+            "Leave out --depth-range: other metres for the same bins would be wrong ones.",
+        )
     if not 0 < low < high < 1e5:
         raise EdgeError(
             f"A depth range from {low:g} to {high:g} metres is impossible.", "Give --depth-range MIN,MAX in metres."

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..base.errors import EdgeError, unknown_name
-from ..base.options import option
+from ..base.options import option, threads_option
 from ..base.units import parse_seconds
 
 COMPUTE_UNITS = ("cpu", "gpu", "ane", "all")
@@ -25,7 +25,7 @@ class ProfileOptions:
         again: also measure what has been measured before.
     """
 
-    threads: int | None = option(None, "CPU threads.", kind=int, shown="one per physical core", lowest=1)
+    threads: int | None = threads_option("one per physical core")
     rounds: int = option(3, "Processes per variant, interleaved.", kind=int, shown="3", lowest=1)
     seconds: float = option(1.0, "Seconds of each round, after warm-up.", kind=float, shown="1", lowest=0.01)
     samples: int = 20

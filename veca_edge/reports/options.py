@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..base import lists
 from ..base.errors import EdgeError
-from ..base.options import option
+from ..base.options import option, threads_option
 
 
 def layer_numbers(text: str) -> tuple[int, ...]:
@@ -61,5 +61,5 @@ class ReportOptions:
         shown="none",
         parse=lambda text: tuple(Path(name) for name in lists.names(text, "--runs")),
     )
-    threads: int | None = option(None, "CPU threads.", kind=int, shown="the runtime's choice", lowest=1)
+    threads: int | None = threads_option("the runtime's choice")
     force: bool = option(False, "Replace a report that is there.", kind=bool)

@@ -18,6 +18,7 @@ import numpy as np
 from ..base.errors import EdgeError, GateError, MissingDependency
 from ..base.files import sha256_of
 from ..base.native_output import held_back, last_lines
+from ..base.options import MOST_THREADS
 from ..base.progress import Progress, silent
 from ..bundle.types import Artifact
 from ..formats.tflite import TfliteModel, TfliteSignature, read_tflite, with_one_subgraph
@@ -39,8 +40,8 @@ class OpenedFile:
     """
 
     def __init__(self, path: Path, sha256: str, threads: int | None):
-        if threads is not None and threads < 1:
-            raise EdgeError(f"{threads} threads cannot run anything.", "Give --threads 1 or more.")
+        if threads is not None and not 1 <= threads <= MOST_THREADS:
+            raise EdgeError(f"{threads} threads cannot run anything.", f"Give --threads 1 to {MOST_THREADS}.")
         # LiteRT trusts what it loads: of a damaged file that still reads well, it may end the process.
         self.content = read_tflite(path)
         if sha256_of(path) != sha256:

@@ -14,6 +14,7 @@ import numpy as np
 
 from ..base.cpu_features import cpu_flags, int8_saturates
 from ..base.errors import EdgeError, MissingDependency
+from ..base.options import MOST_THREADS
 from ..base.spec import INPUT_FORMS
 from ..bundle.details import CpuDetails, details_as
 from ..bundle.types import Artifact
@@ -104,8 +105,8 @@ def session_options(threads: int | None, exact_int8: bool = False) -> onnxruntim
             (onnxruntime_session_options_config_keys.h). It breaks Q/DQ files whose per-channel weights
             have no zero point.
     """
-    if threads is not None and threads < 1:
-        raise EdgeError(f"{threads} threads cannot run anything.", "Give --threads 1 or more.")
+    if threads is not None and not 1 <= threads <= MOST_THREADS:
+        raise EdgeError(f"{threads} threads cannot run anything.", f"Give --threads 1 to {MOST_THREADS}.")
     options = _onnxruntime().SessionOptions()
     options.intra_op_num_threads = threads or 0
     options.inter_op_num_threads = 1

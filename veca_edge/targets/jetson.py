@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from ..base.checks import Check, installed, is_wheel, output_of, package
 from ..base.errors import EdgeError
 from ..base.spec import INPUTS, Precision
+from ..bundle.details import TensorrtDetails, details_as
 from ..converters.tensorrt.options import EngineOptions, TensorrtOptions
 from ..profiles.jetson.options import BoardOptions
 from ..rules.options import TensorrtLintOptions
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from ..rules.finding import Finding
 
 NAME = "jetson"
+BYTES_OF_A_WEIGHT = {"int8": 1, "fp16": 2, "fp32": 4}
 ESTIMATED_MODULES = ("Orin Nano 8GB", "Orin NX 16GB", "AGX Orin 64GB")
 TRTEXEC = ("/usr/src/tensorrt/bin/trtexec", "/usr/local/tensorrt/bin/trtexec")
 
@@ -174,8 +176,11 @@ def estimates(bundle: Bundle) -> Table | None:
     for artifact in (a for a in bundle.artifacts if a.format == ONNX.name):
         cost = cost_facts(bundle, artifact)
         attention_macs = 2 * width * cost["attention_interactions"]
+        # Files that are not typed hold float32, of which an engine keeps what its precision takes.
+        typed = details_as(artifact.details, TensorrtDetails).strongly_typed
+        moved = artifact.bytes if typed else artifact.bytes * BYTES_OF_A_WEIGHT[artifact.precision] / 4
         found = [
-            estimate_frame(module, artifact.precision, cost["macs"], attention_macs, artifact.bytes, module.has_super)
+            estimate_frame(module, artifact.precision, cost["macs"], attention_macs, moved, module.has_super)
             for module in (MODULES[name] for name in ESTIMATED_MODULES)
         ]
         rows.append(

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, fields
 
 from ...base.errors import EdgeError, unknown_name
-from ...base.options import option
+from ...base.options import option, threads_option
 from ...base.units import parse_celsius
 from ..options import ProfileOptions
 
@@ -39,7 +39,7 @@ class AndroidProfileOptions(ProfileOptions):
         cool_to: degrees Celsius that the phone has at most when a round begins; None does not wait.
     """
 
-    threads: int | None = option(None, "CPU threads.", kind=int, shown="the same, but 4 on a phone", lowest=1)
+    threads: int | None = threads_option("the same, but 4 on a phone")
     benchmark_model: str = option("", "Google's benchmark_model for arm64, to run on the phone.", metavar="FILE")
     app: str = option("", "The app on the phone that measures.", metavar="ID", shown="veca.camera")
     accelerators: tuple[str, ...] = option(
