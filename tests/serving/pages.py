@@ -11,6 +11,8 @@ from urllib.parse import urlsplit
 import numpy as np
 
 PATIENCE_MS = 120_000
+# The pictures `painted(0)` to `painted(7)` in VP9, lossless, as planes of green, blue and red (no YUV).
+LOSSLESS = Path(__file__).parents[1] / "data" / "lossless.webm"
 TAKE = "() => { window.taken = null; window.vecaEdge.onStep = (step) => { window.taken = step } }"
 # Arrays come as base64: as numbers a camera's frame would take seconds.
 NEXT = """async ([since, patience]) => {
@@ -36,15 +38,15 @@ NEXT = """async ([since, patience]) => {
   };
 }"""
 TYPES = {"Uint8ClampedArray": np.uint8, "Uint8Array": np.uint8, "Float32Array": np.float32, "Int32Array": np.int32}
-# One decision follows another within a second: all of them are kept.
-HEAR = """() => {
-  const decision = document.getElementById("decision");
-  window.decisions = [];
+# One decision follows another within a second, and an alert may go as it came: all of them are kept.
+HEAR = """(id) => {
+  const element = document.getElementById(id);
+  const heard = ((window.heard ??= {})[id] = []);
   new MutationObserver(() => {
-    if (decision.textContent) window.decisions.push(decision.textContent);
-  }).observe(decision, { childList: true });
+    if (element.textContent) heard.push(element.textContent);
+  }).observe(element, { childList: true });
 }"""
-HEARD = "(text) => window.decisions.find((decision) => decision.includes(text))"
+HEARD = "([id, text]) => window.heard[id].find((said) => said.includes(text))"
 NOW = "() => performance.timeOrigin + performance.now()"
 SEEK = "(seconds) => { document.getElementById('video').currentTime = seconds }"
 REDRAW = "() => document.getElementById('show').dispatchEvent(new Event('change'))"
@@ -126,11 +128,22 @@ class Page:
 
     def hear_decisions(self) -> None:
         """From now on `decision` knows all that the page says of core counts."""
-        self.page.evaluate(HEAR)
+        self.page.evaluate(HEAR, "decision")
 
     def decision(self, text: str = "") -> str:
         """The first decision with a text in it, waited for."""
-        return self.page.wait_for_function(HEARD, arg=text).json_value()
+        return self.page.wait_for_function(HEARD, arg=["decision", text]).json_value()
+
+    def hear_alerts(self) -> None:
+        """From now on `alert` and `alerts` know all that the page told of, also what is gone."""
+        self.page.evaluate(HEAR, "alert")
+
+    def alert(self, text: str) -> str:
+        """The first alert with a text in it, waited for."""
+        return self.page.wait_for_function(HEARD, arg=["alert", text]).json_value()
+
+    def alerts(self) -> list[str]:
+        return self.page.evaluate("() => window.heard.alert")
 
     def _heard(self, request) -> None:
         self.asked.add(request.url)

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import re
 import time
+import wave
 
 import pytest
 
-from .conftest import CORES, served
-from .pages import PATIENCE_MS, Page, painted
+from .conftest import CAMERA_SIZE, CORES, served
+from .pages import LOSSLESS, PATIENCE_MS, Page, painted
 
 pytest.importorskip("uvicorn", reason="uvicorn is not installed: pip install 'veca-edge[web]'")
 
+# The next frame can't be read, the one after it can.
+FAIL_ONCE = """() => {
+  const real = window.createImageBitmap;
+  window.createImageBitmap = () => {
+    window.createImageBitmap = real;
+    return Promise.reject(new Error("no memory for this one"));
+  };
+}"""
 NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 
@@ -76,6 +85,60 @@ def test_a_file_that_is_no_picture_is_told_of(opened, tmp_path):
     opened.choose_file(wrong)
     opened.page.wait_for_selector("#alert:not([hidden])")
     assert "wrong.png can't be read as a picture" in opened.text("#alert")
+
+
+def test_a_video_without_pictures_is_told_of(opened, tmp_path):
+    """A browser that can't decode a file's pictures may play its sound, and would show no frame ever."""
+    sound = tmp_path / "sound.webm"
+    with wave.open(str(sound), "wb") as file:
+        file.setparams((1, 2, 8000, 0, "NONE", ""))
+        file.writeframes(bytes(8000))
+    opened.choose_file(sound)
+    opened.page.wait_for_selector("#alert:not([hidden])")
+    assert "sound.webm can't be played by this browser" in opened.text("#alert")
+    assert opened.page.is_disabled("#stop")
+    assert opened.page.is_enabled("#file")
+
+
+@pytest.mark.parametrize("tells", [True, False], ids=["tells of frames", "tells of none"])
+def test_a_video_is_read_once_it_shows_something(chromium, url, tells):
+    """As the first source, after another video and after the camera; a browser need not say when it shows a frame."""
+    context = chromium.new_context()
+    if not tells:
+        context.add_init_script("delete HTMLVideoElement.prototype.requestVideoFrameCallback")
+    opened = Page(context, url)
+    opened.hear_alerts()
+    opened.take_steps()
+
+    def show_video() -> None:
+        opened.choose_file(LOSSLESS)
+        opened.page.wait_for_selector("#source:text-is('lossless.webm')")
+
+    for _ in range(2):
+        show_video()
+        opened.next_step()
+    opened.next_step(lambda: opened.page.click("#camera"), lambda pixels: pixels.shape == (*CAMERA_SIZE, 3))
+    show_video()
+    assert opened.next_step().pixels.shape == painted(0).shape
+    assert opened.alerts() == []
+    context.close()
+    opened.assert_quiet()
+
+
+def test_a_failure_of_one_frame_is_over_with_the_next(opened):
+    """Other failures stay: what they tell of is as it was."""
+    page = opened.page
+    opened.hear_alerts()
+    opened.take_steps()
+    opened.next_step(lambda: page.click("#camera"))
+    page.evaluate(FAIL_ONCE)
+    opened.alert("no memory for this one")
+    page.wait_for_selector("#alert", state="hidden")
+    page.fill("#budget", "-3")
+    page.check("#hold")
+    for _ in range(2):
+        opened.next_step()
+    assert "above 0" in opened.text("#alert")
 
 
 def test_the_page_works_without_its_server(chromium, tasks_bundle, picture):

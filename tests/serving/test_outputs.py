@@ -13,13 +13,11 @@ import numpy as np
 import pytest
 
 from .conftest import CAMERA_SIZE, CORES, served
-from .pages import MOVE, PATIENCE_MS, REDRAW, SEEK, Page, PageStep, painted
+from .pages import LOSSLESS, MOVE, PATIENCE_MS, REDRAW, SEEK, Page, PageStep, painted
 
 pytest.importorskip("uvicorn", reason="uvicorn is not installed: pip install 'veca-edge[web]'")
 
 FPS, FRAMES = 5, 8
-# The pictures `painted(0)` to `painted(7)` in VP9, lossless, as planes of green, blue and red (no YUV).
-LOSSLESS = Path(__file__).parents[1] / "data" / "lossless.webm"
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ import { fetchBundle } from "./files";
 import type { Budgets } from "./governor";
 import { nameOf, type Bundle } from "./manifest";
 import { keepBundle, startOffline } from "./offline";
-import { alertOf, element, fill, status } from "./page";
+import { alertOf, alertOfFrame, element, fill, frameSucceeded, status } from "./page";
 import { SHOWN, type Show } from "./painter";
 import type { Evidence, FromWorker, Loaded, Opened, Step, ToWorker } from "./protocol";
 import { clearResults, showResults } from "./results";
@@ -281,7 +281,7 @@ function next(): void {
     (error: unknown) => {
       rest();
       // A source that has just been closed has no frame left.
-      if (source === from) alertOf(error);
+      if (source === from) alertOfFrame(error);
       else next();
     },
   );
@@ -304,6 +304,7 @@ function shown(step: Step): void {
   if (canvas.width !== picture.width || canvas.height !== picture.height)
     [canvas.width, canvas.height] = [picture.width, picture.height];
   canvas.getContext("bitmaprenderer")!.transferFromImageBitmap(picture);
+  frameSucceeded();
   element("hint").hidden = true;
   if (isGoverned()) showCores(step.coreCount);
   times.add(step.times);
@@ -327,15 +328,20 @@ worker.onmessage = (event: MessageEvent<FromWorker>) => {
       shown(message);
       if (source?.isLive() || isStale) next();
       return;
-    case "failed":
-      if (message.isFatal) opened = loaded = null;
-      rest();
-      alertOf(new EdgeError(message.message, message.hint));
-      if (message.isFatal) {
-        status("No model is loaded");
-        again.hidden = false;
-        for (const control of [precision, size, backend]) control.disabled = false;
+    case "failed": {
+      const failure = new EdgeError(message.message, message.hint);
+      if (!message.isFatal) {
+        rest();
+        alertOfFrame(failure);
+        return;
       }
+      opened = loaded = null;
+      rest();
+      alertOf(failure);
+      status("No model is loaded");
+      again.hidden = false;
+      for (const control of [precision, size, backend]) control.disabled = false;
+    }
   }
 };
 worker.onerror = (event) => alertOf(new EdgeError(`The page's worker ended: ${event.message}`, "Load the page again."));

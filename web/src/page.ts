@@ -12,8 +12,12 @@ export function status(text: string): void {
   element("status").textContent = text;
 }
 
+/** Whether the failure that is shown is one frame's. */
+let isOfFrame = false;
+
 /** Shows a failure until the next call; null takes it away. */
 export function alertOf(error: unknown): void {
+  isOfFrame = false;
   const box = element("alert");
   element("trouble").hidden = error === null;
   if (error === null) {
@@ -24,6 +28,17 @@ export function alertOf(error: unknown): void {
   const { message, hint } = told(error);
   box.textContent = hint ? `${message}\n${hint}` : message;
   box.hidden = false;
+}
+
+/** Shows the failure of one frame, until `frameSucceeded`. */
+export function alertOfFrame(error: unknown): void {
+  alertOf(error);
+  isOfFrame = true;
+}
+
+/** A frame's failure is over with the next one that succeeds; others stay. */
+export function frameSucceeded(): void {
+  if (isOfFrame) alertOf(null);
 }
 
 /** A select's options; the first is chosen. */

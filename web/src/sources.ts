@@ -49,14 +49,23 @@ export async function openCamera(video: HTMLVideoElement, { onFrame, onLost }: L
   }
   const [track] = stream.getVideoTracks();
   track.onended = () => onLost(new EdgeError("The camera has ended.", "Connect it again, then choose it again."));
-  video.srcObject = stream;
-  video.controls = false;
-  await video.play();
-  return videoSource(track.label || "Camera", video, onFrame, () => {
+  const close = () => {
     track.onended = null;
     track.stop();
     video.srcObject = null;
-  });
+  };
+  const presented = new Presented(video, onFrame);
+  video.srcObject = stream;
+  video.controls = false;
+  try {
+    await video.play();
+    await presented.first();
+  } catch (error) {
+    presented.close();
+    close();
+    throw new EdgeError(`The camera can't be opened: ${String(error)}`, "Close other programs that use it.");
+  }
+  return videoSource(track.label || "Camera", video, presented, close);
 }
 
 export async function openFile(file: File, video: HTMLVideoElement, { onFrame }: Listener): Promise<Source> {
@@ -80,6 +89,15 @@ export async function openFile(file: File, video: HTMLVideoElement, { onFrame }:
 
 async function openVideo(file: File, video: HTMLVideoElement, onFrame: () => void): Promise<Source> {
   const url = URL.createObjectURL(file);
+  const close = () => {
+    video.onloadeddata = video.onerror = null;
+    video.pause();
+    video.removeAttribute("src");
+    video.load();
+    video.hidden = true;
+    URL.revokeObjectURL(url);
+  };
+  const presented = new Presented(video, onFrame);
   video.src = url;
   video.controls = true;
   video.hidden = false;
@@ -88,24 +106,20 @@ async function openVideo(file: File, video: HTMLVideoElement, onFrame: () => voi
       video.onloadeddata = done;
       video.onerror = failed;
     });
+    // Of a file whose pictures a browser can't decode, some play the sound.
+    if (!video.videoWidth) throw new Error("no pictures");
     await video.play();
+    await presented.first();
   } catch {
-    URL.revokeObjectURL(url);
-    video.hidden = true;
+    presented.close();
+    close();
     throw new EdgeError(`${file.name} can't be played by this browser.`, "Choose a WebM or MP4 file.");
   }
-  return videoSource(file.name, video, onFrame, () => {
-    video.pause();
-    video.removeAttribute("src");
-    video.load();
-    video.hidden = true;
-    URL.revokeObjectURL(url);
-  });
+  return videoSource(file.name, video, presented, close);
 }
 
-function videoSource(name: string, video: HTMLVideoElement, onFrame: () => void, close: () => void): Source {
+function videoSource(name: string, video: HTMLVideoElement, presented: Presented, close: () => void): Source {
   const isLive = () => !video.paused && !video.seeking;
-  const presented = new Presented(video, onFrame);
   return {
     name,
     isLive,
@@ -115,7 +129,6 @@ function videoSource(name: string, video: HTMLVideoElement, onFrame: () => void,
       return { bitmap: await createImageBitmap(video), captured };
     },
     close: () => {
-      video.onloadeddata = video.onerror = null;
       presented.close();
       close();
     },
@@ -125,9 +138,10 @@ function videoSource(name: string, video: HTMLVideoElement, onFrame: () => void,
 /**
  * When a video shows another frame, also one that it was wound to: it can be read then, which `seeked` does not promise.
  * A page that is not seen is shown none, so that it rests. A browser that doesn't say it is asked as often as it draws.
+ * It listens from before a source is opened: what was shown until then is not said again.
  */
 class Presented {
-  private isNew = true;
+  private isNew = false;
   private capturedAt: number | null = null;
   private waiting: (() => void) | null = null;
   private request = 0;
@@ -158,6 +172,19 @@ class Presented {
       this.onFrame();
       this.ask();
     });
+  }
+
+  /** Until there is something to read: a video plays before it shows any frame. Throws when there will be none. */
+  async first(): Promise<void> {
+    for (;;) {
+      try {
+        (await createImageBitmap(this.video)).close();
+        return;
+      } catch (error) {
+        if (this.video.error || this.video.ended) throw error;
+      }
+      await new Promise((done) => requestAnimationFrame(done));
+    }
   }
 
   /** Until there is a frame that was not waited for before. */

@@ -1,5 +1,5 @@
-var u = ["assets/index-BbzQXCjr.js", "assets/measure-w1jIilnb.js", "assets/ort-wasm-simd-threaded-DcHrbrbl.wasm", "assets/ort-wasm-simd-threaded-qyIweqWS.mjs", "assets/ort.wasm.min-COgC6scJ.js", "assets/ort.webgpu.min-SA5ryL1s.js", "assets/patches-CyLGCdMd.css", "assets/patches-Ov3qWGNu.js", "assets/sampler-COU8Niqo.js", "assets/worker-DbO2YXPd.js", "index.html", "licenses.txt"];
-const r = self, c = "veca-edge-page-db888d6a17cb", o = "veca-edge-bundle", l = "bundle/manifest.json";
+var u = ["assets/index-BvPr6vRr.js", "assets/measure-WMufzz6i.js", "assets/ort-wasm-simd-threaded-DcHrbrbl.wasm", "assets/ort-wasm-simd-threaded-qyIweqWS.mjs", "assets/ort.wasm.min-COgC6scJ.js", "assets/ort.webgpu.min-SA5ryL1s.js", "assets/patches-930ej_iT.js", "assets/patches-CyLGCdMd.css", "assets/sampler-COU8Niqo.js", "assets/worker-DbO2YXPd.js", "index.html", "licenses.txt"];
+const r = self, c = "veca-edge-page-3f21a8efee83", o = "veca-edge-bundle", l = "bundle/manifest.json";
 r.addEventListener("install", (s) => {
   s.waitUntil(
     (async () => {
@@ -10,37 +10,37 @@ r.addEventListener("install", (s) => {
 r.addEventListener("activate", (s) => {
   s.waitUntil(
     (async () => {
-      for (const t of await caches.keys())
-        t.startsWith("veca-edge-page-") && t !== c && await caches.delete(t);
+      for (const e of await caches.keys())
+        e.startsWith("veca-edge-page-") && e !== c && await caches.delete(e);
       await r.clients.claim();
     })()
   );
 });
 r.addEventListener("fetch", (s) => {
-  const t = new URL(s.request.url), a = new URL(r.registration.scope);
-  if (s.request.method !== "GET" || t.origin !== a.origin) return;
-  const e = t.pathname.slice(a.pathname.length);
-  e.startsWith("measure") || (t.searchParams.has("sha256") ? s.respondWith(d(s.request, o)) : e === l ? s.respondWith(h(s.request, o)) : e.startsWith("assets/") ? s.respondWith(d(s.request, c)) : (s.request.mode === "navigate" || u.includes(e)) && s.respondWith(h(s.request, c)));
+  const e = new URL(s.request.url), a = new URL(r.registration.scope);
+  if (s.request.method !== "GET" || e.origin !== a.origin) return;
+  const t = e.pathname.slice(a.pathname.length);
+  t.startsWith("measure") || (e.searchParams.has("sha256") ? s.respondWith(d(s.request, o)) : t === l ? s.respondWith(h(s.request, o)) : t.startsWith("assets/") ? s.respondWith(d(s.request, c)) : (s.request.mode === "navigate" || u.includes(t)) && s.respondWith(h(s.request, c)));
 });
-async function d(s, t) {
-  const a = await caches.open(t), e = await a.match(s);
-  if (e) return n(e);
+async function d(s, e) {
+  const a = await caches.open(e), t = await a.match(s);
+  if (t) return n(t);
   const i = await fetch(s);
   return i.ok && await a.put(s, i.clone()), n(i);
 }
-async function h(s, t) {
-  const a = await caches.open(t);
+async function h(s, e) {
+  const a = await caches.open(e);
   try {
-    const e = await fetch(s);
-    return e.ok && await a.put(s, e.clone()), n(e);
-  } catch (e) {
+    const t = await fetch(s);
+    return t.ok && await a.put(s, t.clone()), n(t);
+  } catch (t) {
     const i = await a.match(s, { ignoreSearch: !0 });
     if (i) return n(i);
-    throw e;
+    throw t;
   }
 }
 function n(s) {
   if (s.status === 0 || s.headers.get("Cross-Origin-Embedder-Policy")) return s;
-  const t = new Headers(s.headers);
-  return t.set("Cross-Origin-Opener-Policy", "same-origin"), t.set("Cross-Origin-Embedder-Policy", "require-corp"), new Response(s.body, { status: s.status, statusText: s.statusText, headers: t });
+  const e = new Headers(s.headers);
+  return e.set("Cross-Origin-Opener-Policy", "same-origin"), e.set("Cross-Origin-Embedder-Policy", "require-corp"), new Response(s.body, { status: s.status, statusText: s.statusText, headers: e });
 }
