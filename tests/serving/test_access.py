@@ -172,6 +172,45 @@ def test_other_sites_may_open_the_page_and_nothing_else(address):
     assert taken.status == 403
 
 
+@pytest.mark.filterwarnings("ignore:Using `httpx` with")
+@pytest.mark.parametrize(
+    ("origin", "others"),
+    [
+        ("http://127.0.0.1:80", ["127.0.0.1:443", "127.0.0.1:", "127.0.0.1:080", "localhost", "127.0.0.1.evil"]),
+        ("https://192.0.2.7:443", ["192.0.2.7:80", "192.0.2.7:8443", "192.0.2.7:", "evil", "evil:443"]),
+        ("http://127.0.0.1:443", ["127.0.0.1", "127.0.0.1:80"]),
+        ("https://192.0.2.7:80", ["192.0.2.7", "192.0.2.7:443"]),
+        ("http://127.0.0.1:8080", ["127.0.0.1", "127.0.0.1:80"]),
+        ("https://192.0.2.7:8443", ["192.0.2.7", "192.0.2.7:443"]),
+    ],
+)
+def test_a_default_port_may_be_left_out(origin, others):
+    """Clients do that in Host and Origin; of another port, or of another scheme's default, the bare name is another."""
+    from starlette.testclient import TestClient
+
+    from veca_edge.serving.content import served_page
+    from veca_edge.serving.server import page_app
+
+    client = TestClient(page_app(served_page(), origin), base_url=origin)
+    scheme, _, host = origin.partition("://")
+    name, _, port = host.partition(":")
+    names = [host, name] if port == {"http": "80", "https": "443"}[scheme] else [host]
+
+    def status(**headers: str) -> int:
+        return client.get("/", headers={"Host": host, **headers}).status_code
+
+    for same in names:
+        assert status(Host=same) == 200, same
+        assert status(Origin=f"{scheme}://{same}") == 200, same
+    foreign = {"http": "https", "https": "http"}[scheme]
+    for other in others:
+        assert status(Host=other) == 421, other
+        assert status(Origin=f"{scheme}://{other}") == 403, other
+    for same in (host, name):
+        assert status(Origin=f"{foreign}://{same}") == 403, "another scheme"
+    assert status(Host=f"{origin}/") == 421
+
+
 def test_a_file_that_is_replaced_with_a_link_or_gone_is_not_given(tasks_bundle, outside, tmp_path):
     import shutil
 

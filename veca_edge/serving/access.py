@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 COOKIE = "veca_edge"
 TOKEN = "token"
 MOST_SESSIONS = 100
+DEFAULT_PORTS = {"http": 80, "https": 443}
 # What a page may do: nothing but talk to where it came from. WebAssembly is compiled, no text is run as code.
 HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
@@ -67,8 +68,13 @@ class Guard:
     """
 
     def __init__(self, app: ASGIApp, origin: str, admission: Admission | None, posts: tuple[str, ...] = ()):
-        self.app, self.origin, self.admission, self.posts = app, origin, admission, posts
-        self.host = origin.partition("://")[2]
+        self.app, self.admission, self.posts = app, admission, posts
+        scheme, _, host = origin.partition("://")
+        self.hosts = [host]
+        # Clients leave out a scheme's default port (RFC 9110), and only that one.
+        if host.endswith(port := f":{DEFAULT_PORTS[scheme]}"):
+            self.hosts.append(host.removesuffix(port))
+        self.origins = [f"{scheme}://{host}" for host in self.hosts]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         from starlette.requests import Request
@@ -83,11 +89,11 @@ class Guard:
         from starlette.responses import PlainTextResponse
 
         hosts = request.headers.getlist("host")
-        if hosts != [self.host]:
+        if len(hosts) != 1 or hosts[0] not in self.hosts:
             return PlainTextResponse("This server has another name.", 421)
         if request.method not in ("GET", "HEAD") and not (request.method == "POST" and request.url.path in self.posts):
             return PlainTextResponse("This can't be done here.", 405)
-        if any(origin != self.origin for origin in request.headers.getlist("origin")):
+        if any(origin not in self.origins for origin in request.headers.getlist("origin")):
             return PlainTextResponse("Pages of other origins are not answered.", 403)
         # A link from elsewhere may open the page; nothing else of another site may ask for anything.
         is_foreign = request.headers.get("sec-fetch-site", "none") not in ("none", "same-origin")
