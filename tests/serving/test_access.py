@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import json
 import os
 import random
 import signal
@@ -318,6 +319,37 @@ def test_a_bundle_that_no_browser_runs_is_refused(apple_packages, tmp_path):
     with pytest.raises(EdgeError, match="which no browser runs") as caught:
         browser_artifacts(bundle)
     assert "--target cpu" in caught.value.hint
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals are sent as POSIX does")
+def test_a_program_gets_one_document_whoever_is_let_in(tasks_bundle):
+    """The address for the next device is on stderr."""
+    code = (
+        "from veca_edge.serving import server; server.lan_address = lambda: '127.0.0.1'; "
+        "from veca_edge.cli import main; main()"
+    )
+    words = [sys.executable, "-c", code, "serve", str(tasks_bundle), "--lan", "--port", "0", "--json"]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        document = json.loads("".join(process.stdout.readline() for _ in range(4)))
+        first = urlsplit(document["url"])
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        connection = http.client.HTTPSConnection(first.hostname, first.port, timeout=60, context=context)
+        connection.request("GET", f"/?{first.query}")
+        assert connection.getresponse().status == 303
+        connection.close()
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=120)
+    finally:
+        process.kill()
+    assert process.returncode == 0, err
+    assert out == ""
+    [told] = err.splitlines()
+    assert told.startswith("note: a device was let in")
+    following = urlsplit(told.split()[-1])
+    assert following.netloc == first.netloc
+    assert following.query != first.query
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals are sent as POSIX does")

@@ -24,11 +24,13 @@ class Serving:
         url: what to open; over the local network it lets one device in, and then there is another one.
         fingerprint: SHA-256 of the certificate that the browser is shown, or empty.
         code: the address as a QR code in characters of a terminal, or empty on this machine alone.
+        is_next: whether a device was let in by the address before this one.
     """
 
     url: str
     fingerprint: str
     code: str
+    is_next: bool = False
 
 
 def serve_bundle(request: ServeRequest, on_address: Callable[[Serving], None], stopped: Callable[[], bool]) -> None:
@@ -48,13 +50,13 @@ def serve_bundle(request: ServeRequest, on_address: Callable[[Serving], None], s
     with open_address(request.lan, request.port) as address:
         admission = Admission() if request.lan else None
 
-        def tell() -> None:
+        def tell(is_next: bool) -> None:
             url = address.url(admission=admission)
-            on_address(Serving(url, address.fingerprint, qr_code(url) if admission else ""))
+            on_address(Serving(url, address.fingerprint, qr_code(url) if admission else "", is_next))
 
         if admission is not None:
-            admission.on_admitted = tell
-        tell()
+            admission.on_admitted = lambda: tell(is_next=True)
+        tell(is_next=False)
         serve(page_app(files, address.origin, admission), address, stopped)
 
 

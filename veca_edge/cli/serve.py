@@ -30,7 +30,10 @@ def serve(bundle: options.BundlePath, typed: Typed, json: options.Json = False, 
 
 
 def show(terminal: Terminal, at: Serving) -> None:
-    """Where to look; the code to scan is for another device."""
+    """Where to look; the code to scan is for another device. A program gets one document, when it can be reached."""
+    if at.is_next and terminal.json:
+        terminal.note(f"a device was let in; the address for the next one: {at.url}")
+        return
     if at.fingerprint:
         terminal.say(at.code)
         terminal.say(f"The code lets one device in: {at.url}", "bold")
