@@ -138,7 +138,7 @@ def veca_edge(
 
 def main() -> None:
     """The console entry point. Exit codes: 0 done, 1 a gate or comparison failed, 2 bad input or something
-    missing, 3 a bug, 130 interrupted, 143 terminated."""
+    missing, 3 a bug, 130 interrupted (but 0 where Ctrl-C is how a command ends), 143 terminated."""
     prepare_streams()
     try:
         with ended_cleanly_by_signals():
