@@ -1,4 +1,4 @@
-"""Commands end with 130 and 143 at whatever moment the signal comes."""
+"""Commands end with 130, 143 and 129 at whatever moment the signal comes."""
 
 import os
 import signal
@@ -8,8 +8,10 @@ import textwrap
 
 import pytest
 
+CODES = [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
 
-@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+
+@pytest.mark.parametrize(("sent", "code"), CODES)
 def test_an_import_is_not_cut_short(tmp_path, sent, code):
     """The signal comes while a module loads; the module ends first, then the program."""
     (tmp_path / "slow.py").write_text(
@@ -62,7 +64,7 @@ def run_program(tmp_path, program):
     )
 
 
-@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("sent", "code"), CODES)
 def test_a_signal_amid_the_last_import_still_counts(tmp_path, sent, code):
     """The command is done before the signal is looked at again; the alarm for that once killed the process later."""
     (tmp_path / "last.py").write_text(f"import os; os.kill(os.getpid(), {int(sent)})")
@@ -78,7 +80,7 @@ def test_a_signal_amid_the_last_import_still_counts(tmp_path, sent, code):
     assert (done.returncode, done.stdout) == (code, "done\n"), done.stderr
 
 
-@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("sent", "code"), CODES)
 def test_a_signal_that_nobody_hears_still_counts(tmp_path, sent, code):
     """What is raised in a finaliser is printed and forgotten."""
     done = run_program(
@@ -98,7 +100,7 @@ def test_a_signal_that_nobody_hears_still_counts(tmp_path, sent, code):
     assert (done.returncode, done.stdout) == (code, "done\n"), done.stderr
 
 
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_while_python_shuts_down(tmp_path, sent):
     """The default effect, which a shell shows as 130 and 143; no alarm, and no traceback."""
     done = run_program(
