@@ -9,11 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from labelled_data import write_labelled
 from measured import MACHINE
 from PIL import Image
 
 from veca_edge.actions.export import export
-from veca_edge.actions.images import choose_images
+from veca_edge.actions.images import choose_files, choose_images
 from veca_edge.actions.live import open_live
 from veca_edge.actions.request import ExportRequest, ImageSource
 from veca_edge.actions.resolve import checkpoint_of
@@ -23,6 +24,7 @@ from veca_edge.actions.verify import verify
 from veca_edge.base.errors import EdgeError, GateError
 from veca_edge.base.progress import silent
 from veca_edge.base.spec import ImageSize
+from veca_edge.base.tasks import Task
 from veca_edge.bundle.store import open_bundle
 from veca_edge.demo import demo_calibration, demo_checkpoint, demo_evaluation
 from veca_edge.proof.gate import Gate, below_gate
@@ -190,6 +192,37 @@ def test_evaluation_images_never_calibrate(short_request, tmp_path):
     manifest = json.loads((tmp_path / "b" / "manifest.json").read_text())
     assert manifest["fidelity"][0]["reference"]["images"] >= 8
     assert any("held back" in note for note in made.notes)
+
+
+@pytest.mark.parametrize("spelled", ["seg", "seg/images", "./seg", "seg/../seg"])
+def test_one_folder_that_calibrates_and_judges_is_split_however_it_is_spelled(tmp_path, monkeypatch, spelled):
+    write_labelled(tmp_path / "seg", Task.SEGMENT)
+    monkeypatch.chdir(tmp_path)
+    request = ExportRequest(Path("b"), images=ImageSource(Path(spelled), evaluation=tmp_path / "seg", count=16))
+    files = choose_files(request)
+    assert (len(files.calibration), len(files.evaluation)) == (16, 8)
+    assert not {path.resolve() for path in files.calibration} & set(files.evaluation)
+    size = ImageSize(32, 32)
+    split = choose_images(request, checkpoint_of(request.checkpoint), [size], silent)[size]
+    assert (split.truth((8, 8)).masks >= 0).all(), "masks are found by the spelling of --evaluation"
+    some = choose_files(replace(request, images=replace(request.images, count=128)))
+    assert (len(some.calibration), len(some.evaluation)) == (20, 4), "a fifth is held back where none are to spare"
+
+
+def test_calibration_images_that_judge_too_are_told_of(few_images, short_request, tmp_path):
+    shutil.copytree(few_images, tmp_path / "all" / "few")
+    images = ImageSource(tmp_path / "all", evaluation=tmp_path / "all" / "few")
+    request = replace(short_request, output=tmp_path / "b", core_counts=(8,))
+    shutil.copy(next(demo_calibration().rglob("*.jpg")), tmp_path / "all" / "another.jpg")
+    files = choose_files(replace(request, images=images))
+    assert [path.name for path in files.calibration] == ["another.jpg"]
+    assert files.notes[
+        0
+    ] == f"{len(files.evaluation)} of the {len(files.evaluation) + 1} calibration images are in " + (
+        "--evaluation too: they judge, and do not calibrate."
+    )
+    with pytest.raises(EdgeError, match="none is left: all of them are in --evaluation too"):
+        export(replace(request, images=ImageSource(tmp_path / "all" / "few", evaluation=tmp_path / "all")))
 
 
 @pytest.mark.parametrize(

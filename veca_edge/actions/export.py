@@ -192,7 +192,12 @@ def make_recipe(
 
     calibrating = [split.calibration for split in images.values() if split.calibration is not None]
     if not calibrating:
-        raise EdgeError("INT8 needs images to calibrate on, and none were given.", "Give --calibration DIR.")
+        if request.images.calibration is None and request.checkpoint.path is not None:
+            raise EdgeError("INT8 needs images to calibrate on, and none were given.", "Give --calibration DIR.")
+        raise EdgeError(
+            "INT8 needs images to calibrate on, and none is left: all of them are in --evaluation too, and judge.",
+            "Give other images with --calibration DIR, or one folder for both: then some of its images are held back.",
+        )
     if request.calibration_method == "nncf":
         from ..calibration.nncf import NncfOptions
 

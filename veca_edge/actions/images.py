@@ -119,29 +119,38 @@ def choose_files(request: ExportRequest) -> ChosenFiles:
             "veca-edge; give your own with --evaluation DIR."
         )
     found = find_images(pictures_of(calibration)) if calibration else []
-    if evaluation is None:
+    # In the spelling of --evaluation, by which masks and depths are found.
+    judged = find_images(pictures_of(evaluation)) if evaluation else found
+    if evaluation is None or (calibration and _same_pictures(calibration, evaluation)):
         # A fifth is held back where the folder has no images to spare.
         spare = max(len(found) - asked.count, min(HELD_OUT_IMAGES, len(found) // 5))
         used = sample(found, len(found) - spare, asked.seed)
-        judged = sample(_without(found, used), HELD_OUT_IMAGES, asked.seed)
+        judged = _without(judged, used)
+        if evaluation is None:
+            judged = sample(judged, HELD_OUT_IMAGES, asked.seed)
         if len(used) < min(asked.count, len(found)):
             notes.append(
                 f"{len(used)} of the {len(found)} calibration images calibrate; the other {len(judged)} are "
-                "held back to measure fidelity. Give --evaluation DIR to calibrate on all of them."
+                "held back to measure fidelity. Give --evaluation a folder of others to calibrate on all of them."
             )
     else:
-        judged = find_images(pictures_of(evaluation))
-        if evaluation != calibration:
-            same = {path.resolve() for path in judged}
-            found = [path for path in found if path.resolve() not in same]
-        used = sample(found, asked.count, asked.seed) if found else []
-        if evaluation == calibration:
-            judged = _without(judged, used)
+        left = _without(found, judged)
+        if 0 < len(left) < len(found):
+            notes.append(
+                f"{len(found) - len(left)} of the {len(found)} calibration images are in --evaluation too: they judge, "
+                "and do not calibrate."
+            )
+        used = sample(left, asked.count, asked.seed) if left else []
     if used and len(used) < FEW_IMAGES:
         notes.append(f"Only {len(used)} images calibrate: ranges from so few are rough, 128 are usual.")
     return ChosenFiles(used, judged, notes)
 
 
+def _same_pictures(folder: Path, other: Path) -> bool:
+    """Whether both are one folder, however each is spelled, and with or without the `images/` in it."""
+    return pictures_of(folder).resolve() == pictures_of(other).resolve()
+
+
 def _without(paths: Sequence[Path], taken: Sequence[Path]) -> list[Path]:
-    gone = set(taken)
-    return [path for path in paths if path not in gone]
+    gone = {path.resolve() for path in taken}
+    return [path for path in paths if path.resolve() not in gone]
