@@ -11,10 +11,11 @@ from PIL import Image
 
 from veca_edge.actions.evaluate import evaluate
 from veca_edge.actions.evaluate_request import EvaluateRequest
-from veca_edge.actions.export import export
+from veca_edge.actions.export import export, run_file
 from veca_edge.actions.fit import fit
 from veca_edge.actions.fit_request import FitRequest
 from veca_edge.actions.request import CheckpointSource, ExportRequest, ImageSource
+from veca_edge.actions.resolve import checkpoint_of, spec_of
 from veca_edge.actions.run import run
 from veca_edge.actions.verify import verify
 from veca_edge.base.errors import EdgeError, GateError
@@ -104,6 +105,39 @@ def test_a_gate_on_the_task_lets_nothing_through(tmp_path, fitted):
     with pytest.raises(GateError, match=r"mean depth error .* above --max-depth-error 1e-12"):
         export(replace(asked, max_depth_error=1e-12))
     assert not asked.output.exists()
+
+
+@pytest.mark.parametrize(
+    ("outputs", "gate", "message"),
+    [
+        (
+            ("cls", "dense"),
+            {"min_agreement": 0.999},
+            "--min-agreement is a gate on logits and segmentation, and .* cls, ",
+        ),
+        (("cls", "dense"), {"min_agreement": 0.999}, "\nAdd logits to --outputs, or leave --min-agreement out"),
+        ((), {"max_depth_error": 1e-5}, "\nGive a head for depth with --head FILE, or leave --max-depth-error out"),
+        (("segmentation",), {"max_depth_error": 0.02}, "is a gate on depth, and this export gives segmentation"),
+    ],
+)
+def test_a_gate_on_an_output_that_is_not_there_is_refused(tmp_path, outputs, gate, message):
+    request = ExportRequest(tmp_path / "bundle", precisions=("fp32",), outputs=outputs, **gate)
+    with pytest.raises(EdgeError, match=message):
+        export(request)
+
+
+def test_defaults_are_gates_on_what_is_there_and_run_files_with_others_are_read(tmp_path):
+    asked = ExportRequest(tmp_path / "bundle", precisions=("fp32",), outputs=("segmentation",))
+    checkpoint = checkpoint_of(asked.checkpoint)
+    spec = spec_of(asked, checkpoint)
+    assert (spec.min_agreement, spec.max_depth_error) == (0.98, None)
+    path = tmp_path / "run.toml"
+    path.write_text(run_file(asked, spec))
+    assert spec_of(ExportRequest.from_toml(path), checkpoint) == spec
+    path.write_text(path.read_text() + "max-depth-error = 0.02\n")  # as earlier versions wrote it
+    assert spec_of(ExportRequest.from_toml(path), checkpoint) == spec
+    with pytest.raises(EdgeError, match="is a gate on depth"):
+        spec_of(ExportRequest.from_toml(path, typed={"--max-depth-error": 0.02}), checkpoint)
 
 
 def test_masks_with_classes_that_the_head_does_not_know(tmp_path, fitted):

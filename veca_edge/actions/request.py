@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..base import lists
 from ..base.errors import EdgeError
@@ -22,10 +22,38 @@ if TYPE_CHECKING:
 
 DEFAULT_CORE_COUNT = 16
 AUTO = "auto"
-# The gates of a model that gives nothing but task outputs, unless others are asked for.
-TASK_AGREEMENT, TASK_DEPTH_ERROR = 0.98, 0.02
 CALIBRATION_METHODS = ("search", "nncf")
 _PRECISIONS = "; ".join(f"{name}: {','.join(target.precisions)}" for name, target in TARGETS.items())
+
+
+class TaskGate(NamedTuple):
+    """A gate on what heads say.
+
+    Attributes:
+        flag: as it is typed.
+        default: where a model gives nothing but outputs of tasks, unless another is asked for.
+        outputs: those that it looks at.
+        tasks: of the heads that give them, in words.
+    """
+
+    flag: str
+    default: float
+    outputs: tuple[str, ...]
+    tasks: str
+
+
+# By the request's fields.
+TASK_GATES = {
+    "min_agreement": TaskGate(
+        "--min-agreement", 0.98, ("logits", "segmentation"), f"{Task.CLASSIFY} or {Task.SEGMENT}"
+    ),
+    "max_depth_error": TaskGate("--max-depth-error", 0.02, ("depth",), str(Task.DEPTH)),
+}
+
+
+def are_tasks_alone(outputs: Collection[str]) -> bool:
+    """Whether no features are among the outputs, which `min_cosine` would judge."""
+    return not {"cls", "dense"} & set(outputs)
 
 
 @dataclass(frozen=True)
@@ -166,9 +194,10 @@ class ExportRequest:
         map_stride: pixels of the image to one of `segmentation` and `depth`, along each side; 1 is the frame's size.
         calibration_method: `search`, or `nncf` (extra `nncf`).
         min_cosine: the gate: the least mean cosine with the float32 reference that a variant may have.
-        min_agreement: the least share of images, and of pixels, with the same class; None is 0.98 where neither `cls`
-            nor `dense` is an output, else no gate.
-        max_depth_error: the largest mean relative difference of depth; None is 0.02 there, else no gate.
+        min_agreement: the least share of images, and of pixels, with the same class; None is 0.98 where `logits` or
+            `segmentation` is an output, and neither `cls` nor `dense`, else no gate.
+        max_depth_error: the largest mean relative difference of depth; None is 0.02 where `depth` is an output, and
+            neither `cls` nor `dense`, else no gate.
         force: replace a bundle that is there.
         measure: time the quantized precision against the next one, where the target runs here.
         device: a board to ask for its versions, and to build on: `local`, or `ssh://[user@]host[:port]`.
@@ -236,13 +265,13 @@ class ExportRequest:
         None,
         "The gate: share of images and pixels with the reference's class, 0 to 1.",
         kind=float,
-        shown=f"{TASK_AGREEMENT} without cls and dense",
+        shown=f"{TASK_GATES['min_agreement'].default} without cls and dense",
     )
     max_depth_error: float | None = option(
         None,
         "The gate: mean relative difference of depth.",
         kind=float,
-        shown=f"{TASK_DEPTH_ERROR} without cls and dense",
+        shown=f"{TASK_GATES['max_depth_error'].default} without cls and dense",
     )
     force: bool = option(False, "Replace a bundle that is there.", kind=bool)
     measure: bool = option(
@@ -310,7 +339,13 @@ class ExportRequest:
         given = {flag: value for flag, value in (typed or {}).items() if value is not None}
         run = read_run(path, given, (cls, CheckpointSource, ImageSource), cls.target)
         places = checkpoint or run.checkpoint, output or run.output
-        return replace(cls.from_typed(run.typed, *places), overridden=run.overridden)
+        request = replace(cls.from_typed(run.typed, *places), overridden=run.overridden)
+        if request.outputs and are_tasks_alone(request.outputs):
+            # Earlier versions wrote both defaults whatever the outputs; a default that looks at some comes again.
+            untyped = {name: gate for name, gate in TASK_GATES.items() if gate.flag not in given}
+            defaults = [name for name, gate in untyped.items() if getattr(request, name) == gate.default]
+            request = replace(request, **dict.fromkeys(defaults))
+        return request
 
     @classmethod
     def like(

@@ -20,7 +20,7 @@ from ..model.heads import Head, active_heads
 from ..model.tensor_files import check_file
 from ..targets.base import Target
 from ..targets.table import target_named
-from .request import AUTO, CALIBRATION_METHODS, TASK_AGREEMENT, TASK_DEPTH_ERROR, CheckpointSource, ExportRequest
+from .request import AUTO, CALIBRATION_METHODS, TASK_GATES, CheckpointSource, ExportRequest, are_tasks_alone
 
 DEFAULT_IMAGE_SIZE = ImageSize(256, 256)
 
@@ -98,7 +98,7 @@ def spec_of(request: ExportRequest, checkpoint: Checkpoint) -> ExportSpec:
     if unknown := [name for name in outputs if name not in OUTPUTS]:
         raise unknown_name("output", unknown[0], OUTPUTS)
     check_resize(active_heads(checkpoint.heads, outputs), request.images)
-    tasks_alone = not {"cls", "dense"} & set(outputs)
+    gates = {name: _gate(name, getattr(request, name), outputs, checkpoint) for name in TASK_GATES}
     return ExportSpec(
         target.name,
         counts,
@@ -110,6 +110,25 @@ def spec_of(request: ExportRequest, checkpoint: Checkpoint) -> ExportSpec:
         request.min_cosine,
         to_mapping(check_kind(request.options, target.options, f"The target '{target.name}'")),
         request.map_stride,
-        TASK_AGREEMENT if request.min_agreement is None and tasks_alone else request.min_agreement,
-        TASK_DEPTH_ERROR if request.max_depth_error is None and tasks_alone else request.max_depth_error,
+        **gates,
+    )
+
+
+def _gate(name: str, asked: float | None, outputs: Sequence[str], checkpoint: Checkpoint) -> float | None:
+    """One of `TASK_GATES`: as asked, or its default where outputs of tasks are all there is; None is no gate.
+
+    Raises:
+        EdgeError: it was asked for, and none of the outputs is what it looks at.
+    """
+    gate = TASK_GATES[name]
+    if set(gate.outputs) & set(outputs):
+        return gate.default if asked is None and are_tasks_alone(outputs) else asked
+    if asked is None:
+        return None
+    there = [output for output in gate.outputs if any(output in head.task.outputs for head in checkpoint.heads)]
+    needed = f"Add {there[0]} to --outputs" if there else f"Give a head for {gate.tasks} with --head FILE"
+    raise EdgeError(
+        f"{gate.flag} is a gate on {' and '.join(gate.outputs)}, and this export gives {', '.join(outputs)}: it "
+        "would let everything pass.",
+        f"{needed}, or leave {gate.flag} out.",
     )
