@@ -102,7 +102,7 @@ def test_known_depths_judge_depth(tmp_path, fitted):
 
 def test_a_gate_on_the_task_lets_nothing_through(tmp_path, fitted):
     asked = request_for(tmp_path, fitted, core_counts=(64,), outputs=("cls", "depth"), precisions=("fp32",))
-    with pytest.raises(GateError, match=r"mean depth error .* above --max-depth-error 1e-12"):
+    with pytest.raises(GateError, match=r"mean depth difference .* above --max-depth-error 1e-12"):
         export(replace(asked, max_depth_error=1e-12))
     assert not asked.output.exists()
 

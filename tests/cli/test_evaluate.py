@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -115,3 +116,23 @@ def test_what_is_wrong_is_said(bundle, words, said, veca_edge):
     assert ended.code == 2
     assert re.search(said, ended.err), ended.err
     assert "Traceback" not in ended.err
+
+
+def test_depths_bear_the_names_of_the_tables_of_an_export(capsys):
+    """A difference to the FP32 model, and an error to what is known, are called so by every command."""
+    from veca_edge.actions.compare import FidelityChange
+    from veca_edge.base.spec import ImageSize
+    from veca_edge.bundle.types import Agreement, DepthAgreement, Fidelity
+    from veca_edge.cli.console import Terminal
+    from veca_edge.cli.export import fidelity_tables
+    from veca_edge.evaluation.metrics import METRICS
+
+    labels = {metric.name: metric.label for metric in METRICS}
+    depth = DepthAgreement(0.01, 0.5, 1.0, 0.1)
+    agreement = Agreement(4, None, None, None, None, depth=depth, depth_truth=replace(depth, mean_error=0.2))
+    fidelity_tables(Terminal(), [Fidelity(8, "fp32", ImageSize(32, 32), agreement, agreement)])
+    names, values = (line.split("  ") for line in capsys.readouterr().out.splitlines()[1:3])
+    shown = dict(zip(filter(None, map(str.strip, names)), filter(None, map(str.strip, values)), strict=True))
+    assert (shown[labels["depth_difference"]], shown[labels["depth_error"]]) == ("1.00%", "20.00%")
+    change = FidelityChange("cores8_fp32_32x32", {"AbsRel": (0.2, 0.2), "depth error": (0.01, 0.02)})
+    assert [name for name, *_ in change.rows] == [labels["depth_error"], labels["depth_difference"]]

@@ -77,7 +77,7 @@ def test_the_gate_of_tasks():
         4, None, None, 0.97, None, MapAgreement(0.99, 0.9, 0.8, 1), DepthAgreement(0.03, 0.5, 1.0, 0.1)
     )
     gate = Gate(0.99, 0.98, 0.02)
-    assert [c.name for c in gate.misses(agreement)] == ["top-1 agreement", "mean depth error"]
+    assert [c.name for c in gate.misses(agreement)] == ["top-1 agreement", "mean depth difference"]
     assert gate.excess(agreement) == pytest.approx(1.5)
     assert Gate(0.99).misses(agreement) == [], "what nobody asked for is no gate"
     assert (

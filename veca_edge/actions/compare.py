@@ -60,6 +60,13 @@ class FidelityChange:
     name: str
     values: dict[str, tuple[float, float]]
 
+    @property
+    def rows(self) -> list[tuple[str, float, float]]:
+        """Every quantity for people, before and after."""
+        # Programs read the name that it had before `evaluate` told errors, to what is known, from differences.
+        shown = {"depth error": "depth difference"}
+        return [(shown.get(name, name), *pair) for name, pair in self.values.items()]
+
 
 @dataclass(frozen=True)
 class TimeComparison:

@@ -87,7 +87,7 @@ def show(terminal: Terminal, comparison: TimeComparison) -> None:
             [
                 [f.name, quantity, f"{one:.5f}", f"{other:.5f}", f"{other - one:+.5f}"]
                 for f in comparison.fidelity
-                for quantity, (one, other) in f.values.items()
+                for quantity, one, other in f.rows
             ],
             "Fidelity to each one's own FP32 model",
         )

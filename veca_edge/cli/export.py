@@ -248,7 +248,7 @@ def agreement_table(terminal: Terminal, title: str, rows: Sequence[tuple[Fidelit
         for f, a in rows
     ]
     used_columns(terminal, features, cells, title)
-    maps = ["cores", "prec.", "pixels", "mIoU", "depth error", "true mIoU", "FP32", "AbsRel", "FP32"]
+    maps = ["cores", "prec.", "pixels", "mIoU", "depth difference", "true mIoU", "FP32", "AbsRel", "FP32"]
     cells = [
         [
             f.core_count,

@@ -117,7 +117,7 @@ METRICS = (
     Metric("top1", "top-1", -1, lambda v: v.truth.top1),
     Metric("top5", "top-5", -1, lambda v: v.truth.top5),
     Metric("miou", "mIoU", -1, groups=lambda v: _of_overlaps(v.truth.segmentation)),
-    Metric("depth_error", "depth error", 1, groups=lambda v: _of_depth(v.truth.depth)),
+    Metric("depth_error", "AbsRel", 1, groups=lambda v: _of_depth(v.truth.depth)),
     Metric("depth_rmse", "depth RMSE, m", 1, groups=lambda v: _of_squares(v.truth.depth)),
     Metric("cosine_cls", "cosine of cls", -1, groups=lambda v: _of_cosines(v.own.cls)),
     Metric("cosine_dense", "cosine of dense", -1, groups=lambda v: _of_cosines(v.own.dense)),

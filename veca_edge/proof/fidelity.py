@@ -46,7 +46,7 @@ def cosine(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def likeness(name: str, value: np.ndarray, expected: np.ndarray) -> float:
-    """How alike two of an output are, at most 1: mean cosine, share of equal labels, or 1 - mean depth error."""
+    """How alike two of an output are, at most 1: mean cosine, share of equal labels, or 1 - mean depth difference."""
     if name == "segmentation":
         return float((value == expected).mean())
     if name == "depth":

@@ -73,7 +73,7 @@ class Gate:
             ]
         if self.max_depth_error is not None and agreement.depth is not None:
             error = agreement.depth.mean_error
-            found.append(Requirement("mean depth error", "--max-depth-error", error, self.max_depth_error, False))
+            found.append(Requirement("mean depth difference", "--max-depth-error", error, self.max_depth_error, False))
         return found
 
     def excess(self, agreement: Agreement) -> float:

@@ -47,7 +47,7 @@ def _fidelity(comparison: TimeComparison) -> list[str]:
     rows = [
         [markdown_cell(f.name), quantity, f"{one:.5f}", f"{other:.5f}", f"{other - one:+.5f}"]
         for f in comparison.fidelity
-        for quantity, (one, other) in f.values.items()
+        for quantity, one, other in f.rows
     ]
     return _table(["variant", "", "before", "after", "difference"], rows, 2)
 

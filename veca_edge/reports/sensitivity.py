@@ -19,7 +19,7 @@ AXES = {
     "cosine": "1 - mean cosine with the FP32 model",
     "top1": "1 - top-1 agreement with the FP32 model",
     "miou": "1 - mIoU with the FP32 model",
-    "depth": "mean relative depth error to the FP32 model",
+    "depth": "mean relative depth difference to the FP32 model",
 }
 # Below this a loss is rounding noise, and a logarithmic axis has no zero.
 FLOOR = 1e-8
