@@ -56,9 +56,16 @@ def test_depth(tmp_path, suffix):
 
 
 def test_classes_of_folders_and_a_judging_folder(tmp_path):
-    result = fit(request(tmp_path, Task.CLASSIFY, demo_evaluation(), evaluation=demo_evaluation(), core_counts=(8,)))
-    assert result.held_out[0].images == result.trained
-    assert result.held_out[-1].top1 > 0.9, "it judges what it trained on"
+    """What judges does not train, by whichever path it is reached."""
+    judges = tmp_path / "judges"
+    for folder in demo_evaluation().iterdir():
+        (judges / folder.name).mkdir(parents=True)
+        for path in sorted(folder.iterdir())[:2]:
+            (judges / folder.name / path.name).symlink_to(path)
+    result = fit(request(tmp_path, Task.CLASSIFY, demo_evaluation(), evaluation=judges, core_counts=(8,)))
+    assert (result.trained, result.held_out[0].images) == (50, 20)
+    assert result.held_out[0].top1 > 0.5
+    assert result.notes[0].startswith(f"20 of the 70 images of {demo_evaluation()} are in {judges} too: they judge")
     assert set(result.head.labels) == set(load_checkpoint(demo_checkpoint()).labels)
 
 
@@ -166,6 +173,9 @@ def test_what_is_wrong_with_data(tmp_path):
     refused(replace(asked, depth_range=(0.1, 1.0)), "--depth-range is for depth")
     refused(replace(asked, output=tmp_path / "head.pt"), ".safetensors")
     refused(replace(asked, core_counts=(9,)), "9")
+    refused(
+        replace(asked, evaluation=tmp_path / "." / "data" / ".." / "data"), "24 of the 24 images", "0 are left to train"
+    )
     (folder / "labels.txt").write_text("one\n")
     refused(asked, "beyond the 1 of labels.txt", "masks")
     (folder / "labels.txt").unlink()

@@ -39,6 +39,7 @@ class FitResult:
         trained: how many images trained it.
         held_out: by core count, on images that did not.
         cache: where the features stay; it may be removed.
+        notes: remarks that the user should read.
     """
 
     path: Path
@@ -46,6 +47,7 @@ class FitResult:
     trained: int
     held_out: tuple[HeldOut, ...]
     cache: Path
+    notes: tuple[str, ...] = ()
 
 
 def fit(request: FitRequest, progress: Progress = silent) -> FitResult:
@@ -60,7 +62,7 @@ def fit(request: FitRequest, progress: Progress = silent) -> FitResult:
 
     task, folder = _checked(request)
     checkpoint = checkpoint_of(request.checkpoint, progress)
-    folder, train, judges = _split(request, folder)
+    folder, train, judges, notes = _split(request, folder)
     wanted = _wanted(request, task, folder, checkpoint)
     cache = request.cache or request.output.with_name(request.output.name + ".features")
     features = cached_features(checkpoint, wanted, cache, progress)
@@ -70,7 +72,7 @@ def fit(request: FitRequest, progress: Progress = silent) -> FitResult:
     head = fit_head(features, spec, train, options, progress)
     found = evaluate_head(head, features, judges, progress)
     write_atomically(request.output, head_content(head, checkpoint, wanted))
-    return FitResult(request.output, head, len(train), tuple(found), cache)
+    return FitResult(request.output, head, len(train), tuple(found), cache, notes)
 
 
 def _checked(request: FitRequest) -> tuple[Task, LabelledFolder]:
@@ -106,20 +108,37 @@ def _wanted(request: FitRequest, task: Task, folder: LabelledFolder, checkpoint:
     return Wanted(task, folder.images, spec.image_size, spec.map_size, tuple(counts), request.preprocessing)
 
 
-def _split(request: FitRequest, folder: LabelledFolder) -> tuple[LabelledFolder, np.ndarray, np.ndarray]:
-    """All images, and the indices of those that train and of those that judge; the same for the same seed."""
+def _split(
+    request: FitRequest, folder: LabelledFolder
+) -> tuple[LabelledFolder, np.ndarray, np.ndarray, tuple[str, ...]]:
+    """All images, the indices of those that train and of those that judge, and what the user should know of it; the
+    same for the same seed.
+
+    Raises:
+        EdgeError: the data that judges has other classes, or leaves too few images to train on.
+    """
     count = len(folder.images)
     if request.evaluation is None:
         order = np.random.default_rng(request.seed).permutation(count)
         judges = max(1, round(count * request.held_out))
-        return folder, np.sort(order[judges:]), np.sort(order[:judges])
+        return folder, np.sort(order[judges:]), np.sort(order[:judges]), ()
     others = find_labelled(request.evaluation, folder.task)
     if others.labels != folder.labels:
         raise EdgeError(
             f"The classes of {request.evaluation} are not those of {request.data}.", "Give data of the same classes."
         )
-    both = replace(folder, images=(*folder.images, *others.images))
-    return both, np.arange(count), np.arange(count, len(both.images))
+    judging = {item.image.resolve() for item in others.images}
+    left = tuple(item for item in folder.images if item.image.resolve() not in judging)
+    said = f"{count - len(left)} of the {count} images of {request.data} are in {request.evaluation} too"
+    if len(left) < min(count, LEAST_IMAGES):
+        raise EdgeError(
+            f"{said}: they judge, and {len(left)} are left to train on.",
+            f"At least {LEAST_IMAGES} are needed: give --evaluation other data, or leave it out, and some of --data is "
+            "held back.",
+        )
+    notes = () if len(left) == count else (f"{said}: they judge, and did not train.",)
+    both = replace(folder, images=(*left, *others.images))
+    return both, np.arange(len(left)), np.arange(len(left), len(both.images)), notes
 
 
 def _classes(folder: LabelledFolder, features: Features) -> int:

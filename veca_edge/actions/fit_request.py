@@ -25,7 +25,8 @@ class FitRequest(ResizeOptions):
         core_counts: the head serves all of these; () is every count of the checkpoint.
         image_size: height and width in pixels; None is 256 x 256 (the demo's own 32).
         map_stride: pixels of the image to one of the masks and depths that it learns from, along each side.
-        evaluation: further data of the same layout, which judges; None holds some of `data` back.
+        evaluation: further data of the same layout, which judges, and does not train where it is in `data` too; None
+            holds some of `data` back.
         held_out: share of the images of `data` that judge then, and do not train.
         depth_range: metres of the first and the last bin; None is what the data holds.
         steps: of the optimizer.
