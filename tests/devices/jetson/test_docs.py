@@ -1,6 +1,8 @@
 """The page "On a Jetson" names commands, options and calls that there are."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -39,10 +41,26 @@ def test_there_are_commands():
 
 
 @pytest.mark.parametrize("block", [block for kind, block in BLOCKS if kind == "python"])
+@pytest.mark.filterwarnings("error::DeprecationWarning")
 def test_python_imports(block):
+    names = {}
     for line in block.splitlines():
         if re.match(r"from \S+ import|import ", line):
-            exec(line, {})
+            exec(line, names)
+    for called in re.findall(r"veca_edge\.\w+", block):
+        assert eval(called, names) is not None
+
+
+def test_running_an_engine_imports_what_the_page_says():
+    code = (
+        "import sys; before = {*sys.modules}; import veca_edge.runtime.model, veca_edge.runtime.tensorrt; "
+        "veca_edge.load; print(*{name.partition('.')[0] for name in {*sys.modules} - before})"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    (said,) = re.findall(r"Of other Python packages this imports (.*?), and neither", PAGE)
+    # TensorRT's is imported when an engine is opened; msgspec imports typing_extensions where it is there.
+    ours = {"veca_edge", "typing_extensions", *sys.stdlib_module_names}
+    assert {*done.stdout.split(), "tensorrt"} - ours == {*re.findall(r"`(\w+)`", said)}
 
 
 def test_the_options_of_its_advice_exist():
