@@ -24,3 +24,12 @@ def test_run_classifies_images(result):
 def test_a_run_that_fits_several_variants_lists_them(result):
     with pytest.raises(EdgeError, match="cores16_int8"):
         run(result.bundle.directory, sorted(demo_evaluation().rglob("*.jpg"))[:1])
+
+
+def test_one_image_may_be_given_alone_and_as_text(result):
+    path = min(demo_evaluation().rglob("*.jpg"))
+    for images in (str(path), path, [str(path)]):
+        found = run(result.bundle.directory, images, core_count=16, precision="int8").images
+        assert [p.path for p in found] == [path]
+    with pytest.raises(EdgeError, match="An image is 3, not a path"):
+        run(result.bundle.directory, [3], core_count=16, precision="int8")

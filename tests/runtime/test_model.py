@@ -84,6 +84,8 @@ def test_takes_frames_of_its_size_only(model, frames):
     for wrong in (frames[0][:16], frames[0].astype(np.float32), frames[:, :, :, :1], frames):
         with pytest.raises(EdgeError, match="takes uint8"):
             model(wrong)
+    with pytest.raises(EdgeError, match="as a numpy array, but was given list"):
+        model([1, 2])
 
 
 def test_a_contiguous_frame_is_not_copied_and_others_are_right(model, frames):

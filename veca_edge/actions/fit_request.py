@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..base import lists
-from ..base.options import option
+from ..base.options import option, read_plain
 from ..base.spec import MAP_STRIDE, ImageSize
 from ..base.tasks import Task
 from ..images.options import ResizeOptions
@@ -73,3 +73,7 @@ class FitRequest(ResizeOptions):
         None, "Where features are kept.", kind=Path, metavar="DIR", shown="FILE.features, beside the output"
     )
     force: bool = option(False, "Replace a file that is there.", kind=bool)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        read_plain(self)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ..base import lists
 from ..base.errors import EdgeError
 from ..base.moved import with_moved_fields
-from ..base.options import made_of, option, threads_option
+from ..base.options import check_kind, made_of, option, path_of, read_plain, threads_option
 from ..base.spec import MAP_STRIDE, OUTPUTS, QUANTIZED_PRECISIONS, ImageSize
 from ..base.tasks import HeadFile, Task, task_named
 from ..images.options import ResizeOptions
@@ -100,6 +100,9 @@ class CheckpointSource:
     )
 
     def __post_init__(self) -> None:
+        read_plain(self)
+        if self.path is not None:
+            object.__setattr__(self, "path", path_of(self.path, "path"))
         for name in ("head", "labels"):
             value = getattr(self, name)
             listed = () if value is None else (value,) if isinstance(value, str | Path | HeadFile) else tuple(value)
@@ -164,6 +167,10 @@ class ImageSource(ResizeOptions):
     )
     seed: int = option(0, "Seed of the sampling of images.", kind=int, shown="0")
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        read_plain(self)
+
 
 # Fields that lay at the top level of a request in version 0.1.
 _MOVED = {
@@ -176,7 +183,8 @@ _MOVED = {
 @with_moved_fields(_MOVED)
 @dataclass(frozen=True)
 class ExportRequest:
-    """What to export, and how. `None` and `()` stand for defaults that the checkpoint or the target decides.
+    """What to export, and how. `None` and `()` stand for defaults that the checkpoint or the target decides. Paths and
+    lists may be given as text, as on the command line, and lists of one as their value.
 
     Attributes:
         output: the bundle to write.
@@ -282,6 +290,8 @@ class ExportRequest:
     overridden: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        read_plain(self)
+        object.__setattr__(self, "output", path_of(self.output, "output"))
         checkpoint: Any = self.checkpoint
         if isinstance(checkpoint, Mapping):
             object.__setattr__(self, "checkpoint", CheckpointSource(**checkpoint))
@@ -290,6 +300,7 @@ class ExportRequest:
         images: Any = self.images
         if isinstance(images, Mapping):
             object.__setattr__(self, "images", ImageSource(**images))
+        check_kind(self.images, ImageSource, "images")
 
     @property
     def quantized(self) -> list[str]:

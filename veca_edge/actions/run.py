@@ -12,6 +12,7 @@ import numpy as np
 
 from ..base.errors import EdgeError
 from ..base.files import disk_errors, written_aside
+from ..base.options import path_of
 from ..base.spec import ImageSize
 from ..bundle.store import find_artifact, open_bundle, verify_artifacts
 from ..bundle.types import Artifact
@@ -47,7 +48,7 @@ class Predictions:
 
 def run(
     path: Path,
-    images: Sequence[Path],
+    images: Sequence[str | Path] | str | Path,
     core_count: int | None = None,
     precision: str | None = None,
     image_size: ImageSize | None = None,
@@ -57,6 +58,7 @@ def run(
     """Runs one artifact of a bundle on image files, prepared exactly as in calibration.
 
     Args:
+        images: files; one alone will do.
         core_count, precision, image_size: which; needed where the bundle holds several.
         format: see `load_bundle`.
 
@@ -70,7 +72,7 @@ def run(
     verify_artifacts(bundle, [artifact])
     predictions = []
     with closing(open_artifact(bundle.directory, artifact, threads)) as runner:
-        for image in images:
+        for image in [path_of(i, "An image") for i in ([images] if isinstance(images, str | Path) else images)]:
             frame = prepare(image, artifact.image_size, how)[None]
             outputs = {name: value[0] for name, value in run_frames(runner, artifact, frame).items()}
             predictions.append(Prediction(image, outputs, top_classes(outputs.get("logits"), bundle.labels)))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from .errors import EdgeError
 from .spec import ImageSize
 
@@ -12,6 +14,12 @@ def names(text: str, option: str) -> tuple[str, ...]:
     if not all(parts):
         raise EdgeError(f"{option} '{text}' has an empty name in it.", "Separate names by single commas.")
     return parts
+
+
+def as_typed(value: object) -> str:
+    """What Python gives for a list, as people type it: one value, or several; a size may be a pair of numbers."""
+    values = value if isinstance(value, Iterable) and not isinstance(value, str | ImageSize) else (value,)
+    return ",".join("x".join(map(str, v)) if isinstance(v, tuple | list) else str(v) for v in values)
 
 
 def core_counts(text: str) -> tuple[int, ...]:

@@ -8,10 +8,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
+from os import PathLike
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from .errors import EdgeError
+from .lists import as_typed
 
 T = TypeVar("T")
 _KEY = "option"
@@ -114,6 +116,34 @@ def options_of(kind: type) -> tuple[Option, ...]:
             flag = stated.flag or f"--{f.name.replace('_', '-')}"
             found.append(replace(stated, name=f.name, flag=flag))
     return tuple(found)
+
+
+def path_of(value: Any, name: str) -> Path:
+    """A path that may have been given as text. Raises `EdgeError` for what is neither."""
+    if not isinstance(value, str | PathLike):
+        raise EdgeError(f"{name} is {value!r:.40}, not a path.", "Give text, or a pathlib.Path.")
+    return Path(value)
+
+
+def read_plain(options: object) -> None:
+    """Reads text and numbers that Python gave an options object as the command line reads them: paths, sizes, lists and
+    lists of one. For `__post_init__`.
+
+    Raises:
+        EdgeError: as the command line; or a value is no path.
+    """
+    defaults = {f.name: f.default for f in fields(cast(Any, options))}
+    for one in options_of(type(options)):
+        value = getattr(options, one.name)
+        if one.many or value is None:
+            continue
+        if one.kind is Path:
+            value = path_of(value, one.name)
+        elif one.parse is not None and isinstance(defaults[one.name], tuple):
+            value = () if isinstance(value, tuple | list) and not value else one.parse(as_typed(value))
+        elif one.parse is not None and isinstance(value, str | int):
+            value = one.parse(str(value))
+        object.__setattr__(options, one.name, value)
 
 
 def check_bounds(options: object) -> None:

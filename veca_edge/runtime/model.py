@@ -156,6 +156,11 @@ class Model:
         self.close()
 
     def _checked(self, frame: np.ndarray) -> np.ndarray:
+        if not isinstance(frame, np.ndarray):
+            raise EdgeError(
+                f"A model takes a frame as a numpy array, but was given {type(frame).__name__}.",
+                "model.prepare(image) makes a frame of a file or of pixels.",
+            )
         batch = frame[None] if frame.ndim == 3 else frame
         check_batch(self._artifacts[self._core_count], batch)
         if batch.flags.c_contiguous:
