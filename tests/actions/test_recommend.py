@@ -5,10 +5,12 @@ from dataclasses import replace
 import pytest
 from measured import MACHINE, OTHER_MACHINE, made_up_bundle, measure, measurement
 
+from veca_edge.actions.candidate import allowing
 from veca_edge.actions.limits import Limits
 from veca_edge.actions.recommend import NothingFits, recommend
 from veca_edge.base.errors import EdgeError, GateError
 from veca_edge.base.spec import ImageSize
+from veca_edge.base.units import parse_milliseconds
 from veca_edge.bundle.store import write_manifest
 from veca_edge.bundle.types import Agreement, CosineStatistics
 from veca_edge.evaluation.known import KnownFidelity, known_fidelity
@@ -106,6 +108,14 @@ def test_what_the_hint_allows_is_enough(bundle):
         recommend(bundle.directory, Limits.parse("1ms"), "cosine")
     allowed = caught.value.hint.removeprefix("Allow --p95 ").removesuffix(".")
     assert chosen(bundle, p95=allowed) == (8, "int8")
+
+
+@pytest.mark.parametrize(
+    ("value", "allowed"), [(59.5396, "59.6ms"), (59.6, "59.6ms"), (8.0, "8ms"), (999.1, "1000ms"), (0.0123, "0.0123ms")]
+)
+def test_three_digits_allow_what_was_measured(value, allowed):
+    assert allowing(value, "ms") == allowed
+    assert parse_milliseconds(allowed) >= value
 
 
 def test_nothing_fits_and_no_single_limit_binds(bundle):

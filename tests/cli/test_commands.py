@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -17,12 +18,14 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from measured import MACHINE, made_up_bundle, measure
 from PIL import Image
 from safetensors.torch import load_file
 from terminal import at_terminal
 
 from veca_edge.cli import COMMANDS
 from veca_edge.demo import demo_checkpoint, demo_evaluation
+from veca_edge.profiles.store import read_measurements
 
 
 def refused(ended, *parts: str) -> None:
@@ -275,6 +278,29 @@ def test_profile_and_recommend(veca_edge, bundle):
     refused(veca_edge("profile", bundle, "--cores", "32"), "no core count 32", "8, 16")
     refused(veca_edge("profile", bundle, "--precision", "int8"), "no precision int8", "fp32")
     refused(veca_edge("profile", bundle, "--sustained", "1x"), "'x'", "ms, s, m, h")
+
+
+def commands_of(ended) -> list[list[str]]:
+    """The words of every command under `Next:`."""
+    return [shlex.split(line) for line in ended.out.partition("Next:\n")[2].splitlines()]
+
+
+def test_what_profile_prints_next_recommends_something(veca_edge, tmp_path, monkeypatch):
+    """The slowest p95, 59.5396 ms, is nearest to 59.5."""
+    from veca_edge.actions import profile as action
+    from veca_edge.profiles.sweep import Profile
+
+    opened = made_up_bundle(tmp_path / "out", machine=None)
+    measure(opened, scale=59.5396 / 33.6)
+    profile = Profile(MACHINE, tuple(read_measurements(opened)))
+    monkeypatch.setattr(action, "profile", lambda *_: action.Profiled(opened, profile))
+    ended = veca_edge("profile", opened.directory)
+    assert ended.code == 0, ended.err
+    name, *words = commands_of(ended)[0]
+    assert (name, words[-2:]) == ("veca-edge", ["--p95", "59.6ms"])
+    found = veca_edge(*words, "--by", "cosine")
+    assert found.code == 0, found.err
+    assert "Best by cosine: 32 cores, fp32" in found.out
 
 
 # --------------------------------------------------------------------------------------- inspect, doctor, ...

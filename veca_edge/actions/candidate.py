@@ -106,10 +106,10 @@ class Quantity:
     short: Callable[[float], str]
 
 
-def _three_digits(value: float, up: bool) -> float:
-    """The next number of three significant digits above, or below: an option that lets the value pass."""
-    step = 10.0 ** (math.floor(math.log10(abs(value))) - 2) if value else 1.0
-    return (math.ceil if up else math.floor)(round(value / step, 6)) * step
+def allowing(value: float, unit: str) -> str:
+    """The next number of three significant digits above, as an option takes it: a limit that lets the value pass."""
+    step = 10.0 ** (math.floor(math.log10(value)) - 2) if value else 1.0
+    return f"{math.ceil(round(value / step, 7)) * step:g}{unit}"
 
 
 def cosine_text(value: float) -> str:
@@ -125,7 +125,7 @@ QUANTITIES = (
         lambda c: c.p95_ms,
         1,
         lambda v: f"{v:.3g} ms" if v < 100 else f"{v:.0f} ms",
-        lambda v: f"{_three_digits(v, True):g}ms",
+        lambda v: allowing(v, "ms"),
     ),
     Quantity(
         "cosine",
@@ -143,7 +143,7 @@ QUANTITIES = (
         lambda c: c.memory_bytes,
         1,
         lambda v: f"{v / 1e6:.1f} MB",
-        lambda v: f"{_three_digits(v / 1e6, True):g}MB",
+        lambda v: allowing(v / 1e6, "MB"),
     ),
     Quantity(
         "energy",
@@ -152,7 +152,7 @@ QUANTITIES = (
         lambda c: c.energy_mj,
         1,
         lambda v: f"{v:.3g} mJ",
-        lambda v: f"{_three_digits(v, True):g}mJ",
+        lambda v: allowing(v, "mJ"),
     ),
 )
 

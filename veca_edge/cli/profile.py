@@ -116,6 +116,7 @@ def profile_members(
 
 
 def show(terminal: Terminal, bundle: Bundle, result: Profile) -> None:
+    from ..actions.candidate import allowing
     from ..profiles.verdict import verdicts
 
     measurements, machine = result.measurements, result.machine
@@ -147,7 +148,7 @@ def show(terminal: Terminal, bundle: Bundle, result: Profile) -> None:
     if measurements:
         slowest = max(m.p95_ms for m in measurements)
         terminal.next(
-            quoted("veca-edge", "recommend", bundle.directory, "--p95", f"{slowest:.3g}ms"),
+            quoted("veca-edge", "recommend", bundle.directory, "--p95", allowing(slowest, "ms")),
             quoted("veca-edge", "report", bundle.directory),
         )
     terminal.result(
