@@ -18,11 +18,13 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from labelled_data import write_labelled
 from measured import MACHINE, made_up_bundle, measure
 from PIL import Image
 from safetensors.torch import load_file
 from terminal import at_terminal
 
+from veca_edge.base.tasks import Task
 from veca_edge.cli import COMMANDS
 from veca_edge.demo import demo_checkpoint, demo_evaluation
 from veca_edge.profiles.store import read_measurements
@@ -195,6 +197,39 @@ def test_names_that_are_no_text(veca_edge, bundle, checkpoint, tmp_path):
     refused(veca_edge("verify", other), "not valid UTF-8")
 
 
+def commands_of(ended) -> list[list[str]]:
+    """The words of every command under `Next:`, without the name of the program."""
+    lines = ended.out.partition("Next:\n")[2].splitlines()
+    return [shlex.split(line.removeprefix("  veca-edge ")) for line in lines]
+
+
+# --------------------------------------------------------------------------------------- fit
+
+
+def test_what_fit_prints_next_exports_the_head(veca_edge, checkpoint, tmp_path):
+    """At the sizes and on the frames that it was fitted on: the defaults are others."""
+    data, head = write_labelled(tmp_path / "data", Task.SEGMENT), tmp_path / "a head.safetensors"
+    shape = ["--cores", "8,24", "--image-size", "16x24", "--resize", "short-side", "--crop-ratio", "0.875"]
+    words = ["fit", checkpoint, "--task", "segment", "--data", data, "--steps", "2", "--output", head]
+    ended = veca_edge(*words, *shape)
+    assert ended.code == 0, ended.err
+    (said,) = commands_of(ended)
+    assert said == ["export", str(checkpoint), "--calibration", "IMAGES", "--head", str(head), *shape]
+    said[said.index("IMAGES")] = str(data / "images")
+    made = veca_edge(*said, "--precision", "fp32", "--output", tmp_path / "out", "--json")
+    assert made.code == 0, made.err
+    assert made.json["manifest"]["spec"]["image_sizes"] == [[16, 24]]
+    # Fitted for every core count, it is exported with the usual one of them.
+    again = veca_edge(*words, "--image-size", "16", "--force")
+    assert commands_of(again) == [[*said[:2], "--calibration", "IMAGES", "--head", str(head), "--image-size", "16x16"]]
+
+
+def test_what_fit_prints_next_for_the_demo_model_needs_no_images(veca_edge, tmp_path):
+    data, head = write_labelled(tmp_path / "data", Task.SEGMENT, count=8), tmp_path / "head.safetensors"
+    ended = veca_edge("fit", "--task", "segment", "--data", data, "--steps", "2", "--cores", 8, "--output", head)
+    assert commands_of(ended) == [["export", "--head", str(head), "--cores", "8"]]
+
+
 # --------------------------------------------------------------------------------------- the bundle
 
 
@@ -280,11 +315,6 @@ def test_profile_and_recommend(veca_edge, bundle):
     refused(veca_edge("profile", bundle, "--sustained", "1x"), "'x'", "ms, s, m, h")
 
 
-def commands_of(ended) -> list[list[str]]:
-    """The words of every command under `Next:`."""
-    return [shlex.split(line) for line in ended.out.partition("Next:\n")[2].splitlines()]
-
-
 def test_what_profile_prints_next_recommends_something(veca_edge, tmp_path, monkeypatch):
     """The slowest p95, 59.5396 ms, is nearest to 59.5."""
     from veca_edge.actions import profile as action
@@ -296,8 +326,8 @@ def test_what_profile_prints_next_recommends_something(veca_edge, tmp_path, monk
     monkeypatch.setattr(action, "profile", lambda *_: action.Profiled(opened, profile))
     ended = veca_edge("profile", opened.directory)
     assert ended.code == 0, ended.err
-    name, *words = commands_of(ended)[0]
-    assert (name, words[-2:]) == ("veca-edge", ["--p95", "59.6ms"])
+    words = commands_of(ended)[0]
+    assert words[-2:] == ["--p95", "59.6ms"]
     found = veca_edge(*words, "--by", "cosine")
     assert found.code == 0, found.err
     assert "Best by cosine: 32 cores, fp32" in found.out

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..actions.fit_request import FitRequest
-from ..actions.request import CheckpointSource
+from ..actions.request import DEFAULT_CORE_COUNT, CheckpointSource
 from ..base.options import made_of
+from ..base.spec import ImageSize
 from ..base.text import quoted
 from . import options
 from .console import Column, Terminal, command
@@ -33,18 +34,17 @@ def fit(
 
         with terminal.progress() as progress:
             result = fit_head(request, progress)
-        show(terminal, result, checkpoint)
+        show(terminal, result, request)
 
 
-def show(terminal: Terminal, result: FitResult, checkpoint: Path | None) -> None:
+def show(terminal: Terminal, result: FitResult, request: FitRequest) -> None:
     head, first = result.head, result.held_out[0]
     what = "bins" if head.depth_range else "classes"
     title = f"{head.task}, {head.classes} {what}: {result.trained} images trained it, {first.images} judge it"
     terminal.table(*table_of(result.held_out, head.labels), title)
     terminal.say(f"Head: {result.path}", "bold green")
     terminal.note(f"The features stay in {result.cache}, for another run; remove them when you are done.")
-    model = [checkpoint] if checkpoint else []
-    terminal.next(quoted("veca-edge", "export", *model, "--head", result.path))
+    terminal.next(quoted("veca-edge", *export_words(result, request)))
     terminal.result(
         {
             "path": result.path,
@@ -57,6 +57,26 @@ def show(terminal: Terminal, result: FitResult, checkpoint: Path | None) -> None
             "cache": result.cache,
         }
     )
+
+
+def export_words(result: FitResult, request: FitRequest) -> list[str | Path]:
+    """An export that takes the head: with what it was fitted on, where export would choose something else."""
+    words: list[str | Path] = ["export"]
+    # Only the demo model brings images that calibrate.
+    if request.checkpoint.path is not None:
+        words += [request.checkpoint.path, "--calibration", "IMAGES"]
+    words += ["--head", result.path]
+    counts = [held_out.core_count for held_out in result.held_out]
+    if request.core_counts or DEFAULT_CORE_COUNT not in counts:
+        words += ["--cores", ",".join(map(str, request.core_counts or counts[:1]))]
+    if request.image_size is not None:
+        words += ["--image-size", str(ImageSize(*request.image_size))]
+    # An export refuses a head that was fitted on frames made in another way.
+    if request.resize != FitRequest.resize:
+        words += ["--resize", request.resize]
+    if request.crop_ratio != FitRequest.crop_ratio:
+        words += ["--crop-ratio", str(request.crop_ratio)]
+    return words
 
 
 def table_of(found: Sequence[HeldOut], labels: Sequence[str] | None) -> tuple[list[Column], list[list]]:
