@@ -104,6 +104,7 @@ def test_a_worse_release_is_exit_code_1(evaluated, tmp_path, veca_edge):
         ((), "There is nothing to evaluate on"),
         (("--data", "/nowhere"), "There is no data at /nowhere"),
         (("--data", demo_evaluation(), "--tolerance", "much"), "is not a difference of shares"),
+        (("--data", demo_evaluation(), "--tolerance", "0.5pp"), "--tolerance is for a comparison(.|\n)*--baseline"),
         (("--data", demo_evaluation(), "--folder-classes", "odd"), "Unknown way to name classes 'odd'"),
         (("--data", demo_evaluation(), "--cluster", "local:2", "--workers", 2), "--workers is for this machine"),
         (("--data", demo_evaluation(), "--format", "engine"), "no format 'engine'|engine"),

@@ -58,13 +58,15 @@ def evaluate(request: EvaluateRequest, progress: Progress = silent) -> Evaluated
     """
     if not request.data:
         raise EdgeError("There is nothing to evaluate on.", "Give --data: a folder, a .csv, .tar shards or a video.")
+    if request.tolerance is not None and request.baseline is None:
+        raise EdgeError("--tolerance is for a comparison, and there is none.", "Give --baseline BUNDLE with it.")
     earlier = None
     if request.baseline is not None:
         earlier = _evaluated(replace(request, bundle=request.baseline, baseline=None), progress, is_baseline=True)
     found = _evaluated(request, progress)
     if earlier is None:
         return found
-    comparison = compare(earlier.evaluation, found.evaluation, request.tolerance)
+    comparison = compare(earlier.evaluation, found.evaluation, request.allowed)
     return replace(found, comparison=comparison)
 
 

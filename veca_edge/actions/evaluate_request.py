@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..base.options import MOST_THREADS, option
 from ..base.units import parse_points
@@ -29,7 +29,7 @@ class EvaluateRequest:
         checkpoint: what the bundle was made from, to compare with; None compares with labels alone, but for bundles
             of the demo model, whose checkpoint is at hand.
         format: of the files to run; None is what runs on the device.
-        tolerance: of a regression against `baseline`: of shares, cosines and relative errors alike.
+        tolerance: of a regression against `baseline`: of shares, cosines and relative errors alike; None is 0.005.
     """
 
     bundle: Path | Bundle
@@ -52,10 +52,15 @@ class EvaluateRequest:
     baseline: Path | None = option(
         None, "Compare with this bundle; exit code 1 where this one is worse.", kind=Path, metavar="BUNDLE"
     )
-    tolerance: Any = option(
-        DEFAULT_TOLERANCE,
+    tolerance: float | None = option(
+        None,
         "How much worse a metric may be than the baseline's, unless it is chance.",
         metavar="POINTS",
         shown="0.5pp",
         parse=parse_points,
     )
+
+    @property
+    def allowed(self) -> float:
+        """The tolerance of a comparison."""
+        return DEFAULT_TOLERANCE if self.tolerance is None else self.tolerance
