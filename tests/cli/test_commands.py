@@ -333,6 +333,14 @@ def test_what_profile_prints_next_recommends_something(veca_edge, tmp_path, monk
     assert "Best by cosine: 32 cores, fp32" in found.out
 
 
+def test_profile_refuses_a_damaged_model_as_run_does(veca_edge, bundle, tmp_path):
+    damaged = shutil.copytree(bundle, tmp_path / "damaged", ignore=shutil.ignore_patterns("profiles"))
+    model = damaged / "models" / "cores8_fp32_32x32.onnx"
+    model.write_bytes(b"no model")
+    refused(veca_edge("profile", damaged, "--rounds", "1", "--seconds", "0.05", "--cores", "8"), model.name)
+    refused(veca_edge("run", damaged, next((demo_evaluation() / "cat").iterdir()), "--cores", "8"), model.name)
+
+
 # --------------------------------------------------------------------------------------- inspect, doctor, ...
 
 
@@ -419,6 +427,9 @@ def test_lint(veca_edge, bundle, tmp_path):
     refused(veca_edge("lint", model, "--target", "jetson", "--tensorrt", "x"), "'x' is not a TensorRT version")
     (tmp_path / "model.onnx").write_text("no model")
     refused(veca_edge("lint", tmp_path / "model.onnx", "--target", "jetson"), "model.onnx")
+    (tmp_path / "model.mlpackage").mkdir()
+    refused(veca_edge("lint", tmp_path / "model.mlpackage", "--target", "jetson"), "is a directory, not an ONNX file")
+    refused(veca_edge("lint", tmp_path / "absent.onnx", "--target", "jetson"), "There is no file")
 
 
 def test_lint_takes_dynamic_inputs_where_they_are_meant(veca_edge, tmp_path):
@@ -550,6 +561,7 @@ def test_report(veca_edge, bundle, tmp_path):
     refused(veca_edge("report", bundle, "--output", tmp_path / "r.pdf"), ".html")
     refused(veca_edge("report", bundle, "--output", tmp_path / "s.html", "--layers", "1,x"), "'x' is not a layer")
     refused(veca_edge("report", tmp_path), "is not a bundle")
+    refused(veca_edge("report", tmp_path / "nothing", "--output", page), "no bundle at")
 
 
 @pytest.mark.parametrize("name", [*COMMANDS])

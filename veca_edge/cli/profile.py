@@ -74,7 +74,7 @@ def profile(
             profiled = measure(request, progress, terminal.log, terminal.note)
         show(terminal, profiled.bundle, profiled.profile)
         if profiled.profile.failures:
-            raise typer.Exit(1)
+            raise typer.Exit(2)
 
 
 def profile_members(

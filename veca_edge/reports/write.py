@@ -131,9 +131,10 @@ def write_report(
         MissingDependency: matplotlib or Jinja2 is not installed.
     """
     options = options or ReportOptions()
+    # What is asked about comes first: a name that is taken says nothing of a bundle that is not there.
+    subjects = read_subjects([Path(path) for path in bundles], options.machine)
     markdown = check_output(output, options.force)
     html_template, markdown_template = _templates()
-    subjects = read_subjects([Path(path) for path in bundles], options.machine)
     report = make_report(subjects, options, progress)
     html = html_template.render(report=report, ramp=ramp_css())
     text = markdown_template.render(report=report)

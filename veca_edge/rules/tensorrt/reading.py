@@ -39,7 +39,8 @@ def read_file(path: Path) -> ir.Model:
 
     hint = "Give an .onnx file, with its weight files beside it."
     if not path.is_file():
-        raise EdgeError(f"There is no file '{path}'.", "Give the path of an .onnx file.")
+        what = f"'{path}' is a directory, not an ONNX file." if path.is_dir() else f"There is no file '{path}'."
+        raise EdgeError(what, "Give the path of an .onnx file.")
     if path.stat().st_size > MAX_FILE_BYTES:
         raise EdgeError(f"'{path}' is larger than any ONNX file can be (2 GiB).", hint)
     try:
