@@ -289,6 +289,11 @@ def test_run_refuses(veca_edge, bundle, tmp_path):
     refused(veca_edge("run", bundle, image, "--cores", 8, "--image-size", "64"), "64x64", "32x32")
     refused(veca_edge("run", bundle, image, "--cores", 8, "--save", "x.txt"), ".npz")
     refused(veca_edge("run", bundle, tmp_path / "absent.jpg", "--cores", 8), "absent.jpg")
+    for name in ("seen.png", "seen.mp4"):
+        overlay = ["--overlay", tmp_path / name]
+        refused(veca_edge("run", bundle, image, "--cores", 8, *overlay), f"--overlay {tmp_path / 'seen'}, or another")
+    shown = veca_edge("run", bundle, image, "--cores", 8, "--show", "pca")
+    refused(shown, "--show says what is painted", "Give --overlay DIR with it.")
     image.write_bytes(b"no image")
     refused(veca_edge("run", bundle, image, "--cores", 8), "image.png")
 

@@ -71,9 +71,7 @@ def run(
 def on_images(terminal: Terminal, bundle: Path, run_images: Callable[[], Predictions], record: Record) -> None:
     from ..runtime.recording import check_record, chosen_outputs, outputs_to
 
-    check_record(record)
-    if record.overlay is not None and record.overlay.suffix:
-        raise EdgeError("--overlay of images is a folder, for a PNG file of each.", "Give --overlay DIR.")
+    check_record(record, of_images=True)
     found = run_images()
     artifact, predictions = found.artifact, found.images
     terminal.say(f"{artifact.name} ({artifact.format})", "bold")

@@ -43,8 +43,17 @@ CAPTION_WIDTH = 320
 SHORTEST_S = 0.001
 
 
-def check_record(record: Record) -> None:
-    """Raises `EdgeError` for what could not be written at the end; it costs nothing to ask before the run."""
+def check_record(record: Record, of_images: bool = False) -> None:
+    """Raises `EdgeError` for what could not be written at the end; it costs nothing to ask before the run.
+
+    Args:
+        of_images: the run is on images, whose overlay is a directory.
+    """
+    if of_images and record.overlay is not None and record.overlay.suffix:
+        raise EdgeError(
+            f"--overlay {record.overlay} is not the name of a directory: of images it is one, with a PNG file of each.",
+            f"Give --overlay {record.overlay.with_suffix('')}, or another name without an ending.",
+        )
     for option, path, suffixes in (
         ("--save", record.outputs, (".npz",)),
         ("--csv", record.table, (".csv",)),
@@ -65,7 +74,8 @@ def check_record(record: Record) -> None:
     if record.output_names and record.outputs is None:
         raise EdgeError("--save-outputs says what goes into the file of --save.", "Give --save FILE.npz with it.")
     if record.show and record.overlay is None and not record.window:
-        raise EdgeError("--show says what is painted, and nothing is.", "Give --overlay FILE, or --show-window.")
+        hint = "Give --overlay DIR with it." if of_images else "Give --overlay FILE, or --show-window."
+        raise EdgeError("--show says what is painted, and nothing is.", hint)
     if record.overlay is not None and record.overlay.suffix:
         import_av("Writing an .mp4")
     if record.window:
