@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from veca_edge.base.errors import EdgeError
+from veca_edge.demo import demo_evaluation
 from veca_edge.formats.mlpackage import read_mlpackage
 
 APPLE = ["--target", "apple", "--precision", "fp16", "--cores", "8,16", "--image-size", "16", "--min-cosine", "0.9"]
@@ -27,6 +28,20 @@ def test_coordinates_in_float32_are_what_the_package_computes(apple_bundle):
         kinds = {op.type: next(iter(op.outputs.values())).dtype for op in function.operations}
         assert kinds["tanh"] == "FLOAT32"
         assert kinds["softmax"] == "FLOAT16"
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="a Mac can profile")
+def test_elsewhere_nobody_is_sent_to_profile_it(veca_edge, apple_bundle):
+    verified = veca_edge("verify", apple_bundle)
+    assert verified.code == 0, verified.err
+    assert "Profiling it takes a Mac" in verified.out
+    assert "Next:" not in verified.out
+    looked = veca_edge("inspect", apple_bundle)
+    assert looked.out.endswith(f"Next:\n  veca-edge verify {apple_bundle}\n")
+    image = next((demo_evaluation() / "cat").iterdir())
+    ran = veca_edge("run", apple_bundle, image, "--cores", 8)
+    assert ran.code == 0, ran.err
+    assert ran.out.endswith(f"Next:\n  veca-edge verify {apple_bundle}\n")
 
 
 @pytest.mark.parametrize(

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from functools import partial
 
 import pytest
+from PIL import Image
 from standin.fixtures import write_bundle, write_model
 
+from veca_edge.bundle.store import open_bundle, write_manifest
 from veca_edge.profiles.jetson import measure as jetson
 
 
@@ -88,6 +91,18 @@ def test_profile_before_build(veca_edge, jetson_bundle, bundle):
     assert "--target jetson" in ended.err
 
 
+def test_what_comes_next_is_to_profile_the_engines_where_they_are(veca_edge, jetson_bundle, tmp_path, monkeypatch):
+    quoted = f"'{jetson_bundle}'"
+    bare = veca_edge("inspect", jetson_bundle).out
+    assert bare.endswith(f"Next:\n  veca-edge verify {quoted}\n  veca-edge build {quoted} --device ssh://HOST\n")
+    opened = open_bundle(jetson_bundle)
+    engine = replace(opened.artifacts[0], path="engines/a.engine", format="engine")
+    write_manifest(replace(opened, artifacts=(*opened.artifacts, engine)))
+    assert veca_edge("inspect", jetson_bundle).out.endswith(f"  veca-edge profile {quoted} --device ssh://HOST\n")
+    monkeypatch.setattr("veca_edge.targets.jetson.RELEASE", jetson_bundle)
+    assert veca_edge("inspect", jetson_bundle).out.endswith(f"  veca-edge profile {quoted}\n")
+
+
 def test_build_where_there_is_no_tensorrt(veca_edge, local_board, jetson_bundle):
     local_board.without("trtexec")
     shutil.rmtree(jetson_bundle / "engines", ignore_errors=True)
@@ -113,6 +128,14 @@ def test_export_without_a_board_estimates(veca_edge, checkpoint, tmp_path):
     assert "ESTIMATED" in ended.out
     assert "Orin Nano 8GB" in ended.out
     assert "The engines are still to be built" in ended.out
+    (tmp_path / "images").mkdir()
+    image = tmp_path / "images" / "image.png"
+    Image.new("RGB", (40, 40)).save(image)
+    onnx = ["--format", "onnx"]
+    for name, *words in (["verify"], ["run", image, *onnx], ["run", "--source", image.parent, *onnx]):
+        done = veca_edge(name, tmp_path / "out", *words)
+        assert done.code == 0, done.err
+        assert done.out.endswith(f"Next:\n  veca-edge build {tmp_path / 'out'} --device ssh://HOST\n")
 
 
 def test_a_board_and_a_version_contradict(veca_edge):

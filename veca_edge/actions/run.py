@@ -14,8 +14,8 @@ from ..base.errors import EdgeError
 from ..base.files import disk_errors, written_aside
 from ..base.options import path_of
 from ..base.spec import ImageSize
-from ..bundle.store import find_artifact, open_bundle, verify_artifacts
-from ..bundle.types import Artifact
+from ..bundle.store import find_artifact, opened, verify_artifacts
+from ..bundle.types import Artifact, Bundle
 from ..images.preprocessing import Preprocessing, load_pixels, prepare
 from ..proof.evaluate import run_frames
 from ..runtime.classes import LikelyClass, top_classes
@@ -47,7 +47,7 @@ class Predictions:
 
 
 def run(
-    path: Path,
+    path: str | Path | Bundle,
     images: Sequence[str | Path] | str | Path,
     core_count: int | None = None,
     precision: str | None = None,
@@ -58,6 +58,7 @@ def run(
     """Runs one artifact of a bundle on image files, prepared exactly as in calibration.
 
     Args:
+        path: the bundle's, or one that was opened.
         images: files; one alone will do.
         core_count, precision, image_size: which; needed where the bundle holds several.
         format: see `load_bundle`.
@@ -65,7 +66,7 @@ def run(
     Raises:
         EdgeError: no bundle, no such artifact, several that fit, or an image that cannot be read.
     """
-    bundle = open_bundle(path)
+    bundle = opened(path)
     kind = runnable_format(bundle, format)
     how = Preprocessing.from_json(bundle.preprocessing)
     artifact = find_artifact(bundle, core_count, precision, image_size, kind.name)
@@ -79,11 +80,11 @@ def run(
     return Predictions(artifact, tuple(predictions))
 
 
-def paint(path: Path, predictions: Predictions, directory: Path, show: Sequence[str] = ()) -> list[Path]:
+def paint(path: Path | Bundle, predictions: Predictions, directory: Path, show: Sequence[str] = ()) -> list[Path]:
     """Writes every image with what the model says of it as a PNG file of the same name.
 
     Args:
-        path: the bundle that made the predictions.
+        path: of the bundle that made the predictions, or that bundle.
         directory: to make; it must not exist.
         show: of `painting.SHOWN`; empty is what the tasks say, or else the patch features.
 
@@ -95,7 +96,7 @@ def paint(path: Path, predictions: Predictions, directory: Path, show: Sequence[
     from ..runtime.painting import Painter, chosen_shows
 
     artifact = predictions.artifact
-    painter = Painter(open_bundle(path), artifact, chosen_shows(show, artifact.outputs))
+    painter = Painter(opened(path), artifact, chosen_shows(show, artifact.outputs))
     names = [prediction.path.stem for prediction in predictions.images]
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise EdgeError(f"Two images are called {twice}, and would be one file.", "Run them one after the other.")

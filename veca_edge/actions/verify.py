@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..base.progress import Progress, silent
-from ..bundle.store import open_bundle, verify_files
-from ..bundle.types import Artifact
+from ..bundle.store import opened, verify_files
+from ..bundle.types import Artifact, Bundle
 from ..proof.evaluate import golden_cosine
 from ..targets.table import format_of, open_artifact
 
@@ -36,13 +36,16 @@ class Verified:
         return self.cosine is None or self.cosine >= self.exported_cosine - VERIFY_TOLERANCE
 
 
-def verify(path: Path, threads: int | None = None, progress: Progress = silent) -> list[Verified]:
+def verify(path: Path | Bundle, threads: int | None = None, progress: Progress = silent) -> list[Verified]:
     """Checks a bundle: schema, digests of every file, and the golden outputs by running every model that runs here.
+
+    Args:
+        path: the bundle's, or one that was opened.
 
     Raises:
         EdgeError: the manifest is wrong, or files were changed or are missing.
     """
-    bundle = open_bundle(path)
+    bundle = opened(path)
     verify_files(bundle, progress)
     checks = []
     for i, artifact in enumerate(bundle.artifacts):

@@ -20,6 +20,7 @@ from ..targets.table import target_named
 from . import options
 from .console import Column, Terminal, command
 from .fields import Group, Typed, of_targets, owners_of, refuse_foreign, with_fields
+from .next_steps import show_next
 
 if TYPE_CHECKING:
     from ..actions.export import ExportResult
@@ -181,10 +182,7 @@ def show(terminal: Terminal, result: ExportResult, device: str | None) -> None:
         show_board(terminal, result.built)
         terminal.next(quoted("veca-edge", "profile", bundle.directory, "--device", device or ""))
     else:
-        ahead = target.next_steps(bundle)
-        if ahead.sentence:
-            terminal.say(ahead.sentence)
-        terminal.next(quoted("veca-edge", *ahead.command))
+        show_next(terminal, bundle)
 
 
 def show_board(terminal: Terminal, built: Built) -> None:

@@ -17,6 +17,7 @@ from . import options
 from .console import Column, Terminal, command
 from .export import fidelity_tables, megabytes
 from .fields import Group, Typed, with_fields
+from .next_steps import show_next
 
 if TYPE_CHECKING:
     from ..bundle.types import Bundle
@@ -146,5 +147,5 @@ def show_bundle(terminal: Terminal, bundle: Bundle) -> None:
         for said in bundle.details.overridden:
             terminal.say(f"  # Instead of another run file's: {said}")
         terminal.say()
-    terminal.next(quoted("veca-edge", "verify", bundle.directory), quoted("veca-edge", "profile", bundle.directory))
+    show_next(terminal, bundle, "verify")
     terminal.result({"kind": "bundle", "manifest": bundle.to_json(), "run": None if run is None else read_toml(run)})

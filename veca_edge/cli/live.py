@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from ..base.errors import EdgeError
-from ..base.text import quoted
 from .console import Column, Terminal
+from .next_steps import show_next
 from .signals import ENDING
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def live(terminal: Terminal, request: LiveRequest, record: Record) -> None:
             "files": record.paths,
         }
     )
-    terminal.next(quoted("veca-edge", "profile", request.bundle))
+    show_next(terminal, model.bundle)
 
 
 def gives(step: Step, request: LiveRequest) -> str:

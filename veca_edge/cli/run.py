@@ -11,17 +11,18 @@ import typer
 from ..actions.run_request import LiveRequest, ModelChoice
 from ..base.errors import EdgeError
 from ..base.options import made_of, options_of
-from ..base.text import quoted
 from ..runtime.record import Record
 from . import options
 from .console import Column, Terminal, command
 from .fields import Group, Typed, with_fields
 from .live import live
+from .next_steps import show_next
 
 if TYPE_CHECKING:
     import numpy as np
 
     from ..actions.run import Predictions
+    from ..bundle.types import Bundle
 
 
 # What a run on images takes too; everything else is for live runs.
@@ -63,12 +64,13 @@ def run(
         if wrong:
             raise EdgeError(f"{wrong[0]} is for a live run.", "Give --source instead of images.")
         from ..actions.run import run as run_bundle
+        from ..bundle.store import open_bundle
 
-        choice = made_of(ModelChoice, typed)
-        on_images(terminal, bundle, lambda: run_bundle(bundle, images or [], **vars(choice)), record)
+        choice, opened = made_of(ModelChoice, typed), open_bundle(bundle)
+        on_images(terminal, opened, lambda: run_bundle(opened, images or [], **vars(choice)), record)
 
 
-def on_images(terminal: Terminal, bundle: Path, run_images: Callable[[], Predictions], record: Record) -> None:
+def on_images(terminal: Terminal, bundle: Bundle, run_images: Callable[[], Predictions], record: Record) -> None:
     from ..runtime.recording import check_record, chosen_outputs, outputs_to
 
     check_record(record, of_images=True)
@@ -95,7 +97,7 @@ def on_images(terminal: Terminal, bundle: Path, run_images: Callable[[], Predict
             terminal.say(f"Wrote {path}", "green")
     terminal.result(
         {
-            "bundle": bundle,
+            "bundle": bundle.directory,
             "variant": artifact.name,
             "images": [
                 {
@@ -108,7 +110,7 @@ def on_images(terminal: Terminal, bundle: Path, run_images: Callable[[], Predict
             ],
         }
     )
-    terminal.next(quoted("veca-edge", "profile", bundle))
+    show_next(terminal, bundle)
 
 
 def shape(value: np.ndarray) -> str:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import typer
 
 from ..base.options import made_of
-from ..base.text import quoted
 from . import options
 from .console import Column, command
 from .fields import Group, Typed, with_fields
+from .next_steps import show_next
 
 
 @with_fields(Group(options.ThreadOptions))
@@ -19,9 +19,11 @@ def verify(bundle: options.BundlePath, typed: Typed, json: options.Json = False,
     """
     with command(json, debug) as terminal:
         from ..actions.verify import verify as verify_bundle
+        from ..bundle.store import open_bundle
 
+        opened = open_bundle(bundle)
         with terminal.progress() as progress:
-            checks = verify_bundle(bundle, made_of(options.ThreadOptions, typed).threads, progress)
+            checks = verify_bundle(opened, made_of(options.ThreadOptions, typed).threads, progress)
         terminal.table(
             [Column("", False), Column("variant", False), Column("cosine now"), Column("when exported")],
             [
@@ -65,4 +67,4 @@ def verify(bundle: options.BundlePath, typed: Typed, json: options.Json = False,
         not_run = sum(c.cosine is None for c in checks)
         rest = f"; {not_run} of them were not run here, and only their digests checked" if not_run else ""
         terminal.say(f"All {len(checks)} variants are what was exported{rest}.", "green")
-        terminal.next(quoted("veca-edge", "profile", bundle))
+        show_next(terminal, opened, done="verify")

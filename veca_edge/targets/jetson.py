@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 NAME = "jetson"
 BYTES_OF_A_WEIGHT = {"int8": 1, "fp16": 2, "fp32": 4}
 ESTIMATED_MODULES = ("Orin Nano 8GB", "Orin NX 16GB", "AGX Orin 64GB")
+# What says on a Jetson that it is one.
+RELEASE = Path("/etc/nv_tegra_release")
 TRTEXEC = ("/usr/src/tensorrt/bin/trtexec", "/usr/local/tensorrt/bin/trtexec")
 
 # -------------------------------------------------------------------------------------- formats
@@ -159,6 +161,13 @@ def build(bundle: Bundle, device: str, options: EngineOptions | None, progress: 
 
 
 def next_steps(bundle: Bundle) -> Next:
+    if any(artifact.format == ENGINE.name for artifact in bundle.artifacts):
+        if RELEASE.exists():
+            return Next(("profile", str(bundle.directory)))
+        return Next(
+            ("profile", str(bundle.directory), "--device", "ssh://HOST"),
+            "Its engines are measured on the board that built them.",
+        )
     script = bundle.directory / "build.sh"
     there = f": from here, or there with: sh {script.name}" if script.is_file() else "."
     return Next(
@@ -231,13 +240,12 @@ def doctor() -> Iterable[Check]:
     if platform.system() == "Linux" and platform.machine() == "x86_64":
         purpose = "compiles every file without a GPU, as a check"
         yield package(NAME, "tensorrt-rtx", "jetson", needed=False, purpose=purpose)
-    release = Path("/etc/nv_tegra_release")
-    if release.exists():
-        yield Check(NAME, "this is a Jetson", True, (release.read_text(errors="replace").splitlines() or [""])[0])
+    if RELEASE.exists():
+        yield Check(NAME, "this is a Jetson", True, (RELEASE.read_text(errors="replace").splitlines() or [""])[0])
     tensorrt = installed("tensorrt")
     advice = "" if tensorrt else "Builds engines on this machine; on a Jetson it comes with JetPack."
     yield Check(NAME, "tensorrt", True if tensorrt else None, tensorrt or "not installed", advice)
-    if tensorrt and release.exists() and is_wheel("tensorrt"):
+    if tensorrt and RELEASE.exists() and is_wheel("tensorrt"):
         yield Check(
             NAME,
             "tensorrt from pip",
