@@ -141,6 +141,10 @@ def test_paths_are_relative_to_the_file_and_lists_may_be_text(tmp_path):
         ("cores = [[8]]", "'cores' is neither text nor a list"),
         ("cores = 'many'", "'many' is not a core count"),
         ("target = 'toaster'", "Known: cpu"),
+        ("target = ['cpu', 'toaster']", "Unknown target 'toaster'"),
+        ("target = [8]", "'target' is neither text nor a list"),
+        ("target = 'cpu,'", "'target' 'cpu,' has an empty name"),
+        ("target = 'cpu,jetson'", "is for several targets: cpu, jetson"),
         ("target = 'jetson'\ntensorrt = 10.10", "'tensorrt' is not text"),
         ("cores = [8", "can't be read as TOML"),
         ("a = " + "[" * 100_000, "can't be read as TOML"),
@@ -152,6 +156,22 @@ def test_what_a_run_file_may_not_say(text, message, tmp_path):
     path.write_text(text)
     with pytest.raises(EdgeError, match=message):
         ExportRequest.from_toml(path)
+
+
+@pytest.mark.parametrize("said", ['["cpu", "jetson"]', '"cpu,jetson"'])
+def test_a_file_for_several_targets_says_what_each_of_them_is_asked(said, tmp_path):
+    path = tmp_path / "run.toml"
+    path.write_text(f'target = {said}\noutput = "out"\ntensorrt = "8.6"\n')
+    cpu, jetson = (ExportRequest.from_toml(path, typed={"--target": name}) for name in ("cpu", "jetson"))
+    assert (cpu.target, cpu.output, cpu.overridden) == ("cpu", tmp_path / "out" / "cpu", ())
+    assert (jetson.target, jetson.output, jetson.overridden) == ("jetson", tmp_path / "out" / "jetson", ())
+    assert jetson.options.tensorrt == "8.6"
+    with pytest.raises(EdgeError, match="'tensorrt' is an option of the target 'jetson', not of 'apple'"):
+        ExportRequest.from_toml(path, typed={"--target": "apple"})
+    path.write_text(f"target = {said}\n")
+    assert ExportRequest.from_toml(path, typed={"--target": "apple"}).overridden == (
+        "--target apple (cpu,jetson in the run file)",
+    )
 
 
 def test_what_was_typed_of_a_board_takes_the_place_of_what_the_file_says(tmp_path):

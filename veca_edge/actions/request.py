@@ -342,10 +342,12 @@ class ExportRequest:
             path: a TOML file. Its keys are the flags of `veca-edge export` without their dashes, `checkpoint` and
                 `output`; paths in it are relative to its folder.
             checkpoint, output: instead of those that it names.
-            typed: what else is said instead of what it says, by flag.
+            typed: what else is said instead of what it says, by flag. `--target` chooses one of several that it names;
+                the bundle then goes below `output`.
 
         Raises:
-            EdgeError: it can't be read, has an unknown key (the nearest known one is named), or a wrong value.
+            EdgeError: it can't be read, has an unknown key (the nearest known one is named), or a wrong value; it is
+                for several targets, and none was chosen.
         """
         given = {flag: value for flag, value in (typed or {}).items() if value is not None}
         run = read_run(path, given, (cls, CheckpointSource, ImageSource), cls.target)

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..base.errors import EdgeError
+from ..base import lists
+from ..base.errors import KNOWN, EdgeError
 from ..base.options import Option, options_of
 from ..base.spec import ImageSize
 from ..base.tasks import HeadFile, Task
@@ -28,7 +29,7 @@ class SaidRun:
 
     Attributes:
         typed: all of it by flag; what was typed wins.
-        checkpoint, output: of the file.
+        checkpoint, output: of the file; of one for several targets, the output is a place of this one's own below it.
         overridden: what was typed instead of what the file says, a text each.
     """
 
@@ -42,17 +43,33 @@ def read_run(path: str | Path, given: Mapping[str, Any], kinds: Iterable[type], 
     """Reads a run file.
 
     Args:
-        given: what was typed, by flag.
+        given: what was typed, by flag. Of a file for several targets, its `--target` says which of them is asked for.
         kinds: dataclasses whose options it may name, beside those of its target.
 
     Raises:
-        EdgeError: it can't be read, has an unknown key (the nearest known one is named), or a wrong value.
+        EdgeError: it can't be read, has an unknown key (the nearest known one is named), or a wrong value; it is for
+            several targets, and none was typed.
     """
     values, folder, whose = read_toml(path), Path(path).absolute().parent, str(path)
-    target = target_named(str(given.get("--target") or values.get("target") or default_target))
+    targets = _targets_of(values, whose)
+    chosen = given.get("--target")
+    if chosen is None and len(targets) > 1:
+        raise EdgeError(
+            f"{whose} is for several targets: {', '.join(targets)}.",
+            f"A request is for one: say which with typed={{'--target': '{targets[0]}'}}.",
+        )
+    target = target_named(chosen or next(iter(targets), default_target))
+    is_part = len(targets) > 1 and target.name in targets
+    if is_part:
+        values = _part_of(values, target.name, targets)
+    elif targets:
+        values["target"] = ",".join(targets)
     known = (*_PLACES, *(o for kind in (*kinds, target.options) for o in options_of(kind)))
     _refuse_foreign(values, known, target.name, whose)
     said = {flag: _below(folder, flag, value) for flag, value in typed_of(values, known, whose).items()}
+    output = said.get("--output")
+    if output is not None and is_part:
+        output = output / target.name
     left_out: list[str] = []
     if target.builder is not None and {"--device", *target.builder.answered} & given.keys():
         # What the file says of the board, its place takes what was typed of it, or what the board says itself.
@@ -64,7 +81,28 @@ def read_run(path: str | Path, given: Mapping[str, Any], kinds: Iterable[type], 
     ]
     overridden += [f"without {flag} {_shown(said[flag])}, which the run file has" for flag in left_out]
     merged = {flag: value for flag, value in said.items() if flag not in left_out}
-    return SaidRun({**merged, **given}, said.get("--checkpoint"), said.get("--output"), tuple(overridden))
+    return SaidRun({**merged, **given}, said.get("--checkpoint"), output, tuple(overridden))
+
+
+def targets_of(path: str | Path) -> tuple[str, ...]:
+    """The targets that a run file names, none twice. Raises `EdgeError` where they can't be read."""
+    return _targets_of(read_toml(path), str(path))
+
+
+def _targets_of(values: Mapping[str, Any], whose: str) -> tuple[str, ...]:
+    said = values.get("target", "")
+    listed = said if isinstance(said, list) else [said]
+    if not all(isinstance(name, str) for name in listed):
+        raise EdgeError(f"{whose}: 'target' is neither text nor a list of texts.", f"{KNOWN} {', '.join(TARGETS)}.")
+    names = lists.names(",".join(listed), f"{whose}: 'target'")
+    return tuple(dict.fromkeys(target_named(name).name for name in names))
+
+
+def _part_of(values: Mapping[str, Any], target: str, targets: Iterable[str]) -> dict[str, Any]:
+    """What a run file for several targets says of one of them: without the options that only others of them have."""
+    keys = {name: {key_of(o) for o in options_of(target_named(name).options)} for name in targets}
+    others = set().union(*keys.values()) - keys[target]
+    return {key: value for key, value in values.items() if key not in others} | {"target": target}
 
 
 def run_text(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..actions.request import CheckpointSource, ExportRequest, ImageSource
+from ..actions.run_file import targets_of
 from ..base import lists
 from ..base.errors import EdgeError
 from ..base.options import made_of
@@ -54,6 +55,8 @@ def export(
     """
     with command(json, debug) as terminal:
         targets = list(dict.fromkeys(lists.names(typed.get("--target") or "", "--target")))
+        if not targets and config is not None:
+            targets = list(targets_of(config))
         cluster = made_of(ClusterOptions, typed).cluster
         if len(targets) > 1:
             requests = requests_of(terminal, targets, typed, checkpoint, output, config, like)
