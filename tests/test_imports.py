@@ -31,11 +31,9 @@ HEAVY = (
     "cv2",
     "msgspec",
 )
-COMMANDS = sorted(
-    path.stem
-    for path in (PACKAGE / "cli").glob("*.py")
-    if path.stem not in ("__init__", "console", "fields", "fleet", "live", "options", "process", "signals")
-)
+# What commands share.
+SHARED = ("__init__", "console", "fields", "fleet", "live", "next_steps", "options", "process", "signals")
+COMMANDS = sorted(path.stem for path in (PACKAGE / "cli").glob("*.py") if path.stem not in SHARED)
 
 # Runs Python in a process in which the heavy packages are not installed.
 BARE = f"""

@@ -456,3 +456,13 @@ def test_readable_at_any_width(full, tmp_path, width):
     assert found["content"] <= width
     assert found["plots"] > 0
     assert found["letters"] >= 11.5
+
+
+def test_what_could_not_be_measured_is_not_called_faster(tmp_path):
+    """Two precisions on a busy machine: the samples say nothing, whichever median is lower."""
+    bundle = made_up_bundle(tmp_path / "out", None)
+    measure(bundle, details={"rounds": [{"other_load": 0.93}]})
+    files = write_report([bundle.directory], tmp_path / "busy.html", ReportOptions())
+    for text in (Page(files.html.read_text()).text, files.markdown.read_text()):
+        assert "int8 is faster" not in text
+        assert "not measurable here" in text

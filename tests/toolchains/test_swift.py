@@ -110,7 +110,7 @@ def test_golden_frames_replay(swift):
     assert ended.returncode == 0, ended.stdout
     for name in ("testEveryVariantAnswersAsTheModelDid", "testOfOverlappingUsesTheLastDecides"):
         assert re.search(rf"{name}' passed", ended.stdout), ended.stdout
-    assert "Executed 17 tests, with 0 failures" in ended.stdout
+    assert "Executed 18 tests, with 0 failures" in ended.stdout
 
 
 EVERY = "testEveryVariantAnswersAsTheModelDid"

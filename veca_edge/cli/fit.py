@@ -43,6 +43,8 @@ def show(terminal: Terminal, result: FitResult, request: FitRequest) -> None:
     title = f"{head.task}, {head.classes} {what}: {result.trained} images trained it, {first.images} judge it"
     terminal.table(*table_of(result.held_out, head.labels), title)
     terminal.say(f"Head: {result.path}", "bold green")
+    for note in result.notes:
+        terminal.note(note)
     terminal.note(f"The features stay in {result.cache}, for another run; remove them when you are done.")
     terminal.next(quoted("veca-edge", *export_words(result, request)))
     terminal.result(
@@ -55,6 +57,7 @@ def show(terminal: Terminal, result: FitResult, request: FitRequest) -> None:
             "trained": result.trained,
             "held_out": [asdict(h) for h in result.held_out],
             "cache": result.cache,
+            "notes": result.notes,
         }
     )
 

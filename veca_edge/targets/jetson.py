@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 from ..base.checks import Check, installed, is_wheel, output_of, package
 from ..base.errors import EdgeError
 from ..base.spec import INPUTS, Precision
-from ..bundle.details import TensorrtDetails, details_as
 from ..converters.tensorrt.options import EngineOptions, TensorrtOptions
 from ..profiles.jetson.options import BoardOptions
 from ..rules.options import TensorrtLintOptions
@@ -178,6 +177,7 @@ def next_steps(bundle: Bundle) -> Next:
 
 def estimates(bundle: Bundle) -> Table | None:
     """For every file the roofline of one frame on some modules in their fastest power mode: engines are slower."""
+    from ..bundle.details import TensorrtDetails, details_as
     from ..devices.jetson.modules import MODULES, estimate_frame
     from ..profiles.cost import cost_facts
 

@@ -28,6 +28,7 @@ final class CameraModel {
             }
             let pipeline = try await Pipeline(facts: .declared)
             self.pipeline = pipeline
+            if choice != .fixed(Variant.defaultCoreCount) { choose(choice) }  // made before there was anything to tell
             let camera = Camera()
             try await camera.start()
             let watch = Task { await watchHeat() }

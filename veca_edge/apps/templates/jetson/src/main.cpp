@@ -36,22 +36,31 @@ volatile std::sig_atomic_t stopped = 0;
 class CoreChoice {
  public:
   CoreChoice(const AppValues& app, const Options& options) {
-    std::map<int, double> expected;
     std::vector<int> counts;
     for (const Variant& variant : app.variants) {
-      expected[variant.core_count] = variant.expected_ms;
+      expected_[variant.core_count] = variant.expected_ms;
       counts.push_back(variant.core_count);
     }
     cores_ = options.cores != 0 ? options.cores : counts.back();
-    constexpr double kNone = std::numeric_limits<double>::infinity();
-    if (options.budget_ms > 0) governor_.emplace(expected, kNone, cores_, Rules(), options.budget_ms);
+    most_ = counts.back();
+    budget_ms_ = options.budget_ms;
+    govern();
     if (options.max_celsius > 0) {
       if (std::isnan(hottest_celsius())) throw std::runtime_error("--max-celsius: this machine states no temperature");
       heat_.emplace(counts, options.max_celsius);
     }
   }
 
-  int next(double now) { return heat_ ? std::min(cores_, heat_->observe(hottest_celsius(), now)) : cores_; }
+  int next(double now) {
+    if (!heat_) return cores_;
+    const int most = heat_->observe(hottest_celsius(), now);
+    if (governor_ && most != most_) {
+      most_ = most;
+      cores_ = std::min(cores_, most);
+      govern();
+    }
+    return std::min(cores_, most);
+  }
 
   // What a frame took, in seconds.
   void observe(int cores, double now, double prepare, double infer) {
@@ -59,7 +68,16 @@ class CoreChoice {
   }
 
  private:
-  int cores_;
+  // A budget is held among the core counts that the heat allows: what runs at others tells a governor nothing.
+  void govern() {
+    if (!(budget_ms_ > 0)) return;
+    std::map<int, double> allowed(expected_.begin(), expected_.upper_bound(most_));
+    governor_.emplace(allowed, std::numeric_limits<double>::infinity(), cores_, Rules(), budget_ms_);
+  }
+
+  std::map<int, double> expected_;
+  double budget_ms_ = 0;
+  int cores_ = 0, most_ = 0;
   std::optional<Governor> governor_;
   std::optional<HeatLimit> heat_;
 };

@@ -11,8 +11,8 @@
 namespace veca {
 namespace {
 
-// One frame late is better than many: the queue in front of the encoder holds few. (GStreamer 1.16, which JetPack 5 has,
-// knows no appsrc that drops frames itself.)
+// One frame late is better than many: the queue in front of the encoder holds few. (GStreamer 1.16, which JetPack 5
+// has, knows no appsrc that drops frames itself.)
 const char* const kStart =
     "appsrc name=frames is-live=true format=time do-timestamp=true ! "
     "queue name=waiting max-size-buffers=4 max-size-bytes=0 max-size-time=0 leaky=downstream ! "

@@ -12,14 +12,15 @@ public enum Choice: Sendable, Equatable {
 /// The core count of the next frame: by hand or by a latency budget, and with fewer cores while the device is hot.
 public struct CoreControl: Sendable {
     /// Whether it runs fewer cores while the device is hot.
-    public var followsHeat = true
-    public var heat = ProcessInfo.ThermalState.nominal
+    public var followsHeat = true { didSet { if followsHeat != oldValue { govern() } } }
+    public var heat = ProcessInfo.ThermalState.nominal { didSet { if heat != oldValue { govern() } } }
 
     private let counts: [Int]
     private var expected: [Int: Double]?
     private var budget: Double?
     private var governor: Governor?
     private var chosen: Int
+    private var beforeHeat: Int?
 
     public init(coreCounts: [Int], coreCount: Int) {
         precondition(coreCounts.contains(coreCount), "there are no \(coreCount) cores, but \(coreCounts)")
@@ -27,7 +28,9 @@ public struct CoreControl: Sendable {
     }
 
     /// What to run next.
-    public var coreCount: Int { followsHeat ? Self.coreCount(for: heat, wanted: chosen, among: counts) : chosen }
+    public var coreCount: Int {
+        followsHeat && governor == nil ? Self.coreCount(for: heat, wanted: chosen, among: counts) : chosen
+    }
 
     /// Whether somebody has said what each core count takes.
     public var isMeasured: Bool { expected != nil }
@@ -43,7 +46,7 @@ public struct CoreControl: Sendable {
         switch choice {
         case .fixed(let count):
             precondition(counts.contains(count), "there are no \(count) cores, but \(counts)")
-            (chosen, budget) = (count, nil)
+            (chosen, budget, beforeHeat) = (count, nil, nil)
         case .budget(let milliseconds):
             budget = milliseconds
         }
@@ -55,12 +58,15 @@ public struct CoreControl: Sendable {
         if let next = governor?.observe(at: count, latency: latency, now: now) { chosen = next }
     }
 
+    /// Holds the budget among the core counts that the heat allows: what runs at others tells a governor nothing.
     private mutating func govern() {
-        guard let expected, let budget else {
-            governor = nil
-            return
-        }
-        governor = Governor(expected: expected, budget: budget, coreCount: chosen)
+        governor = nil
+        guard let expected, let budget else { return }
+        let isHot = followsHeat && (heat == .serious || heat == .critical)
+        beforeHeat = isHot ? beforeHeat ?? chosen : nil
+        let most = beforeHeat.map { Self.coreCount(for: heat, wanted: $0, among: counts) } ?? counts.max() ?? chosen
+        chosen = min(chosen, most)
+        governor = Governor(expected: expected.filter { $0.key <= most }, budget: budget, coreCount: chosen)
     }
 
     /// The next fewer cores when the heat is serious, the fewest when it is critical.

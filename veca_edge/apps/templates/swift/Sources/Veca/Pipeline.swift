@@ -25,6 +25,7 @@ public actor Pipeline {
     private var failure: (any Error)?
     /// A core count that could not be loaded; it is not tried again before another one was wanted.
     private var refused: Int?
+    private var choices = 0
 
     public init(facts: Facts) async throws {
         veca = try await Veca()
@@ -55,7 +56,13 @@ public actor Pipeline {
 
     /// Chooses by hand or by a budget. For the first budget it measures what every core count takes on this device.
     public func choose(_ choice: Choice) async throws {
-        if case .budget = choice, !control.isMeasured { control.expect(try await measured()) }
+        choices += 1
+        let mine = choices
+        if case .budget = choice, !control.isMeasured {
+            let takes = try await measured()
+            control.expect(takes)
+            guard mine == choices else { return }  // while it measured, somebody chose anew
+        }
         control.choose(choice)
         await follow()
     }

@@ -171,6 +171,28 @@ final class GoldenVectorsTests: XCTestCase {
         XCTAssertEqual(control.coreCount, 16)
     }
 
+    func testABudgetIsHeldWhileItIsHot() {
+        let takes = [8: 16.0, 16: 20.0, 32: 28.0]
+        var control = CoreControl(coreCounts: [8, 16, 32], coreCount: 32)
+        control.expect(takes)
+        control.choose(.budget(33))
+        for i in 0..<20 {
+            control.observe(at: control.coreCount, latency: takes[control.coreCount]!, now: Double(i) / 10)
+        }
+        XCTAssertEqual(control.coreCount, 32)
+        control.heat = .serious
+        XCTAssertEqual(control.coreCount, 16)
+        for i in 20..<80 {
+            control.observe(at: control.coreCount, latency: 1.8 * takes[control.coreCount]!, now: Double(i) / 10)
+        }
+        XCTAssertEqual(control.coreCount, 8, "16 cores take 36 ms of 33 now, 8 take 29")
+        control.heat = .nominal
+        for i in 80..<4000 {
+            control.observe(at: control.coreCount, latency: takes[control.coreCount]!, now: Double(i) / 10)
+        }
+        XCTAssertEqual(control.coreCount, 32)
+    }
+
     // MARK: reading
 
     private func index() throws -> Index { try JSONDecoder().decode(Index.self, from: try data("vectors.json")) }

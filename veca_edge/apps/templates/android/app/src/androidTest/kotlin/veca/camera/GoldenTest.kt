@@ -60,7 +60,7 @@ class GoldenTest {
             val bytes = pixels.copyOfRange(frame * frameSize, (frame + 1) * frameSize)
             val prediction = model.run(bytes, golden.getInt("coreCount"))
             for (name in outputs.keys().asSequence().map { it.toString() }) {
-                val made = values(name, prediction) ?: continue
+                val made = requireNotNull(values(name, prediction)) { "the app gives no '$name'" }
                 val expected = floats(asset(outputs.getJSONObject(name).getString("file")))
                 val width = outputs.getJSONObject(name).getInt("width")
                 val rows = if (name == "dense") patches else listOf(0)

@@ -24,16 +24,27 @@ class CoreControl(coreCounts: List<Int>, coreCount: Int = coreCounts.min()) {
     private var budgetMs: Double? = null
     private var governor: Governor? = null
     private var chosen = coreCount
+    private var beforeHeat: Int? = null
 
     /** Whether it runs fewer cores while the phone is hot. */
     @get:Synchronized @set:Synchronized
     var followsHeat = true
+        set(value) {
+            if (field == value) return
+            field = value
+            govern()
+        }
 
     @get:Synchronized @set:Synchronized
     var heat = Heat.COOL
+        set(value) {
+            if (field == value) return
+            field = value
+            govern()
+        }
 
     /** What to run next. */
-    val coreCount: Int @Synchronized get() = if (followsHeat) whenHot(chosen, heat) else chosen
+    val coreCount: Int @Synchronized get() = if (followsHeat && governor == null) whenHot(chosen, heat) else chosen
 
     /** Whether a budget is chosen, and nobody has said yet what each core count takes. */
     val needsLatencies: Boolean @Synchronized get() = budgetMs != null && expected == null
@@ -52,6 +63,7 @@ class CoreControl(coreCounts: List<Int>, coreCount: Int = coreCounts.min()) {
             is Choice.Fixed -> {
                 require(choice.coreCount in counts) { "there are no ${choice.coreCount} cores, but $counts" }
                 chosen = choice.coreCount
+                beforeHeat = null
                 budgetMs = null
             }
             is Choice.Budget -> {
@@ -68,10 +80,16 @@ class CoreControl(coreCounts: List<Int>, coreCount: Int = coreCounts.min()) {
         governor?.let { chosen = it.observe(at, latencyMs, now) }
     }
 
+    /** Holds the budget among the core counts that the heat allows: what runs at others tells a governor nothing. */
     private fun govern() {
         val known = expected
         val budget = budgetMs
-        governor = if (known == null || budget == null) null else Governor(known, budget, chosen)
+        governor = null
+        if (known == null || budget == null) return
+        beforeHeat = if (followsHeat && heat != Heat.COOL) beforeHeat ?: chosen else null
+        val most = beforeHeat?.let { whenHot(it, heat) } ?: counts.last()
+        chosen = minOf(chosen, most)
+        governor = Governor(known.filterKeys { it <= most }, budget, chosen)
     }
 
     /** The next fewer cores when the heat is severe, the fewest when it is critical. */

@@ -46,6 +46,36 @@ class CoreControlTest {
     }
 
     @Test
+    fun aBudgetIsHeldWhileItIsHot() {
+        val takes = mapOf(8 to 16.0, 16 to 20.0, 32 to 28.0)
+        control.expect(takes)
+        control.choose(Choice.Budget(33.0))
+        for (i in 0 until 20) control.observe(control.coreCount, takes.getValue(control.coreCount), i / 10.0)
+        assertEquals(32, control.coreCount)
+        control.heat = Heat.SEVERE
+        assertEquals(16, control.coreCount)
+        for (i in 20 until 80) control.observe(control.coreCount, 1.8 * takes.getValue(control.coreCount), i / 10.0)
+        assertEquals("16 cores take 36 ms of 33 now, 8 take 29", 8, control.coreCount)
+        control.heat = Heat.CRITICAL
+        assertEquals(8, control.coreCount)
+        control.heat = Heat.COOL
+        for (i in 80 until 4000) control.observe(control.coreCount, takes.getValue(control.coreCount), i / 10.0)
+        assertEquals(32, control.coreCount)
+    }
+
+    @Test
+    fun aHandThatChoosesWhileItIsHotIsHeard() {
+        control.expect(mapOf(8 to 16.0, 16 to 20.0, 32 to 28.0))
+        control.heat = Heat.SEVERE
+        control.choose(Choice.Budget(100.0))
+        assertEquals(16, control.coreCount)
+        control.choose(Choice.Fixed(32))
+        assertEquals(16, control.coreCount)
+        control.heat = Heat.COOL
+        assertEquals(32, control.coreCount)
+    }
+
+    @Test
     fun unknownCoreCountsAreRefused() {
         assertThrows(IllegalArgumentException::class.java) { control.choose(Choice.Fixed(12)) }
         assertThrows(IllegalArgumentException::class.java) { control.choose(Choice.Budget(0.0)) }
