@@ -3,8 +3,6 @@
 import { addressOf, MANIFEST } from "./files";
 import type { Bundle } from "./manifest";
 
-const KEPT = "veca-edge-bundle";
-
 /**
  * Registers the service worker. A server that can't send the headers which threads need is helped by it: it adds them,
  * and the page is loaded once more.
@@ -43,9 +41,10 @@ async function activated(registration: ServiceWorkerRegistration | undefined): P
 
 /** Keeps every file of the bundle, and lets those of other bundles go. */
 export async function keepBundle(bundle: Bundle): Promise<void> {
-  const cache = await caches.open(KEPT);
-  const wanted = new Set(bundle.variants.flatMap((v) => [v.file, ...v.weights]).map((file) => addressOf(file)));
   const base = document.baseURI;
+  // As the service worker calls it: caches are the origin's, and pages in other folders of it have their own.
+  const cache = await caches.open(`veca-edge-bundle ${new URL(".", base).pathname}`);
+  const wanted = new Set(bundle.variants.flatMap((v) => [v.file, ...v.weights]).map((file) => addressOf(file)));
   const urls = new Set([...wanted].map((address) => new URL(address, base).href));
   // It was fetched before there was a service worker.
   await cache.add(new URL(MANIFEST, base));

@@ -8,8 +8,10 @@ declare const PAGE_FILES: string[];
 declare const PAGE_VERSION: string;
 
 const scope = self as unknown as ServiceWorkerGlobalScope;
-const PAGE = `veca-edge-page-${PAGE_VERSION}`;
-const BUNDLE = "veca-edge-bundle";
+// Caches are the origin's: pages in other folders of it have their own.
+const HERE = new URL(scope.registration.scope).pathname;
+const PAGE = `veca-edge-page-${PAGE_VERSION} ${HERE}`;
+const BUNDLE = `veca-edge-bundle ${HERE}`;
 const MANIFEST = "bundle/manifest.json";
 
 scope.addEventListener("install", (event) => {
@@ -26,7 +28,7 @@ scope.addEventListener("activate", (event) => {
   event.waitUntil(
     (async () => {
       for (const name of await caches.keys())
-        if (name.startsWith("veca-edge-page-") && name !== PAGE) await caches.delete(name);
+        if (name.startsWith("veca-edge-page-") && name.endsWith(` ${HERE}`) && name !== PAGE) await caches.delete(name);
       await scope.clients.claim();
     })(),
   );
