@@ -90,6 +90,20 @@ def test_what_is_no_onnx_file_is_one_message(tmp_path, content):
         session_from_file(tmp_path / "m.onnx", session_options(1))
 
 
+# The field `external_data` of a tensor, as protobuf's C++ reads each of the first two; no protobuf takes the others.
+@pytest.mark.parametrize(
+    "tag", [b"\xea\x80\x80\x80\x10", b"\xea\x80\x80\x80\xf0\x00", b"\xea\x80\x80\x80\x80\x00", b"\x02"]
+)
+def test_a_tag_of_more_than_32_bits_hides_no_file(tmp_path, tag):
+    entry = b"\x0a\x08location\x12\x0a../outside"
+    value = tag + bytes([len(entry)]) + entry
+    initializer = b"\x2a" + bytes([len(value)]) + value
+    (tmp_path / "m.onnx").write_bytes(b"\x3a" + bytes([len(initializer)]) + initializer)
+    with pytest.raises(EdgeError, match=r"m\.onnx cannot be read as an ONNX file: it has a field") as error:
+        check_external_data(tmp_path / "m.onnx")
+    assert error.value.hint
+
+
 def test_a_file_of_ours(exported_square):
     for artifact in exported_square.artifacts:
         path = exported_square.directory / artifact.path

@@ -75,7 +75,11 @@ def _locations(content: mmap.mmap) -> Iterator[str]:
 def _fields(content: mmap.mmap, at: int, end: int) -> Iterator[tuple[int, int, int]]:
     """Number, start and end of every field of a message that is text or a message. Raises `ValueError`."""
     while at < end:
+        begin = at
         tag, at = _varint(content, at)
+        # Protobuf keeps the lower 32 bits of a tag only: a larger one would be another field there than here.
+        if tag >= 1 << 32 or at - begin > 5 or not tag >> 3:
+            raise ValueError("it has a field that no message can have")
         kind = tag & 7
         if kind == 2:
             length, at = _varint(content, at)
