@@ -18,7 +18,10 @@ from veca_edge.rules.tensorrt.table import RULES
 onnx = pytest.importorskip("onnx")
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
-F32, F16, I8, U8, I64 = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.INT8, TensorProto.UINT8, TensorProto.INT64)
+F64, F32, F16, BF16 = (TensorProto.DOUBLE, TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16)
+I8, U8, I32, I64, BOOL = (
+    *(TensorProto.INT8, TensorProto.UINT8, TensorProto.INT32, TensorProto.INT64, TensorProto.BOOL),
+)
 
 
 def node(op, inputs, output, **attributes):
@@ -191,9 +194,20 @@ def test_types():
     assert lint_onnx(shapes, "10.3") == []
 
 
-def test_casts_that_change_nothing():
-    back = model([node("Cast", "x", "h", to=F16), node("Cast", "h", "y", to=F32)], {})
-    assert rules(lint_onnx(back, "10.3")) == {"casts-needed"}
+@pytest.mark.parametrize(
+    ("outer", "middle", "useless"),
+    [
+        *((F16, F32, True), (BF16, F32, True), (I32, I64, True), (I8, F16, True), (BOOL, I32, True), (F32, F32, True)),
+        *((F32, F16, False), (F32, BF16, False), (F32, I32, False), (F16, BF16, False), (F16, I64, False)),
+        *((I32, F32, False), (I64, I32, False), (I64, F64, False), (F32, BOOL, False), (U8, I8, False)),
+    ],
+)
+def test_casts_there_and_back(outer, middle, useless):
+    back = model([node("Cast", "x", "h", to=middle), node("Cast", "h", "y", to=outer)], {}, kind=outer)
+    assert ("casts-needed" in rules(lint_onnx(back, "10.3"))) == useless
+
+
+def test_a_cast_with_work_between():
     needed = model([node("Cast", "x", "h", to=F16), node("Relu", "h", "r"), node("Cast", "r", "y", to=F32)], {})
     assert lint_onnx(needed, "10.3") == []
 

@@ -13,6 +13,25 @@ if TYPE_CHECKING:
 
 SAME_TYPES = ("Add", "Sub", "Mul", "Div", "Pow", "Min", "Max", "Concat", "LayerNormalization", "PRelu", *WEIGHTED)
 
+_FLOATS = frozenset(("FLOAT", "DOUBLE"))
+_SMALL_FLOATS = frozenset(("FLOAT16", "BFLOAT16"))
+_FROM_16_BITS = frozenset(("INT32", "INT64", *_FLOATS))
+_FROM_8_BITS = frozenset(("INT16", *_FROM_16_BITS, *_SMALL_FLOATS))
+_UNSIGNED = frozenset(("UINT32", "UINT64"))
+# The types that hold every value of a type: a Cast to one of them and back is exact, any other may round on purpose.
+HELD_BY = {
+    "BOOL": frozenset(("INT8", "UINT8", "UINT16", *_FROM_8_BITS, *_UNSIGNED)),
+    "INT8": _FROM_8_BITS,
+    "UINT8": frozenset(("UINT16", *_FROM_8_BITS, *_UNSIGNED)),
+    "INT16": _FROM_16_BITS,
+    "UINT16": _FROM_16_BITS | _UNSIGNED,
+    "INT32": frozenset(("INT64", "DOUBLE")),
+    "UINT32": frozenset(("INT64", "UINT64", "DOUBLE")),
+    "FLOAT16": _FLOATS,
+    "BFLOAT16": _FLOATS,
+    "FLOAT": frozenset(("DOUBLE",)),
+}
+
 
 def no_wide_types(subject: CheckedModel) -> Broken:
     shape_like: dict[int, bool] = {}
@@ -82,8 +101,10 @@ def casts_needed(subject: CheckedModel) -> Broken:
         before = producer_of(source)
         if dtype(source) and dtype(source) == dtype(node.outputs[0]):
             yield name_of(node), f"a Cast of {dtype(source)} to itself"
-        elif is_a(before, "Cast") and dtype(before.inputs[0]) == dtype(node.outputs[0]) != "":
-            yield name_of(node), f"a Cast back to {dtype(node.outputs[0])} with no work between"
+        elif is_a(before, "Cast"):
+            outer = dtype(before.inputs[0])
+            if outer == dtype(node.outputs[0]) and dtype(source) in HELD_BY.get(outer, ()):
+                yield name_of(node), f"a Cast of {outer} to {dtype(source)} and back, with no work between"
         first = seen.setdefault((id(source), to), name_of(node))
         if source is not None and first != name_of(node):
             yield name_of(node), f"'{source.name}' is already cast by '{first}'"
