@@ -178,6 +178,33 @@ def test_more_entries_than_a_file_may_have(tmp_path, monkeypatch):
     refused(path, "more than 10 entries")
 
 
+def test_a_name_that_is_too_long(tmp_path):
+    def long_name(file):
+        first(file).tensors[0].name = "a" * 20_000
+
+    refused(tflite(tmp_path / "a.tflite", relu, long_name), "a name in it has 20,000 bytes")
+
+
+def names(file):
+    for i, tensor in enumerate(first(file).tensors):
+        tensor.name = f"{i}" * 3000
+
+
+def scales(file):
+    tensor = first(file).tensors[0]
+    tensor.shape, tensor.shapeSignature = [2000], None
+    tensor.quantization.scale = np.ones(2000, np.float32)
+    tensor.quantization.zeroPoint = np.zeros(2000, np.int64)
+
+
+@pytest.mark.parametrize("change", [names, scales])
+def test_more_bytes_of_names_and_scales_than_are_copied(tmp_path, monkeypatch, change):
+    path = tflite(tmp_path / "a.tflite", relu, change)
+    read_tflite(path)
+    monkeypatch.setattr(reader, "MAX_COPIED_BYTES", 8000)
+    refused(path, "more than 8,000 bytes of names and scales")
+
+
 def test_without_litert(tmp_path, monkeypatch):
     path = tflite(tmp_path / "a.tflite", relu)
     monkeypatch.setitem(sys.modules, "ai_edge_litert", None)

@@ -29,6 +29,9 @@ MAX_BYTES = 4 << 30
 MAX_RANK = 8
 # Of subgraphs, tensors, operators and so on in one file: a hundred times what a large model has.
 MAX_ENTRIES = 1_000_000
+MAX_NAME_BYTES = 16 << 10
+# Of all names, scales and zero points together: any number of tables may share one, and each would have its copy.
+MAX_COPIED_BYTES = 64 << 20
 # What a value of a type takes; types of less than a byte, and strings, are not looked into.
 BYTES = {
     "FLOAT32": 4,
@@ -193,17 +196,33 @@ class _Reader:
     """Reads one file; whatever does not hold together is a `ValueError`."""
 
     def __init__(self, path: Path, schema: Any, data: Any):
-        self.path, self.schema, self.data, self.left = path, schema, data, MAX_ENTRIES
+        self.path, self.schema, self.data = path, schema, data
+        self.left, self.bytes_left = MAX_ENTRIES, MAX_COPIED_BYTES
         self.types = _names(schema.TensorType)
         self.operators = _names(schema.BuiltinOperator)
 
     def each(self, length: int, item: Callable[[int], Any]) -> Iterator[Any]:
         """The entries of a vector, within what all vectors of the file may hold together."""
-        self.left -= length
-        if length < 0 or self.left < 0:
-            raise ValueError(f"it claims to hold more than {MAX_ENTRIES:,} entries")
+        self.charge_entries(length)
         for i in range(length):
             yield item(i)
+
+    def charge_entries(self, count: int) -> None:
+        self.left -= count
+        if count < 0 or self.left < 0:
+            raise ValueError(f"it claims to hold more than {MAX_ENTRIES:,} entries")
+
+    def charge_bytes(self, count: int) -> None:
+        self.bytes_left -= count
+        if count < 0 or self.bytes_left < 0:
+            raise ValueError(f"it claims to hold more than {MAX_COPIED_BYTES:,} bytes of names and scales")
+
+    def text(self, value: bytes | None) -> str:
+        length = len(value or b"")
+        if length > MAX_NAME_BYTES:
+            raise ValueError(f"a name in it has {length:,} bytes, and {MAX_NAME_BYTES:,} at most are read")
+        self.charge_bytes(length)
+        return (value or b"").decode("utf-8", "replace")
 
     def model(self) -> TfliteModel:
         root = self.schema.Model.GetRootAs(self.data, 0)
@@ -219,7 +238,7 @@ class _Reader:
         )
         metadata = {}
         for entry in self.each(root.MetadataLength(), root.Metadata):
-            metadata[_text(entry.Name())] = _index(entry.Buffer(), buffers, "buffer")
+            metadata[self.text(entry.Name())] = _index(entry.Buffer(), buffers, "buffer")
         return TfliteModel(self.path, subgraphs, signatures, buffers, metadata, self.data)
 
     def buffer(self, table: Any) -> tuple[int, int]:
@@ -234,7 +253,7 @@ class _Reader:
     def code(self, table: Any) -> tuple[str, int]:
         number = max(table.BuiltinCode(), table.DeprecatedBuiltinCode())
         name = self.operators.get(number, f"operator {number}")
-        return (_text(table.CustomCode()) or name) if name == "CUSTOM" else name, table.Version()
+        return (self.text(table.CustomCode()) or name) if name == "CUSTOM" else name, table.Version()
 
     def subgraph(self, table: Any, codes: Sequence[tuple[str, int]], buffers: Sequence[Any]) -> TfliteSubgraph:
         tensors = tuple(self.tensor(t, buffers) for t in self.each(table.TensorsLength(), table.Tensors))
@@ -245,12 +264,12 @@ class _Reader:
             operator = self.operator(entry, codes, tensors)
             # A tensor that nothing makes is a variable, or an operator's scratch; neither is an operator's own output.
             if made & set(operator.outputs):
-                raise ValueError(f"a tensor is made twice, by {operator.type} at last")
+                raise ValueError(f"a tensor is made twice, by {operator.type:.80} at last")
             made.update(operator.outputs)
             operators.append(operator)
         outputs = self.indices(table.OutputsAsNumpy(), tensors)
         self.check_order(operators, tensors)
-        return TfliteSubgraph(_text(table.Name()), tensors, tuple(operators), inputs, outputs)
+        return TfliteSubgraph(self.text(table.Name()), tensors, tuple(operators), inputs, outputs)
 
     def check_order(self, operators: Sequence[TfliteOperator], tensors: Sequence[TfliteTensor]) -> None:
         """Nothing is used before it is made."""
@@ -258,34 +277,36 @@ class _Reader:
         for operator in operators:
             early = later & set(operator.inputs)
             if early:
-                raise ValueError(f"{operator.type} uses '{tensors[min(early)].name}' before it is made")
+                raise ValueError(f"{operator.type:.80} uses '{tensors[min(early)].name:.80}' before it is made")
             later -= set(operator.outputs)
 
     def tensor(self, table: Any, buffers: Sequence[tuple[int, int]]) -> TfliteTensor:
-        name, dtype = _text(table.Name()), self.types.get(table.Type(), f"type {table.Type()}")
+        name, dtype = self.text(table.Name()), self.types.get(table.Type(), f"type {table.Type()}")
         # The signature, where there is one, has -1 for dimensions that a call may choose.
         known = table.ShapeSignatureAsNumpy() if table.ShapeSignatureLength() else table.ShapeAsNumpy()
+        rank = known.size if isinstance(known, np.ndarray) else 0
+        if rank > MAX_RANK:
+            raise ValueError(f"the tensor '{name:.80}' has {rank} dimensions")
         shape = tuple(_array(known, np.int32).tolist())
-        if len(shape) > MAX_RANK:
-            raise ValueError(f"the tensor '{name}' has {len(shape)} dimensions")
         if min(shape, default=0) < -1 or prod(max(n, 1) for n in shape) > MAX_BYTES:
-            raise ValueError(f"the tensor '{name}' is {list(shape)}")
+            raise ValueError(f"the tensor '{name:.80}' is {list(shape)}")
         buffer = _index(table.Buffer(), buffers, "buffer")
         length = buffers[buffer][1]
         if length and dtype in BYTES and prod(shape) * BYTES[dtype] != length:
-            raise ValueError(f"the constant '{name}', {dtype} {list(shape)}, has {length} bytes")
+            raise ValueError(f"the constant '{name:.80}', {dtype} {list(shape)}, has {length} bytes")
         quantization = self.quantization(table.Quantization(), name, shape)
         return TfliteTensor(name, dtype, shape, buffer if length else None, quantization)
 
     def quantization(self, table: Any, name: str, shape: tuple[int, ...]) -> Quantization | None:
         if table is None or not table.ScaleLength():
             return None
+        self.charge_bytes(4 * table.ScaleLength() + 8 * table.ZeroPointLength())
         scales, points = _array(table.ScaleAsNumpy(), np.float32), _array(table.ZeroPointAsNumpy(), np.int64)
         axis = table.QuantizedDimension()
         if len(scales) > 1 and not (0 <= axis < len(shape) and shape[axis] == len(scales)):
-            raise ValueError(f"the tensor '{name}', {list(shape)}, has {len(scales)} scales along axis {axis}")
+            raise ValueError(f"the tensor '{name:.80}', {list(shape)}, has {len(scales)} scales along axis {axis}")
         if len(points) not in (0, len(scales)):
-            raise ValueError(f"the tensor '{name}' has {len(scales)} scales and {len(points)} zero points")
+            raise ValueError(f"the tensor '{name:.80}' has {len(scales)} scales and {len(points)} zero points")
         return Quantization(scales, axis, not points.any())
 
     def operator(self, table: Any, codes: Sequence[tuple[str, int]], tensors: Sequence[TfliteTensor]) -> TfliteOperator:
@@ -307,15 +328,14 @@ class _Reader:
         index = _index(table.SubgraphIndex(), subgraphs, "subgraph")
         tensors = subgraphs[index].tensors
         inputs, outputs = (
-            {_text(e.Name()): _index(e.TensorIndex(), tensors, "tensor") for e in self.each(length, item)}
+            {self.text(e.Name()): _index(e.TensorIndex(), tensors, "tensor") for e in self.each(length, item)}
             for length, item in ((table.InputsLength(), table.Inputs), (table.OutputsLength(), table.Outputs))
         )
-        return _text(table.SignatureKey()), TfliteSignature(index, inputs, outputs)
+        return self.text(table.SignatureKey()), TfliteSignature(index, inputs, outputs)
 
     def indices(self, found: Any, tensors: Sequence[Any], lowest: int = 0) -> tuple[int, ...]:
-        self.left -= len(indices := tuple(_array(found, np.int32).tolist()))
-        if self.left < 0:
-            raise ValueError(f"it claims to hold more than {MAX_ENTRIES:,} entries")
+        self.charge_entries(found.size if isinstance(found, np.ndarray) else 0)
+        indices = tuple(_array(found, np.int32).tolist())
         for i in indices:
             _index(i, tensors, "tensor", lowest)
         return indices
@@ -329,10 +349,6 @@ def _index(value: Any, of: Sequence[Any], what: str, lowest: int = 0) -> int:
 
 def _names(enumeration: Any) -> dict[int, str]:
     return {value: name for name, value in vars(enumeration).items() if isinstance(value, int)}
-
-
-def _text(value: bytes | None) -> str:
-    return (value or b"").decode("utf-8", "replace")
 
 
 def _array(found: Any, dtype: type) -> np.ndarray:
