@@ -78,6 +78,82 @@ def test_a_uint8_zero_point_is_found():
     assert finding.source.split(": ")[-1].startswith("https://")
 
 
+def of_type(name, array, kind):
+    return helper.make_tensor(name, kind, np.shape(array), np.ravel(array))
+
+
+def other_types(kind, weights_only=False, scale=0.1):
+    """A layer in another type than INT8, with one scale for its activation and one for its weight."""
+    weight = [node("DequantizeLinear", "codes ws", "w"), node("MatMul", "x w" if weights_only else "d w", "y")]
+    made = model(
+        [*([] if weights_only else PAIR), *weight], {"s": np.float32(scale), "ws": np.float32(scale)}, opset=24
+    )
+    made.graph.initializer.append(of_type("codes", np.ones((32, 64)), kind))
+    if not weights_only:
+        made.graph.initializer.append(of_type("z", 0.0, kind))
+    return made
+
+
+@pytest.mark.parametrize(
+    ("kind", "version", "message"),
+    [
+        (TensorProto.FLOAT8E4M3FN, "8.6", "works in FLOAT8E4M3FN, which TensorRT reads from 9.0 on"),
+        (TensorProto.FLOAT8E4M3FN, "9.0", None),
+        (TensorProto.FLOAT4E2M1, "10.7", "works in FLOAT4E2M1, which TensorRT reads from 10.8 on"),
+        (TensorProto.FLOAT4E2M1, "10.8", None),
+        (TensorProto.INT4, "10.15", "an activation is quantized to INT4, which is for weights only"),
+        (TensorProto.FLOAT8E5M2, "11.0", "works in FLOAT8E5M2, which no release is known to read"),
+        (TensorProto.UINT4, "11.0", "works in UINT4, which no release is known to read"),
+        (TensorProto.INT16, "11.0", "works in INT16, which no release is known to read"),
+    ],
+)
+def test_other_quantized_types_are_known_from_a_release_on(kind, version, message):
+    found = [f for f in lint_onnx(other_types(kind), version) if f.rule not in ("opset", "ir-version")]
+    assert rules(found) == ({"quantized-types"} if message else set())
+    assert not message or any(message in finding.message for finding in found)
+
+
+def test_weights_alone_in_int4():
+    assert lint_onnx(other_types(TensorProto.INT4, weights_only=True), "10.15") == []
+    found = lint_onnx(other_types(TensorProto.INT4, weights_only=True), "9.3")
+    assert rules(found) == {"opset", "quantized-types"}
+    int8 = rules(lint_onnx(other_types(TensorProto.INT8, weights_only=True), "10.15"))
+    assert int8 == {"both-inputs-quantized", "weights-per-channel"}
+
+
+def test_a_quantizer_says_its_type_in_any_of_three_ways():
+    def made(**attributes):
+        pair = [node("QuantizeLinear", "x s", "q", **attributes), node("DequantizeLinear", "q s", "d")]
+        return model([*pair, node("Relu", "d", "y")], {"s": np.float32(0.1)}, opset=24)
+
+    assert "signed-int8" in rules(lint_onnx(made(), "10.15"))
+    assert rules(lint_onnx(made(output_dtype=I8), "10.15")) == {"linear-inputs-only"}
+    assert lint_onnx(made(output_dtype=TensorProto.FLOAT8E4M3FN), "10.15") == []
+    assert rules(lint_onnx(made(output_dtype=TensorProto.UINT16), "10.15")) == {"quantized-types"}
+
+
+def test_scales_that_are_quantized_themselves():
+    """As FP4 has them: a block of 16 values has a scale in FP8."""
+    nodes = [
+        node("DequantizeLinear", "scales s", "ws"),
+        node("DequantizeLinear", "codes ws", "w", axis=0, block_size=16),
+        node("MatMul", "x w", "y"),
+    ]
+    made = model(nodes, {"s": np.float32(0.1)}, opset=24)
+    made.graph.initializer.append(of_type("codes", np.ones((32, 64)), TensorProto.FLOAT4E2M1))
+    made.graph.initializer.append(of_type("scales", np.ones((2, 64)), TensorProto.FLOAT8E4M3FN))
+    assert lint_onnx(made, "10.15") == []
+
+
+def test_scales_that_are_powers_of_two():
+    """As MXFP8 has them: a block of 32 values has a scale in E8M0."""
+    nodes = [node("DequantizeLinear", "codes ws", "w", axis=0, block_size=32), node("MatMul", "x w", "y")]
+    made = model(nodes, {}, opset=24)
+    made.graph.initializer.append(of_type("codes", np.ones((32, 64)), TensorProto.FLOAT8E4M3FN))
+    made.graph.initializer.append(of_type("ws", np.ones((1, 64)), TensorProto.FLOAT8E8M0))
+    assert "constant-scale" not in rules(lint_onnx(made, "10.15"))
+
+
 def test_findings_of_the_quantizers_themselves():
     assert rules(lint_onnx(quantized_matmul(zero=3), "10.3")) == {"zero-point-zero"}
     assert "scale-not-subnormal" in rules(lint_onnx(quantized_matmul(np.float16, np.full(64, 3e-5)), "10.3"))

@@ -91,6 +91,27 @@ def dtype(value: ir.Value | None) -> str:
     return value.dtype.name if value.dtype is not None else ""
 
 
+def _type_names() -> dict[int, str]:
+    from onnx_ir import DataType
+
+    return {int(kind): kind.name for kind in DataType}
+
+
+def quantized_type(node: ir.Node) -> str:
+    """What a QuantizeLinear makes or a DequantizeLinear reads, by its ONNX name; empty where it is unknown."""
+    if node.op_type == "DequantizeLinear":
+        return dtype(node.inputs[0])
+    if len(node.inputs) > 2 and node.inputs[2] is not None:
+        return dtype(node.inputs[2])
+    number = node.attributes.get_int("output_dtype", 0)
+    return _type_names().get(number, f"type {number}") if number else "UINT8"
+
+
+def is_int8(node: ir.Node | None) -> bool:
+    """Whether a QuantizeLinear or DequantizeLinear works in 8-bit integers: rules on INT8 are about no other type."""
+    return is_a(node, "QuantizeLinear", "DequantizeLinear") and quantized_type(node) in ("INT8", "UINT8", "")
+
+
 def name_of(node: ir.Node) -> str:
     return node.name or (node.outputs[0].name if node.outputs else None) or node.op_type
 

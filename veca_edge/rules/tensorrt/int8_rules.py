@@ -16,11 +16,14 @@ from .graph import (
     constant_source,
     dtype,
     is_a,
+    is_int8,
     is_normalised,
     name_of,
     producer_of,
+    quantized_type,
     readers,
 )
+from .releases import QUANTIZED_TYPES
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -31,15 +34,22 @@ SMALLEST_NORMAL_FP16 = float(np.finfo(np.float16).smallest_normal)
 
 def signed_int8(subject: CheckedModel) -> Broken:
     for node in subject.of_type("QuantizeLinear", "DequantizeLinear"):
-        zero = node.inputs[2] if len(node.inputs) > 2 else None
-        if zero is not None:
-            kind = dtype(zero)
-        elif node.op_type == "DequantizeLinear":
-            kind = dtype(node.inputs[0])
-        else:
-            kind = {2: "UINT8", 3: "INT8"}.get(node.attributes.get_int("output_dtype", 2), "another type")
-        if kind not in ("INT8", ""):
-            yield name_of(node), f"{node.op_type} works in {kind}"
+        if quantized_type(node) == "UINT8":
+            yield name_of(node), f"{node.op_type} works in UINT8"
+
+
+def known_quantized_types(subject: CheckedModel) -> Broken:
+    for node in subject.of_type("QuantizeLinear", "DequantizeLinear"):
+        if is_int8(node):
+            continue
+        kind = quantized_type(node)
+        since = QUANTIZED_TYPES.get(kind)
+        if since is None:
+            yield name_of(node), f"{node.op_type} works in {kind}, which no release is known to read"
+        elif subject.version < since:
+            yield name_of(node), f"{node.op_type} works in {kind}, which TensorRT reads from {since[0]}.{since[1]} on"
+        elif kind == "INT4" and node.op_type == "QuantizeLinear" and constant_source(node.inputs[0]) is None:
+            yield name_of(node), "an activation is quantized to INT4, which is for weights only"
 
 
 def zero_points_zero(subject: CheckedModel) -> Broken:
@@ -52,7 +62,7 @@ def zero_points_zero(subject: CheckedModel) -> Broken:
 def zero_points_given(subject: CheckedModel) -> Broken:
     if subject.version >= (9, 0):
         return
-    for node in subject.of_type("QuantizeLinear", "DequantizeLinear"):
+    for node in filter(is_int8, subject.of_type("QuantizeLinear", "DequantizeLinear")):
         zero, scale = constant(node.inputs[2]) if len(node.inputs) > 2 else None, constant(node.inputs[1])
         if zero is None:
             yield name_of(node), f"{node.op_type} has no constant zero point"
@@ -64,8 +74,10 @@ def constant_scales(subject: CheckedModel) -> Broken:
     for node in subject.of_type("QuantizeLinear", "DequantizeLinear"):
         scale = constant(node.inputs[1])
         if scale is None:
-            yield name_of(node), "the scale is computed, not a constant"
-        elif not np.all(np.isfinite(scale) & (scale > 0)):
+            if is_int8(node):  # the scales of FP4 are quantized themselves
+                yield name_of(node), "the scale is computed, not a constant"
+        # As float64: a power of two (E8M0, of MXFP8) cannot be compared with the zero that it does not have.
+        elif not np.all(np.isfinite(wide := scale.astype(np.float64)) & (wide > 0)):
             yield name_of(node), "a scale is zero, negative or not finite"
 
 
@@ -89,14 +101,14 @@ def scale_type(subject: CheckedModel) -> Broken:
 def weight_form(subject: CheckedModel) -> Broken:
     if subject.version >= (10, 0):
         return
-    for node in subject.of_type("DequantizeLinear"):
+    for node in filter(is_int8, subject.of_type("DequantizeLinear")):
         if constant(node.inputs[0]) is not None:
             yield name_of(node), "the weight is stored as INT8 and dequantized"
 
 
 def activations_of_linears_only(subject: CheckedModel) -> Broken:
     inputs = {(id(node), node.inputs.index(x)) for node, x, _ in subject.linears}
-    for node in subject.quantizers:
+    for node in filter(is_int8, subject.quantizers):
         others = {reader.op_type for reader, index in after_dequantizing(node) if (id(reader), index) not in inputs}
         if others:
             yield name_of(node), f"the quantized activation feeds {', '.join(sorted(others))}"
@@ -126,8 +138,10 @@ def one_pair_per_input(subject: CheckedModel) -> Broken:
 
 def both_inputs_quantized(subject: CheckedModel) -> Broken:
     for node, x, weight in subject.linears:
-        left, right = (is_a(back(value), "DequantizeLinear") for value in (x, weight))
-        if left != right:
+        pair = [back(value) for value in (x, weight)]
+        left, right = (is_a(made, "DequantizeLinear") for made in pair)
+        # A weight alone may well be INT4.
+        if left != right and is_int8(pair[0] if left else pair[1]):
             yield name_of(node), f"only the {'activation' if left else 'weight'} of this {node.op_type} is quantized"
 
 
@@ -135,7 +149,7 @@ def weights_per_channel(subject: CheckedModel) -> Broken:
     for node, _, weight in subject.linears:
         flipped = is_a(weight.producer(), "Transpose")
         dequantizer = producer_of(back_through(weight, "Transpose"))
-        if not is_a(dequantizer, "DequantizeLinear"):
+        if not is_a(dequantizer, "DequantizeLinear") or not is_int8(dequantizer):
             continue
         scale, array = constant(dequantizer.inputs[1]), constant_source(weight)
         if scale is None or array is None or array.ndim < 2 or (flipped and array.ndim != 2):
@@ -173,7 +187,7 @@ def no_code_of_minus_128(subject: CheckedModel) -> Broken:
 
 
 def activations_per_tensor(subject: CheckedModel) -> Broken:
-    for node in subject.quantizers:
+    for node in filter(is_int8, subject.quantizers):
         scale = constant(node.inputs[1])
         if scale is not None and scale.size != 1:
             yield name_of(node), f"{scale.size} scales on an activation"
@@ -182,7 +196,8 @@ def activations_per_tensor(subject: CheckedModel) -> Broken:
 def large_enough(subject: CheckedModel) -> Broken:
     for node, x, weight in subject.linears:
         array = constant_source(weight)
-        if not is_a(back(x), "DequantizeLinear") or array is None or array.ndim < 2:
+        made = back(x)
+        if not is_a(made, "DequantizeLinear") or not is_int8(made) or array is None or array.ndim < 2:
             continue
         channels = (array.shape[0], array.shape[1]) if node.op_type.startswith("Conv") else array.shape[-2:]
         if min(channels) < SMALLEST_INT8:

@@ -17,6 +17,9 @@ OLDEST: Version = (8, 5)
 OPSETS = {(8, 5): 17, (10, 0): 20, (10, 6): 22, (10, 15): 24, (11, 0): 25}
 IR_VERSIONS = {(8, 5): 8, (9, 0): 9, (10, 0): 10, (10, 15): 12, (11, 0): 13}
 OLDEST_OPSET = 9
+# The quantized types besides INT8, by ONNX's names, and the first release that reads each: onnx-tensorrt's
+# docs/Changelog.md (9.0 GA: FP8; 10.0 EA: INT4) and the release notes of TensorRT 10.8.0 (E2M1 FP4).
+QUANTIZED_TYPES: dict[str, Version] = {"FLOAT8E4M3FN": (9, 0), "INT4": (10, 0), "FLOAT4E2M1": (10, 8)}
 
 # Operators that the release's docs/operators.md lists as unsupported.
 NEVER = """

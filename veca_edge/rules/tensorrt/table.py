@@ -13,6 +13,7 @@ from .int8_rules import (
     activations_per_tensor,
     both_inputs_quantized,
     constant_scales,
+    known_quantized_types,
     large_enough,
     no_code_of_minus_128,
     normal_fp16_scales,
@@ -41,6 +42,9 @@ PARSER_REPOSITORY = "https://github.com/onnx/onnx-tensorrt/blob"
 EXPLICIT = (
     f"NVIDIA TensorRT, Explicit Quantization: {DOCS}/latest/inference-library/"
     "quantized-types-explicit-quantization.html"
+)
+QUANTIZED = (
+    f"NVIDIA TensorRT, Working with Quantized Types: {DOCS}/latest/inference-library/work-with-quantized-types.html"
 )
 PRECISION = f"NVIDIA TensorRT, Precision Control: {DOCS}/latest/inference-library/precision-control.html"
 SHAPES = f"NVIDIA TensorRT, Working with Dynamic Shapes: {DOCS}/latest/inference-library/work-dynamic-shapes.html"
@@ -90,7 +94,13 @@ RULES = (
         "signed-int8",
         signed_int8,
         PARSER,
-        "TensorRT quantizes to signed INT8 only: it refuses the node, or computes other values than the file says.",
+        "TensorRT's INT8 is signed: it refuses a UINT8 node, or computes other values than the file says.",
+    ),
+    Rule(
+        "quantized-types",
+        known_quantized_types,
+        QUANTIZED,
+        "Each release reads the quantized types that it knows, INT4 for weights alone, and stops at any other.",
     ),
     Rule(
         "zero-point-zero",
