@@ -20,8 +20,10 @@ from veca_edge.base.spec import ImageSize
 from veca_edge.base.tasks import HeadFile, Task
 from veca_edge.demo import demo_checkpoint, demo_evaluation
 from veca_edge.fitting import features as features_module
+from veca_edge.fitting import train
 from veca_edge.images.labelled import find_labelled, read_depth, read_mask, target_of
 from veca_edge.images.preprocessing import prepare
+from veca_edge.model import reference
 from veca_edge.model.checkpoint import load_checkpoint
 from veca_edge.model.head_files import read_head
 
@@ -160,6 +162,57 @@ def refused(asked: FitRequest, *said: str) -> None:
     for text in said:
         assert text in str(caught.value)
     assert not asked.output.exists()
+
+
+@pytest.mark.parametrize(("share", "left"), [(0.6, 3), (0.9, 1), (0.99, 0)])
+def test_a_share_that_leaves_too_few_to_train_on(tmp_path, share, left):
+    folder = write_labelled(tmp_path / "data", Task.SEGMENT, count=8)
+    asked = request(tmp_path, Task.SEGMENT, folder, steps=2, held_out=share)
+    refused(asked, f"--held-out {share} leaves {left} of the 8 images")
+    assert not list(tmp_path.glob("*.features")), "before the features are computed"
+
+
+@pytest.mark.parametrize("value", [np.nan, 1e6])
+def test_an_image_whose_features_are_not_finite_is_named(tmp_path, monkeypatch, value):
+    """1e6 is more than float16 holds."""
+    folder = write_labelled(tmp_path / "data", Task.SEGMENT, count=8)
+    made = reference.reference_model
+
+    def damaged(checkpoint):
+        model = made(checkpoint)
+
+        def forward(pixels, count):
+            cls, dense = model(pixels, count)
+            dense[3, 0, 0] = value
+            return cls, dense
+
+        return forward
+
+    monkeypatch.setattr(reference, "reference_model", damaged)
+    asked = request(tmp_path, Task.SEGMENT, folder, steps=2)
+    refused(asked, "not finite", "at 8 cores", "3.png")
+
+
+def test_an_earlier_cache_with_features_that_are_not_finite(tmp_path):
+    folder = write_labelled(tmp_path / "data", Task.SEGMENT, count=20)
+    asked = request(tmp_path, Task.SEGMENT, folder, steps=2)
+    cache = fit(asked).cache
+    np.load(cache / "cores64.npy", mmap_mode="r+")[17, 0, 0] = np.nan
+    asked.output.unlink()
+    named = find_labelled(folder, Task.SEGMENT).images[17].image.name
+    refused(asked, "not finite", "at 64 cores", named)
+
+
+def test_a_head_that_is_not_finite_is_not_written(tmp_path, monkeypatch):
+    folder = write_labelled(tmp_path / "data", Task.SEGMENT, count=8)
+    trained = train.fit_head
+
+    def diverged(*args):
+        head = trained(*args)
+        return replace(head, bias=head.bias * np.nan)
+
+    monkeypatch.setattr(train, "fit_head", diverged)
+    refused(request(tmp_path, Task.SEGMENT, folder, steps=2), "not finite, and was not written")
 
 
 def test_what_is_wrong_with_data(tmp_path):

@@ -31,3 +31,10 @@ def test_a_classifier_of_few_images_does_not_learn_them_by_heart():
         return min(found.top1 or 0.0 for found in evaluate_head(head, features, judging))
 
     assert right(None) > right(0.0) + 0.02
+
+
+def test_a_single_row_makes_a_finite_head():
+    features = Features({8: np.ones((1, 2, 3), np.float16)}, np.array([1]), (1, 1))
+    head = fit_head(features, HeadSpec(Task.CLASSIFY, classes=2, block=0), np.arange(1), TrainingOptions(steps=3))
+    assert np.isfinite(head.weight).all()
+    assert np.isfinite(head.bias).all()

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from ..fitting.train import HeldOut
 
 LEAST_IMAGES = 8
+# What --held-out has to leave of them: a quarter of these chooses a classifier's penalty.
+LEAST_TRAINED = 4
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,8 @@ def fit(request: FitRequest, progress: Progress = silent) -> FitResult:
     Features are computed once and kept on disk; an interrupted run goes on where it stopped.
 
     Raises:
-        EdgeError: the data is not laid out as the task asks, can't be read, or is too little.
+        EdgeError: the data is not laid out as the task asks, can't be read, or is too little; or what came out is no
+            head.
     """
     from ..fitting.train import HeadSpec, TrainingOptions, evaluate_head, fit_head
 
@@ -70,6 +73,11 @@ def fit(request: FitRequest, progress: Progress = silent) -> FitResult:
     metres = _depth_range(request, task, features, train)
     spec = HeadSpec(task, _classes(folder, features), checkpoint.config.layers - 1, folder.labels, metres)
     head = fit_head(features, spec, train, options, progress)
+    if not (np.isfinite(head.weight).all() and np.isfinite(head.bias).all()):
+        raise EdgeError(
+            "The head came out with weights that are not finite, and was not written.",
+            "Look for images, masks or depths with extreme values, or give other --steps or another --seed.",
+        )
     found = evaluate_head(head, features, judges, progress)
     write_atomically(request.output, head_content(head, checkpoint, wanted))
     return FitResult(request.output, head, len(train), tuple(found), cache, notes)
@@ -115,12 +123,17 @@ def _split(
     same for the same seed.
 
     Raises:
-        EdgeError: the data that judges has other classes, or leaves too few images to train on.
+        EdgeError: the data that judges has other classes, or too few images are left to train on.
     """
     count = len(folder.images)
     if request.evaluation is None:
         order = np.random.default_rng(request.seed).permutation(count)
         judges = max(1, round(count * request.held_out))
+        if count - judges < LEAST_TRAINED:
+            raise EdgeError(
+                f"--held-out {request.held_out:g} leaves {count - judges} of the {count} images to train on.",
+                f"At least {LEAST_TRAINED} are needed: give a smaller share, more images, or --evaluation other data.",
+            )
         return folder, np.sort(order[judges:]), np.sort(order[:judges]), ()
     others = find_labelled(request.evaluation, folder.task)
     if others.labels != folder.labels:

@@ -25,6 +25,7 @@ from ..base.tasks import Task
 from ..images.labelled import LabelledImage, target_of
 from ..images.preprocessing import Preprocessing, load_pixels, normalised, resized
 from ..model.checkpoint import Checkpoint
+from ..model.tensor_files import listed
 
 STATE = "state.json"
 BATCH = 16
@@ -77,7 +78,8 @@ def cached_features(checkpoint: Checkpoint, wanted: Wanted, directory: Path, pro
     Memory does not grow with the number of images; disk does, and is checked before anything is computed.
 
     Raises:
-        EdgeError: an image, mask or depth can't be read, or the disk has too little room.
+        EdgeError: an image, mask or depth can't be read, an image's features are not finite, or the disk has too
+            little room.
     """
     config, n = checkpoint.config, len(wanted.images)
     grid = config.grid(*wanted.size)
@@ -90,6 +92,9 @@ def cached_features(checkpoint: Checkpoint, wanted: Wanted, directory: Path, pro
         _mark(directory, key, done)
     arrays = {count: _open(directory / f"cores{count}.npy", done < n) for count in wanted.core_counts}
     targets = _open(directory / "targets.npy", done < n)
+    for start in range(0, done, BATCH):  # what an earlier run left
+        for count, array in arrays.items():
+            _check_finite(array[start : min(start + BATCH, done)], wanted.images[start:], count)
     if done < n:
         _fill(checkpoint, wanted, arrays, targets, done, lambda count: _mark(directory, key, count), progress)
     return Features(arrays, targets, grid)
@@ -115,12 +120,26 @@ def _fill(checkpoint: Checkpoint, wanted: Wanted, arrays, targets, done: int, ma
             for count, array in arrays.items():
                 cls, dense = model(pixels, count)
                 made = torch.stack([cls, dense.mean(1)], 1) if wanted.task == Task.CLASSIFY else dense
-                array[start:stop] = made.numpy().astype(np.float16)
+                with np.errstate(over="ignore"):  # refused in the next line
+                    narrow = made.numpy().astype(np.float16)
+                _check_finite(narrow, batch, count)
+                array[start:stop] = narrow
         targets[start:stop] = np.stack(known)
         for array in (*arrays.values(), targets):
             array.flush()
         mark(stop)
         progress("computing features", stop, n)
+
+
+def _check_finite(features: np.ndarray, images: Sequence[LabelledImage], count: int) -> None:
+    """Names those of the first n images whose features `[n, ...]` would make the whole head NaN."""
+    bad = np.flatnonzero(~np.isfinite(features).reshape(len(features), -1).all(1))
+    if len(bad):
+        named = listed([str(images[i].image) for i in bad])
+        raise EdgeError(
+            f"The features at {count} cores are not finite in float16: those of {named}.",
+            "Leave those images out; where it is every image, the checkpoint's weights are damaged.",
+        )
 
 
 def _target(item: LabelledImage, wanted: Wanted, shape: tuple[int, int]) -> Any:

@@ -206,7 +206,8 @@ def _statistics(features: Features, train: np.ndarray, generator: torch.Generato
     """Mean and one over the deviation of every feature, over all core counts, on some of the images."""
     chosen = np.sort(train[torch.randperm(len(train), generator=generator)[:STATISTICS_IMAGES].numpy()])
     seen = torch.cat([_read(array, chosen).flatten(0, -2) for array in features.by_count.values()])
-    return seen.mean(0), 1.0 / seen.std(0).clamp_min(1e-6)
+    # A single row deviates by nothing; Bessel's correction would make that NaN.
+    return seen.mean(0), 1.0 / seen.std(0, correction=min(1, len(seen) - 1)).clamp_min(1e-6)
 
 
 def _read(array: np.ndarray, chosen: np.ndarray) -> Tensor:
