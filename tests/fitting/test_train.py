@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from veca_edge.base.tasks import Task
 from veca_edge.fitting.features import Features
@@ -38,3 +39,15 @@ def test_a_single_row_makes_a_finite_head():
     head = fit_head(features, HeadSpec(Task.CLASSIFY, classes=2, block=0), np.arange(1), TrainingOptions(steps=3))
     assert np.isfinite(head.weight).all()
     assert np.isfinite(head.bias).all()
+
+
+@pytest.mark.parametrize(("low", "high"), [(8.0, 8.0), (8.0, 8.0 + 2**-7), (0.0, 0.0), (0.0, 1e-6)])
+def test_a_feature_that_float16_does_not_resolve_has_no_weight(low, high):
+    """It is constant, or flickers between neighbours in the cache, and would be scaled up to what the others are."""
+    features = noisy_features(images=64, width=4)
+    for array in features.by_count.values():
+        array[:, 1, 2] = np.where(np.arange(64) % 2, low, high)
+    head = fit_head(features, HeadSpec(Task.CLASSIFY, classes=2, block=0), np.arange(64), TrainingOptions(steps=5))
+    assert not head.weight[:, 6].any()
+    assert head.weight[:, np.arange(8) != 6].all()
+    assert np.abs(head.bias).max() < 1

@@ -20,6 +20,10 @@ from .features import Features
 # Of the scale-invariant logarithmic loss: the weight of its mean, as DINOv2's depth configurations have it.
 SCALE_INVARIANCE = 0.85
 STATISTICS_IMAGES = 256
+# The share of a feature's mean below which the cache does not resolve its deviation: neighbours in float16 are up to half
+# of it apart. A mean nearer to 0 than the other counts as that.
+RESOLVED = 2.0**-9
+LEAST_MEAN = 1e-3
 # What a classifier chooses among: with few images for many features it would learn them by heart.
 PENALTIES = (0.0, 1e-3, 1e-2, 3e-2, 1e-1)
 # One in so many training images chooses.
@@ -203,11 +207,17 @@ def evaluate_head(head: Head, features: Features, held_out: np.ndarray, progress
 
 
 def _statistics(features: Features, train: np.ndarray, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Mean and one over the deviation of every feature, over all core counts, on some of the images."""
+    """Mean and one over the deviation of every feature, over all core counts, on some of the images.
+
+    A feature that is as good as constant says nothing and has 0: scaled up, it would have an enormous weight, on what
+    the cache's rounding hides from those who judge the head.
+    """
     chosen = np.sort(train[torch.randperm(len(train), generator=generator)[:STATISTICS_IMAGES].numpy()])
     seen = torch.cat([_read(array, chosen).flatten(0, -2) for array in features.by_count.values()])
     # A single row deviates by nothing; Bessel's correction would make that NaN.
-    return seen.mean(0), 1.0 / seen.std(0, correction=min(1, len(seen) - 1)).clamp_min(1e-6)
+    mean, deviation = seen.mean(0), seen.std(0, correction=min(1, len(seen) - 1))
+    constant = deviation < RESOLVED * mean.abs().clamp_min(LEAST_MEAN)
+    return mean, torch.where(constant, 0.0, 1.0 / deviation)
 
 
 def _read(array: np.ndarray, chosen: np.ndarray) -> Tensor:
