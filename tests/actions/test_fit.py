@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import struct
+import zlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -153,6 +155,34 @@ def test_unlabelled_pixels_and_unknown_depths(tmp_path):
     assert read_mask(tmp_path / "mask.png").tolist() == [[0, -1], [7, 1]]
     np.save(tmp_path / "depth.npy", np.array([[1.5, np.nan], [-1.0, 2.0]]))
     assert read_depth(tmp_path / "depth.npy").tolist() == [[1.5, 0.0], [0.0, 2.0]]
+
+
+def png(bits: int, colour: int, rows: list[bytes], *chunks: tuple[bytes, bytes]) -> bytes:
+    """A PNG of 8 x len(rows) pixels as they are packed: Pillow writes no grey of 2 or 4 bits."""
+    header = struct.pack(">2I5B", 8, len(rows), bits, colour, 0, 0, 0)
+    packed = zlib.compress(b"".join(b"\0" + row for row in rows))
+    made = b"\x89PNG\r\n\x1a\n"
+    for name, content in ((b"IHDR", header), *chunks, (b"IDAT", packed), (b"IEND", b"")):
+        made += struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+    return made
+
+
+# The same 0 and 1, 8 of them, in so many bits.
+PACKED = {1: b"\x55", 2: b"\x11\x11", 4: b"\x01\x01\x01\x01", 8: b"\0\1\0\1\0\1\0\1"}
+
+
+@pytest.mark.parametrize("bits", PACKED)
+def test_masks_of_few_bits(tmp_path, bits):
+    """Indices into a palette are what they are; grey of fewer than 8 bits is opened as other numbers."""
+    path = tmp_path / "mask.png"
+    path.write_bytes(png(bits, 3, [PACKED[bits]], (b"PLTE", bytes(range(6)))))
+    assert read_mask(path).tolist() == [[0, 1] * 4]
+    path.write_bytes(png(bits, 0, [PACKED[bits]]))
+    if bits == 8:
+        assert read_mask(path).tolist() == [[0, 1] * 4]
+        return
+    with pytest.raises(EdgeError, match=rf"mask\.png is not a mask: .*grey of {bits} bits?\.\n.*stretched"):
+        read_mask(path)
 
 
 def refused(asked: FitRequest, *said: str) -> None:

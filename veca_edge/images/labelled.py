@@ -3,7 +3,7 @@
 | task | folder |
 |---|---|
 | classify | a folder for each class |
-| segment | `images/` and `masks/`: PNG of class indices (grey or palette), 255 where nobody labelled |
+| segment | `images/` and `masks/`: PNG of class indices (8-bit grey, or palette), 255 where nobody labelled |
 | depth | `images/` and `depth/`: 16-bit PNG in millimetres, or `.npy` in metres; 0 where unknown |
 
 Masks and depths bear the names of their images and have their size. Class names of masks may be in `labels.txt`.
@@ -27,6 +27,8 @@ from .folder import find_images
 from .preprocessing import MAX_FILE_BYTES, UNREADABLE, Preprocessing, decoded, reason
 
 UNLABELLED = 255
+# Where a PNG says how many bits a sample has: behind its signature, the head of its first chunk, width and height.
+PNG_BITS_AT = 24
 MILLIMETRES = 1000.0
 LABELS_FILE = "labels.txt"
 TARGETS = {Task.SEGMENT: "masks", Task.DEPTH: "depth"}
@@ -200,7 +202,7 @@ def target_of(
 
 def read_mask(file: TargetFile) -> np.ndarray:
     """Class indices int16 `[h, w]`, -1 where nobody labelled. Raises `EdgeError`."""
-    values = _png(file, ("L", "P"), "a mask: an 8-bit PNG of class indices, grey or palette").astype(np.int16)
+    values = _png(file, ("L", "P"), "a mask: a PNG of class indices, 8-bit grey or palette").astype(np.int16)
     return np.where(values == UNLABELLED, np.int16(-1), values)
 
 
@@ -231,9 +233,17 @@ def _png(file: TargetFile, modes: Sequence[str], what: str) -> np.ndarray:
         content = _content(file)
         decoded(content)  # refuses what no image may be, before it is read as numbers
         with Image.open(io.BytesIO(content), formats=("PNG",)) as image:
-            if image.mode in modes:
+            mode, bits = image.mode, content[PNG_BITS_AT]
+            # Pillow stretches grey of fewer bits to 0..255. Which index was meant nobody can tell: programs that make
+            # PNG smaller store 0 and 17 as they store 0 and 1. Indices into a palette stay as they are.
+            shallow = mode in ("1", "L") and bits < 8
+            if mode in modes and not shallow:
                 return np.asarray(image)
-            mode = image.mode
     except UNREADABLE as error:
         raise EdgeError(f"{file} can't be read: {reason(error)}.", "Mend or remove it, and its image.") from error
+    if shallow:
+        raise EdgeError(
+            f"{file} is not {what}: its pixels are grey of {bits} bit{'s' * (bits > 1)}.",
+            "Save it anew from the numbers it was made of: such pixels are stretched to 0..255 when they are opened.",
+        )
     raise EdgeError(f"{file} is not {what}: its pixels are '{mode}'.", "Convert it, or choose another --task.")
