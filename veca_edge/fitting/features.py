@@ -133,8 +133,8 @@ def _fill(checkpoint: Checkpoint, wanted: Wanted, arrays, targets, done: int, ma
 
 def _check_finite(features: np.ndarray, images: Sequence[LabelledImage], count: int) -> None:
     """Names those of the first n images whose features `[n, ...]` would make the whole head NaN."""
-    bad = np.flatnonzero(~np.isfinite(features).reshape(len(features), -1).all(1))
-    if len(bad):
+    bad = np.flatnonzero(~np.isfinite(features).reshape(len(features), -1).all(1)).tolist()
+    if bad:
         named = listed([str(images[i].image) for i in bad])
         raise EdgeError(
             f"The features at {count} cores are not finite in float16: those of {named}.",

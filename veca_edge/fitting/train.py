@@ -20,8 +20,8 @@ from .features import Features
 # Of the scale-invariant logarithmic loss: the weight of its mean, as DINOv2's depth configurations have it.
 SCALE_INVARIANCE = 0.85
 STATISTICS_IMAGES = 256
-# The share of a feature's mean below which the cache does not resolve its deviation: neighbours in float16 are up to half
-# of it apart. A mean nearer to 0 than the other counts as that.
+# The share of a feature's mean below which the cache does not resolve its deviation: neighbours in float16 are up to
+# half of it apart. A mean nearer to 0 than the other counts as that.
 RESOLVED = 2.0**-9
 LEAST_MEAN = 1e-3
 # What a classifier chooses among: with few images for many features it would learn them by heart.
