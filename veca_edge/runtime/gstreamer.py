@@ -96,6 +96,11 @@ def raw_caps(mode: CaptureMode | None) -> str:
     return f"video/x-raw{kind},width={mode.width},height={mode.height}{rate}"
 
 
+def in_shell(pipeline: str) -> str:
+    """The command that plays it without us."""
+    return f"gst-launch-1.0 {pipeline} ! autovideosink"
+
+
 class Stream:
     """A pipeline that ends in pictures, made but not yet playing.
 
@@ -121,14 +126,14 @@ class Stream:
         except GLib.Error as error:
             raise EdgeError(
                 f"{label} is not a pipeline that GStreamer can make: {error.message}.",
-                f"It has to work as: gst-launch-1.0 {pipeline} ! autovideosink; pictures of other formats than "
+                f"It has to work as: {in_shell(pipeline)}; pictures of other formats than "
                 f"{', '.join(LAYOUTS)} need ! videoconvert at its end.",
             ) from None
         self._sink = self._pipeline.get_by_name(SINK)
         change = self._pipeline.set_state(Gst.State.PAUSED)
         if change == Gst.StateChangeReturn.FAILURE:
             problem = self._error() or EdgeError(
-                f"{label} could not be started.", f"It has to work as: gst-launch-1.0 {pipeline} ! autovideosink"
+                f"{label} could not be started.", f"It has to work as: {in_shell(pipeline)}"
             )
             self.close()
             raise problem

@@ -232,28 +232,47 @@ def video_to(path: Path, rate: float | None, in_real_time: bool, painter: Painte
         in_real_time: show every frame as long as it took until the next, instead of each for `1 / rate` seconds.
     """
     with disk_errors(path), written_aside(path, ".mp4") as aside, ExitStack() as stack:
-        put: Callable[[np.ndarray, float], None] | None = None
+        begun: tuple[Callable[[np.ndarray, float], None], _Times] | None = None
         size: tuple[int, int] | None = None
-        frame_s = shown = begin = 0.0
 
         def write(step: Step) -> None:
-            nonlocal put, size, frame_s, shown, begin
-            if put is None:
+            nonlocal begun, size
+            if begun is None:
                 stated = step.frame.rate if step.frame.shown is not None else rate or step.frame.rate
                 fps = stated or (CAMERA_RATE if in_real_time else FOLDER_RATE)
-                put, frame_s, shown = stack.enter_context(written_to(aside, fps)), 1 / fps, -1 / fps
+                begun = stack.enter_context(written_to(aside, fps)), _Times(1 / fps)
+            put, times = begun
             picture = captioned(step, painter, size)
             size = picture.size
-            at = step.at if in_real_time else step.frame.shown
-            if not in_real_time and at is not None and begin + at < shown - SHORTEST_S:
-                begin = shown + frame_s - at  # it began again
-            # A camera that stamps two frames with one time has them shown one after the other.
-            shown = shown + frame_s if at is None else max(begin + at, shown + SHORTEST_S)
-            put(np.asarray(picture), shown)
+            put(np.asarray(picture), times.after(step.at) if in_real_time else times.of(step.frame.shown))
 
         yield write
-        if put is None:
+        if begun is None:
             raise EdgeError(f"There was no frame to write to {path}.", "Let the run last longer.")
+
+
+class _Times:
+    """When the frames of a video are shown, in seconds: each later than the one before.
+
+    Args:
+        frame_s: how long a frame is shown that says nothing of it.
+    """
+
+    def __init__(self, frame_s: float):
+        self._frame_s, self._shown, self._begin = frame_s, -frame_s, 0.0
+
+    def of(self, at: float | None) -> float:
+        """Of the next frame, which a recording shows at `at` seconds from its begin; None where it does not say."""
+        if at is None:
+            return self.after(self._shown + self._frame_s)
+        if self._begin + at < self._shown - SHORTEST_S:
+            self._begin = self._shown + self._frame_s - at  # it began again
+        return self.after(self._begin + at)
+
+    def after(self, at: float) -> float:
+        """At a time; two frames that a camera stamps with one time are shown one after the other."""
+        self._shown = max(at, self._shown + SHORTEST_S)
+        return self._shown
 
 
 def captioned(step: Step, painter: Painter, size: tuple[int, int] | None = None) -> Image.Image:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -21,7 +22,7 @@ from ..images.pictures import Layout, Picture
 from ..images.preprocessing import load_pixels
 from . import ffmpeg
 from .capture import Captured, CaptureMode
-from .gstreamer import Stream, csi_pipeline, has_gstreamer, rtsp_pipeline, v4l2_pipeline
+from .gstreamer import Stream, csi_pipeline, has_gstreamer, in_shell, rtsp_pipeline, v4l2_pipeline
 from .opencv import camera_pictures
 
 KINDS = (
@@ -129,15 +130,11 @@ def _named(text: str, mode: CaptureMode | None) -> Source:
     return Source("video", text)
 
 
-@dataclass(frozen=True)
-class Shot:
-    """A picture of a source, as `Frame` has it."""
+class Shot(NamedTuple):
+    """What a source gave, with the name that `Frame` has."""
 
     name: str
-    picture: Picture
-    captured: float
-    rate: float | None = None
-    shown: float | None = None
+    captured: Captured
 
 
 def frames_of(
@@ -163,7 +160,8 @@ def frames_of(
                 if shot is None:
                     reconnected += 1
                     continue
-                yield Frame(number, shot.name, shot.picture, shot.captured, reconnected, shot.rate, shot.shown)
+                picture, at, rate, shown = shot.captured
+                yield Frame(number, shot.name, picture, at, reconnected, rate, shown)
                 number += 1
         if not repeat or is_ending():
             return
@@ -206,12 +204,12 @@ def _shots(source: Source, is_ending: Callable[[], bool], first: int = 0) -> Gen
     if source.kind == "folder":
         for path in source.images:
             picture = Picture(Layout.RGB, (load_pixels(path),))
-            yield Shot(path.relative_to(source.name).as_posix(), picture, time.perf_counter())
+            yield Shot(path.relative_to(source.name).as_posix(), Captured(picture, time.perf_counter(), None))
         return
     label, count = ("pipeline" if source.kind == "pipeline" else Path(source.name).name), first
     with closing(_captured(source, is_ending)) as captured:
-        for picture, at, rate, shown in captured:
-            yield Shot(f"{label}#{count}", picture, at, rate, shown)
+        for one in captured:
+            yield Shot(f"{label}#{count}", one)
             count += 1
     if source.kind == "stream" or is_ending():
         return
@@ -226,7 +224,7 @@ def _shots(source: Source, is_ending: Callable[[], bool], first: int = 0) -> Gen
             "Check what it reads from: a camera may have been unplugged. End a run of your own with --frames.",
         )
     if not count:
-        hint = ffmpeg.CONVERT if source.pipeline is None else f"Try: gst-launch-1.0 {source.pipeline} ! autovideosink"
+        hint = ffmpeg.CONVERT if source.pipeline is None else f"Try: {in_shell(source.pipeline)}"
         raise EdgeError(f"{source.name} gave no frame.", hint)
 
 
