@@ -321,6 +321,14 @@ def test_a_bundle_that_no_browser_runs_is_refused(apple_packages, tmp_path):
     assert "--target cpu" in caught.value.hint
 
 
+def ended_by_ctrl_c(process: subprocess.Popen) -> tuple[str, str]:
+    """What a server still said on either stream."""
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    return out, err
+
+
 @pytest.mark.skipif(os.name != "posix", reason="signals are sent as POSIX does")
 def test_a_program_gets_one_document_whoever_is_let_in(tasks_bundle):
     """The address for the next device is on stderr."""
@@ -339,11 +347,9 @@ def test_a_program_gets_one_document_whoever_is_let_in(tasks_bundle):
         connection.request("GET", f"/?{first.query}")
         assert connection.getresponse().status == 303
         connection.close()
-        process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=120)
+        out, err = ended_by_ctrl_c(process)
     finally:
         process.kill()
-    assert process.returncode == 0, err
     assert out == ""
     [told] = err.splitlines()
     assert told.startswith("note: a device was let in")
@@ -358,10 +364,8 @@ def test_ctrl_c_ends_it_cleanly(tasks_bundle):
     process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         assert process.stdout.readline().startswith("Open http://127.0.0.1:")
-        process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=120)
+        out, err = ended_by_ctrl_c(process)
     finally:
         process.kill()
-    assert process.returncode == 0, err
     assert out == "Stopped.\n"
     assert err == ""

@@ -146,8 +146,10 @@ def _reference(
     checkpoint = _checked(source, bundle, is_needed=is_named and not is_baseline)
     if checkpoint is not None:
         lacks = [str(head.task) for head in bundle.heads if checkpoint.head_for(head.task) is None]
+        if is_baseline or not lacks:
+            return checkpoint, ()
         what = f"The checkpoint has no head for {' and '.join(lacks)}, which was compared with labels alone"
-        return checkpoint, (f"{what}; --head FILE adds the float32 model's.",) if lacks and not is_baseline else ()
+        return checkpoint, (f"{what}; --head FILE adds the float32 model's.",)
     if not _can_judge(bundle, data):
         raise EdgeError(
             f"{data.name} has no labels for what the bundle answers, and there is no float32 model to compare with.",

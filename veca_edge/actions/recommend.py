@@ -144,11 +144,10 @@ def recommend(
     opened = open_bundle(bundle)
     known = known_fidelity(opened)
     measured = of_image_size(candidates(opened, machine, known), image_size, by)
-    broken = sorted({c.artifact.name for c in measured if c.is_broken})
     every = [c for c in measured if not c.is_broken]
     if not every:
         raise EdgeError(
-            f"Of every measured variant some outputs were not numbers: {', '.join(broken)}.",
+            f"Of every measured variant some outputs were not numbers: {', '.join(broken_names(measured))}.",
             "Look at its evaluation, and export again, with --precision fp32 where the target has it.",
         )
     check_known(every, limits, by)
@@ -164,7 +163,7 @@ def recommend(
         best,
         tuple(Outranked(c, _why_outranked(c, best, by)) for c in others),
         rejected,
-        tuple(_notes(opened, best, limits, measured, known.sources, broken)),
+        tuple(_notes(opened, best, limits, measured, known.sources)),
     )
 
 
@@ -291,13 +290,12 @@ def _why_outranked(loser: Candidate, best: Candidate, by: str) -> str:
     return f"{label} {text(value)} against {text(best_value)}"
 
 
+def broken_names(every: Iterable[Candidate]) -> list[str]:
+    return sorted({c.artifact.name for c in every if c.is_broken})
+
+
 def _notes(
-    bundle: Bundle,
-    best: Candidate,
-    limits: Limits,
-    every: Sequence[Candidate],
-    sources: Sequence[str],
-    broken: Sequence[str],
+    bundle: Bundle, best: Candidate, limits: Limits, every: Sequence[Candidate], sources: Sequence[str]
 ) -> list[str]:
     machine = best.measurement.machine
     where = "this machine" if machine.machine_id == this_machine().machine_id else f"{machine.name}, not this machine"
@@ -319,7 +317,7 @@ def _notes(
         and a.image_size in {c.artifact.image_size for c in every}
         and any(c.artifact.format == a.format for c in every)
     ]
-    if broken:
+    if broken := broken_names(every):
         notes.append(f"Some outputs were not numbers, so not considered: {', '.join(broken)}.")
     if missing:
         notes.append(f"Not measured, so not considered: {', '.join(missing)}.")

@@ -206,9 +206,13 @@ def verify_artifacts(bundle: Bundle, artifacts: Iterable[Artifact]) -> None:
         EdgeError: files are missing or were changed; it names them.
     """
     chosen = {a.path: a.sha256 for a in artifacts}
-    folders = {path.rpartition("/")[0] for path in chosen} - {""}
-    beside = {path: digest for path, digest in bundle.files.items() if path.rpartition("/")[0] in folders}
-    _verify(bundle, {**beside, **chosen}, silent)
+    _verify(bundle, {**files_beside(bundle, chosen), **chosen}, silent)
+
+
+def files_beside(bundle: Bundle, paths: Iterable[str]) -> dict[str, str]:
+    """Digests, by path, of a bundle's other files in the folders that artifacts have of their own: shared weights."""
+    folders = {path.rpartition("/")[0] for path in paths} - {""}
+    return {path: digest for path, digest in bundle.files.items() if path.rpartition("/")[0] in folders}
 
 
 def _verify(bundle: Bundle, expected: Mapping[str, str], progress: Progress) -> int:

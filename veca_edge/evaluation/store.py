@@ -15,7 +15,7 @@ import msgspec
 
 from ..base.files import disk_errors, inside, write_atomically
 from ..base.json_files import read_versioned, versioned
-from ..bundle.store import EVALUATIONS
+from ..bundle.store import EVALUATIONS, files_beside
 from ..bundle.types import Artifact, Bundle, Count, Digest
 from .statistics import Totals, totals_from
 
@@ -74,8 +74,7 @@ class Evaluation:
 
 def digest_beside(bundle: Bundle, artifacts: Sequence[Artifact]) -> str:
     """Of the digests of files that lie beside some artifacts, with their names, as the manifest has them."""
-    folders = {a.path.rpartition("/")[0] for a in artifacts}
-    every = sorted((path, sha) for path, sha in bundle.files.items() if path.rpartition("/")[0] in folders - {""})
+    every = sorted(files_beside(bundle, (a.path for a in artifacts)).items())
     return hashlib.sha256(json.dumps(every).encode()).hexdigest()
 
 
