@@ -116,26 +116,29 @@ class Picture:
         height, width = self.size
         made = np.empty((height, width, 3), np.uint8)
         for strip in strips(height, width):
-            box = Box(0, strip.start, width, strip.stop - strip.start)
-            made[strip] = np.asarray(self._converted(self.boxed(box)))
+            channels = self.boxed(Box(0, strip.start, width, strip.stop - strip.start))
+            if self.layout == Layout.BGR:
+                np.stack(channels, -1, out=made[strip])
+            else:
+                made[strip] = np.asarray(self._converted(_merged(channels)))
         return made
 
-    def boxed(self, box: Box, halvings: int = 0) -> Image.Image:
-        """A box of it for Pillow: RGB, or luma and chroma of every pixel, which `as_rgb` makes RGB of.
+    def boxed(self, box: Box, halvings: int = 0) -> tuple[np.ndarray, ...]:
+        """A box of it as three channels uint8 `[h, w]`: RGB, or luma and chroma of which `as_rgb` makes RGB.
 
         Args:
             halvings: how often it is halved. Chroma is not repeated in full size for that, which differs by a level.
         """
         if self.layout in (Layout.RGB, Layout.BGR):
-            order = "BGR" if self.layout == Layout.BGR else "RGB"
-            return picture_of(halved(_cut(self.planes[0], box), halvings), order)
+            values = halved(_cut(self.planes[0], box), halvings)
+            return tuple(values[..., channel] for channel in ((2, 1, 0) if self.layout == Layout.BGR else (0, 1, 2)))
         if halvings and (box.left % 2 or box.top % 2):
-            return picture_of(halved(np.asarray(self.boxed(box)), halvings))
+            return tuple(halved(channel, halvings) for channel in self.boxed(box))
         chroma = (self._per_pixel(plane, box, halvings) for plane in self._chroma(box))
-        return _merged(halved(self._luma(box), halvings), *chroma)
+        return halved(self._luma(box), halvings), *chroma
 
     def as_rgb(self, values: np.ndarray) -> np.ndarray:
-        """What is left of `boxed`, uint8 `[h, w, 3]` of whatever size, as RGB."""
+        """The channels of `boxed` side by side, uint8 `[h, w, 3]` of whatever size, as RGB."""
         if self.layout in (Layout.RGB, Layout.BGR):
             return values
         made = np.empty(values.shape, np.uint8)
@@ -143,8 +146,9 @@ class Picture:
             made[strip] = np.asarray(self._converted(picture_of(values[strip])))
         return made
 
-    def _converted(self, boxed: Image.Image) -> Image.Image:
-        return boxed if self.layout in (Layout.RGB, Layout.BGR) else boxed.convert("RGB", self._conversion)
+    def _converted(self, picture: Image.Image) -> Image.Image:
+        """Luma and chroma as RGB."""
+        return picture.convert("RGB", self._conversion)
 
     def _luma(self, box: Box) -> np.ndarray:
         luma = _cut(self.planes[0], box)
@@ -197,8 +201,8 @@ def _halved_rows(plane: np.ndarray) -> np.ndarray:
     return mean_of(plane[0::2], np.concatenate([plane[1::2], last]))
 
 
-def _merged(*channels: np.ndarray) -> Image.Image:
-    """Three planes `[h, w]` as the channels of one picture."""
+def _merged(channels: tuple[np.ndarray, ...]) -> Image.Image:
+    """Channels `[h, w]` as one picture."""
     from PIL import Image
 
-    return Image.merge("RGB", [Image.fromarray(np.ascontiguousarray(plane)) for plane in channels])
+    return Image.merge("RGB", [Image.fromarray(np.ascontiguousarray(channel)) for channel in channels])

@@ -21,9 +21,10 @@ from ..base.errors import EdgeError, unknown_name
 from ..base.files import read_limited
 from ..base.spec import ImageSize
 from ..model.config import IMAGE_MEAN, IMAGE_STD
+from .bicubic import bicubic
 from .geometry import FrameGeometry, Resize, frame_geometry, resize_named
 from .pictures import Layout, Picture
-from .scaling import Interpolation, bicubic, strips
+from .scaling import Interpolation, strips
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -247,7 +248,7 @@ def resized(pixels: np.ndarray | Picture, size: ImageSize, preprocessing: Prepro
         )
     times = Interpolation(preprocessing.interpolation).halvings(cut[2:], laid[2:])
     box = (cut.width / 2**times, cut.height / 2**times)
-    small = picture.as_rgb(np.asarray(bicubic(picture.boxed(cut, times), (laid.width, laid.height), box)))
+    small = picture.as_rgb(bicubic(picture.boxed(cut, times), (laid.width, laid.height), box))
     if (laid.height, laid.width) == tuple(size):
         return small
     frame = np.empty((*size, 3), np.uint8)

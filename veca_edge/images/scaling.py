@@ -1,4 +1,4 @@
-"""Pictures made smaller: halved while they are far too large, then antialiased bicubic."""
+"""How pictures get another size, and halving them while they are far too large."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class Interpolation(TextEnum):
     """How a box of a frame gets another size. Each is the string that manifests and model files hold.
 
     `bicubic-antialiased` is Pillow's `BICUBIC`: every pixel of the box is weighed by the cubic of a = -0.5, as wide as
-    the scale asks for, first along rows, then along columns, each rounded to 8 bits.
+    the scale asks for, first along rows, then along columns, each rounded to 8 bits (`images/bicubic.py`).
 
-    `halved-bicubic` makes a large box smaller first, which costs a fifth of the time and differs by less than one
+    `halved-bicubic` makes a large box smaller first, which costs a fraction of the time and differs by less than one
     level of 255 on average. Exactly, in each of the three channels:
 
     1. *Halve* while the box is at least four times as wide **and** at least four times as high as what it is to
@@ -97,30 +97,8 @@ def mean_of(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return (a | b) - ((a ^ b) >> 1)
 
 
-def bicubic(picture: Image.Image, size: tuple[int, int], box: tuple[float, float]) -> Image.Image:
-    """A picture in another size, antialiased.
-
-    Args:
-        size: width and height.
-        box: width and height of the part that is resized, from the top left corner.
-    """
-    from PIL import Image
-
-    width, height = box
-    if height * size[0] > width * size[1]:
-        # Pillow 13 goes along columns first where that is less work, older ones never do: the order decides roundings.
-        rows = picture.size[1]
-        picture = picture.resize((size[0], rows), Image.Resampling.BICUBIC, (0.0, 0.0, width, float(rows)))
-        width = float(size[0])
-    return picture.resize(size, Image.Resampling.BICUBIC, (0.0, 0.0, width, height))
-
-
-def picture_of(values: np.ndarray, order: str = "RGB") -> Image.Image:
-    """A picture uint8 `[h, w, 3]`, which may be a box of a larger one, for Pillow: copied once.
-
-    Args:
-        order: of its channels, `RGB` or `BGR`; Pillow gets RGB.
-    """
+def picture_of(values: np.ndarray) -> Image.Image:
+    """A picture uint8 RGB `[h, w, 3]`, which may be a box of a larger one, for Pillow: copied once."""
     from PIL import Image
 
     height, width = values.shape[:2]
@@ -128,7 +106,7 @@ def picture_of(values: np.ndarray, order: str = "RGB") -> Image.Image:
     if values.strides[1:] != (3, 1) or row < 3 * width:
         values, row = np.ascontiguousarray(values), 3 * width
     flat = np.lib.stride_tricks.as_strided(values, ((height - 1) * row + 3 * width,), (1,), writeable=False)
-    return Image.frombuffer("RGB", (width, height), flat, "raw", order, row, 1)
+    return Image.frombuffer("RGB", (width, height), flat, "raw", "RGB", row, 1)
 
 
 def _halved_by_pillow(values: np.ndarray) -> np.ndarray:
