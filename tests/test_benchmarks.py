@@ -11,7 +11,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from benchmarks import claims, elastic, fidelity, governor, gpu, litert, npu, peers, readme, scaling, web
+from benchmarks import claims, elastic, fidelity, governor, gpu, litert, npu, peers, preparing, readme, scaling, web
 from benchmarks.bundles import made_bundle
 from benchmarks.common import (
     absmax_quantized,
@@ -195,6 +195,14 @@ def test_from_measurement_to_readme(tmp_path, capsys):
     said = [claim.text for claim in claims.claims(tmp_path)]
     assert any("our FP32" in text for text in said)
     assert any("a switch, ms" in text for text in said)
+
+
+def test_preparing_is_timed_in_every_layout_beside_the_one_step(monkeypatch):
+    monkeypatch.setitem(preparing.VIDEO_SIZES, "1080p", (270, 480))
+    result = preparing.measure("1080p", ImageSize(64, 64), 1, 1)
+    assert list(result["median_ms"]) == ["rgb", "i420", "nv12", "yuyv", "in one step"]
+    assert 0 < result["difference"] < 1
+    assert result["findings"]["close"][0]
 
 
 def test_a_candidate_that_computes_something_else_stops_the_benchmark(demo, tmp_path):
