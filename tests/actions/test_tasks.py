@@ -67,6 +67,25 @@ def test_masks_and_depth_of_one_backbone(tmp_path, fitted):
     assert set(np.unique(outputs["segmentation"])) <= {0, 1}
 
 
+def test_scores_of_classes_and_attention_alone_are_judged_too(tmp_path, fitted):
+    """The most likely classes of patches by --min-agreement, and where cores look by --min-cosine."""
+    asked = request_for(tmp_path, fitted, outputs=("segmentation_logits", "attention"))
+    result = export(asked)
+    assert result.bundle.spec.min_agreement == 0.98
+    for fidelity in result.fidelity:
+        agreement = fidelity.reference
+        assert agreement.cls is agreement.dense is None
+        assert 0.98 <= agreement.segmentation.pixels <= 1
+        assert 0.99 < agreement.attention.mean < 1
+        assert agreement.segmentation_truth is None, "masks are of maps"
+    request = EvaluateRequest(bundle=result.bundle.directory, data=str(fitted[0][Task.SEGMENT]), workers=1)
+    for statistics in evaluate(request).evaluation.totals.variants.values():
+        assert sum(statistics.own.segmentation.pixels.total)
+        assert 0 < statistics.own.attention.lowest < 1
+    with pytest.raises(GateError, match=r"mean cosine of attention .* --min-cosine 0\.9999999"):
+        export(replace(asked, output=tmp_path / "strict", min_cosine=0.9999999))
+
+
 def test_metres_that_a_head_was_not_trained_for_are_refused(tmp_path, fitted):
     """No gate could see it: what the files are compared with would have them too."""
     asked = request_for(tmp_path, fitted)
@@ -113,7 +132,7 @@ def test_a_gate_on_the_task_lets_nothing_through(tmp_path, fitted):
         (
             ("cls", "dense"),
             {"min_agreement": 0.999},
-            "--min-agreement is a gate on logits and segmentation, and .* cls, ",
+            "--min-agreement is a gate on logits or segmentation or segmentation_logits, and .* cls, ",
         ),
         (("cls", "dense"), {"min_agreement": 0.999}, "\nAdd logits to --outputs, or leave --min-agreement out"),
         ((), {"max_depth_error": 1e-5}, "\nGive a head for depth with --head FILE, or leave --max-depth-error out"),

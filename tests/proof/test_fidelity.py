@@ -45,6 +45,33 @@ def test_batches_are_pooled():
     assert whole.agreement().top1 is None
 
 
+def test_scores_of_patches_stand_for_the_map_where_there_is_none():
+    scores = np.zeros((2, 3, 2, 2))
+    scores[:, 1] = 1
+    other = scores.copy()
+    other[0, 2, 0, 0] = 2
+    compared = Comparison()
+    compared.add({"segmentation_logits": other}, {"segmentation_logits": scores, "segmentation": np.ones((2, 8, 8))})
+    assert compared.agreement().segmentation.pixels == 7 / 8
+    compared = Comparison()
+    labels = np.ones((2, 8, 8), np.int64)
+    both = {"segmentation_logits": other, "segmentation": labels}
+    compared.add(both, {"segmentation_logits": scores, "segmentation": labels})
+    assert compared.agreement().segmentation.pixels == 1
+
+
+def test_attention_is_compared_as_one_vector_an_image():
+    looks = np.array([[[1.0, 0.0], [0.0, 0.0]], [[1.0, 1.0], [0.0, 0.0]]])
+    other = np.array([[[1.0, 0.0], [0.0, 0.0]], [[1.0, 0.0], [0.0, 1.0]]])
+    compared = Comparison()
+    compared.add({"attention": other}, {"attention": looks})
+    agreement = compared.agreement()
+    assert (agreement.attention.mean, agreement.attention.worst) == (pytest.approx(0.75), pytest.approx(0.5))
+    assert agreement.lowest_mean == pytest.approx(0.75)
+    (missed,) = Gate(0.9).misses(agreement)
+    assert (missed.name, missed.option) == ("mean cosine of attention", "--min-cosine")
+
+
 def fidelity(cls: float, dense: float | None, precision: str = "int8") -> Fidelity:
     def statistics(mean: float) -> CosineStatistics:
         return CosineStatistics(mean, mean, mean)

@@ -249,5 +249,6 @@ def _quantities(fidelity: Fidelity) -> dict[str, float]:
         "pixel agreement": own.segmentation and own.segmentation.pixels,
         "AbsRel": own.depth_truth and own.depth_truth.mean_error,
         "depth error": own.depth and own.depth.mean_error,
+        "attention cosine": own.attention and own.attention.mean,
     }
     return {name: value for name, value in every.items() if value is not None}

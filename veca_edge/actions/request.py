@@ -45,7 +45,7 @@ class TaskGate(NamedTuple):
 # By the request's fields.
 TASK_GATES = {
     "min_agreement": TaskGate(
-        "--min-agreement", 0.98, ("logits", "segmentation"), f"{Task.CLASSIFY} or {Task.SEGMENT}"
+        "--min-agreement", 0.98, ("logits", "segmentation", "segmentation_logits"), f"{Task.CLASSIFY} or {Task.SEGMENT}"
     ),
     "max_depth_error": TaskGate("--max-depth-error", 0.02, ("depth",), str(Task.DEPTH)),
 }

@@ -128,7 +128,7 @@ def _gate(name: str, asked: float | None, outputs: Sequence[str], checkpoint: Ch
     there = [output for output in gate.outputs if any(output in head.task.outputs for head in checkpoint.heads)]
     needed = f"Add {there[0]} to --outputs" if there else f"Give a head for {gate.tasks} with --head FILE"
     raise EdgeError(
-        f"{gate.flag} is a gate on {' and '.join(gate.outputs)}, and this export gives {', '.join(outputs)}: it "
+        f"{gate.flag} is a gate on {' or '.join(gate.outputs)}, and this export gives {', '.join(outputs)}: it "
         "would let everything pass.",
         f"{needed}, or leave {gate.flag} out.",
     )

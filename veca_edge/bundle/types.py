@@ -145,10 +145,11 @@ class Agreement:
     """One set of outputs against another, over `images` images.
 
     Attributes:
-        cls, dense: None where the artifact has no such output.
+        cls, dense, attention: None where the artifact has no such output.
         top1_agreement: share of images with the same most likely class, or None without a head.
         top1: share of images whose most likely class is right, or None without labels.
-        segmentation, depth: None where the artifact has no such output.
+        segmentation, depth: None where the artifact has no such output. Without `segmentation`, the most likely
+            classes of `segmentation_logits` are compared, patch by patch.
         segmentation_truth, depth_truth: against what the images' masks and depths say, or None without.
     """
 
@@ -161,6 +162,7 @@ class Agreement:
     depth: DepthAgreement | None = None
     segmentation_truth: MapAgreement | None = None
     depth_truth: DepthAgreement | None = None
+    attention: CosineStatistics | None = None
 
     @property
     def lowest_mean(self) -> float:
@@ -175,6 +177,7 @@ class Agreement:
             self.top1_agreement,
             self.segmentation and self.segmentation.pixels,
             self.depth and 1.0 - self.depth.mean_error,
+            self.attention and self.attention.mean,
         ]
         return lowest((float(share) for share in shares if share is not None), default=0.0)
 

@@ -244,35 +244,38 @@ def agreement_table(terminal: Terminal, title: str, rows: Sequence[tuple[Fidelit
             *cosines(a.dense, "mean", "first_percentile", "worst"),
             percent(a.top1_agreement),
             percent(a.top1),
-            percent(f.reference_top1),
+            percent(f.reference_top1 if a.top1 is not None else None),
         ]
         for f, a in rows
     ]
-    used_columns(terminal, features, cells, title)
-    maps = ["cores", "prec.", "pixels", "mIoU", "depth difference", "true mIoU", "FP32", "AbsRel", "FP32"]
+    has_title = used_columns(terminal, features, cells, title)
+    maps = ["cores", "prec.", "attention", "pixels", "mIoU", "depth difference", "true mIoU", "FP32", "AbsRel", "FP32"]
     cells = [
         [
             f.core_count,
             f.precision,
+            *cosines(a.attention, "mean"),
             percent(a.segmentation and a.segmentation.pixels),
             percent(a.segmentation and a.segmentation.miou),
             percent(a.depth and a.depth.mean_error, 2),
             percent(a.segmentation_truth and a.segmentation_truth.miou),
-            percent(f.reference_segmentation and f.reference_segmentation.miou),
+            percent(a.segmentation_truth and f.reference_segmentation and f.reference_segmentation.miou),
             percent(a.depth_truth and a.depth_truth.mean_error, 2),
-            percent(f.reference_depth and f.reference_depth.mean_error, 2),
+            percent(a.depth_truth and f.reference_depth and f.reference_depth.mean_error, 2),
         ]
         for f, a in rows
     ]
-    used_columns(terminal, maps, cells, None if rows[0][1].cls or rows[0][1].dense else title)
+    used_columns(terminal, maps, cells, None if has_title else title)
 
 
-def used_columns(terminal: Terminal, names: Sequence[str], cells: list[list], title: str | None) -> None:
-    """A table without its empty columns; none where nothing but core counts and precisions is left."""
+def used_columns(terminal: Terminal, names: Sequence[str], cells: list[list], title: str | None) -> bool:
+    """A table without its empty columns; none where nothing but core counts and precisions is left, which it says."""
     used = [i for i in range(len(names)) if any(row[i] != "" for row in cells)]
-    if len(used) > 2:
-        columns = [Column(names[i], names[i] != "prec.") for i in used]
-        terminal.table(columns, [[row[i] for i in used] for row in cells], title)
+    if len(used) <= 2:
+        return False
+    columns = [Column(names[i], names[i] != "prec.") for i in used]
+    terminal.table(columns, [[row[i] for i in used] for row in cells], title)
+    return True
 
 
 def cosines(statistics: CosineStatistics | None, *names: str) -> list[str]:

@@ -121,6 +121,7 @@ METRICS = (
     Metric("depth_rmse", "depth RMSE, m", 1, groups=lambda v: _of_squares(v.truth.depth)),
     Metric("cosine_cls", "cosine of cls", -1, groups=lambda v: _of_cosines(v.own.cls)),
     Metric("cosine_dense", "cosine of dense", -1, groups=lambda v: _of_cosines(v.own.dense)),
+    Metric("cosine_attention", "cosine of attention", -1, groups=lambda v: _of_cosines(v.own.attention)),
     Metric("full_cosine_cls", "cosine of cls, full core bank", -1, groups=lambda v: _of_cosines(v.full.cls)),
     Metric("full_cosine_dense", "cosine of dense, full core bank", -1, groups=lambda v: _of_cosines(v.full.dense)),
     Metric("top1_agreement", "top-1 agreement", -1, lambda v: v.own.top1),
@@ -249,6 +250,7 @@ def _agreement(images: int, outputs: OutputStatistics, truth: TruthStatistics) -
         _depth(outputs.depth),
         _maps(truth.segmentation),
         _depth(truth.depth),
+        _cosines(outputs.attention),
     )
 
 

@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 
 from ..base.errors import EdgeError
-from ..proof.fidelity import cosine, counted_labels, depth_differences
+from ..proof.fidelity import cosine, counted_labels, depth_differences, labels_of
 from .exact import EXACT, GROUPS, ExactSum, QuantileSketch, decode_exact, encode_exact
 
 # How many of the worst images, and of the failures, are kept by name.
@@ -185,22 +185,26 @@ class OutputStatistics:
     top1: Shares = field(default_factory=Shares)
     segmentation: MapCounts = field(default_factory=MapCounts)
     depth: DepthSums = field(default_factory=DepthSums)
+    attention: CosineSums = field(default_factory=CosineSums)
 
     @property
     def worst(self) -> list[tuple[float, str]]:
         """The images that are least like the reference's, with their mean cosines."""
-        return self.dense.worst or self.cls.worst
+        return self.dense.worst or self.cls.worst or self.attention.worst
 
     def add(self, outputs: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray], group: int, name: str) -> None:
         """Of one image, without the batch axis; as far as both have them."""
-        for output, sums in (("cls", self.cls), ("dense", self.dense)):
+        for output, sums in (("cls", self.cls), ("dense", self.dense), ("attention", self.attention)):
             if output in outputs and output in expected:
-                sums.add(np.atleast_1d(cosine(outputs[output], expected[output])), group, name)
+                both = outputs[output], expected[output]
+                if output == "attention":
+                    both = tuple(looks.ravel() for looks in both)
+                sums.add(np.atleast_1d(cosine(*both)), group, name)
         if "logits" in outputs and "logits" in expected:
             same = int(outputs["logits"].argmax()) == int(expected["logits"].argmax())
             self.top1.add(int(same), 1, group)
-        if "segmentation" in outputs and "segmentation" in expected:
-            self.segmentation.add(outputs["segmentation"], expected["segmentation"], group)
+        if labels := labels_of(outputs, expected):
+            self.segmentation.add(*labels, group)
         if "depth" in outputs and "depth" in expected:
             self.depth.add(outputs["depth"], expected["depth"], group, name)
 

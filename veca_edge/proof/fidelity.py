@@ -27,6 +27,7 @@ __all__ = (
     "cosine",
     "counted_labels",
     "depth_differences",
+    "labels_of",
     "likeness",
     "statistics_of",
 )
@@ -45,6 +46,17 @@ def cosine(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.where(both_zero, 1.0, (a * b).sum(-1) / np.where(norms == 0, 1.0, norms))
 
 
+def labels_of(
+    outputs: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray]
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Class indices of both: of the maps, or of the patches where only `segmentation_logits` `[..., K, h, w]` are."""
+    if "segmentation" in outputs and "segmentation" in expected:
+        return outputs["segmentation"], expected["segmentation"]
+    if "segmentation_logits" in outputs and "segmentation_logits" in expected:
+        return outputs["segmentation_logits"].argmax(-3), expected["segmentation_logits"].argmax(-3)
+    return None
+
+
 def likeness(name: str, value: np.ndarray, expected: np.ndarray) -> float:
     """How alike two of an output are, at most 1: mean cosine, share of equal labels, or 1 - mean depth difference."""
     if name == "segmentation":
@@ -58,6 +70,8 @@ def likeness(name: str, value: np.ndarray, expected: np.ndarray) -> float:
     return float(cosine(value, expected).mean())
 
 
+# Outputs that are compared by their directions: vectors, and a map as one.
+COSINES = ("cls", "dense", "attention")
 # Depths that differ by less than this factor are close (delta1).
 CLOSE = 1.25
 
@@ -173,7 +187,7 @@ class Truth:
 class Comparison:
     """Collects outputs of one artifact beside the expected ones, batch by batch."""
 
-    cosines: dict[str, list[np.ndarray]] = field(default_factory=lambda: {"cls": [], "dense": []})
+    cosines: dict[str, list[np.ndarray]] = field(default_factory=lambda: {name: [] for name in COSINES})
     predicted: list[np.ndarray] = field(default_factory=list)
     expected: list[np.ndarray] = field(default_factory=list)
     labels: LabelCounts = field(default_factory=LabelCounts)
@@ -186,22 +200,25 @@ class Comparison:
         self, outputs: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray], truth: Truth | None = None
     ) -> None:
         """Both as far as they have them: `cls` `[n, D]`, `dense` `[n, N, D]`, `logits` `[n, K]`, `segmentation` and
-        `depth` `[n, H', W']`."""
+        `depth` `[n, H', W']`, `segmentation_logits` `[n, K, h, w]`, `attention` `[n, h, w]`."""
         self.images += len(next(iter(outputs.values())))
         for name, collected in self.cosines.items():
             if name in outputs and name in expected:
-                collected.append(cosine(outputs[name], expected[name]).ravel())
+                both = (outputs[name], expected[name])
+                if name == "attention":
+                    both = tuple(maps.reshape(len(maps), -1) for maps in both)
+                collected.append(cosine(*both).ravel())
         if "logits" in outputs and "logits" in expected:
             self.predicted.append(outputs["logits"].argmax(-1))
             self.expected.append(expected["logits"].argmax(-1))
-        for name, maps, true_maps, known in (
-            ("segmentation", self.labels, self.true_labels, truth and truth.masks),
-            ("depth", self.depth, self.true_depth, truth and truth.depth),
-        ):
-            if name in outputs and name in expected:
-                maps.add(outputs[name], expected[name])
-                if known is not None:
-                    true_maps.add(outputs[name], known)
+        if labels := labels_of(outputs, expected):
+            self.labels.add(*labels)
+        if "depth" in outputs and "depth" in expected:
+            self.depth.add(outputs["depth"], expected["depth"])
+        if truth and truth.masks is not None and "segmentation" in outputs:
+            self.true_labels.add(outputs["segmentation"], truth.masks)
+        if truth and truth.depth is not None and "depth" in outputs:
+            self.true_depth.add(outputs["depth"], truth.depth)
 
     def agreement(self, labels: np.ndarray | None = None) -> Agreement:
         """All of it; `labels` `[images]` are the true classes."""
@@ -224,4 +241,5 @@ class Comparison:
             self.depth.agreement(),
             self.true_labels.agreement(),
             self.true_depth.agreement(),
+            stats("attention"),
         )

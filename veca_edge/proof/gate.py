@@ -45,7 +45,7 @@ class Gate:
     """What a variant has to reach against the float32 reference at its own core count; None asks for nothing.
 
     Attributes:
-        min_cosine: mean cosine of `cls` and of `dense`.
+        min_cosine: mean cosine of `cls`, of `dense` and of `attention`.
         min_agreement: share of images with the same most likely class, and of pixels with the same class.
         max_depth_error: mean relative difference of depth.
     """
@@ -58,7 +58,11 @@ class Gate:
         """What the gate asks of these outputs, as far as they are there."""
         found = [
             Requirement(f"mean cosine of {name}", "--min-cosine", statistics.mean, self.min_cosine, True)
-            for name, statistics in (("cls", agreement.cls), ("dense", agreement.dense))
+            for name, statistics in (
+                ("cls", agreement.cls),
+                ("dense", agreement.dense),
+                ("attention", agreement.attention),
+            )
             if statistics is not None
         ]
         if self.min_agreement is not None:
