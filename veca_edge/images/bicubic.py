@@ -9,8 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from functools import lru_cache
-from itertools import pairwise
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -48,20 +47,33 @@ def bicubic(channels: Sequence[np.ndarray], size: tuple[int, int], box: tuple[fl
         uint8 `[height, width, channels]`.
     """
     width, height = size
+    if channels[0].shape == (height, width) and box == size:
+        return np.stack(channels, -1)
     across, down = _bands(channels[0].shape[1], box[0], width), _bands(channels[0].shape[0], box[1], height)
-    rows, columns = down[-1].taken.stop, across[-1].taken.stop
-    of_rows, of_columns = _strips(rows, columns, across), _strips(width, height, down)
-    wide, narrow, small = _room.arrays((_length(of_rows[0]), columns), (rows, width), (height, width))
+    narrow = np.empty((down[-1].taken.stop, width), np.uint8)
     made = np.empty((height, width, len(channels)), np.uint8)
     for number, channel in enumerate(channels):
-        for strip in of_rows:
-            values = wide[: _length(strip)]
-            np.copyto(values, channel[strip, :columns])
-            _weigh(values, across, narrow[strip])
-        for strip in of_columns:
-            _weigh(narrow[:, strip].T, down, small[:, strip].T)
-        made[..., number] = small
+        _weigh(channel[: len(narrow)], across, narrow)
+        _weigh(narrow.T, down, made[..., number].T)
     return made
+
+
+def _weigh(values: np.ndarray, bands: Sequence[_Band], made: np.ndarray) -> None:
+    """Fills `made`, uint8 `[n, results]`, from uint8 `[n, pixels]`."""
+    (count, results), pixels = made.shape, bands[-1].taken.stop
+    most = min(MULTIPLICATIONS // max(band.weights.size for band in bands), STRIP // max(pixels, results))
+    rows = -(-count // -(-count // max(1, most)))  # strips of about the same size
+    order = "F" if values.strides[0] < values.strides[1] else "C"  # as the pixels lie
+    read, written = _room.arrays((rows, pixels), (rows, results), order)
+    for begin in range(0, count, rows):
+        strip = slice(begin, min(begin + rows, count))
+        taken, sums = read[: strip.stop - begin], written[: strip.stop - begin]
+        np.copyto(taken, values[strip, :pixels])
+        for band in bands:
+            np.matmul(taken[:, band.taken], band.weights, out=sums[:, band.made])
+        sums += 0.5
+        np.clip(sums, 0.0, 255.0, out=sums)
+        np.copyto(made[strip], sums, casting="unsafe")  # cuts what is behind the point
 
 
 class _Room(threading.local):
@@ -70,39 +82,19 @@ class _Room(threading.local):
     def __init__(self) -> None:
         self._numbers = np.empty(0)
 
-    def arrays(self, *shapes: tuple[int, int]) -> list[np.ndarray]:
-        """Arrays float64 beside each other."""
-        ends = np.cumsum([0, *(rows * columns for rows, columns in shapes)])
-        if self._numbers.size < ends[-1]:
-            self._numbers = np.empty(ends[-1])
-        parts = (self._numbers[begin:end] for begin, end in pairwise(ends))
-        return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
+    def arrays(self, first: tuple[int, int], second: tuple[int, int], order: Literal["C", "F"]) -> list[np.ndarray]:
+        """Two arrays float64, with rows (C) or columns (F) in one piece."""
+        sizes = [first[0] * first[1], second[0] * second[1]]
+        if self._numbers.size < sum(sizes):
+            self._numbers = np.empty(sum(sizes))
+        parts = np.split(self._numbers[: sum(sizes)], sizes[:1])
+        return [part.reshape(shape, order=order) for part, shape in zip(parts, (first, second), strict=True)]
 
 
 _room = _Room()
 
 
-def _weigh(values: np.ndarray, bands: Sequence[_Band], made: np.ndarray) -> None:
-    """Fills `made`, float64 `[n, results]`, from `[n, pixels]`, with whole numbers of 0 to 255."""
-    for band in bands:
-        np.matmul(values[:, band.taken], band.weights, out=made[:, band.made])
-    made += 0.5
-    np.floor(made, out=made)
-    np.clip(made, 0.0, 255.0, out=made)
-
-
-def _strips(count: int, length: int, bands: Sequence[_Band]) -> list[slice]:
-    """Parts of about the same size of so many rows, each of a length."""
-    most = min(MULTIPLICATIONS // max(band.weights.size for band in bands), STRIP // length)
-    step = -(-count // -(-count // max(1, most)))
-    return [slice(begin, min(begin + step, count)) for begin in range(0, count, step)]
-
-
-def _length(part: slice) -> int:
-    return int(part.stop - part.start)
-
-
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=16)
 def _bands(count: int, length: float, wanted: int) -> tuple[_Band, ...]:
     """The weights along one axis, where the first `length` of `count` pixels become `wanted`.
 
@@ -114,20 +106,21 @@ def _bands(count: int, length: float, wanted: int) -> tuple[_Band, ...]:
     middles = (np.arange(wanted) + 0.5) * scale
     first = np.maximum((middles - SUPPORT * stretch + 0.5).astype(np.int64), 0)
     end = np.minimum((middles + SUPPORT * stretch + 0.5).astype(np.int64), count)
-    taken = np.arange((end - first).max())
-    weights = _cubic((taken + first[:, None] - middles[:, None] + 0.5) * (1.0 / stretch))
-    weights[taken >= (end - first)[:, None]] = 0.0
+    taps = np.arange((end - first).max())
+    weights = _cubic((taps + first[:, None] - middles[:, None] + 0.5) * (1.0 / stretch))
+    weights[taps >= (end - first)[:, None]] = 0.0
     weights /= weights.cumsum(1)[:, -1:]  # unlike `sum`, one after the other
     weights *= 1 << PRECISION_BITS
     weights = np.trunc(weights + np.copysign(0.5, weights)) / (1 << PRECISION_BITS)
+    results = np.arange(wanted)[:, None]
+    pixels = taps + first[:, None] - first[results // BAND * BAND]
+    matrices = np.zeros((-(-wanted // BAND), pixels.max() + 1, BAND))
+    matrices[results // BAND, pixels, results % BAND] = weights
     bands = []
-    for made in (slice(begin, min(begin + BAND, wanted)) for begin in range(0, wanted, BAND)):
-        pixels = slice(int(first[made].min()), int(end[made].max()))
-        matrix = np.zeros((pixels.stop - pixels.start, made.stop - made.start))
-        for column, result in enumerate(range(made.start, made.stop)):
-            used = end[result] - first[result]
-            matrix[first[result] - pixels.start :][:used, column] = weights[result, :used]
-        bands.append(_Band(pixels, made, matrix))
+    for matrix, begin in zip(matrices, range(0, wanted, BAND), strict=True):
+        made = slice(begin, min(begin + BAND, wanted))
+        taken = slice(int(first[begin]), int(end[made.stop - 1]))
+        bands.append(_Band(taken, made, np.ascontiguousarray(matrix[: taken.stop - taken.start, : made.stop - begin])))
     return tuple(bands)
 
 
