@@ -159,6 +159,10 @@ def test_a_camera_that_goes_keeps_what_was_recorded(veca_edge, bundle, video, tm
     assert float(rows[-1]["frame_ms"]) == pytest.approx(
         sum(float(rows[-1][name]) for name in ("wait_ms", "prepare_ms", "latency_ms")), abs=0.01
     )
+    told = veca_edge("run", bundle, "--source", "0", "--csv", tmp_path / "u.csv", "--json").json
+    assert "gave no more frames" in told["error"]["message"]
+    assert told["summary"]["frames"] > 0
+    assert told["files"] == [str(tmp_path / "u.csv")]
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])

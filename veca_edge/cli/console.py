@@ -94,6 +94,8 @@ class Terminal:
         self._stdout = sys.stdout
         self.out, self.err = _console(sys.stdout), _console(sys.stderr)
         self._unicode = (self.out.encoding or "").lower().startswith("utf")
+        # What a program is told beside an error that ends the command from now on.
+        self.known: dict[str, object] = {}
 
     # ------------------------------------------------------------------------------ results
 
@@ -164,11 +166,11 @@ class Terminal:
         if hint:
             _write(self.err, hint, "red")
 
-    def error(self, message: str, hint: str | None, exit_code: int, **facts: object) -> None:
-        """What ends the command; with `--json` together with the facts."""
+    def error(self, message: str, hint: str | None, exit_code: int) -> None:
+        """What ends the command; with `--json` together with what is `known`."""
         self.failure(message, hint)
         try:
-            self.result({"error": {"message": message, "hint": hint, "exit_code": exit_code}, **facts})
+            self.result({"error": {"message": message, "hint": hint, "exit_code": exit_code}, **self.known})
             self._stdout.flush()
         except OSError:  # perhaps the very error that is shown here
             discard(self._stdout)

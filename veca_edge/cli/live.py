@@ -60,18 +60,18 @@ def live(terminal: Terminal, request: LiveRequest, record: Record) -> None:
         save_run(record.summary, recorded_run(opened, summary, request.threads))
     for path in record.paths:
         terminal.say(f"Wrote {path}", "green")
+    result = {
+        "bundle": request.bundle,
+        "source": request.source,
+        "precision": model.precision,
+        "image_size": model.image_size,
+        "summary": summary,
+        "files": record.paths,
+    }
     if failure is not None:
+        terminal.known = result
         raise failure
-    terminal.result(
-        {
-            "bundle": request.bundle,
-            "source": request.source,
-            "precision": model.precision,
-            "image_size": model.image_size,
-            "summary": summary,
-            "files": record.paths,
-        }
-    )
+    terminal.result(result)
     show_next(terminal, model.bundle)
 
 

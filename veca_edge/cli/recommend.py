@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import typer
-
 from ..actions.limits import Choice, Limits
 from ..base.options import made_of
 from ..base.text import quoted
@@ -35,10 +33,8 @@ def recommend(
             found = recommend_variant(bundle, limits, choice.by, choice.image_size, choice.machine)
         except NothingFits as nothing:
             show_candidates(terminal, [(f.candidate, f.reason) for f in nothing.rejected], "What was rejected")
-            terminal.error(
-                nothing.message, nothing.hint, nothing.exit_code, fallen=[f.to_json() for f in nothing.rejected]
-            )
-            raise typer.Exit(nothing.exit_code) from None
+            terminal.known["fallen"] = [f.to_json() for f in nothing.rejected]
+            raise
         best = found.best
         terminal.say(f"Best by {found.by}: {best.name}", "bold green")
         terminal.say(f"  {bundle / best.artifact.path}")
