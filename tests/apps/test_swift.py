@@ -98,7 +98,7 @@ def test_the_table_names_every_function(bundle):
             f'function: "cores_{artifact.core_count}", digest: "{artifact.sha256[:12]}")'
         ) in table
     assert "defaultCoreCount = 8" in table
-    assert "resize: .crop, cropRatio: 1.0, padding: (124, 116, 104))" in table
+    assert "resize: .crop, cropRatio: 1.0,\n        interpolation: .halved, padding: (124, 116, 104))" in table
 
 
 @pytest.mark.parametrize("kind", Resize)
@@ -106,7 +106,10 @@ def test_the_package_declares_the_preprocessing(apple_packages, kind):
     how = Preprocessing(kind, 0.889 if kind.takes_ratio else 1.0)
     chosen = apple_packages[1]["fp16"]
     case = kind.replace("short-side", "shortSide")
-    assert f"resize: .{case}, cropRatio: {how.crop_ratio}, padding" in variants_swift(chosen, how)
+    filtered = "bicubic" if kind == Resize.SHORT_SIDE else "halved"
+    declared = f"resize: .{case}, cropRatio: {how.crop_ratio},\n        interpolation: .{filtered}, padding"
+    assert declared in variants_swift(chosen, how)
+    assert f"    case {filtered}\n" in (TEMPLATES / "Sources/Veca/Resampling.swift").read_text()
     assert f"    case {case}\n" in (TEMPLATES / "Sources/Veca/FrameGeometry.swift").read_text()
     assert ("0.889 of the largest" in readme(chosen, how)) == kind.takes_ratio
     assert ("The whole frame is seen" in readme(chosen, how)) != kind.takes_ratio

@@ -116,13 +116,12 @@ cd Veca && swift test
 
 veca-edge's own tests do this with the projects that they generate, on Linux:
 
-- **Compiled, and run**: the package's geometry, governor, masks, depth and patch colours, on the golden vectors, in
-  Swift 5 and Swift 6 modes without a warning.
+- **Compiled, and run**: the package's geometry, preprocessing, governor, masks, depth and patch colours, on the golden
+  vectors, in Swift 5 and Swift 6 modes without a warning. Frames in 32BGRA are prepared to the bit as in calibration.
 - **Compiled, and run with stand-ins for Apple's frameworks**: predictions on the golden frames, with veca-edge's own
   executor of the packages behind the stand-in for Core ML.
 - **Compiled only**, against stand-ins for AVFoundation and SwiftUI, in Swift 6 mode: the camera and the app.
-- **Neither**: the Xcode project and its scheme, only parsed and their references followed; Core Image's own pixels (a
-  Lanczos scale, where the models were calibrated with {app.preprocessing.interpolation}). Nothing ran on a device.
+- **Neither**: the Xcode project and its scheme, only parsed and their references followed. Nothing ran on a device.
 """
 
 

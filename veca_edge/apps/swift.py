@@ -19,6 +19,7 @@ from ..bundle.details import CoremlDetails, details_as
 from ..bundle.types import Artifact
 from ..images.geometry import Resize
 from ..images.preprocessing import Preprocessing
+from ..images.scaling import Interpolation
 from .golden_frames import write_golden_frames
 
 TEMPLATES = Path(__file__).with_name("templates") / "swift"
@@ -30,6 +31,7 @@ _SWIFT_RESIZE = {
     Resize.LETTERBOX: "letterbox",
     Resize.STRETCH: "stretch",
 }
+_SWIFT_INTERPOLATION = {Interpolation.BICUBIC: "bicubic", Interpolation.HALVED: "halved"}
 _SEEN = {
     Resize.CROP: "Of a frame {ratio}the largest centred box of the model's aspect ratio is seen.",
     Resize.SHORT_SIDE: "Of a frame {ratio}the largest centred box of the model's aspect ratio is seen.",
@@ -176,7 +178,8 @@ public struct Variant: Sendable {{
 
 extension Preparation {{
     static let declared = Preparation(
-        resize: .{_SWIFT_RESIZE[how.resize]}, cropRatio: {how.crop_ratio!r}, padding: ({red}, {green}, {blue}))
+        resize: .{_SWIFT_RESIZE[how.resize]}, cropRatio: {how.crop_ratio!r},
+        interpolation: .{_SWIFT_INTERPOLATION[Interpolation(how.interpolation)]}, padding: ({red}, {green}, {blue}))
 }}
 """
 

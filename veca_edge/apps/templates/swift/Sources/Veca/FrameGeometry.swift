@@ -1,4 +1,5 @@
-import CoreImage
+import CoreGraphics
+import Foundation
 
 /// What is kept of a frame.
 enum Resize {
@@ -17,10 +18,9 @@ struct Preparation {
     let resize: Resize
     /// The share of the frame's side that `crop` and `shortSide` keep.
     var cropRatio: CGFloat = 1
+    var interpolation = Interpolation.halved
     /// RGB beside a letterboxed frame, 0 to 255.
-    var padding: (red: CGFloat, green: CGFloat, blue: CGFloat) = (0, 0, 0)
-
-    var color: CIColor { CIColor(red: padding.red / 255, green: padding.green / 255, blue: padding.blue / 255) }
+    var padding: (red: Int, green: Int, blue: Int) = (0, 0, 0)
 }
 
 /// Where a frame goes in the model's input, in whole pixels from the top left: the box `cut` of the frame is scaled to

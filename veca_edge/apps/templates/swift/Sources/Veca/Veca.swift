@@ -81,7 +81,8 @@ public actor Veca {
     public var coreCount: Int { variant.coreCount }
 
     private let computeUnits: MLComputeUnits
-    private let context = CIContext(options: [.workingColorSpace: NSNull()])
+    private let preparer: FramePreparer
+    private lazy var context = CIContext(options: [.workingColorSpace: NSNull()])
     private var variant: Variant
     private var model: MLModel
     private var wanted: Int
@@ -97,13 +98,23 @@ public actor Veca {
         self.model = try await variant.load(computeUnits)
         self.variant = variant
         self.inputSize = imageSize
+        self.preparer = FramePreparer(width: imageSize.width, height: imageSize.height)
         self.wanted = coreCount
         self.computeUnits = computeUnits
     }
 
-    /// Runs the model on a camera frame of any size, which is brought to the model's size as in calibration.
+    /// Runs the model on a camera frame of any size, which is brought to the model's size as in calibration: to the
+    /// bit in 32BGRA, which others become first.
     public func predict(_ frame: CVPixelBuffer) async throws -> Prediction {
-        try await predict(fitted: try variant.fitted(frame, context))
+        try await predict(fitted: try preparer.prepared(try inBGRA(frame)))
+    }
+
+    private func inBGRA(_ frame: CVPixelBuffer) throws -> CVPixelBuffer {
+        if CVPixelBufferGetPixelFormatType(frame) == kCVPixelFormatType_32BGRA { return frame }
+        let image = CIImage(cvPixelBuffer: frame)
+        let made = try Self.pixelBuffer(CVPixelBufferGetWidth(frame), CVPixelBufferGetHeight(frame))
+        context.render(image, to: made, bounds: image.extent, colorSpace: nil)
+        return made
     }
 
     /// Runs the model on a frame that has been brought to the model's size already: 32BGRA of just that size.
@@ -189,38 +200,6 @@ extension Variant {
             throw VecaError.unknownVariant(coreCount: coreCount, known: Veca.coreCounts)
         }
         return found
-    }
-
-    /// The frame at this variant's size, as in calibration.
-    ///
-    /// Core Image has Lanczos where calibration used antialiased bicubic. Its window reaches over the frame's edges, so
-    /// the edge pixels are repeated there: they would mix with transparent black.
-    func fitted(
-        _ frame: CVPixelBuffer, _ context: CIContext, _ preparation: Preparation = .declared
-    ) throws -> CVPixelBuffer {
-        let bounds = CGRect(x: 0, y: 0, width: CGFloat(width), height: CGFloat(height))
-        let image = CIImage(cvPixelBuffer: frame)
-        let geometry = FrameGeometry(frame: image.extent.size, input: bounds.size, preparation)
-        let (cut, laid) = (geometry.cut, geometry.laid)
-        if isFitting(frame) && cut == bounds && laid == bounds { return frame }
-        // Core Image counts from the bottom.
-        let below = CGRect(
-            x: cut.minX, y: image.extent.height - cut.maxY, width: cut.width, height: cut.height)
-        let box = image.cropped(to: below).transformed(by: CGAffineTransform(translationX: -below.minX, y: -below.minY))
-        let (across, down) = (laid.width / cut.width, laid.height / cut.height)
-        let scaled = box.clampedToExtent().applyingFilter(
-            "CILanczosScaleTransform",
-            parameters: [kCIInputScaleKey: down, kCIInputAspectRatioKey: across / down])
-        let bottom = bounds.height - laid.maxY
-        var seen = scaled.transformed(by: CGAffineTransform(translationX: laid.minX, y: bottom))
-        if laid.width < bounds.width || laid.height < bounds.height {
-            let place = CGRect(x: laid.minX, y: bottom, width: laid.width, height: laid.height)
-            let padding = CIImage(color: preparation.color).cropped(to: bounds)
-            seen = seen.cropped(to: place.intersection(bounds)).composited(over: padding)
-        }
-        let buffer = try Veca.pixelBuffer(width, height)
-        context.render(seen, to: buffer, bounds: bounds, colorSpace: nil)
-        return buffer
     }
 
     /// Whether the model takes a pixel buffer as it is.

@@ -12,11 +12,13 @@ final class GoldenVectorsTests: XCTestCase {
     private struct Way: Decodable {
         let resize: String
         let cropRatio: Double
-        let padding: [Double]
+        let interpolation: String
+        let padding: [Int]
         let frame: [Int], size: [Int]
     }
 
     private struct Geometry: Decodable { let cut: [Double], laid: [Double] }
+    private struct Pixels: Decodable { let pixels: Values, expected: Values }
     private struct Map: Decodable { let values: Values, expected: Values, tolerance: Float }
     private struct Masks: Decodable {
         let frame: Values, labels: Values, expected: Values
@@ -48,6 +50,7 @@ final class GoldenVectorsTests: XCTestCase {
     }
     private struct Index: Decodable {
         let geometry: [Both<Way, Geometry>]
+        let preprocessing: [Both<Way, Pixels>]
         let maps: [Both<Way, Map>]
         let masks: [Masks]
         let depth: [Depth]
@@ -66,6 +69,21 @@ final class GoldenVectorsTests: XCTestCase {
         for each in cases {
             let found = FrameGeometry(frame: cgSize(each.a.frame), input: cgSize(each.a.size), try preparation(each.a))
             XCTAssertEqual(FrameGeometry(cut: rect(each.b.cut), laid: rect(each.b.laid)), found, "\(each)")
+        }
+    }
+
+    func testPixelsAreThoseOfCalibration() throws {
+        let cases = try index().preprocessing
+        XCTAssertFalse(cases.isEmpty)
+        for each in cases {
+            let (width, height) = (each.a.frame[1], each.a.frame[0])
+            let frame = try GoldenTests.pixelBuffer(try bytes(each.b.pixels), width, height)
+            let preparer = FramePreparer(width: each.a.size[1], height: each.a.size[0], try preparation(each.a))
+            for _ in 0..<2 {  // with new tables, and with those that it kept
+                let found = try XCTUnwrap(Picture(Frame(try preparer.prepared(frame))))
+                XCTAssertEqual([found.height, found.width], each.a.size)
+                assertEqual(try bytes(each.b.expected), found.rgb, 0)
+            }
         }
     }
 
@@ -215,9 +233,12 @@ final class GoldenVectorsTests: XCTestCase {
     }
 
     private func preparation(_ way: Way) throws -> Preparation {
-        let padding = (red: CGFloat(way.padding[0]), green: CGFloat(way.padding[1]), blue: CGFloat(way.padding[2]))
+        let padding = (red: way.padding[0], green: way.padding[1], blue: way.padding[2])
         let resize = try XCTUnwrap(Self.resizes[way.resize])
-        return Preparation(resize: resize, cropRatio: CGFloat(way.cropRatio), padding: padding)
+        // Of maps it says how their cells are joined.
+        let interpolation: Interpolation = way.interpolation == "bicubic-antialiased" ? .bicubic : .halved
+        return Preparation(
+            resize: resize, cropRatio: CGFloat(way.cropRatio), interpolation: interpolation, padding: padding)
     }
 
     private func cgSize(_ size: [Int]) -> CGSize { CGSize(width: CGFloat(size[1]), height: CGFloat(size[0])) }
