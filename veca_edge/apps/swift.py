@@ -229,7 +229,11 @@ hand, by a latency budget (`Governor`) or by heat; `veca-edge app --platform ios
 
 `prediction.cls` is the feature of the whole image, `prediction.dense` one feature per patch; `logits` and `label` are
 there when they were exported. Normalisation is in the model. {_SEEN[how.resize].format(ratio=kept)}
-A frame that your app has brought to the model's size by itself goes to `predict(prepared:)`.
+Frames in 32BGRA are prepared to the bit as in calibration, others are converted by Core Image first. A frame that your
+app has brought to the model's size by itself goes to `predict(prepared:)`.
+
+Run your app in Release, also while you write it (Edit Scheme > Run > Build Configuration): without optimisation,
+preparing a frame takes a hundred times as long.
 
 The model is compiled at the first start and kept in the app's caches; to have Xcode compile it instead, drag the
 `.mlpackage` into an app target and load it with `MLModelConfiguration.functionName`.
