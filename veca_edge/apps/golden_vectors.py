@@ -30,8 +30,6 @@ from .governor_traces import frame_traces, governor_traces, rules_json
 
 VERSION = 1
 INDEX = "vectors.json"
-# Pillow rounds to 8 bits between its two passes, with weights of its own width: a port may be off by one level.
-PIXEL_TOLERANCE = 1
 _TYPES = {"uint8": ("u8", "u1"), "int32": ("i32", "<i4"), "float32": ("f32", "<f4")}
 
 # Every way that a frame can become the input.
@@ -155,7 +153,7 @@ def _preprocessing(array: _Writer) -> list[dict[str, Any]]:
                     **_boxes(way.geometry((height, width), size)),
                     "pixels": source,
                     "expected": array(name, resized(pixels, ImageSize(*size), way)),
-                    "tolerance": PIXEL_TOLERANCE,
+                    "tolerance": 0,
                 }
             )
     return made
