@@ -43,7 +43,6 @@ describe("golden vectors", () => {
     const [height, width] = way.frame;
     const picture = { width, height, channels: 3 as const, data: read(way.pixels) as Uint8Array };
     const made = prepare(picture, sizeOf(way.size), howOf(way, way.interpolation));
-    // The vectors allow a level; this port counts as Pillow does, and needs none.
     expect(largest(made, read(way.expected))).toBe(0);
   });
 
