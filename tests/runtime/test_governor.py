@@ -109,6 +109,7 @@ def test_a_hopeless_budget_is_said_once_and_served_as_well_as_it_goes():
     governor, machine = Governor(EXPECTED, 10, 64), Machine(lambda t: 1)
     machine.run(governor, 60)
     assert governor.core_count == 8
+    assert governor.log[0].after == 8, "no core count meets it, and the smallest misses it least"
     said = [d.reason for d in governor.log if d.before == d.after]
     assert len(said) == 1
     assert "there is no smaller core count" in said[0]
@@ -118,6 +119,29 @@ def test_one_late_frame_is_no_reason_to_move():
     governor = Governor(EXPECTED, 40, 64)
     for i in range(300):
         governor.observe(64, 500.0 if i % 30 == 0 else 32.0, i * 0.033)
+    assert len(governor.log) == 0
+
+
+def test_single_late_frames_are_a_reason_to_move_once_they_are_many():
+    governor = Governor(EXPECTED, 40, 64)
+    for i in range(20):
+        governor.observe(64, 45.0 if i % 8 == 0 else 32.0, i * 0.033)
+        assert governor.core_count == (64 if i < 19 else 32)
+    assert governor.log[0].reason == "3 of the last 20 frames took longer than 40 ms"
+    assert governor.log[0].load == pytest.approx(45 / EXPECTED[64])
+
+
+def test_single_late_frames_are_no_reason_to_move_while_they_are_few():
+    governor = Governor(EXPECTED, 40, 64, Rules(window=100))
+    for i in range(300):
+        governor.observe(64, 45.0 if i % 30 == 0 else 32.0, i * 0.033)
+    assert len(governor.log) == 0, "4 of 100"
+
+
+def test_frames_that_are_late_at_every_core_count_are_no_reason_to_move():
+    governor = Governor(EXPECTED, 40, 64)
+    for i in range(300):
+        governor.observe(64, 500.0 if i % 8 == 0 else 32.0, i * 0.033)
     assert len(governor.log) == 0
 
 
@@ -134,8 +158,8 @@ def test_a_noisy_expectation_is_levelled():
 
 def test_a_decision_says_why():
     governor = Governor(EXPECTED, 33, 64)
-    for i in range(5):
-        governor.observe(64, 45.0, i * 0.033)
+    for i, ms in enumerate((90.0, 34.0, 45.0)):
+        governor.observe(64, ms, i * 0.033)
     (decision,) = governor.log
     assert (decision.before, decision.after) == (64, 8)
     assert decision.reason == "3 of the last 3 frames took longer than 33 ms"
@@ -188,6 +212,41 @@ def observe_all(governor, latency, before, seconds, rate=30.0, start=0.0):
         now += 1 / rate
         governor.observe(governor.core_count, latency(governor.core_count), now, before)
     return now
+
+
+def climbs(governor: Governor, core_count: int) -> list[float]:
+    return [d.at for d in governor.log if d.before < d.after == core_count]
+
+
+@pytest.mark.parametrize(("latency", "waits"), [(20.0, True), (17.5, True), (16.5, False)])
+def test_what_failed_waits_unless_the_machine_has_become_clearly_faster(latency, waits):
+    governor = Governor({8: 20.0, 64: 30.0}, 40, 8)
+    now = observe_all(governor, {8: 20.0, 64: 50.0}.get, None, 2.5)
+    (left,) = [d.at for d in governor.log if d.before == 64]
+    observe_all(governor, {8: latency, 64: 50.0}.get, None, 5, start=now)
+    assert (climbs(governor, 64)[1] >= left + 5) == waits
+
+
+def test_what_failed_holds_up_larger_core_counts_but_no_smaller_ones():
+    governor = Governor({8: 20.0, 32: 25.0, 64: 30.0}, 40, 8)
+    observe_all(governor, {8: 20.0, 32: 25.0, 64: 50.0}.get, None, 5)
+    assert governor.core_count == 32, "which never failed"
+    governor = Governor({8: 20.0, 32: 25.0, 64: 31.0}, 40, 8)
+    now = observe_all(governor, {8: 24.0, 32: 50.0}.get, None, 2.5)
+    (left,) = [d.at for d in governor.log if d.before == 32]
+    observe_all(governor, {8: 22.0, 32: 50.0, 64: 34.0}.get, None, 5, start=now)
+    assert min(d.at for d in governor.log if d.before < d.after and d.at > left) >= left + 5
+
+
+def test_what_was_held_for_long_after_it_failed_has_not_failed_any_more():
+    governor = Governor({8: 20.0, 64: 30.0}, 40, 8)
+    now = observe_all(governor, {8: 20.0, 64: 50.0}.get, None, 20)
+    assert np.diff(climbs(governor, 64)) == pytest.approx([5 + 1, 10 + 1], abs=0.1)
+    now = observe_all(governor, {8: 20.0, 64: 30.0}.get, None, 40, start=now)
+    assert governor.core_count == 64
+    observe_all(governor, {8: 20.0, 64: 50.0}.get, None, 10, start=now)
+    *_, again, after_it_failed = climbs(governor, 64)
+    assert after_it_failed - again == pytest.approx(5 + 1, abs=0.1)
 
 
 def test_a_frame_budget_leaves_the_model_what_the_other_stages_do_not_take():
