@@ -137,3 +137,21 @@ def test_depths_bear_the_names_of_the_tables_of_an_export(capsys):
     assert (shown[labels["depth_difference"]], shown[labels["depth_error"]]) == ("1.00%", "20.00%")
     change = FidelityChange("cores8_fp32_32x32", {"AbsRel": (0.2, 0.2), "depth error": (0.01, 0.02)})
     assert [name for name, *_ in change.rows] == [labels["depth_error"], labels["depth_difference"]]
+
+
+def test_the_json_names_the_images_that_the_text_names_also_without_dense(bundle, capsys):
+    from veca_edge.actions.evaluate import Evaluated
+    from veca_edge.bundle.store import open_bundle
+    from veca_edge.cli.console import Terminal
+    from veca_edge.cli.evaluate import as_json, show
+    from veca_edge.evaluation.statistics import Totals, VariantStatistics
+    from veca_edge.evaluation.store import Evaluation, EvaluationFacts
+
+    statistics = VariantStatistics()
+    statistics.own.cls.add(np.array([0.25]), 0, "odd.png")
+    facts = EvaluationFacts("made up", "folder", "0" * 64, 1, (), None, {}, "0" * 64, 100, 1, {})
+    evaluation = Evaluation(facts, Totals(images=1, variants={"a": statistics}), "", 1.0, 1, "")
+    found = Evaluated(open_bundle(bundle), evaluation, None, ())
+    assert as_json(found)["variants"]["a"]["worst"] == [{"name": "odd.png", "cosine": 0.25}]
+    show(Terminal(), found)
+    assert "odd.png (0.2500)" in capsys.readouterr().out

@@ -141,7 +141,7 @@ def as_json(found: Evaluated) -> Mapping[str, object]:
             name: {
                 "metrics": metrics_of(statistics),
                 "classes": recalls(statistics.truth),
-                "worst": [{"name": image, "cosine": cosine} for cosine, image in statistics.own.dense.worst],
+                "worst": [{"name": image, "cosine": cosine} for cosine, image in statistics.own.worst],
             }
             for name, statistics in totals.variants.items()
         },
