@@ -8,19 +8,27 @@ import random
 
 import numpy as np
 import pytest
+from bundles import bundle_around
 
 from veca_edge.base.errors import EdgeError
+from veca_edge.base.spec import ImageSize
+from veca_edge.bundle.types import Agreement, Artifact
 from veca_edge.evaluation.exact import ExactSum, QuantileSketch, group_of
+from veca_edge.evaluation.metrics import fidelity_of, metrics_of, recalls
 from veca_edge.evaluation.statistics import (
     ImageTruth,
     Totals,
+    TruthStatistics,
     VariantStatistics,
     merge,
     packed_bits,
+    reference_key,
     totals_from,
     totals_text,
     unpacked_bits,
 )
+from veca_edge.evaluation.store import Evaluation, EvaluationFacts
+from veca_edge.proof.fidelity import Comparison, Truth, cosine
 
 
 def statistics_of(images) -> Totals:
@@ -56,6 +64,69 @@ def test_parts_in_any_order_are_the_whole():
             part = totals_text(statistics_of(images[start:stop]))
             merge(total, totals_from(json.loads(part), "a part"))
         assert totals_text(total) == whole
+
+
+def outputs_of(rng, count):
+    return {
+        "cls": rng.normal(size=(count, 8)),
+        "dense": rng.normal(size=(count, 9, 8)),
+        "logits": rng.normal(size=(count, 7)),
+        "segmentation": rng.integers(0, 4, (count, 5, 5)),
+        "depth": rng.random((count, 5, 5)) + 0.5,
+    }
+
+
+def test_the_numbers_are_those_of_an_export(tmp_path):
+    """The same outputs through the code that proves an export; of some images nothing is labelled."""
+    rng, count = np.random.default_rng(0), 40
+    found, own, full = (outputs_of(rng, count) for _ in range(3))
+    labels, masks = rng.integers(0, 7, count), rng.integers(-1, 4, (count, 5, 5))
+    depths = np.where(rng.random((count, 5, 5)) < 0.2, 0.0, rng.random((count, 5, 5)) + 0.5)
+    masks[3], depths[4] = -1, 0.0
+
+    artifact = Artifact("m", "onnx", "cpu", 8, "int8", ImageSize(32, 32), 1, "image", ("cls",), "0" * 64, 1)
+    totals = Totals(images=count)
+    variant = totals.variants.setdefault(artifact.name, VariantStatistics())
+    reference = totals.references.setdefault(reference_key(8, artifact.image_size), TruthStatistics())
+    for i in range(count):
+        name, truth = f"image {i}", ImageTruth(int(labels[i]), masks[i], depths[i])
+        outputs, of_own, of_full = ({k: v[i] for k, v in each.items()} for each in (found, own, full))
+        variant.own.add(outputs, of_own, group_of(name), name)
+        variant.full.add(outputs, of_full, group_of(name), name)
+        assert variant.truth.add(outputs, truth, group_of(name), name) == (outputs["logits"].argmax() == labels[i])
+        reference.add(of_own, truth, group_of(name), name)
+    facts = EvaluationFacts("made up", "folder", "0" * 64, count, (), None, {}, "0" * 64, 100, 1, {})
+    evaluation = Evaluation(facts, totals, "", 1.0, count, "")
+    fidelity = fidelity_of(evaluation, bundle_around(tmp_path, [artifact]))[artifact.name]
+
+    def proved(outputs, expected) -> Agreement:
+        comparison = Comparison()
+        for rows in (slice(0, 30), slice(30, count)):
+            batches = ({k: v[rows] for k, v in each.items()} for each in (outputs, expected))
+            comparison.add(*batches, Truth(labels, masks, depths).of(rows.start, rows.stop))
+        return comparison.agreement(labels)
+
+    for agreement, expected in ((fidelity.reference, own), (fidelity.elastic, full)):
+        wanted = proved(found, expected)
+        for name in ("images", "top1", "top1_agreement", "segmentation", "segmentation_truth"):
+            assert getattr(agreement, name) == getattr(wanted, name)
+        for name in ("depth", "depth_truth"):
+            assert vars(getattr(agreement, name)) == pytest.approx(vars(getattr(wanted, name)))
+        for name in ("cls", "dense"):
+            one, other = getattr(agreement, name), getattr(wanted, name)
+            assert (one.mean, one.worst) == (pytest.approx(other.mean), pytest.approx(other.worst))
+    wanted = proved(own, own)
+    assert (fidelity.reference_top1, fidelity.reference_segmentation) == (wanted.top1, wanted.segmentation_truth)
+    assert vars(fidelity.reference_depth) == pytest.approx(vars(wanted.depth_truth))
+
+    ranks = (found["logits"] > found["logits"][np.arange(count), labels][:, None]).sum(1)
+    assert metrics_of(variant)["top5"].value == pytest.approx((ranks < 5).mean())
+    images = [(labels == c).sum() for c in range(7)]
+    assert [c.count for c in recalls(variant.truth)] == [n for n in images if n]
+    likest_last = np.argsort(cosine(found["dense"], own["dense"]).mean(1))
+    assert [name for _, name in variant.own.worst] == [f"image {i}" for i in likest_last[:20]]
+    variant.own.dense.worst.clear()
+    assert len(variant.own.worst) == 20, "by `cls`, where a model has no `dense`"
 
 
 def test_a_chunk_that_is_counted_twice_is_refused():
