@@ -19,7 +19,9 @@ from veca_edge.proof.fidelity import (
     Fidelity,
     LabelCounts,
     MapAgreement,
+    Truth,
     cosine,
+    likeness,
 )
 from veca_edge.proof.gate import Gate, below_gate, check_gate
 
@@ -126,8 +128,48 @@ def test_label_maps_are_counted_pixel_by_pixel():
 
 def test_depth_is_compared_where_it_is_known():
     errors = DepthErrors()
-    errors.add(np.array([2.0, 9.0, 1.0]), np.array([1.0, 0.0, 1.0]))
+    errors.add(np.array([4.0, 9.0, 1.0]), np.array([1.0, 0.0, 1.0]))
+    errors.add(np.array([2.4, 5.0]), np.array([2.0, 4.0]))
+    errors.add(np.array([3.0, 4.0]), np.array([0.0, 5.0]))
     found = errors.agreement()
-    assert (found.mean_error, found.worst_error, found.delta1) == (0.5, 1.0, 0.5)
-    assert found.rmse == pytest.approx(0.5**0.5)
+    assert found.mean_error == pytest.approx((3 + 0 + 0.2 + 0.25 + 0.2) / 5)
+    assert (found.worst_error, found.delta1) == (3.0, 2 / 5), "1.25 times as far is not close any more"
+    assert found.rmse == pytest.approx(((9 + 0 + 0.16 + 1 + 1) / 5) ** 0.5)
     assert DepthErrors().agreement() is None
+
+
+def test_maps_are_compared_with_the_reference_and_with_what_is_known():
+    outputs = {"segmentation": np.array([[[0, 1]], [[1, 1]]]), "depth": np.array([[[1.0, 2.0]], [[3.0, 4.0]]])}
+    expected = {"segmentation": np.array([[[0, 1]], [[1, 0]]]), "depth": np.array([[[1.0, 2.0]], [[3.0, 5.0]]])}
+    truth = Truth(masks=np.array([[[0, 0]], [[-1, -1]]]), depth=np.array([[[2.0, 0.0]], [[0.0, 8.0]]]))
+    comparison = Comparison()
+    for i in range(2):
+        comparison.add(
+            *({n: v[i : i + 1] for n, v in each.items()} for each in (outputs, expected)), truth.of(i, i + 1)
+        )
+    found = comparison.agreement()
+    assert (found.segmentation.pixels, found.segmentation_truth.pixels) == (3 / 4, 1 / 2)
+    assert found.depth.mean_error == pytest.approx(0.2 / 4)
+    assert found.depth_truth.mean_error == 0.5
+    comparison = Comparison()
+    comparison.add(outputs, {"segmentation": expected["segmentation"]}, Truth())
+    assert comparison.agreement().depth is None
+    assert comparison.agreement().segmentation_truth is None
+
+
+def test_the_likeness_of_vectors_is_their_mean_cosine():
+    """Of an image's token, of its patches, of its attention maps as one, and of the scores of each place."""
+    rng = np.random.default_rng(0)
+    for name, shape, vectors in (
+        ("cls", (2, 8), lambda a: a),
+        ("dense", (2, 5, 8), lambda a: a),
+        ("attention", (2, 3, 8), lambda a: a.reshape(2, 24)),
+        ("segmentation_logits", (2, 8, 3, 4), lambda a: a.transpose(0, 2, 3, 1)),
+    ):
+        one, other = rng.normal(size=shape), rng.normal(size=shape)
+        assert likeness(name, one, other) == pytest.approx(cosine(vectors(one), vectors(other)).mean())
+
+
+def test_the_likeness_of_maps():
+    assert likeness("segmentation", np.array([1, 2, 3, 3]), np.array([1, 2, 3, 4])) == 3 / 4
+    assert likeness("depth", np.array([1.0, 3.0]), np.array([2.0, 4.0])) == pytest.approx(1 - (0.5 + 0.25) / 2)

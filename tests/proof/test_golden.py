@@ -15,6 +15,12 @@ from veca_edge.proof.golden import read_golden, write_golden
 SIZE = ImageSize(8, 12)
 FRAMES = np.random.default_rng(0).integers(0, 256, (2, 8, 12, 3), np.uint8)
 OUTPUTS = {"cls": np.ones((2, 5)), "dense": np.arange(2 * 24 * 5.0).reshape(2, 24, 5), "logits": np.ones((2, 3))}
+MAPS = {
+    "segmentation": np.arange(2 * 8 * 12).reshape(2, 8, 12),
+    "segmentation_logits": np.ones((2, 3, 2, 3)) / 2,
+    "depth": np.ones((2, 8, 12)) / 4,
+    "attention": np.ones((2, 8, 24)) / 8,
+}
 
 
 @pytest.fixture
@@ -33,6 +39,26 @@ def test_there_and_back(directory):
     assert kept["dense"].shape == (2, 16, 5)
 
 
+def test_maps_come_back_too_and_every_core_count_has_its_own_outputs(directory):
+    write_golden(directory, 16, SIZE, FRAMES, MAPS)
+    golden = read_golden(directory, 16, SIZE)
+    assert golden.outputs.keys() == MAPS.keys()
+    for name, value in golden.of(MAPS).items():
+        np.testing.assert_array_equal(golden.outputs[name], value)
+    assert {name: str(value.dtype) for name, value in golden.outputs.items()} == {
+        **dict.fromkeys(MAPS, "float32"),
+        "segmentation": "int32",
+    }
+    assert read_golden(directory, 8, SIZE).outputs.keys() == OUTPUTS.keys()
+
+
+@pytest.mark.parametrize("frames", [FRAMES.astype(np.float32), FRAMES.transpose(0, 2, 1, 3)])
+def test_frames_of_another_kind_are_not_written(tmp_path, frames):
+    with pytest.raises(ValueError, match="golden frames are"):
+        write_golden(tmp_path, 8, SIZE, frames, OUTPUTS)
+    assert not list(tmp_path.iterdir())
+
+
 def changed(directory, **arrays):
     path = directory / "golden" / "cores8_8x12.npz"
     with np.load(path) as stored:
@@ -45,13 +71,13 @@ def changed(directory, **arrays):
     [
         {"patches": None},
         {"patches": np.arange(16.0)},
-        {"patches": np.full(16, -1)},
-        {"patches": np.full(16, 96)},
+        {"patches": np.arange(16) - 1},
+        {"patches": np.arange(16) + 96 - 15},
         {"patches": np.arange(15)},
         {"patches": np.arange(16).reshape(4, 4)},
         {"cls": np.ones((2, 5))},
         {"cls": np.ones((1, 5), np.float32)},
-        {"cls": np.full((2, 5), np.nan, np.float32)},
+        {"cls": np.array([[1, 1, np.nan, 1, 1], [1, 1, 1, 1, 1]], np.float32)},
         {"cls": np.float32(1)},
         {"dense": np.ones((2, 16), np.float32)},
         {"other": np.ones((2, 16), np.float32)},
