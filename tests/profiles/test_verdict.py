@@ -11,6 +11,7 @@ from veca_edge.profiles.verdict import (
     Verdict,
     few_rounds_factor,
     other_load,
+    resampled_percentiles,
     samples_needed,
     speedup,
     student_quantile,
@@ -128,6 +129,7 @@ def test_one_round_states_no_ratio():
         assert verdict.sentence.endswith("Measure again in 2 rounds or more.")
         assert not RATIO.search(verdict.sentence)
     assert Verdict(replace(pairs[0][0], round_sizes=()), pairs[0][1]).is_measurable
+    assert Verdict(noisy("int8", 4.0, rounds=2), noisy("fp32", 10.8, rounds=6)).is_measurable
 
 
 @pytest.mark.parametrize("busy_is", ["int8", "fp32"])
@@ -138,7 +140,25 @@ def test_a_busy_machine_gives_no_ratio_at_all(busy_is):
     assert not verdict.is_close
     assert not verdict.is_slower
     assert "not measurable here: other processes used 93% of the CPU" in verdict.sentence
+    assert verdict.sentence.endswith("Measure again on a quiet machine.")
     assert not RATIO.search(verdict.sentence)
+    alike = Verdict(noisy("int8", 10.0, busy=loads["int8"]), noisy("fp32", 10.0, busy=loads["fp32"]))
+    assert not alike.is_close
+
+
+@pytest.mark.parametrize("disturbed", ["int8", "fp32"])
+@pytest.mark.parametrize("ms", [5.0, 10.0, 20.0])
+def test_a_warning_on_either_measurement_is_passed_on(ms, disturbed):
+    pair = [noisy("int8", ms, seed=1), noisy("fp32", 10.0, seed=1)]
+    warned = [replace(m, recorded_warnings=("It got hot.",)) if m.precision == disturbed else m for m in pair]
+    doubt = " Measure again on a quiet machine before you rely on the times."
+    assert Verdict(*warned).sentence == Verdict(*pair).sentence + doubt
+
+
+def test_no_memory_is_stated_where_it_was_not_measured():
+    int8, fp32 = noisy("int8", 5.0), noisy("fp32", 10.0)
+    for pair in ((replace(int8, peak_memory_bytes=None), fp32), (int8, replace(fp32, peak_memory_bytes=None))):
+        assert Verdict(*pair).sentence.endswith("; 1.00x the size.")
 
 
 def test_the_load_is_the_largest_of_the_rounds_and_may_be_unknown():
@@ -213,6 +233,31 @@ def test_fewer_rounds_tell_less():
     assert factors == sorted(factors, reverse=True)
     assert factors[-1] == pytest.approx(1.04, abs=0.01)
     assert few_rounds_factor(1, 30) == 1.0
+    # Rounds are too few by those that there are fewest of; what is not known of them is by all.
+    assert few_rounds_factor(2, 30) == few_rounds_factor(30, 2) == pytest.approx(2**0.5 * 2.042 / 1.960, rel=0.003)
+
+
+def test_the_interval_of_one_round_is_as_wide_as_theory_has_it():
+    """The logarithm of a median of n samples deviates by sqrt(pi / 2) of the mean's deviation, noise / sqrt(n)."""
+    expected = 1.96 * np.sqrt(2) * np.sqrt(np.pi / 2) * 0.05 / np.sqrt(900)
+    below, above = [], []
+    for seed in range(20):
+        pair = [noisy(p, ms, 1, 900, 0.05, seed=2 * seed + i) for i, (p, ms) in enumerate((("int8", 5), ("fp32", 10)))]
+        found = speedup(*pair)
+        below.append(np.log(found.ratio / found.interval[0]))
+        above.append(np.log(found.interval[1] / found.ratio))
+    assert np.mean(below) == pytest.approx(expected, rel=0.1)
+    assert np.mean(above) == pytest.approx(expected, rel=0.1)
+
+
+def test_percentiles_of_other_runs_are_those_of_whole_rounds_drawn_again():
+    rng = np.random.default_rng(0)
+    two = replace(noisy("int8", 5), samples_ms=(1.0, 2.0), round_sizes=(2,))
+    assert set(resampled_percentiles(two, 25, rng)) == {1.0, 1.25, 2.0}
+    unequal = replace(noisy("int8", 5), samples_ms=(1.0, 3.0, 3.0, 3.0), round_sizes=(1, 3))
+    found, times = np.unique(resampled_percentiles(unequal, 25, rng), return_counts=True)
+    assert found.tolist() == [1.0, 2.5, 3.0], "the short round twice, one of each, the long round twice"
+    assert times / times.sum() == pytest.approx([0.25, 0.5, 0.25], abs=0.06)
 
 
 @pytest.mark.parametrize("rounds", [2, 3])
