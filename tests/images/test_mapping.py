@@ -76,6 +76,7 @@ def test_the_corners_of_every_kind():
         (Preprocessing("stretch"), [[0, 0], [80, 40]]),
     ):
         assert points_to_frame(corners, (40, 80), (32, 32), how).tolist() == expected
+        assert points_to_frame(corners, (80, 40), (32, 32), how).tolist() == [[x, y] for y, x in expected]
 
 
 def test_labels_take_the_nearest_cell_and_say_where_nothing_was_seen():
