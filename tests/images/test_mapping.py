@@ -113,6 +113,21 @@ def test_padding_does_not_leak_into_the_frame(interpolation):
     assert (thin == 7.0).all()
 
 
+@pytest.mark.parametrize("interpolation", ["nearest", "bilinear"])
+def test_a_frame_that_shows_in_no_centre_of_a_cell_has_the_one_that_it_is_in(interpolation):
+    """One of 64 pixels, the 32nd, and cells of 8: the fourth of 8."""
+    cells = np.tile(np.arange(8, dtype=np.float32)[:, None], (1, 8))
+    made = map_to_frame(cells, (1, 300), (64, 64), Preprocessing("letterbox"), interpolation)
+    np.testing.assert_allclose(made, 3.0)
+    made = map_to_frame(cells.T, (300, 1), (64, 64), Preprocessing("letterbox"), interpolation)
+    np.testing.assert_allclose(made, 3.0)
+
+
+def test_a_frame_of_which_the_model_saw_no_pixels_centre_has_nothing():
+    made = map_to_frame(np.zeros((8, 8), np.uint8), (1, 4), (64, 64), Preprocessing("short-side", 0.5))
+    assert made.tolist() == [[255] * 4]
+
+
 @pytest.mark.parametrize(
     ("values", "options", "said"),
     [
@@ -121,6 +136,7 @@ def test_padding_does_not_leak_into_the_frame(interpolation):
         (np.zeros((1, 4, 4), np.float32), {}, "without the batch axis"),
         (np.zeros((2, 4, 4), np.uint8), {}, "without the batch axis"),
         (np.zeros((0, 4), np.uint8), {}, "brought to a frame"),
+        (np.zeros((4, 0), np.uint8), {}, "brought to a frame"),
         (np.zeros((4, 4), bool), {}, "bool"),
         (np.zeros((4, 4), np.uint16), {}, "uint16"),
         (np.zeros((4, 4), np.uint8), {"interpolation": "bilinear"}, "no values between"),
@@ -132,9 +148,25 @@ def test_what_is_no_map_is_refused(values, options, said):
         map_to_frame(values, (8, 8), (4, 4), **options)
 
 
+def test_a_frame_without_pixels_is_refused():
+    for frame, size in (((0, 8), (4, 4)), ((8, 0), (4, 4)), ((8, 8), (4, 0))):
+        with pytest.raises(EdgeError, match="brought to a frame"):
+            map_to_frame(np.zeros((4, 4), np.uint8), frame, size)
+
+
+@pytest.mark.parametrize("shape", [(4, 4, 4), (2, 4, 3), (4, 2, 3)])
+def test_channels_are_not_taken_for_a_batch(shape):
+    values = np.random.default_rng(0).random(shape)
+    made = map_to_frame(values, (8, 8), (4, 4))
+    for channel in range(shape[2]):
+        np.testing.assert_array_equal(made[..., channel], map_to_frame(values[..., channel], (8, 8), (4, 4)))
+
+
 def test_points_must_be_pairs():
-    with pytest.raises(EdgeError, match="not pairs"):
-        points_to_frame(np.zeros((4, 3)), (8, 8), (4, 4))
+    for points in (np.zeros((4, 3)), 2.0):
+        with pytest.raises(EdgeError, match="not pairs"):
+            points_to_frame(points, (8, 8), (4, 4))
+    assert points_to_frame((1, 2), (8, 8), (4, 4)).tolist() == [2.0, 4.0]
 
 
 def test_both_are_public():

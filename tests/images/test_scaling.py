@@ -114,6 +114,7 @@ def test_boxes_of_a_frame_are_not_copied_whole():
     np.testing.assert_array_equal(np.asarray(scaling.picture_of(pixels[3:40, 11:90])), pixels[3:40, 11:90])
     np.testing.assert_array_equal(np.asarray(scaling.picture_of(pixels[::-1, ::2])), pixels[::-1, ::2])
     np.testing.assert_array_equal(np.asarray(scaling.picture_of(pixels[-1:, -1:])), pixels[-1:, -1:])
+    np.testing.assert_array_equal(np.asarray(scaling.picture_of(pixels[:, :, ::-1])), pixels[:, :, ::-1])
 
 
 def test_bundles_keep_their_way():
