@@ -12,11 +12,23 @@ from veca_edge.actions.live import open_live
 from veca_edge.actions.run_request import LiveRequest
 from veca_edge.base.errors import EdgeError
 from veca_edge.base.files import disk_errors
+from veca_edge.images.pictures import Picture
 from veca_edge.runtime import ffmpeg, recording
+from veca_edge.runtime.classes import LikelyClass
 from veca_edge.runtime.ffmpeg import opened, written_to
+from veca_edge.runtime.live import Step
 from veca_edge.runtime.painting import Painter
 from veca_edge.runtime.record import Record
-from veca_edge.runtime.recording import CSV_COLUMNS, captioned, check_record, chosen_outputs, recorder, video_to
+from veca_edge.runtime.recording import (
+    CSV_COLUMNS,
+    captioned,
+    check_record,
+    chosen_outputs,
+    recorder,
+    table_to,
+    video_to,
+)
+from veca_edge.runtime.sources import Frame
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +83,22 @@ def test_records_what_was_computed(request_, tmp_path):
         np.testing.assert_array_equal(np.asarray(picture.crop((0, 0, 320, 320))), painted)
         assert np.asarray(picture)[320:].max() == 255, "something is written below"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["o.npz", "pictures", "t.csv"]
+
+
+def test_a_row_says_all_of_a_step(tmp_path):
+    picture = Picture("rgb", (np.zeros((1, 1, 3), np.uint8),))
+    frame, classes = Frame(7, "a, b.png", picture), (LikelyClass("cat", 0.75), LikelyClass("dog", 0.25))
+    with table_to(tmp_path / "t.csv") as write:
+        write(Step(frame, 1.5, 8, 2.0, 4.0, {}, classes, None, 1.0, 5, 1, 30.0))
+        write(Step(frame, 2.5, 16, 3.0, 5.0, {}, (), None))
+    with open(tmp_path / "t.csv", newline="") as file:
+        first, second = csv.DictReader(file)
+    assert (first.pop("name"), first.pop("label")) == ("a, b.png", "cat")
+    assert {name: float(value) for name, value in first.items()} == {
+        **{"frame": 7, "time_s": 1.5, "core_count": 8, "latency_ms": 4, "share": 0.75, "wait_ms": 1},
+        **{"prepare_ms": 2, "frame_ms": 7, "dropped": 5, "reconnected": 1, "capture_ms": 30},
+    }
+    assert (second["label"], second["share"], second["frame_ms"]) == ("", "", "8.000")
 
 
 def test_dense_is_kept_only_on_request(request_, tmp_path):
