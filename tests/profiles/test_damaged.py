@@ -59,6 +59,8 @@ def test_every_place_may_hold_anything(tmp_path, document):
         (lambda d: d.update(samples_ms=[]), "positive samples"),
         (lambda d: d.update(samples_ms=[1.0, 1e300], round_sizes=[2]), "positive samples"),
         (lambda d: d.update(round_sizes=[5, -1]), "no samples"),
+        (lambda d: d.update(round_sizes=[3]), "do not add up"),
+        (lambda d: d.update(sustained=[[0, 1, 1, 1, 1], [1, 1, 1, 1, 1]]), "windows"),
         (lambda d: d.update(core_count=16), "not what its variant is called"),
         (lambda d: d.update(sustained=[]), "windows"),
         (lambda d: d.update(sustained=[[1, 1, 0, 1, 1]]), "windows"),

@@ -63,6 +63,12 @@ def test_warns_where_numbers_cannot_be_trusted(samples, fields, said):
     assert any(said in text for text in measurement(samples, **fields).warnings)
 
 
+def test_does_not_warn_of_what_is_usual():
+    windows = tuple(Window(i, 9, 10.0 + i / 300, 11.0, 12.0) for i in range(1, 181))
+    fields = {"round_sizes": (30, 30), "sustained": Sustained(windows)}
+    assert measurement([10.0] * 30 + [10.8] * 29 + [19.0], **fields).warnings == ()
+
+
 def test_survives_json():
     m = measurement(
         [1.5, 2.25, 3.0],
