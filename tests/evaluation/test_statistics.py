@@ -115,6 +115,8 @@ def test_the_numbers_are_those_of_an_export(tmp_path):
         for name in ("cls", "dense"):
             one, other = getattr(agreement, name), getattr(wanted, name)
             assert (one.mean, one.worst) == (pytest.approx(other.mean), pytest.approx(other.worst))
+            # A sketch takes a value where numpy goes between two.
+            assert 1 - one.first_percentile == pytest.approx(1 - other.first_percentile, rel=0.1)
     wanted = proved(own, own)
     assert (fidelity.reference_top1, fidelity.reference_segmentation) == (wanted.top1, wanted.segmentation_truth)
     assert vars(fidelity.reference_depth) == pytest.approx(vars(wanted.depth_truth))
@@ -127,6 +129,20 @@ def test_the_numbers_are_those_of_an_export(tmp_path):
     assert [name for _, name in variant.own.worst] == [f"image {i}" for i in likest_last[:20]]
     variant.own.dense.worst.clear()
     assert len(variant.own.worst) == 20, "by `cls`, where a model has no `dense`"
+
+
+def test_what_only_one_side_has_is_not_counted():
+    outputs = {name: value[0] for name, value in outputs_of(np.random.default_rng(0), 1).items()}
+    totals = Totals(variants={"a": VariantStatistics()})
+    untouched, variant = totals_text(totals), totals.variants["a"]
+    for name, value in outputs.items():
+        others = {other: v for other, v in outputs.items() if other != name}
+        variant.own.add({name: value}, others, 0, "an image")
+    assert variant.truth.add(outputs, ImageTruth(), 0, "an image") is None
+    truth = ImageTruth(1, outputs["segmentation"], outputs["depth"])
+    assert variant.truth.add({"cls": outputs["cls"]}, truth, 0, "an image") is None
+    assert totals_text(totals) == untouched
+    assert metrics_of(variant) == {}
 
 
 def test_a_chunk_that_is_counted_twice_is_refused():
