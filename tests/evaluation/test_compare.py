@@ -48,6 +48,14 @@ def test_wilson(hits, total):
     assert (found.low, found.high) == (pytest.approx(expected.low), pytest.approx(expected.high))
 
 
+@pytest.mark.parametrize("total", [1, 13, 15, 17, 263, 50_000])
+def test_an_interval_holds_its_share_and_no_impossible_one(total):
+    for hits in {0, 1, total - 1, total}:
+        found = wilson(hits, total)
+        assert 0 <= found.low <= found.value <= found.high <= 1
+    assert (wilson(0, total).low, wilson(total, total).high) == (0.0, 1.0)
+
+
 def test_a_point_of_top1_is_caught():
     before = np.random.default_rng(0).random(IMAGES) < 0.8
     after = before.copy()
@@ -101,6 +109,48 @@ def test_a_cosine_that_falls_is_caught():
     right, cosines = rng.random(1000) < 0.7, 1 - rng.lognormal(-6, 0.5, 1000)
     found = compare(evaluation_of(right, cosines), evaluation_of(right, cosines - 0.01), TOLERANCE)
     assert [d.metric for d in found.regressions] == ["cosine_cls"]
+
+
+def test_what_falls_alike_for_all_images_is_no_chance():
+    right = np.ones(200, bool)
+    before, after = (evaluation_of(right, np.full(200, cosine)) for cosine in (1.0, 0.5))
+    (regression,) = compare(before, after, TOLERANCE).regressions
+    assert (regression.metric, regression.worse, regression.chance) == ("cosine_cls", 0.5, 0.0)
+
+
+def outputs_beside(noise: float) -> Evaluation:
+    """An evaluation of outputs that differ by so much noise from a reference that is right."""
+    rng, statistics = np.random.default_rng(0), VariantStatistics()
+    for i in range(300):
+        name, reference = str(i), {"cls": rng.normal(size=8), "dense": rng.normal(size=(9, 8)), "logits": np.zeros(7)}
+        reference["logits"][i % 7] = 1
+        reference["segmentation"], reference["depth"] = rng.integers(0, 4, (5, 5)), rng.random((5, 5)) + 1
+        found = {key: value + noise * rng.normal(size=value.shape) for key, value in reference.items()}
+        found["segmentation"] = found["segmentation"].round().clip(0, 3).astype(int)
+        truth = ImageTruth(i % 7, reference["segmentation"], reference["depth"])
+        for compared in (statistics.own, statistics.full):
+            compared.add(found, reference, group_of(name), name)
+        statistics.truth.right[name] = packed_bits([statistics.truth.add(found, truth, group_of(name), name)])
+    facts = EvaluationFacts("made up", "folder", "0" * 64, 300, (), None, {}, "0" * 64, 1, 1, {})
+    return Evaluation(facts, Totals(images=300, variants={"a": statistics}), "", 1.0, 300, "")
+
+
+def test_every_metric_tells_worse_from_better():
+    good, bad = outputs_beside(0.1), outputs_beside(2.0)
+    found = compare(good, bad, TOLERANCE)
+    assert [d.metric for d in found.regressions] == [m.name for m in METRICS]
+    for difference in found.differences:
+        assert difference.worse == pytest.approx(abs(difference.now - difference.baseline))
+    assert compare(bad, good, TOLERANCE).regressions == ()
+    values = metrics_of(good.totals.variants["a"])
+    assert {n: v for n, v in values.items() if not v.low <= v.value <= v.high} == {}
+
+
+def test_what_only_one_of_the_two_was_asked_is_not_compared():
+    right = np.ones(50, bool)
+    pair = evaluation_of(right), evaluation_of(right, np.full(50, 0.5))
+    for baseline, now in (pair, pair[::-1]):
+        assert {d.metric for d in compare(baseline, now, 0.0).differences} == {"top1", "top5"}
 
 
 @pytest.mark.parametrize("broken", [slice(7, 8), slice(None)], ids=["one", "all"])

@@ -173,6 +173,11 @@ def test_a_sum_with_no_number_in_it_is_none(value):
     total.add(value)
     assert math.isnan(total.value)
     assert ExactSum.decoded(total.encoded()) == total
+    whole = ExactSum()
+    whole.add(2.0)
+    whole.merge(total)
+    assert math.isnan(whole.value), "whichever part it was in"
+    assert whole != total
 
 
 def test_a_quantile_is_within_one_percent():
@@ -183,6 +188,17 @@ def test_a_quantile_is_within_one_percent():
     one.merge(QuantileSketch.decoded(json.loads(json.dumps(other.encoded()))))
     for share in (0.01, 0.5, 0.99, 0.999):
         assert one.quantile(share) == pytest.approx(np.quantile(values, share, method="lower"), rel=0.0101)
+
+
+def test_a_sketch_of_nothing_and_of_what_is_no_number():
+    sketch = QuantileSketch()
+    assert math.isnan(sketch.quantile(0.5))
+    sketch.add([0.0, -1e-17, 1e-13, 0.5, math.nan])
+    for again in (sketch, QuantileSketch.decoded(json.loads(json.dumps(sketch.encoded())))):
+        assert again.encoded()["zero"] == 3
+        assert [again.quantile(share) for share in (0.0, 0.5)] == [0.0, 0.0]
+        assert again.quantile(0.75) == pytest.approx(0.5, rel=0.01)
+        assert again.quantile(1.0) == pytest.approx(1e9, rel=0.01), "the worst there is"
 
 
 def test_outputs_that_are_no_numbers_are_kept_as_the_worst_there_is():
@@ -206,7 +222,16 @@ def test_bits_come_back():
 
 def test_damaged_totals_are_refused():
     text = totals_text(statistics_of([1]))
-    for old, new in ((b'"images":1', b'"images":"one"'), (b'"zero":0', b'"zero":-1')):
+    for old, new in (
+        (b'"images":1', b'"images":"one"'),
+        (b'"zero":0', b'"zero":-1'),
+        (b'"zero":0', b'"zero":0.5'),
+        (b'"zero":0', b'"zero":9007199254740992'),
+        (b'"zero":0', b'"1048576":1,"zero":0'),
+        (b'"zero":0', b'"one":1,"zero":0'),
+        (b'"losses":{', b'"losses":1,"ignored":{'),
+        (b'"squares":[', b'"squares":["x",'),
+    ):
         assert old in text
         with pytest.raises(EdgeError, match="not what veca-edge writes"):
             totals_from(json.loads(text.replace(old, new)), "The totals")

@@ -162,7 +162,8 @@ def wilson(hits: int, total: int, level: float = LEVEL) -> MetricValue:
     share, spread = hits / total, z * z / total
     centre = (share + spread / 2) / (1 + spread)
     half = z * math.sqrt(share * (1 - share) / total + spread / (4 * total)) / (1 + spread)
-    return MetricValue(share, max(0.0, centre - half), min(1.0, centre + half))
+    # What rounding leaves of the ends would not hold a share of 0 or 1.
+    return MetricValue(share, centre - half if hits else 0.0, centre + half if hits < total else 1.0)
 
 
 def drawn_groups(rows: np.ndarray, draws: int = DRAWS) -> np.ndarray:
