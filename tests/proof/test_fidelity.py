@@ -92,8 +92,27 @@ def test_the_gate_looks_at_the_lower_mean():
 
 def test_not_a_number_does_not_pass():
     with pytest.raises(GateError, match="nan") as caught:
-        check_gate([fidelity(float("nan"), 1.0)], Gate(0.99))
+        check_gate([fidelity(0.9, 1.0), fidelity(float("nan"), 1.0)], Gate(0.99))
     assert "65504" in caught.value.hint
+
+
+def test_what_reaches_a_limit_passes_and_the_least_beyond_it_is_seen():
+    depths = [replace(fidelity(1.0, 1.0).reference, depth=DepthAgreement(e, 1, 1, 1)) for e in (0.02, 0.0200001)]
+    gate = Gate(0.99, 0.9, 0.02)
+    check_gate([fidelity(0.99, 0.99), replace(fidelity(1, 1), reference=depths[0])], gate)
+    with pytest.raises(GateError, match=r"cosine of dense .* below --min-cosine 0\.99: .*: 0\.9899999\."):
+        check_gate([fidelity(0.99, 0.9899999)], gate)
+    with pytest.raises(GateError, match=r"depth difference .* above --max-depth-error 0\.02: .*: 0\.0200001\."):
+        check_gate([replace(fidelity(1, 1), reference=depths[1])], gate)
+
+
+def test_how_far_beyond_a_limit_is_in_losses_that_it_allows():
+    assert Gate(0.99).excess(fidelity(1.0, 0.97).reference) == pytest.approx(3)
+    assert Gate(0.99).excess(fidelity(0.99, 1.0).reference) == pytest.approx(1)
+    assert Gate(1.0).excess(fidelity(1.0, 1.0).reference) == 0
+    assert Gate(1.0).excess(fidelity(1.0, 0.9999).reference) == float("inf")
+    nothing = Agreement(4, None, None)
+    assert (Gate(0.99, 0.9, 0.1).excess(nothing), Gate(0.99, 0.9, 0.1).misses(nothing)) == (0, [])
 
 
 def test_json_round_trip():
