@@ -6,10 +6,11 @@ from types import SimpleNamespace
 import pytest
 
 from veca_edge.actions import make
-from veca_edge.actions.make import PROOF_PIXELS, make_here, proof_image_count
+from veca_edge.actions.make import PROOF_PIXELS, Attempt, make_here, proof_image_count, write_within_gate
 from veca_edge.base.errors import GateError
 from veca_edge.base.progress import silent
 from veca_edge.base.spec import ImageSize
+from veca_edge.bundle.types import Agreement, CosineStatistics, DepthAgreement, Fidelity
 
 
 @pytest.mark.parametrize(
@@ -32,3 +33,18 @@ def test_an_output_that_no_gate_looks_at_has_to_be_numbers_too(monkeypatch, tmp_
     )
     with pytest.raises(GateError, match=r"not numbers: cores16_fp16_32x32\. No bundle was written"):
         make_here(SimpleNamespace(threads=None), tmp_path, silent)
+
+
+@pytest.mark.parametrize("error", [math.nan, math.inf])
+def test_a_depth_that_is_no_number_on_one_image_is_refused_although_no_gate_asks_for_depths(
+    monkeypatch, tmp_path, error
+):
+    same = CosineStatistics(1.0, 1.0, 1.0)
+    sound = Agreement(4, same, same, depth=DepthAgreement(0.01, 0.1, 1.0, 0.1))
+    broken = Agreement(4, same, same, depth=DepthAgreement(error, error, 0.9, error))
+    found = tuple(Fidelity(count, "fp16", ImageSize(32, 32), sound, a) for count, a in ((8, sound), (16, broken)))
+    monkeypatch.setattr(make, "write_and_compare", lambda *given: Attempt(None, found, ()))
+    spec = SimpleNamespace(min_cosine=0.99, min_agreement=None, max_depth_error=None)
+    with pytest.raises(GateError, match=r"evaluation images are not numbers: cores16_fp16_32x32\. No bundle") as caught:
+        write_within_gate(SimpleNamespace(spec=spec), tmp_path, silent)
+    assert "65504" in caught.value.hint

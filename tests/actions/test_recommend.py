@@ -12,7 +12,7 @@ from veca_edge.base.errors import EdgeError, GateError
 from veca_edge.base.spec import ImageSize
 from veca_edge.base.units import parse_milliseconds
 from veca_edge.bundle.store import write_manifest
-from veca_edge.bundle.types import Agreement, CosineStatistics
+from veca_edge.bundle.types import Agreement, CosineStatistics, DepthAgreement, MapAgreement
 from veca_edge.evaluation.known import KnownFidelity, known_fidelity
 from veca_edge.profiles.store import save_measurement
 
@@ -183,12 +183,25 @@ def test_refuses_what_was_not_measured(bundle):
     assert recommend(bundle.directory, Limits(), "latency").best.artifact.core_count == 8
 
 
-def test_a_variant_whose_outputs_were_not_numbers_is_left_out(bundle, monkeypatch):
+COSINES = CosineStatistics(0.99, 0.9, 0.9)
+NOT_NUMBERS = CosineStatistics(math.nan, math.nan, -1.0)
+BROKEN_DEPTH = DepthAgreement(math.nan, math.nan, 0.9, math.nan)
+
+
+@pytest.mark.parametrize(
+    ("where", "agreement"),
+    [
+        ("elastic", Agreement(500, NOT_NUMBERS, None)),
+        ("reference", Agreement(500, COSINES, NOT_NUMBERS)),
+        ("elastic", Agreement(500, COSINES, COSINES, depth=BROKEN_DEPTH)),
+        ("reference", Agreement(500, COSINES, COSINES, depth_truth=BROKEN_DEPTH)),
+    ],
+)
+def test_a_variant_whose_outputs_were_not_numbers_is_left_out(bundle, monkeypatch, where, agreement):
     found = known_fidelity(bundle)
 
     def broken(*names):
-        agreement = Agreement(500, CosineStatistics(math.nan, math.nan, -1.0), None)
-        changed = {name: replace(found.by_variant[name], elastic=agreement) for name in names}
+        changed = {name: replace(found.by_variant[name], **{where: agreement}) for name in names}
         monkeypatch.setattr(
             "veca_edge.actions.recommend.known_fidelity", lambda _: KnownFidelity({**found.by_variant, **changed}, ())
         )
@@ -200,6 +213,28 @@ def test_a_variant_whose_outputs_were_not_numbers_is_left_out(bundle, monkeypatc
     broken(*found.by_variant)
     with pytest.raises(EdgeError, match="Of every measured variant some outputs were not numbers"):
         recommend(bundle.directory, Limits(), "latency")
+
+
+@pytest.mark.parametrize(("where", "suffix"), [("elastic", ""), ("reference", "_truth")])
+@pytest.mark.parametrize(
+    ("by", "beaten"), [("miou", "mIoU 3.12% against 6.25%"), ("depth", "depth error 3.200% against 1.600%")]
+)
+def test_the_best_of_maps_and_of_depths(bundle, monkeypatch, where, suffix, by, beaten):
+    """By masks and known depths where the images had some, else by the float32 model; here fewer cores are better."""
+    found = dict(known_fidelity(bundle).by_variant)
+    for name, f in found.items():
+        if f.core_count != 8:
+            maps = MapAgreement(0.9, 1 / f.core_count, 0.1, 0)
+            depth = DepthAgreement(f.core_count / 1000, 0.5, 0.9, 0.1)
+            more = {f"segmentation{suffix}": maps, f"depth{suffix}": depth}
+            found[name] = replace(f, **{where: replace(getattr(f, where), **more)})
+    monkeypatch.setattr("veca_edge.actions.recommend.known_fidelity", lambda _: KnownFidelity(found, ()))
+    best = recommend(bundle.directory, Limits(), by)
+    assert best.best.artifact.name == "cores16_int8_32x32"
+    assert [b.candidate.artifact.core_count for b in best.outranked] == [16, 32, 32, 8, 8]
+    reasons = {b.candidate.artifact.name: b.reason for b in best.outranked}
+    assert reasons["cores32_int8_32x32"] == beaten
+    assert reasons["cores8_int8_32x32"].endswith("was not measured")
 
 
 def test_energy_is_a_limit_where_it_was_measured(bundle):

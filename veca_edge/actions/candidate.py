@@ -38,7 +38,7 @@ class Candidate:
     @property
     def is_broken(self) -> bool:
         """Whether some of its outputs were not numbers when it was evaluated."""
-        return self.cosine is not None and math.isnan(self.cosine)
+        return self.fidelity is not None and self.fidelity.is_broken
 
     @property
     def top1(self) -> float | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -112,16 +112,13 @@ def make_here(sources: Sources, directory: Path, progress: Progress) -> Made:
     artifacts = compile_and_prove(sources, held.written, progress)
     write_golden_data(sources, directory)
     cosines = {a.name: golden_cosine(directory, a, open_artifact, sources.threads) for a in artifacts}
-    if broken := [name for name, value in cosines.items() if math.isnan(value)]:
-        raise GateError(
-            f"Some outputs for the golden frames are not numbers: {', '.join(broken)}. No bundle was written.",
-            NOT_NUMBERS,
-        )
+    refuse_broken([name for name, value in cosines.items() if math.isnan(value)], "golden frames")
     return Made(artifacts, held.fidelity, held.kept_float, cosines)
 
 
 def write_within_gate(sources: Sources, directory: Path, progress: Progress) -> Attempt:
-    """Writes and compares; layers go back to float where INT8 misses the gate. Raises `GateError` where that fails."""
+    """Writes and compares; layers go back to float where INT8 misses the gate. Raises `GateError` where that fails, or
+    where outputs are not numbers, whether a gate looks at them or not."""
 
     def attempt(kept_float: tuple[str, ...]) -> Attempt:
         empty(directory)
@@ -131,7 +128,16 @@ def write_within_gate(sources: Sources, directory: Path, progress: Progress) -> 
     if worst_miss(held, sources.spec) is not None:
         held = with_float_layers(sources, held, attempt, progress)
     check_gate(held.fidelity, gate_of(sources.spec))
+    refuse_broken([f.name for f in held.fidelity if f.is_broken], "evaluation images")
     return held
+
+
+def refuse_broken(names: Sequence[str], where: str) -> None:
+    """Raises `GateError` where there are variants whose outputs are not numbers."""
+    if names:
+        raise GateError(
+            f"Some outputs for the {where} are not numbers: {', '.join(names)}. No bundle was written.", NOT_NUMBERS
+        )
 
 
 def write_and_compare(sources: Sources, kept_float: tuple[str, ...], directory: Path, progress: Progress) -> Attempt:

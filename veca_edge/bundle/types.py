@@ -5,6 +5,7 @@ The constraints stand in the types, which make the manifest's JSON Schema and it
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -181,6 +182,13 @@ class Agreement:
         ]
         return lowest((float(share) for share in shares if share is not None), default=0.0)
 
+    @property
+    def is_broken(self) -> bool:
+        """Whether some outputs were not numbers, whichever of them."""
+        means = [s.mean for s in (self.cls, self.dense) if s is not None]
+        errors = [d.mean_error for d in (self.depth, self.depth_truth) if d is not None]
+        return not all(map(math.isfinite, (*means, *errors)))
+
     def to_json(self) -> dict[str, Any]:
         return msgspec.to_builtins(self)
 
@@ -212,6 +220,11 @@ class Fidelity:
     @property
     def name(self) -> str:
         return variant_name(self.core_count, self.precision, self.image_size)
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether some of the variant's outputs were not numbers."""
+        return self.reference.is_broken or self.elastic.is_broken
 
     def to_json(self) -> dict[str, Any]:
         return msgspec.to_builtins(self)
