@@ -14,6 +14,8 @@ from veca_edge.calibration.search import (
     nearest,
     quantized,
     quantized_tokens,
+    rounding_error,
+    seen_as,
     solve_layer,
     weight_scales,
 )
@@ -43,6 +45,10 @@ def test_smoothing_takes_outlier_channels_away():
     searched = error(spread, SearchOptions())
     assert searched < error(spread, PLAIN) / 20
     assert searched < error(1.0, SearchOptions()) * 1.1  # as good as without outliers
+    best = error(spread, SearchOptions(strengths=(1.0,)))
+    assert best < error(spread, SearchOptions(strengths=(0.0,))) / 1.5
+    for strengths in ((0.0, 1.0), (1.0, 0.0)):
+        assert error(spread, SearchOptions(strengths=strengths)) == best
 
 
 def test_gptq_rounds_better_than_nearest():
@@ -55,7 +61,24 @@ def test_gptq_rounds_better_than_nearest():
         off = codes * scale[:, None] - wanted
         return float(((off @ hessian) * off).sum())
 
-    assert error(gptq(wanted, hessian, scale)) < 0.6 * error(nearest(wanted, scale))
+    codes = gptq(wanted, hessian, scale)
+    assert error(codes) < 0.6 * error(nearest(wanted, scale))
+    for block in (7, 16, 64):  # how many columns are worked on at a time is a matter of speed alone
+        assert torch.equal(gptq(wanted, hessian, scale, block=block), codes)
+
+
+def test_rounding_to_nearest_is_what_a_search_without_gptq_does():
+    weight, x = layer(1)
+    found = solve_layer(weight, {8: x}, PLAIN)
+    assert torch.equal(found.codes, nearest(weight.double(), weight_scales(weight.double(), pairs=True)))
+    assert found.bias_correction is None
+
+
+def test_what_rounding_costs_is_the_outputs_mean_error():
+    weight, x = layer(1)
+    scale = weight.abs().amax(1) / 127
+    off = (torch.round(weight / scale[:, None]) * scale[:, None] - weight) @ x.T
+    assert rounding_error(weight, x.T @ x / len(x)) == pytest.approx(float(off.square().sum(0).mean()), rel=1e-3)
 
 
 @pytest.mark.parametrize("columns", [48, 7])
@@ -101,6 +124,10 @@ def test_tokens_have_scales_of_their_own():
     span = x.amax(1, keepdim=True).clamp_min(0) - x.amin(1, keepdim=True).clamp_max(0)
     assert ((seen - x).abs() <= span / 255 + 1e-7).all()
     assert (seen[x == 0] == 0).all()  # a zero stays one, whatever the row
+    assert torch.equal(seen_as(x, 1.0, PER_TOKEN), seen)
+    many = torch.linspace(-1, 3, 2001)[None]
+    # The deviation of what is rounded to steps, of which 8 bits have 255.
+    assert float((quantized_tokens(many) - many).std()) == pytest.approx(4 / 255 / 12**0.5, rel=0.02)
 
 
 def test_search_for_tokens_is_better_where_rows_differ():
@@ -120,11 +147,30 @@ def test_search_for_tokens_is_better_where_rows_differ():
 
 def test_activations_are_clipped_where_that_helps():
     weight, x = layer(2)
-    x[0, 0] = 100.0  # one value that would waste the range of all others
-    clipped, _ = activation_scales(weight, {8: x}, SearchOptions(clips=(1.0, 0.5, 0.1), search_rows=600))
-    whole, _ = activation_scales(weight, {8: x}, SearchOptions(clips=(1.0,), search_rows=600))
-    assert clipped[8] <= whole[8]
-    assert quantized(x, whole[8])[0, 0] == 100.0
+    x[0, 0] = 10.0  # one value that would waste the range of all others
+    clipped, less = activation_scales(weight, {8: x}, SearchOptions(clips=(1.0, 0.9), search_rows=600))
+    whole, more = activation_scales(weight, {8: x}, SearchOptions(clips=(1.0,), search_rows=600))
+    assert clipped[8] == pytest.approx(0.9 * whole[8])
+    assert less < more
+    assert quantized(x, whole[8])[0, 0] == pytest.approx(10.0)
+
+
+@pytest.mark.parametrize("out", [20, 100])
+def test_of_all_clippings_the_one_that_disturbs_the_output_least_is_taken(out):
+    weight, x = layer(2, out=out)
+    inputs = {8: x, 64: x.sign() * x.square()}
+    for count, seen in inputs.items():
+        options, errors = SearchOptions(clips=(1.0, 0.9, 0.7, 0.3), search_rows=600), {}
+        for clip in options.clips:
+            scale = float(seen.abs().max()) / 127 * clip
+            errors[scale] = float(((quantized(seen, scale) - seen) @ weight.T).square().sum(1).mean())
+        scales, error = activation_scales(
+            weight, {count: seen}, SearchOptions(clips=(1.0, 0.9, 0.7, 0.3), search_rows=600)
+        )
+        assert scales[count] == pytest.approx(min(errors, key=errors.__getitem__))
+        assert error == pytest.approx(min(errors.values()), rel=1e-3)
+    alone = [activation_scales(weight, {count: seen}, SearchOptions())[1] for count, seen in inputs.items()]
+    assert activation_scales(weight, inputs, SearchOptions())[1] == pytest.approx(sum(alone) / 2)
 
 
 def test_every_core_count_gets_its_scale_and_all_share_the_codes():
