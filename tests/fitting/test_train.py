@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from veca_edge.base.tasks import Task
 from veca_edge.fitting.features import Features
 from veca_edge.fitting.train import HeadSpec, TrainingOptions, evaluate_head, fit_head
+
+SHORT = TrainingOptions(steps=30, penalty=0.0)
 
 
 def noisy_features(images: int, width: int) -> Features:
@@ -51,3 +55,41 @@ def test_a_feature_that_float16_does_not_resolve_has_no_weight(low, high):
     assert not head.weight[:, 6].any()
     assert head.weight[:, np.arange(8) != 6].all()
     assert np.abs(head.bias).max() < 1
+
+
+def test_a_head_says_the_same_of_features_on_another_scale():
+    features, train = noisy_features(images=64, width=4), np.arange(64)
+    moved = {count: 64 * array.astype(np.float32) + 320 for count, array in features.by_count.items()}
+    heads = [
+        fit_head(replace(features, by_count=arrays), HeadSpec(Task.CLASSIFY, classes=2, block=0), train, SHORT)
+        for arrays in (features.by_count, moved)
+    ]
+    for count, array in features.by_count.items():
+        given = (array.reshape(64, 8).astype(np.float64), moved[count].reshape(64, 8))
+        plain, again = (x @ head.weight.T + head.bias for x, head in zip(given, heads, strict=True))
+        assert np.abs(plain).max() > 0.1
+        np.testing.assert_allclose(again, plain, atol=2e-3)
+
+
+@pytest.mark.parametrize("task", [Task.SEGMENT, Task.DEPTH])
+def test_a_head_for_maps_learns_what_patches_show_where_it_is_known(task):
+    """The left and the right half of an image, each of one class or depth that one feature tells."""
+    rng, kinds = np.random.default_rng(0), np.random.default_rng(1).integers(0, 2, (60, 1, 2))
+    arrays = {count: rng.normal(size=(60, 4, 6)).astype(np.float16) for count in (8, 16)}
+    for array in arrays.values():
+        array[..., 2] = 4.0 * kinds.repeat(2, 1).reshape(60, 4) + 2
+    maps = kinds.repeat(8, 1).repeat(4, 2)
+    if task == Task.SEGMENT:
+        targets, unknown = maps.astype(np.int16), -1
+    else:
+        targets, unknown = np.where(maps, 6.0, 2.0).astype(np.float32), 0
+    # Between the halves is both, and nothing is known; neither is it of one whole image.
+    targets[:, :, 2:6] = targets[0] = unknown
+    features, spec = Features(arrays, targets, (2, 2)), HeadSpec(task, classes=2, block=0)
+    head = fit_head(features, spec, np.arange(40), TrainingOptions(steps=300, learning_rate=1e-2))
+    for found in evaluate_head(head, features, np.arange(40, 60)):
+        assert found.images == 20
+        if task == Task.SEGMENT:
+            assert found.segmentation.miou > 0.99
+        else:
+            assert found.depth.mean_error < 0.1
