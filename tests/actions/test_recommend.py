@@ -103,6 +103,16 @@ def test_nothing_fits_and_one_limit_binds(bundle):
     assert len(caught.value.rejected) == 6
 
 
+def test_what_is_far_beyond_a_limit_is_said_in_multiples_of_it(bundle):
+    for memory, said in (
+        ("40MB", r"100\.0 MB is 60\.0 MB too high \(150%\)"),
+        ("20MB", r"100\.0 MB is 80\.0 MB too high \(5\.0x the limit\)"),
+        ("0.1B", r"100\.0 MB is 100\.0 MB too high\."),
+    ):
+        with pytest.raises(NothingFits, match=said):
+            recommend(bundle.directory, Limits.parse(max_memory=memory), "cosine")
+
+
 def test_what_the_hint_allows_is_enough(bundle):
     with pytest.raises(NothingFits) as caught:
         recommend(bundle.directory, Limits.parse("1ms"), "cosine")

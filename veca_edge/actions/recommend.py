@@ -55,7 +55,7 @@ class Shortfall:
             return f"{q.name} was not measured"
         too = f"{q.text(self.excess)} too {'high' if q.sign > 0 else 'low'}"
         share = ""
-        if q.sign > 0:
+        if q.sign > 0 and self.limit > 0:
             share = f" ({self.relative:.0%})" if self.relative < 2 else f" ({self.value / self.limit:.1f}x the limit)"
         return f"{q.name} {q.text(self.value)} is {too}{share}"
 
