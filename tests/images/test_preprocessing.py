@@ -13,7 +13,7 @@ from PIL import Image
 
 from veca_edge.base.errors import EdgeError
 from veca_edge.base.spec import ImageSize
-from veca_edge.images.preprocessing import Preprocessing, load_pixels, normalised, prepare
+from veca_edge.images.preprocessing import Preprocessing, as_input, load_pixels, normalised, prepare
 
 SIZE = ImageSize(16, 16)
 ALL_KINDS = [
@@ -47,6 +47,8 @@ def test_alpha_is_composited_on_black(tmp_path):
     assert (prepare(save(tmp_path / "rgba.png", pixels), SIZE) == 0).all()
     pixels[..., 3] = 255
     assert (prepare(save(tmp_path / "opaque.png", pixels), SIZE) == 200).all()
+    pixels[..., 3] = 128
+    assert abs(prepare(save(tmp_path / "half.png", pixels), SIZE).astype(int) - 100).max() <= 1
     palette = Image.new("P", (16, 16), 1)
     palette.putpalette([255, 255, 255, 90, 90, 90])
     palette.save(tmp_path / "palette.png", transparency=1)
@@ -62,6 +64,10 @@ def test_grey_cmyk_and_16_bit(tmp_path):
     assert (prepare(tmp_path / "deep.png", SIZE) == 77).all()
     assert (prepare(tmp_path / "deep.tif", SIZE) == 77).all()
     assert abs(prepare(tmp_path / "cmyk.jpg", SIZE).astype(int) - 100).max() <= 2
+    for name, value in (("negative.tif", -1), ("deeper.tif", 65536)):
+        Image.fromarray(np.full((16, 16), value, np.int32)).save(tmp_path / name)
+        with pytest.raises(EdgeError, match="32-bit integer pixels have no defined white"):
+            prepare(tmp_path / name, SIZE)
 
 
 def test_crops_the_centre_and_keeps_the_aspect(tmp_path):
@@ -102,6 +108,17 @@ def test_every_kind_survives_json_and_says_what_it_does(how):
     with pytest.raises(EdgeError, match="no number"):
         Preprocessing.from_metadata({"crop_ratio": "half"})
     assert len({each.description for each in ALL_KINDS}) == len(ALL_KINDS)
+    words = {
+        "crop": "largest centred box",
+        "short-side": "just covers the model's input",
+        "letterbox": "just fits into the model's input",
+        "stretch": "whatever its aspect ratio",
+    }
+    assert [kind for kind, said in words.items() if said in how.description] == [how.resize]
+    assert (f"{how.crop_ratio:g} of the" in how.description) == (how.resize == "crop" and how.crop_ratio < 1)
+    assert (f"over {how.crop_ratio:g}, " in how.description) == (how.resize == "short-side" and how.crop_ratio < 1)
+    assert ("resizing to cover and cropping" in how.description) == (how.resize == "crop" and how.crop_ratio == 1)
+    assert ("halve it" in how.description) == (how.interpolation == "halved-bicubic")
 
 
 def test_manifests_of_version_0_1_mean_its_one_way(data):
@@ -124,11 +141,23 @@ def test_bad_kinds_and_ratios_are_refused():
 
 
 def test_normalised():
-    frames = np.full((2, 3, 4, 3), 255, np.uint8)
+    frames = np.random.default_rng(0).integers(0, 256, (2, 3, 4, 3), np.uint8)
     out = normalised(frames)
     assert out.shape == (2, 3, 3, 4)
     assert out.dtype == np.float32
-    assert out[0, 0, 0, 0] == pytest.approx((1 - 0.485) / 0.229)
+    expected = (frames / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
+    np.testing.assert_allclose(out, expected.transpose(0, 3, 1, 2), atol=1e-6)
+
+
+def test_every_form_of_a_models_input_fills_what_it_is_given():
+    frames = np.random.default_rng(0).integers(0, 256, (2, 3, 4, 3), np.uint8)
+    assert as_input(frames, "image") is frames
+    planes = frames.transpose(0, 3, 1, 2).astype(np.float32)
+    for form, expected in (("planar", planes), ("tensor", normalised(frames))):
+        room = np.full(planes.shape, np.nan, np.float32)
+        assert as_input(frames, form, room) is room
+        np.testing.assert_array_equal(room, expected)
+        np.testing.assert_array_equal(as_input(frames, form), expected)
 
 
 def png_header(width, height, depth=8, colour=2):
