@@ -30,7 +30,7 @@ class Machine:
             stall = 5 if self.random.random() < self.stalls else 1
             ms = float(self.true_ms[count] * self.load(self.now) * np.exp(self.random.normal(0, self.noise)) * stall)
             self.now += ms / 1000
-            governor.observe(count, ms, self.now)
+            assert governor.observe(count, ms, self.now) == governor.core_count
             self.frames.append((self.now, count, ms))
 
     def within(self, budget: float, start: float, stop: float = float("inf")) -> float:
@@ -210,7 +210,7 @@ def observe_all(governor, latency, before, seconds, rate=30.0, start=0.0):
     now = start
     while now < start + seconds:
         now += 1 / rate
-        governor.observe(governor.core_count, latency(governor.core_count), now, before)
+        assert governor.observe(governor.core_count, latency(governor.core_count), now, before) == governor.core_count
     return now
 
 
@@ -280,4 +280,5 @@ def test_where_another_stage_takes_it_all_it_is_said_once_and_nothing_moves():
     assert governor.core_count == 64
     (decision,) = governor.log
     assert (decision.before, decision.after, decision.stage) == (64, 64, "preparing")
+    assert decision.at == pytest.approx(8 / 30), "not of the first frames, which say little"
     assert decision.reason == "preparing takes 64.0 of 33 ms: no core count can help"
