@@ -131,21 +131,23 @@ def test_short_side_makes_no_huge_picture_of_a_long_one():
     assert prepare(strip, 256, Preprocessing("letterbox")).shape == (256, 256, 3)
 
 
+@pytest.mark.parametrize("is_upright", [False, True])
 @pytest.mark.parametrize("how", [Preprocessing("crop", 0.5), Preprocessing("letterbox"), Preprocessing("stretch")])
-def test_masks_go_where_their_images_go(tmp_path, how):
+def test_masks_go_where_their_images_go(tmp_path, how, is_upright):
     """A mask of two halves, beside its image in two colours: the map is what is seen in the frame."""
     mask = np.zeros((32, 64), np.uint8)
     mask[:, 40:] = 1
+    mask = mask.T.copy() if is_upright else mask
     Image.fromarray(mask).save(tmp_path / "mask.png")
     frame = prepare(np.stack([mask * 255] * 2 + [255 - mask * 255], 2), 16, how).astype(int)
     item = LabelledImage(tmp_path / "image.png", tmp_path / "mask.png")
-    found = target_of(item.file, Task.SEGMENT, (32, 64), (16, 16), (16, 16), how)
+    found = target_of(item.file, Task.SEGMENT, mask.shape, (16, 16), (16, 16), how)
     seen = np.where(frame[..., 0] > 200, 1, np.where(frame[..., 2] > 200, 0, -1))
     is_edge = (seen == -1) & (found != -1)
-    assert is_edge.sum() <= 32  # one column at the seam is mixed by the resizing, and one beside it
+    assert is_edge.sum() <= 32  # one line at the seam is mixed by the resizing, and one beside it
     np.testing.assert_array_equal(found[~is_edge], seen[~is_edge])
     assert (found == -1).any() == (how.resize == Resize.LETTERBOX)
     np.save(tmp_path / "depth.npy", mask + 0.5)
     depth = LabelledImage(tmp_path / "image.png", tmp_path / "depth.npy")
-    metres = target_of(depth.file, Task.DEPTH, (32, 64), (16, 16), (16, 16), how)
+    metres = target_of(depth.file, Task.DEPTH, mask.shape, (16, 16), (16, 16), how)
     np.testing.assert_array_equal(metres, np.where(found == -1, 0, found + 0.5))
