@@ -8,7 +8,7 @@ from veca_edge.base.errors import EdgeError
 from veca_edge.base.spec import ImageSize
 from veca_edge.demo import demo_calibration
 from veca_edge.images.folder import class_labels, find_images, load_images, sample
-from veca_edge.images.preprocessing import prepare
+from veca_edge.images.preprocessing import Preprocessing, prepare
 
 SIZE = ImageSize(16, 16)
 
@@ -35,6 +35,9 @@ def test_sampling_is_seeded_and_keeps_order():
     assert chosen == sorted(chosen)
     assert len(set(chosen)) == 10
     assert sample(paths, 1000, seed=0) == paths
+    assert len(sample(paths, 1, seed=0)) == 1
+    with pytest.raises(EdgeError, match="0 images were asked for"):
+        sample(paths, 0, seed=0)
 
 
 def test_demo_frames_are_the_pixels_themselves():
@@ -42,6 +45,30 @@ def test_demo_frames_are_the_pixels_themselves():
     images = load_images(paths, ImageSize(32, 32))
     for frame, path in zip(images.frames, paths, strict=True):
         np.testing.assert_array_equal(frame, np.asarray(Image.open(path).convert("RGB")))
+
+
+def test_frames_are_made_in_the_way_that_is_asked_for_and_labelled(tmp_path, demo):
+    for name in ("bird/1.png", "airplane/2.png"):
+        (tmp_path / name).parent.mkdir()
+        noise = np.random.default_rng(0).integers(0, 256, (40, 64, 3), np.uint8)
+        Image.fromarray(noise).save(tmp_path / name)
+    paths, how = find_images(tmp_path), Preprocessing("letterbox")
+    images = load_images(paths, SIZE, classes=demo.labels, minimum=2, preprocessing=how)
+    for frame, path in zip(images.frames, paths, strict=True):
+        np.testing.assert_array_equal(frame, prepare(path, SIZE, how))
+    assert [demo.labels[i] for i in images.labels] == ["airplane", "bird"]
+    assert load_images(paths, SIZE, minimum=2).labels is None
+
+
+def test_too_few_images_are_said_with_what_could_not_be_read_of_them(tmp_path):
+    good, bad = find_images(demo_calibration())[:3], [tmp_path / f"{i}.png" for i in range(10)]
+    with pytest.raises(EdgeError) as caught:
+        load_images(good, SIZE)
+    assert caught.value.message == "Only 3 usable images, but at least 8 are needed."
+    for path in bad:
+        path.write_text("no image")
+    with pytest.raises(EdgeError, match=r"needed\. 10 could not be read: .*7\.png \([^)]*\), and 2 more\."):
+        load_images([*good, *bad], SIZE)
 
 
 def test_bad_images_are_skipped_and_named(tmp_path):
