@@ -125,6 +125,7 @@ def outputs_beside(noise: float) -> Evaluation:
         name, reference = str(i), {"cls": rng.normal(size=8), "dense": rng.normal(size=(9, 8)), "logits": np.zeros(7)}
         reference["logits"][i % 7] = 1
         reference["segmentation"], reference["depth"] = rng.integers(0, 4, (5, 5)), rng.random((5, 5)) + 1
+        reference["attention"] = rng.random((3, 3))
         found = {key: value + noise * rng.normal(size=value.shape) for key, value in reference.items()}
         found["segmentation"] = found["segmentation"].round().clip(0, 3).astype(int)
         truth = ImageTruth(i % 7, reference["segmentation"], reference["depth"])

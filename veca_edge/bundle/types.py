@@ -185,7 +185,7 @@ class Agreement:
     @property
     def is_broken(self) -> bool:
         """Whether some outputs were not numbers, whichever of them."""
-        means = [s.mean for s in (self.cls, self.dense) if s is not None]
+        means = [s.mean for s in (self.cls, self.dense, self.attention) if s is not None]
         errors = [d.mean_error for d in (self.depth, self.depth_truth) if d is not None]
         return not all(map(math.isfinite, (*means, *errors)))
 
