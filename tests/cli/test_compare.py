@@ -93,13 +93,21 @@ def test_what_can_not_be_judged_is_no_pass(veca_edge, releases, tmp_path):
     assert (ended.code, "different machines" in ended.err) == (2, True)
 
 
-@pytest.mark.parametrize(("text", "share"), [("5%", 0.05), ("0.05", 0.05), (" 2.5 %", 0.025), ("0%", 0.0)])
+@pytest.mark.parametrize(
+    ("text", "share"), [("5%", 0.05), ("0.05", 0.05), (" 2.5 %", 0.025), ("0%", 0.0), ("100%", 1.0)]
+)
 def test_shares(text, share):
     assert parse_share(text) == pytest.approx(share)
 
 
+@pytest.mark.parametrize("text", ["1", "1.0", "5"])
+def test_a_number_without_a_sign_is_not_taken_for_all_or_more(text):
+    with pytest.raises(EdgeError, match="is not a share"):
+        parse_share(text)
+
+
 def test_points():
     assert parse_points("0.5pp") == parse_points("0.005") == 0.005
-    for text in ("5%", "101pp", "1.01", "-1pp", "inf", ""):
+    for text in ("5%", "101pp", "1", "1.01", "-1pp", "inf", ""):
         with pytest.raises(EdgeError, match="is not a difference of shares"):
             parse_points(text)

@@ -54,12 +54,12 @@ def parse_celsius(text: str) -> float:
 
 
 def parse_share(text: str) -> float:
-    """A share: `5%` or `0.05`; one above 1 needs the sign, so that 5 is not taken for 500%. Raises `EdgeError`."""
+    """A share: `5%` or `0.05`; from 1 on it needs the sign, so that 5 is not taken for 500%. Raises `EdgeError`."""
     return _parse_share(text, "a share", "%", math.inf)
 
 
 def parse_points(text: str) -> float:
-    """A difference of shares: `0.5pp` (points of a percentage) or `0.005`. Raises `EdgeError`."""
+    """A difference of shares: `0.5pp` (points of a percentage) or `0.005`, below 1 as a share. Raises `EdgeError`."""
     return _parse_share(text, "a difference of shares", "pp", 1.0)
 
 
@@ -68,7 +68,7 @@ def _parse_share(text: str, what: str, sign: str, highest: float) -> float:
     value = math.nan
     if not rest and re.fullmatch(_NUMBER, number.strip()):
         value = float(number) / (100 if hundredths else 1)
-    if not 0 <= value <= (highest if hundredths else 1):
+    if not 0 <= value <= highest or (value >= 1 and not hundredths):
         raise EdgeError(f"'{text:.40}' is not {what}.", f"Give for example 5{sign} or 0.05.")
     return value
 
