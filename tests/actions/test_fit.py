@@ -14,8 +14,10 @@ from labelled_data import write_labelled
 from PIL import Image
 from safetensors import safe_open
 
+from veca_edge.actions.export import export
 from veca_edge.actions.fit import fit
 from veca_edge.actions.fit_request import FitRequest
+from veca_edge.actions.request import CheckpointSource, ExportRequest
 from veca_edge.actions.resolve import check_resize
 from veca_edge.base.errors import EdgeError
 from veca_edge.base.spec import ImageSize
@@ -109,6 +111,24 @@ def test_a_head_of_another_checkpoint_is_refused(tmp_path):
     config = load_checkpoint(demo_checkpoint()).config
     with pytest.raises(EdgeError, match="another checkpoint"):
         read_head(HeadFile(result.path), config, "0" * 64)
+
+
+def test_a_head_is_for_the_task_that_it_was_fitted_for(tmp_path):
+    """A classifier has the shape of a segmentation head, and would make masks of nothing."""
+    fitted = fit(request(tmp_path, Task.CLASSIFY, demo_evaluation(), steps=5, core_counts=(8,)))
+    checkpoint = load_checkpoint(demo_checkpoint())
+    with pytest.raises(EdgeError, match="holds a head for classify, but segment was asked for"):
+        read_head(HeadFile(fitted.path, Task.SEGMENT), checkpoint.config, checkpoint.digest)
+
+
+def test_a_head_at_core_counts_beyond_those_of_its_fit_is_remarked_upon(tmp_path):
+    fitted = fit(request(tmp_path, Task.CLASSIFY, demo_evaluation(), steps=5, core_counts=(8, 24)))
+    source = CheckpointSource(head=fitted.path)
+    asked = ExportRequest(tmp_path / "bundle", source, precisions=("fp32",), measure=False, force=True)
+    said = "The head for classify was fitted at 8, 24 cores, and never saw the features of 32, 64"
+    for counts, remarks in (((8, 16), 0), ((16, 32, 64), 1)):
+        notes = export(replace(asked, core_counts=counts)).notes
+        assert sum(note.startswith(said) for note in notes) == remarks
 
 
 # ------------------------------------------------------------------------------------------- targets
@@ -250,6 +270,7 @@ def test_what_is_wrong_with_data(tmp_path):
     asked = request(tmp_path, Task.SEGMENT, folder, steps=2)
     refused(replace(asked, task="paint"), "paint", "segment")
     refused(replace(asked, task=""), "--task")
+    refused(replace(asked, task="classify", map_stride=8), "--map-stride is for masks and depth")
     refused(replace(asked, data=None), "--data")
     refused(replace(asked, task="depth"), "has no folder 'depth'")
     refused(replace(asked, held_out=0.0), "--held-out")

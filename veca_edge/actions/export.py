@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -292,11 +292,23 @@ def measured_verdict(sources: Sources, made: Made, directory: Path, progress: Pr
     return next(iter(verdicts(profile.measurements)), None)
 
 
+def unfitted(heads: Sequence[Head], core_counts: Sequence[int]) -> Iterator[str]:
+    """A remark for each head that is exported at fewer or more cores than it was fitted at."""
+    for head in heads:
+        fitted = head.core_counts or core_counts
+        if beyond := [count for count in core_counts if not min(fitted) <= count <= max(fitted)]:
+            yield (
+                f"The head for {head.task} was fitted at {', '.join(map(str, fitted))} cores, and never saw the "
+                f"features of {', '.join(map(str, beyond))}: fit it with --cores, or judge it with veca-edge evaluate."
+            )
+
+
 def notes_of(request: ExportRequest, sources: Sources, made: Made) -> tuple[str, ...]:
     """What the user should know of how a bundle came about, each remark once."""
     notes = [f"Instead of what the run file says: {said}." for said in request.overridden]
     notes += sources.notes
     notes += sources.target.notes(made.artifacts)
+    notes += unfitted(active_heads(sources.checkpoint.heads, sources.spec.outputs), sources.spec.core_counts)
     if sources.recipe is not None and made.kept_float:
         from ..calibration.float_layers import describe_float_layers
 

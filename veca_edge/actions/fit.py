@@ -98,6 +98,8 @@ def _checked(request: FitRequest) -> tuple[Task, LabelledFolder]:
         raise EdgeError(f"--held-out is {request.held_out}, but a share lies between 0 and 1.", "Give 0.2 or another.")
     if request.depth_range is not None and task != Task.DEPTH:
         raise EdgeError(f"--depth-range is for depth, and the task is {task}.", "Leave it out.")
+    if request.map_stride != FitRequest.map_stride and task == Task.CLASSIFY:
+        raise EdgeError(f"--map-stride is for masks and depth, and the task is {task}.", "Leave it out.")
     folder = find_labelled(request.data, task)
     if len(folder.images) < LEAST_IMAGES:
         raise EdgeError(f"{request.data} has {len(folder.images)} images.", f"At least {LEAST_IMAGES} are needed.")

@@ -99,14 +99,14 @@ def read_head(file: HeadFile, config: ModelConfig, checkpoint_digest: str | None
             "Give that checkpoint, or fit a head for this one: veca-edge fit",
         )
     found = _found(path, _tensors(path, content), file.name)
-    task = file.task or _said_task(path, said) or _task_of(found)
-    if found.layout.task not in (None, task):
+    stated = _said_task(path, said) or found.layout.task
+    task = file.task or stated or _task_of(found)
+    if stated not in (None, task):
         raise EdgeError(
-            f"{path} holds a head for {found.layout.task}, but {task} was asked for.",
-            f"Give it with --head {found.layout.task}={path.name}.",
+            f"{path} holds a head for {stated}, but {task} was asked for.", f"Give it with --head {stated}={path.name}."
         )
     head = _head_for(path, found, task, config, _depth_range(path, said, task, file))
-    head = replace(head, resize=_resize(path, said))
+    head = replace(head, resize=_resize(path, said), core_counts=_core_counts(path, said))
     names = said.get("labels") or content.get("classes")
     if names is None or task == Task.DEPTH:
         return head
@@ -265,6 +265,13 @@ def _resize(path: Path, said: Mapping[str, Any]) -> tuple[str, float] | None:
     if not isinstance(name, str) or not isinstance(ratio, int | float) or isinstance(ratio, bool):
         raise EdgeError(f"{path}: 'resize' and 'crop_ratio' say {name!r:.40} and {ratio!r:.40}.", HEAD_HINT)
     return name, float(ratio)
+
+
+def _core_counts(path: Path, said: Mapping[str, Any]) -> tuple[int, ...]:
+    counts = said.get("core_counts", [])
+    if not isinstance(counts, list) or not all(type(count) is int for count in counts):
+        raise EdgeError(f"{path}: 'core_counts' says {counts!r:.80}.", HEAD_HINT)
+    return tuple(counts)
 
 
 def _task_of(found: _Found) -> Task:

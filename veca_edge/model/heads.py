@@ -45,6 +45,7 @@ class Head:
         depth_range: metres of the first and the last bin, or None for other tasks.
         labels: class names in the order of the scores, or None.
         resize: how the frames that it was fitted on were made (`--resize`, `--crop-ratio`), where its file says so.
+        core_counts: those whose features it was fitted on; empty where its file does not say so.
     """
 
     task: Task
@@ -55,6 +56,7 @@ class Head:
     depth_range: tuple[float, float] | None = None
     labels: tuple[str, ...] | None = None
     resize: tuple[str, float] | None = None
+    core_counts: tuple[int, ...] = ()
 
     @property
     def classes(self) -> int:
