@@ -117,12 +117,12 @@ def test_paths_are_relative_to_the_file_and_lists_may_be_text(tmp_path):
     path.parent.mkdir()
     path.write_text(
         'checkpoint = "m.pt"\noutput = "../out"\ncores = "8,16"\nimage-size = [64, "32x48"]\nprecision = "fp32"\n'
-        'head = "segment=heads/masks.pt#best"\ndepth-range = [0.5, 10]\n'
+        'head = "depth=heads/metres.pt#best"\ndepth-range = [0.5, 10]\n'
     )
     read = ExportRequest.from_toml(path)
     assert read.checkpoint.path == path.parent / "m.pt"
     assert read.output == path.parent / "../out"
-    assert read.checkpoint.head_files[0].path == path.parent / "heads/masks.pt"
+    assert read.checkpoint.head_files[0].path == path.parent / "heads/metres.pt"
     assert (read.core_counts, read.image_sizes) == ((8, 16), (ImageSize(64, 64), ImageSize(32, 48)))
     assert read.checkpoint.depth_range == (0.5, 10.0)
 

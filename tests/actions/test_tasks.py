@@ -179,5 +179,7 @@ def test_heads_as_they_are_typed(tmp_path):
     )
     with pytest.raises(EdgeError, match="paint"):
         CheckpointSource(head=["paint=a.pth"]).head_files  # noqa: B018
+    with pytest.raises(EdgeError, match="--depth-range is for a depth head, and none was given"):
+        CheckpointSource(head=["segment=a.pth"], depth_range=(0.1, 5.0)).head_files  # noqa: B018
     with pytest.raises(EdgeError, match="Two files of labels"):
         CheckpointSource(labels=["a.txt", "b.txt"]).label_files  # noqa: B018

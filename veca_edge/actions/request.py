@@ -110,8 +110,14 @@ class CheckpointSource:
 
     @property
     def head_files(self) -> tuple[HeadFile, ...]:
-        """The heads' files. Raises `EdgeError` for an unknown task."""
-        return tuple(item if isinstance(item, HeadFile) else self._head_file(item) for item in self.head)
+        """The heads' files. Raises `EdgeError` for an unknown task, and for a depth range that is for none of them."""
+        files = tuple(item if isinstance(item, HeadFile) else self._head_file(item) for item in self.head)
+        if self.depth_range is not None and all(file.depth_range is None for file in files):
+            raise EdgeError(
+                "--depth-range is for a depth head, and none was given.",
+                "Give the head with --head FILE, or leave it out.",
+            )
+        return files
 
     def _head_file(self, item: str | Path) -> HeadFile:
         task, text = _task_and_file(item)
