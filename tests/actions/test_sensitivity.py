@@ -9,6 +9,7 @@ import pytest
 from veca_edge.actions.request import ExportRequest
 from veca_edge.actions.sensitivity import sensitivity
 from veca_edge.base.errors import EdgeError
+from veca_edge.base.spec import ImageSize
 
 
 def test_sensitivity_ranks_the_layers_of_a_bundle(result):
@@ -17,6 +18,13 @@ def test_sensitivity_ranks_the_layers_of_a_bundle(result):
     assert found.core_counts == (8, 16)
     assert all(0 <= layer.loss < 0.01 for layer in found.layers)
     assert abs(sum(layer.share for layer in found.layers) - 1) < 1e-6
+
+
+def test_a_size_that_the_bundle_does_not_have_is_refused(result):
+    """It was measured at the bundle's own, and said to be what was asked for."""
+    asked = ExportRequest(Path(), core_counts=(8,), image_sizes=(ImageSize(64, 64),))
+    with pytest.raises(EdgeError, match="has no models of 64x64"):
+        sensitivity(asked, bundle=result.bundle.directory, count=1)
 
 
 def test_by_what_a_task_says(result):

@@ -382,6 +382,14 @@ def test_inspect_bare_state_dict(veca_edge, checkpoint, tmp_path):
     refused(veca_edge("inspect", path), "number of attention heads", "--heads")
     found = veca_edge("inspect", path, "--heads", 2, "--rope-zero", 0, "--json").json
     assert found["config"]["heads"] == 2
+    ended = veca_edge("inspect", path, "--heads", 2, "--rope-zero", 0)
+    told = f"veca-edge export {path} --calibration IMAGES --heads 2 --rope-zero 0.0 --cores 16"
+    assert told in ended.out, "without them the export would be refused"
+
+
+def test_inspect_refuses(veca_edge, checkpoint, tmp_path):
+    refused(veca_edge("inspect", tmp_path / "nothing"), f"There is nothing at {tmp_path}/nothing.", "bundle")
+    refused(veca_edge("inspect", checkpoint, "--depth-range", "1,2", "--heads", 2), "--depth-range is for a depth head")
 
 
 def test_inspect_bundle(veca_edge, bundle):

@@ -34,6 +34,10 @@ def test_sensitivity(veca_edge, checkpoint, bundle, monkeypatch, tmp_path):
     request, path, count = asked[-1]
     assert (request.core_counts, request.checkpoint.path, path, count) == ((8, 16), checkpoint, None, 4)
 
+    ended = veca_edge("sensitivity", checkpoint, "--heads", 2, "--resize", "stretch", "--image-size", 64)
+    told = f"{checkpoint} --calibration IMAGES --resize stretch --heads 2 --cores 8,16 --image-size 64"
+    assert f"veca-edge export {told}\n" in ended.out, "the next step takes what this one was given"
+
     drawn = tmp_path / "layers.svg"
     ended = veca_edge("sensitivity", checkpoint, "--plot", drawn)
     assert ended.code == 0
@@ -44,6 +48,7 @@ def test_sensitivity(veca_edge, checkpoint, bundle, monkeypatch, tmp_path):
     assert (ended.code, len(asked)) == (2, asked_before)
     assert ".svg, .png, .pdf" in ended.err
 
+    assert "Next:" not in veca_edge("sensitivity", bundle).out, "a bundle was exported already"
     found = veca_edge("sensitivity", bundle, "--by", "top1", "--json").json
     assert (found["by"], found["layers"][1]["loss"]) == ("top1", 0.25)
     assert found["layers"][1]["agreement"]["16"]["images"] == 4

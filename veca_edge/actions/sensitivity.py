@@ -71,7 +71,13 @@ def sensitivity(
     if opened is not None:
         counts = request.core_counts or opened.core_counts
         images = prepared_as(opened, request.images)
-        request = replace(request, core_counts=counts, image_sizes=opened.image_sizes[:1], images=images)
+        sizes = request.image_sizes or opened.image_sizes[:1]
+        if others := [size for size in sizes if size not in opened.image_sizes]:
+            raise EdgeError(
+                f"The bundle {opened.directory} has no models of {others[0]}.",
+                f"Its sizes are {', '.join(map(str, opened.image_sizes))}; give one, or the checkpoint alone.",
+            )
+        request = replace(request, core_counts=counts, image_sizes=sizes, images=images)
     checkpoint = checkpoint_of(request.checkpoint, progress)
     if by in NEEDED and checkpoint.head_for(NEEDED[by]) is None:
         raise EdgeError(

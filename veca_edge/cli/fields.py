@@ -98,6 +98,18 @@ def with_fields(*groups: Group) -> Callable[[Callable[..., None]], Callable[...,
     return decorated
 
 
+def words_of(typed: Typed, *kinds: type) -> list[str]:
+    """The options of some dataclasses as they were typed, to be repeated in another command."""
+    return [
+        str(word)
+        for kind in kinds
+        for flag in (o.flag for o in options_of(kind))
+        if (value := typed.get(flag)) is not None
+        for one in (value if isinstance(value, list) else [value])
+        for word in (flag, one)
+    ]
+
+
 def parameter_name(flag: str) -> str:
     return "typed_" + flag.removeprefix("--").replace("-", "_")
 

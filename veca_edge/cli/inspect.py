@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,7 +17,7 @@ from ..base.text import quoted
 from . import options
 from .console import Column, Terminal, command
 from .export import fidelity_tables, megabytes
-from .fields import Group, Typed, with_fields
+from .fields import Group, Typed, with_fields, words_of
 from .next_steps import show_next
 
 if TYPE_CHECKING:
@@ -53,13 +54,15 @@ def inspect(
 
         if path is None:
             terminal.say(options.DEMO)
+        elif not path.exists():
+            raise EdgeError(f"There is nothing at {path}.", "Give a .pt or .safetensors checkpoint, or a bundle.")
         source = replace(made_of(CheckpointSource, typed), path=path)
         with terminal.progress() as progress:
             checkpoint = checkpoint_of(source, progress)
-        show_checkpoint(terminal, checkpoint, path)
+        show_checkpoint(terminal, checkpoint, path, words_of(typed, CheckpointSource))
 
 
-def show_checkpoint(terminal: Terminal, checkpoint: Checkpoint, path: Path | None) -> None:
+def show_checkpoint(terminal: Terminal, checkpoint: Checkpoint, path: Path | None, typed: Sequence[str]) -> None:
     config = checkpoint.config
     zero = f"{config.rope_zero_fraction:g} of the frequencies are zero, from the {config.rope_zero_from} end"
     outputs = f"cls [{config.output_dim}], dense [patches, {config.output_dim}]"
@@ -88,7 +91,7 @@ def show_checkpoint(terminal: Terminal, checkpoint: Checkpoint, path: Path | Non
     )
     cores = str(16 if 16 in config.core_counts else config.core_counts[0])
     given = () if path is None else (path, "--calibration", "IMAGES")
-    terminal.next(quoted("veca-edge", "export", *given, "--cores", cores))
+    terminal.next(quoted("veca-edge", "export", *given, *typed, "--cores", cores))
     terminal.result(
         {
             "kind": "checkpoint",

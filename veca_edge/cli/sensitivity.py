@@ -15,7 +15,7 @@ from ..base.options import made_of, option
 from ..base.text import quoted
 from . import options
 from .console import Column, Terminal, command
-from .fields import Group, Typed, with_fields
+from .fields import Group, Typed, with_fields, words_of
 
 if TYPE_CHECKING:
     from ..actions.sensitivity import Sensitivity
@@ -98,8 +98,13 @@ def sensitivity(
 
             plot_sensitivity(found.layers, found.images, asked.plot, found.by)
             terminal.say(f"Wrote {asked.plot}", "green")
-        given = () if source is None else (source, "--calibration", request.images.calibration or "IMAGES")
-        terminal.next(quoted("veca-edge", "export", *given, "--cores", ",".join(map(str, found.core_counts))))
+        if bundle is None:
+            words = [] if source is None else [str(source)]
+            if source is not None and request.images.calibration is None:
+                words += ["--calibration", "IMAGES"]
+            words += [*words_of(typed, ImageSource, CheckpointSource), "--cores", ",".join(map(str, found.core_counts))]
+            words += ["--image-size", image_size] if image_size else []
+            terminal.next(quoted("veca-edge", "export", *words))
 
 
 def sources_of(path: Path | None, checkpoint: Path | None) -> tuple[Path | None, Path | None]:
