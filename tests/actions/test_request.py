@@ -45,6 +45,7 @@ def test_lists_are_read_as_they_are_typed(field, given, read):
     ("fields", "message"),
     [
         ({"output": 3}, "output is 3, not a path"),
+        ({"checkpoint": ""}, "checkpoint is empty"),
         ({"images": "photos"}, "images takes options of the type ImageSource, not str"),
         ({"image_sizes": (6.5,)}, "'6.5' is not an image size"),
         ({"core_counts": (8.0,)}, "'8.0' is not a core count"),

@@ -134,6 +134,7 @@ def test_paths_are_relative_to_the_file_and_lists_may_be_text(tmp_path):
         ("core_counts = [8]", "unknown key 'core_counts'"),
         ("image_size = 32", "Did you mean 'image-size'"),
         ("ios = 18", "'ios' is an option of the target 'apple', not of 'cpu'"),
+        ("calibration = ''", "'calibration' is empty"),
         ("batch = '2'", "'batch' is not a whole number"),
         ("batch = true", "'batch' is not a whole number"),
         ("batch = 0", "'batch' is 0, but it has to be 1 to 4096"),

@@ -43,6 +43,22 @@ def test_it_is_one_message_and_one_hint(veca_edge, bundle, line, message, hint):
     assert as_json.json["error"] == {"message": first.removeprefix("error: "), "hint": " ".join(rest), "exit_code": 2}
 
 
+@pytest.mark.parametrize(
+    ("words", "what"),
+    [
+        (["export", "model.pt", "--calibration", ""], "--calibration"),
+        (["export", "model.pt", "--calibration="], "--calibration"),
+        (["run", "BUNDLE", "--json", "--source", ""], "--source"),
+        (["verify", ""], "An argument"),
+    ],
+)
+def test_an_empty_value_is_not_the_current_directory(veca_edge, words, what):
+    """As a script has it whose variable is not set: it calibrated on whatever images lay there."""
+    ended = veca_edge(*words)
+    assert ended.code == 2
+    assert f"error: {what} is empty.\nIs a variable of the shell not set?" in ended.err
+
+
 def test_no_command_shows_the_help(veca_edge):
     ended = veca_edge()
     assert "Usage: veca-edge [OPTIONS] COMMAND" in ended.out + ended.err

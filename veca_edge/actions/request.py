@@ -302,7 +302,8 @@ class ExportRequest:
         if isinstance(checkpoint, Mapping):
             object.__setattr__(self, "checkpoint", CheckpointSource(**checkpoint))
         elif checkpoint is None or isinstance(checkpoint, Path | str):
-            object.__setattr__(self, "checkpoint", CheckpointSource(Path(checkpoint) if checkpoint else None))
+            path = None if checkpoint is None else path_of(checkpoint, "checkpoint")
+            object.__setattr__(self, "checkpoint", CheckpointSource(path))
         images: Any = self.images
         if isinstance(images, Mapping):
             object.__setattr__(self, "images", ImageSource(**images))

@@ -119,9 +119,11 @@ def options_of(kind: type) -> tuple[Option, ...]:
 
 
 def path_of(value: Any, name: str) -> Path:
-    """A path that may have been given as text. Raises `EdgeError` for what is neither."""
+    """A path that may have been given as text. Raises `EdgeError` for what is neither, and for empty text."""
     if not isinstance(value, str | PathLike):
         raise EdgeError(f"{name} is {value!r:.40}, not a path.", "Give text, or a pathlib.Path.")
+    if value == "":
+        raise EdgeError(f"{name} is empty.", "Give a path; '.' is the current directory.")
     return Path(value)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from .errors import KNOWN, EdgeError
 from .files import read_limited
-from .options import KINDS, Option
+from .options import KINDS, Option, path_of
 
 LIMIT = 1 << 20
 
@@ -85,7 +85,7 @@ def _scalar(value: Any, option: Option, kind: type, where: str) -> Any:
     if not isinstance(value, held) or (isinstance(value, bool) and kind is not bool):
         raise EdgeError(f"{where} is not {KINDS[kind]}.", option.help)
     if kind is Path:
-        return Path(str(value))
+        return path_of(value, where)
     if kind in (bool, str):
         return value
     return option.number(value, where)

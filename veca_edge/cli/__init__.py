@@ -6,9 +6,10 @@ Only typer is imported before a command runs: `veca-edge --help` is instant on a
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
+from itertools import pairwise
 from typing import Annotated, Any
 
 import typer
@@ -67,6 +68,16 @@ def wrong_usage_told(as_json: bool, path: Callable[[], str]) -> Iterator[None]:
             raise EdgeError(f"{wrong.format_message().rstrip('.')}.", f"See what it takes: {typed} --help") from None
 
 
+def empty_among(words: Sequence[str]) -> str:
+    """What of a command line has no value, in words; an empty path would be the current directory."""
+    for before, word in pairwise(words):
+        if not word:
+            return before if before.startswith("--") else "An argument"
+        if word.startswith("--") and word.endswith("="):
+            return word[:-1]
+    return ""
+
+
 class Commands(TyperGroup):
     """The commands, each imported when it is asked for: the list of them needs none."""
 
@@ -100,6 +111,14 @@ class Commands(TyperGroup):
 
             with command(ctx.meta[AS_JSON]):
                 raise unknown_name("command", args[0], COMMANDS)
+        if empty := empty_among(args):
+            from ..base.errors import EdgeError
+            from .console import command
+
+            with command(ctx.meta[AS_JSON]):
+                raise EdgeError(
+                    f"{empty} is empty.", "Is a variable of the shell not set? Give a value, or leave it out."
+                )
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
