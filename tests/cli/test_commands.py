@@ -94,6 +94,7 @@ def test_export_in_json(veca_edge, checkpoint, tmp_path):
         (["--cores", "9" * 5000], ["is not a core count"]),
         (["--cores", ""], ["--cores is empty"]),
         (["--target", "tpu"], ["Unknown target 'tpu'", "cpu, jetson, apple"]),
+        (["--target", "cpu,cpu", "--precision", "fp32", "--cores", "12"], ["12 cores"]),
         (["--precision", "fp16"], ["'cpu' has no precision 'fp16'", "int8, fp32"]),
         (["--precision", "int4,fp32"], ["no precision 'int4'"]),
         (["--precision", "auto,fp32"], ["auto"]),

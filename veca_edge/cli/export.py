@@ -55,6 +55,8 @@ def export(
     """
     with command(json, debug) as terminal:
         targets = list(dict.fromkeys(lists.names(typed.get("--target") or "", "--target")))
+        if len(targets) == 1:
+            typed = {**typed, "--target": targets[0]}
         if not targets and config is not None:
             targets = list(targets_of(config))
         cluster = made_of(ClusterOptions, typed).cluster
