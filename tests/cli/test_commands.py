@@ -502,9 +502,11 @@ def test_tables_fit_a_terminal_of_80_columns(bundle):
 # --------------------------------------------------------------------------------------- interruptions
 
 
-@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_interrupted_export_leaves_nothing(tmp_path, sent, code):
-    words = ["export", "--cores", "all", "--precision", "fp32", "--output", str(tmp_path / "out")]
+@pytest.mark.parametrize(
+    ("sent", "code", "said"), [(signal.SIGINT, 130, "Interrupted."), (signal.SIGTERM, 143, "Ended by SIGTERM.")]
+)
+def test_interrupted_export_leaves_nothing(tmp_path, sent, code, said):
+    words = ["export", "--cores", "all", "--precision", "fp32", "--output", str(tmp_path / "out"), "--json"]
     process = subprocess.Popen(
         [sys.executable, "-m", "veca_edge", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
@@ -513,8 +515,9 @@ def test_interrupted_export_leaves_nothing(tmp_path, sent, code):
         time.sleep(0.05)
     assert list(tmp_path.iterdir()), "it should be writing by now"
     process.send_signal(sent)
-    _, err = process.communicate(timeout=300)
+    out, err = process.communicate(timeout=300)
     assert process.returncode == code, err
+    assert json.loads(out) == {"error": {"message": said, "hint": None, "exit_code": code}}
     assert "Traceback" not in err
     assert not list(tmp_path.iterdir())
 
@@ -528,13 +531,14 @@ def test_reader_that_goes_away(bundle):
     assert process.stderr.read() == b""
 
 
-def test_full_disk_is_one_message(bundle):
+@pytest.mark.parametrize("words", [("inspect", "BUNDLE", "--json"), ("--help",), ("export", "--help"), ("--version",)])
+def test_full_disk_is_one_message(bundle, words):
     """/dev/full is a file that is always full."""
     if not Path("/dev/full").exists():
         pytest.skip("no /dev/full here")
     with open("/dev/full", "w") as full:
         done = subprocess.run(
-            [sys.executable, "-m", "veca_edge", "inspect", str(bundle), "--json"],
+            [sys.executable, "-m", "veca_edge", *(str(bundle) if word == "BUNDLE" else word for word in words)],
             stdout=full,
             stderr=subprocess.PIPE,
             text=True,
@@ -544,6 +548,18 @@ def test_full_disk_is_one_message(bundle):
     assert done.returncode == 2
     assert "No space left" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_current_directory_that_was_removed_is_one_message(tmp_path):
+    """PyTorch ends the process there without a word of ours."""
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    script = "import os; from veca_edge.cli import main; os.rmdir(os.getcwd()); main()"
+    done = subprocess.run(
+        [sys.executable, "-c", script, "inspect"], cwd=gone, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: The current directory is not there any more.\n")
 
 
 def test_json_is_one_line_of_truth(bundle):

@@ -5,6 +5,7 @@ Only typer is imported before a command runs: `veca-edge --help` is instant on a
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -49,7 +50,7 @@ USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[1]
 
 @contextmanager
 def wrong_usage_told(as_json: bool, path: Callable[[], str]) -> Iterator[None]:
-    """What typer finds wrong with a command line, said as every other error is.
+    """What typer finds wrong with a command line, or can't write, said as every other error is.
 
     Args:
         path: the command as it was typed, where the error does not know it.
@@ -66,16 +67,27 @@ def wrong_usage_told(as_json: bool, path: Callable[[], str]) -> Iterator[None]:
         typed = wrong.ctx.command_path if wrong.ctx is not None else path()
         with command(as_json):
             raise EdgeError(f"{wrong.format_message().rstrip('.')}.", f"See what it takes: {typed} --help") from None
+    except OSError:  # of the help: what a command itself writes it tells of itself
+        from .console import command
+
+        with command(as_json):
+            raise
 
 
-def empty_among(words: Sequence[str]) -> str:
-    """What of a command line has no value, in words; an empty path would be the current directory."""
+def unusable(words: Sequence[str]) -> tuple[str, str] | None:
+    """A message and a hint about words without a value, or about where they were typed; None where all is well.
+
+    An empty path would be the current directory.
+    """
     for before, word in pairwise(words):
-        if not word:
-            return before if before.startswith("--") else "An argument"
-        if word.startswith("--") and word.endswith("="):
-            return word[:-1]
-    return ""
+        if not word or (word.startswith("--") and word.endswith("=")):
+            whose = word[:-1] or (before if before.startswith("--") else "An argument")
+            return f"{whose} is empty.", "Is a variable of the shell not set? Give a value, or leave it out."
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return "The current directory is not there any more.", "Go to another one: cd"
+    return None
 
 
 class Commands(TyperGroup):
@@ -111,14 +123,12 @@ class Commands(TyperGroup):
 
             with command(ctx.meta[AS_JSON]):
                 raise unknown_name("command", args[0], COMMANDS)
-        if empty := empty_among(args):
+        if wrong := unusable(args):
             from ..base.errors import EdgeError
             from .console import command
 
             with command(ctx.meta[AS_JSON]):
-                raise EdgeError(
-                    f"{empty} is empty.", "Is a variable of the shell not set? Give a value, or leave it out."
-                )
+                raise EdgeError(*wrong)
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:

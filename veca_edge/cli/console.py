@@ -14,7 +14,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, redirect_stdout
+from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
 from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import PurePath
 from typing import Any, TextIO
@@ -30,7 +30,7 @@ from ..base.errors import EdgeError, MissingDependency
 from ..base.progress import Progress
 from ..base.text import printable
 from .process import BUG, INTERRUPTED, discard, leave_quietly
-from .signals import whole
+from .signals import EndedBySignal, whole
 
 # What brings a package that may be missing.
 EXTRAS = {
@@ -168,7 +168,8 @@ class Terminal:
 
     def error(self, message: str, hint: str | None, exit_code: int) -> None:
         """What ends the command; with `--json` together with what is `known`."""
-        self.failure(message, hint)
+        with suppress(OSError):  # a terminal that hung up
+            self.failure(message, hint)
         try:
             self.result({"error": {"message": message, "hint": hint, "exit_code": exit_code}, **self.known})
             self._stdout.flush()
@@ -322,6 +323,8 @@ def command(json: bool = False, debug: bool = False) -> Iterator[Terminal]:
     except KeyboardInterrupt:
         code, message, hint = INTERRUPTED, "Interrupted.", None
         _show_traceback(terminal)
+    except EndedBySignal as ended:
+        code, message, hint = ended.exit_code, f"Ended by {ended.signal.name}.", None
     except EdgeError as error:
         code, message, hint = error.exit_code, error.message, error.hint
         _show_traceback(terminal)

@@ -19,9 +19,17 @@ _whole: set[CodeType] = set()
 Function = TypeVar("Function", bound=FunctionType)
 
 
+class EndedBySignal(SystemExit):
+    """SIGTERM or SIGHUP came."""
+
+    def __init__(self, number: int):
+        self.signal, self.exit_code = signal.Signals(number), 128 + number
+        super().__init__(self.exit_code)
+
+
 @contextmanager
 def ended_cleanly_by_signals() -> Iterator[None]:
-    """While the block runs, SIGINT raises `KeyboardInterrupt`, SIGTERM and SIGHUP `SystemExit` (143 and 129), but none
+    """While the block runs, SIGINT raises `KeyboardInterrupt`, other signals `EndedBySignal` (143 and 129), but none
     amid an import: extension modules that are cut short while they load (onnx) abort the process, and nothing is
     cleaned up. Nor amid a function that is marked `whole`.
 
@@ -61,7 +69,7 @@ def _end(number: int, frame: FrameType | None) -> None:
     elif number == signal.SIGINT:
         raise KeyboardInterrupt
     else:
-        sys.exit(128 + number)
+        raise EndedBySignal(number)
 
 
 def is_endable(frame: FrameType | None) -> bool:
