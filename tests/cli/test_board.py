@@ -54,6 +54,7 @@ def test_a_board_that_is_not_there(veca_edge, jetson_bundle):
     for device, part in (
         ("ssh://nowhere.invalid", "nowhere.invalid"),
         ("ssh://a b", "is not a device"),
+        ("adb:1234", "is a phone, and a board is needed"),
         ("ssh://-oProxyCommand=x", "is not a device"),
         ("ftp://x", "no scheme 'ftp'"),
     ):

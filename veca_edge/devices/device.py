@@ -38,6 +38,8 @@ def parse_device(text: str) -> Device:
     """
     if text == "local":
         return Device(None)
+    if text.partition(":")[0] == "adb":  # or a phone's serial is the port of a host of that name
+        raise EdgeError(f"'{text}' is a phone, and a board is needed.", _DEVICE_HINT)
     scheme, separator, rest = text.partition("://")
     if not separator:
         scheme, rest = "ssh", text
