@@ -116,6 +116,8 @@ def _named(text: str, mode: CaptureMode | None) -> Source:
         pipeline = text.removeprefix("gst:").strip()
         with closing(Stream(pipeline, "The pipeline")) as stream:
             return Source("pipeline", text, pipeline=pipeline, is_live=stream.is_live)
+    if re.match(r"(csi|v4l2)://", text):
+        raise EdgeError(f"'{text}' names no camera.", "Name the sensor, csi://0, or the device, v4l2:///dev/video0.")
     if found := re.match(r"([a-z0-9]+)://", text):
         raise EdgeError(f"There is no kind of source '{found[1]}'.", f"A source is {KINDS}.")
     if not text.strip():
