@@ -295,6 +295,15 @@ def test_run_refuses(veca_edge, bundle, tmp_path):
         refused(veca_edge("run", bundle, image, "--cores", 8, *overlay), f"--overlay {tmp_path / 'seen'}, or another")
     shown = veca_edge("run", bundle, image, "--cores", 8, "--show", "pca")
     refused(shown, "--show says what is painted", "Give --overlay DIR with it.")
+    kept, overlay = ["--save", tmp_path / "kept.npz"], ["--overlay", tmp_path / "seen"]
+    for wrong, said in (
+        ([image, "--save-outputs", "features"], "Unknown output 'features'"),
+        ([image, *overlay, "--show", "depth"], "--show depth needs the output 'depth'"),
+        ([image, image, *overlay], "Two images are called image"),
+    ):
+        ended = veca_edge("run", bundle, *wrong, *kept, "--cores", 8)
+        refused(ended, said)
+        assert (ended.out, (tmp_path / "kept.npz").exists()) == ("", False), "nothing was run for it"
     image.write_bytes(b"no image")
     refused(veca_edge("run", bundle, image, "--cores", 8), "image.png")
 

@@ -67,9 +67,8 @@ def run(
         EdgeError: no bundle, no such artifact, several that fit, or an image that cannot be read.
     """
     bundle = opened(path)
-    kind = runnable_format(bundle, format)
     how = Preprocessing.from_json(bundle.preprocessing)
-    artifact = find_artifact(bundle, core_count, precision, image_size, kind.name)
+    artifact = chosen_artifact(bundle, core_count, precision, image_size, format)
     verify_artifacts(bundle, [artifact])
     predictions = []
     with closing(open_artifact(bundle.directory, artifact, threads)) as runner:
@@ -78,6 +77,29 @@ def run(
             outputs = {name: value[0] for name, value in run_frames(runner, artifact, frame).items()}
             predictions.append(Prediction(image, outputs, top_classes(outputs.get("logits"), bundle.labels)))
     return Predictions(artifact, tuple(predictions))
+
+
+def chosen_artifact(
+    bundle: Bundle,
+    core_count: int | None = None,
+    precision: str | None = None,
+    image_size: ImageSize | None = None,
+    format: str | None = None,
+) -> Artifact:
+    """The one that `run` runs. Raises `EdgeError` where there is none, or several."""
+    return find_artifact(bundle, core_count, precision, image_size, runnable_format(bundle, format).name)
+
+
+def check_painting(artifact: Artifact, images: Sequence[Path], show: Sequence[str]) -> None:
+    """Raises `EdgeError` for what `paint` would refuse, before anything is run."""
+    from ..runtime.painting import chosen_shows
+
+    chosen_shows(show, artifact.outputs)
+    names = [image.stem for image in images]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise EdgeError(
+            f"Two images are called {twice}, and would be one file.", "Run one of them with another --overlay."
+        )
 
 
 def paint(path: Path | Bundle, predictions: Predictions, directory: Path, show: Sequence[str] = ()) -> list[Path]:
@@ -96,10 +118,9 @@ def paint(path: Path | Bundle, predictions: Predictions, directory: Path, show: 
     from ..runtime.painting import Painter, chosen_shows
 
     artifact = predictions.artifact
+    check_painting(artifact, [prediction.path for prediction in predictions.images], show)
     painter = Painter(opened(path), artifact, chosen_shows(show, artifact.outputs))
     names = [prediction.path.stem for prediction in predictions.images]
-    if twice := next((name for name in names if names.count(name) > 1), None):
-        raise EdgeError(f"Two images are called {twice}, and would be one file.", "Run them one after the other.")
     with disk_errors(directory), written_aside(directory) as aside:
         aside.mkdir()
         for prediction, name in zip(predictions.images, names, strict=True):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,7 +20,6 @@ from .next_steps import show_next
 if TYPE_CHECKING:
     import numpy as np
 
-    from ..actions.run import Predictions
     from ..bundle.types import Bundle
 
 
@@ -63,19 +61,23 @@ def run(
         wrong = [flag for flag, value in typed.items() if value is not None and flag not in ON_IMAGES]
         if wrong:
             raise EdgeError(f"{wrong[0]} is for a live run.", "Give --source instead of images.")
-        from ..actions.run import run as run_bundle
         from ..bundle.store import open_bundle
 
-        choice, opened = made_of(ModelChoice, typed), open_bundle(bundle)
-        on_images(terminal, opened, lambda: run_bundle(opened, images or [], **vars(choice)), record)
+        on_images(terminal, open_bundle(bundle), images or [], made_of(ModelChoice, typed), record)
 
 
-def on_images(terminal: Terminal, bundle: Bundle, run_images: Callable[[], Predictions], record: Record) -> None:
+def on_images(terminal: Terminal, bundle: Bundle, images: list[Path], choice: ModelChoice, record: Record) -> None:
+    from ..actions.run import check_painting, chosen_artifact
+    from ..actions.run import run as run_bundle
     from ..runtime.recording import check_record, chosen_outputs, outputs_to
 
     check_record(record, of_images=True)
-    found = run_images()
-    artifact, predictions = found.artifact, found.images
+    artifact = chosen_artifact(bundle, choice.core_count, choice.precision, choice.image_size, choice.format)
+    kept = chosen_outputs(record.output_names or artifact.outputs, artifact.outputs)
+    if record.overlay is not None:
+        check_painting(artifact, images, record.show)
+    found = run_bundle(bundle, images, **vars(choice))
+    predictions = found.images
     terminal.say(f"{artifact.name} ({artifact.format})", "bold")
     if any(p.classes for p in predictions):
         rows = [[p.path, *(f"{name} {share:.1%}" for name, share in p.classes[:3])] for p in predictions]
@@ -85,7 +87,6 @@ def on_images(terminal: Terminal, bundle: Bundle, run_images: Callable[[], Predi
         columns = [Column("image", False), *(Column(name, False) for name in artifact.outputs)]
     terminal.table(columns, rows)
     if record.outputs is not None:
-        kept = chosen_outputs(record.output_names or artifact.outputs, artifact.outputs)
         with outputs_to(record.outputs, kept) as write:
             for prediction in predictions:
                 write(prediction.outputs)
