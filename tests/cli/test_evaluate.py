@@ -41,8 +41,23 @@ def test_it_is_read_the_second_time(evaluated, veca_edge):
     again = veca_edge("evaluate", copy, "--data", demo_evaluation(), "--workers", 1)
     assert again.code == 0, again.err
     assert "70 images of evaluation" in again.out
-    assert "cores16_fp32_32x32" in again.out
+    rows = [line.split()[0] for line in again.out.splitlines() if line.startswith("cores")]
+    assert rows[:2] == ["cores8_fp32_32x32", "cores16_fp32_32x32"]
+    assert "All of them were evaluated before, and read; --again evaluates them anew." in again.err
+    assert " images in " not in again.out, "nothing was run"
     assert veca_edge("verify", copy).code == 0
+
+
+def test_images_of_which_none_can_be_used_are_named_and_looked_at_again(bundle, tmp_path, veca_edge):
+    (tmp_path / "cat").mkdir()
+    image = tmp_path / "cat" / "a.png"
+    intact = next((demo_evaluation() / "cat").iterdir()).read_bytes()
+    words = ("evaluate", bundle, "--data", tmp_path, "--workers", 1)
+    image.write_bytes(bytes(len(intact)))
+    ended = veca_edge(*words)
+    assert (ended.code, "None of the 1 images" in ended.err, "cat/a.png (not an image" in ended.err) == (2, True, True)
+    image.write_bytes(intact)  # of the same size, so that the data set is the same one
+    assert veca_edge(*words).code == 0
 
 
 def test_recommend_and_report_take_it(evaluated, tmp_path, veca_edge):

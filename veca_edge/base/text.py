@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from pathlib import Path
 
@@ -16,6 +17,12 @@ def printable(text: object) -> str:
 def quoted(*words: str | Path) -> str:
     """A command line that a shell reads back as these words."""
     return " ".join(shlex.quote(str(word)) for word in words)
+
+
+def by_number(text: str) -> tuple[list[str], list[int]]:
+    """What sorts `cores8` before `cores16`: the text between the numbers, then the numbers."""
+    parts = re.split("([0-9]+)", text)
+    return parts[::2], [int(number) for number in parts[1::2]]
 
 
 def first_line(error: BaseException) -> str:

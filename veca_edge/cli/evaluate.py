@@ -13,7 +13,7 @@ import typer
 from ..actions.evaluate_request import EvaluateRequest
 from ..actions.request import CheckpointSource
 from ..base.options import made_of
-from ..base.text import quoted
+from ..base.text import by_number, quoted
 from . import options
 from .console import Column, Terminal, command
 from .fields import Group, Typed, with_fields
@@ -72,8 +72,8 @@ def show(terminal: Terminal, found: Evaluated) -> None:
     columns = [Column("variant", False), *(Column(m.label) for m in shown)]
     rows = [[name, *(estimate_text(each.get(m.name)) for m in shown)] for name, each in metrics.items()]
     terminal.table(columns, rows, f"{totals.images:,} images of {facts.data}, with 95% intervals")
-    for name, statistics in totals.variants.items():
-        if least := statistics.own.worst:
+    for name in sorted(totals.variants, key=by_number):
+        if least := totals.variants[name].own.worst:
             named = ", ".join(f"{image} ({cosine:.4f})" for cosine, image in least[:SHOWN_WORST])
             terminal.say(f"{name}: least like the reference on {named}")
     if totals.failed:
@@ -86,6 +86,8 @@ def show(terminal: Terminal, found: Evaluated) -> None:
         terminal.say(
             f"{evaluation.timed:,} images in {evaluation.seconds:.1f} s with {evaluation.workers}: {rate:.1f}/s"
         )
+    else:
+        terminal.note("All of them were evaluated before, and read; --again evaluates them anew.")
     if found.comparison is not None:
         show_comparison(terminal, found.comparison)
 

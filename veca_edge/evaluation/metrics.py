@@ -9,6 +9,7 @@ from statistics import NormalDist
 
 import numpy as np
 
+from ..base.text import by_number
 from ..bundle.types import Agreement, Bundle, CosineStatistics, DepthAgreement, Fidelity, MapAgreement
 from .exact import GROUPS
 from .statistics import (
@@ -148,8 +149,9 @@ def metric_table(totals: Totals, reference: str) -> tuple[list[Metric], dict[str
     Args:
         reference: what the names of the float32 model's rows begin with.
     """
-    rows = {name: metrics_of(statistics) for name, statistics in totals.variants.items()}
-    rows |= {f"{reference}{key}": found for key, found in reference_metrics(totals).items() if found}
+    rows = {name: metrics_of(totals.variants[name]) for name in sorted(totals.variants, key=by_number)}
+    references = reference_metrics(totals)
+    rows |= {f"{reference}{key}": references[key] for key in sorted(references, key=by_number) if references[key]}
     return [m for m in METRICS if any(m.name in found for found in rows.values())], rows
 
 

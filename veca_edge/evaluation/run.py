@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -59,7 +59,7 @@ def evaluate_data(
         stored = load_evaluation(path)
         if stored.facts == facts:
             _check_failures(stored.totals, max_failures)
-            return stored
+            return replace(stored, timed=0)
     start = time.monotonic()
     with open_journal(journal_path, facts.to_json(), again) as journal:
         before = journal.totals.images
@@ -74,8 +74,10 @@ def evaluate_data(
                 progress(STAGE, min(done, data.images), data.images)
                 _check_failures(journal.totals, max_failures)
         if not journal.totals.images:
+            journal_path.unlink()  # or the same command would not look at them again
             raise EdgeError(
-                f"None of the {journal.totals.failed} images of {data.name} could be read.", "Check --data."
+                f"None of the {journal.totals.failed} images of {data.name} could be used: {_named(journal.totals)}.",
+                "Check --data.",
             )
         evaluation = Evaluation(
             facts,
@@ -91,11 +93,14 @@ def evaluate_data(
     return evaluation
 
 
+def _named(totals: Totals) -> str:
+    return "; ".join(f"{name} ({why})" for name, why in totals.failures[:8])
+
+
 def _check_failures(totals: Totals, most: int) -> None:
     if totals.failed <= most:
         return
-    named = "; ".join(f"{name} ({why})" for name, why in totals.failures[:8])
     raise EdgeError(
-        f"{totals.failed} images could not be used, and --max-failures allows {most}: {named}.",
+        f"{totals.failed} images could not be used, and --max-failures allows {most}: {_named(totals)}.",
         "Mend them and evaluate --again, or allow more and run the same command: it goes on where it stopped.",
     )
