@@ -344,6 +344,13 @@ def test_something_else(tmp_path, name, content):
     refused(path, name)
 
 
+def test_text_that_unpickles_is_called_no_pickle(tmp_path):
+    """A run file begins with the code of protocol 0 that names a module."""
+    path = tmp_path / "run.toml"
+    path.write_text('checkpoint = "door.pt"\ncores = [8]\n')
+    assert "is not a checkpoint: torch.save did not write it" in refused(path).message
+
+
 @pytest.mark.parametrize(
     "content",
     [

@@ -85,7 +85,8 @@ def _read_torch(path: Path, start: bytes) -> Any:
             # Mapped, so that optimizer state is never read; a compressed archive can't be.
             return torch.load(path, map_location="cpu", weights_only=True, mmap=mappable)
     except pickle.UnpicklingError as error:
-        if code := re.search(r"GLOBAL ([\w.]+)", str(error)):
+        # Of the first protocols, which torch.save never wrote, plain text may be a pickle too.
+        if start[:1] in (b"P", b"\x80") and (code := re.search(r"GLOBAL ([\w.]+)", str(error))):
             raise EdgeError(
                 f"{path} is a pickle that asks to load code ({code[1]}); it was refused, nothing of it was run.",
                 STATE_DICT_HINT,
