@@ -87,6 +87,8 @@ def test_what_can_not_be_judged_is_no_pass(veca_edge, releases, tmp_path):
     ended = veca_edge("compare", releases[0], busy.directory)
     assert ended.code == 2
     assert "Nothing can be said of any variant" in ended.err
+    ended = veca_edge("compare", releases[0], releases[1], "--markdown", "--json")
+    assert (ended.code, ended.json["error"]["message"]) == (2, "--markdown and --json exclude each other.")
     assert open_bundle(busy.directory)
     elsewhere = made_up_bundle(tmp_path / "elsewhere", OTHER_MACHINE)
     ended = veca_edge("compare", releases[1], elsewhere.directory)

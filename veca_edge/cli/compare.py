@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..base.errors import EdgeError
 from ..base.units import parse_share
 from . import options
 from .console import Column, Terminal, command
@@ -38,6 +39,8 @@ def compare(
     doubt, and by more than is allowed.
     """
     with command(json, debug) as terminal:
+        if markdown and json:
+            raise EdgeError("--markdown and --json exclude each other.", "Give one of them.")
         from ..actions.compare import CompareRequest
         from ..actions.compare import compare as compare_bundles
         from ..reports.comparison import comparison_markdown, remarks
