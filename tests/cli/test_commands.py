@@ -314,6 +314,8 @@ def test_profile_and_recommend(veca_edge, bundle):
     assert ended.code == 0, ended.err
     assert "p50" in ended.out
     assert "veca-edge recommend" in ended.out
+    inspected = veca_edge("inspect", bundle).out
+    assert inspected.endswith(f"  veca-edge verify '{bundle}'\n  veca-edge recommend '{bundle}'\n"), "it was profiled"
     found = veca_edge("profile", bundle, *quick, "--json").json
     assert found["kept"], "what was measured is not measured again"
     assert found["measurements"][0]["statistics"]["p50_ms"] > 0

@@ -13,15 +13,20 @@ if TYPE_CHECKING:
 
 
 def show_next(terminal: Terminal, bundle: Bundle, *before: str, done: str = "") -> None:
-    """Says the target's next step with a bundle.
+    """Says the target's next step with a bundle; behind profiling here, where that was done, comes recommending.
 
     Args:
         before: commands on the bundle that may be run before it.
         done: the command that has just been run, which is no next step of its own.
     """
+    from ..bundle.store import PROFILES
+
     ahead = target_named(bundle.spec.target).next_steps(bundle)
     if ahead.sentence:
         terminal.say(ahead.sentence)
-    words = [(name, str(bundle.directory)) for name in before] + [ahead.command] * (ahead.command[0] != done)
+    following = ahead.command
+    if following == ("profile", str(bundle.directory)) and any((bundle.directory / PROFILES).glob("*/*.json")):
+        following = ("recommend", str(bundle.directory))
+    words = [(name, str(bundle.directory)) for name in before] + [following] * (following[0] != done)
     if words:
         terminal.next(*(quoted("veca-edge", *command) for command in dict.fromkeys(words)))
