@@ -469,6 +469,7 @@ def test_lint_takes_dynamic_inputs_where_they_are_meant(veca_edge, tmp_path):
     ended = veca_edge("lint", path, "--target", "jetson")
     assert ended.code == 1
     assert "the input 'x' has shape" in ended.out
+    assert ended.out.endswith("\n1 finding of 1 rule.\n")
     assert veca_edge("lint", path, "--target", "jetson", "--dynamic").code == 0
     refused(veca_edge("lint", path, "--target", "apple", "--dynamic"), "--dynamic")
 

@@ -45,6 +45,7 @@ def lint(
         terminal.result({"file": file, "target": target, "findings": findings})
         if findings:
             rules = len({finding.rule for finding in findings})
-            terminal.say(f"{len(findings)} findings of {rules} rules.", "red")
+            found = f"{len(findings)} finding{'' if len(findings) == 1 else 's'}"
+            terminal.say(f"{found} of {rules} rule{'' if rules == 1 else 's'}.", "red")
             raise typer.Exit(1)
         terminal.say(f"No findings: {file} keeps every rule of the target '{target}'.", "green")
