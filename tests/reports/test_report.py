@@ -1,5 +1,6 @@
 import json
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -82,6 +83,19 @@ def full(real_bundle, square_file, tmp_path_factory):
     assert {step[0] for step in steps} == {"profiling operators", "drawing patch fidelity", "drawing attention"}
     assert all(0 < done <= total for _, done, total in steps)
     return files
+
+
+def test_models_that_were_changed_are_neither_timed_nor_drawn(real_bundle, tmp_path):
+    """A flipped bit of a weight still reads well."""
+    changed = shutil.copytree(real_bundle.directory, tmp_path / "changed")
+    weights = next(changed.rglob("weights.bin"))
+    content = bytearray(weights.read_bytes())
+    content[len(content) // 2] ^= 1
+    weights.write_bytes(content)
+    with pytest.raises(EdgeError, match=r"is not what was exported; changed: .*weights\.bin"):
+        write_report([changed], tmp_path / "timed.html", ReportOptions(operators=True, threads=1))
+    (left,) = (o for o in write_report([changed], tmp_path / "drawn.html").left_out if "per patch" in o.what)
+    assert "is not what was exported; changed" in left.why
 
 
 def test_a_whole_report(full):

@@ -6,6 +6,7 @@ import http.client
 import json
 import os
 import random
+import shutil
 import signal
 import socket
 import ssl
@@ -306,6 +307,19 @@ def test_a_port_that_is_taken_is_an_error(tasks_bundle):
         port = taken.getsockname()[1]
         with pytest.raises(EdgeError, match=f"The port {port} .* is in use"):
             serve_bundle(ServeRequest(tasks_bundle, port=port), lambda at: None, lambda: True)
+
+
+def test_a_bundle_whose_weights_were_changed_is_not_served(tasks_bundle, tmp_path):
+    from veca_edge.actions.serve import ServeRequest, serve_bundle
+    from veca_edge.base.errors import EdgeError
+
+    changed = shutil.copytree(tasks_bundle, tmp_path / "changed")
+    weights = next(changed.rglob("weights.bin"))
+    content = bytearray(weights.read_bytes())
+    content[len(content) // 2] ^= 1
+    weights.write_bytes(content)
+    with pytest.raises(EdgeError, match=r"is not what was exported; changed: models/weights\.bin"):
+        serve_bundle(ServeRequest(changed, port=0), lambda at: None, lambda: True)
 
 
 def test_a_bundle_that_no_browser_runs_is_refused(apple_packages, tmp_path):

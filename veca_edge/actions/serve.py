@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..base.errors import EdgeError
-from ..bundle.store import opened
+from ..bundle.store import opened, verify_artifacts
 from ..bundle.types import Artifact, Bundle
 from ..serving.access import Admission
 from ..serving.content import served_bundle, served_page
@@ -41,12 +41,15 @@ def serve_bundle(request: ServeRequest, on_address: Callable[[Serving], None], s
             the address for the next one.
 
     Raises:
-        EdgeError: no bundle, or one that no browser runs; a package is missing; the port is taken.
+        EdgeError: no bundle, one that no browser runs, or one whose models were changed; a package is missing; the port
+            is taken.
     """
     check_packages()
     bundle = opened(request.bundle)
+    artifacts = browser_artifacts(bundle)
+    verify_artifacts(bundle, artifacts)
     page = {address: file for address, file in served_page().items() if address != MEASURE}
-    files = {**page, **served_bundle(bundle, browser_artifacts(bundle))}
+    files = {**page, **served_bundle(bundle, artifacts)}
     with open_address(request.lan, request.port) as address:
         admission = Admission() if request.lan else None
 

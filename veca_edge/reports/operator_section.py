@@ -9,6 +9,7 @@ from typing import NamedTuple
 from ..actions.candidate import Candidate
 from ..base.progress import Progress
 from ..base.spec import PRECISIONS
+from ..bundle.store import verify_artifacts
 from ..profiles.machine import this_machine
 from ..proof.golden import read_golden
 from ..targets.table import target_named
@@ -82,6 +83,7 @@ def operator_sections(
 def _profile_here(subject: ReportedBundle, chosen: Sequence[Candidate], progress: Progress) -> Operators:
     here = this_machine(("onnxruntime",))
     directory, first = subject.bundle.directory, chosen[0].artifact
+    verify_artifacts(subject.bundle, [candidate.artifact for candidate in chosen])
     frames = read_golden(directory, first.core_count, first.image_size).frames
     times = tuple(operator_times(directory, chosen, frames, progress))
     threads = {t.threads for t in times if t.threads}

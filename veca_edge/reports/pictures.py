@@ -17,6 +17,7 @@ import numpy as np
 from ..base.errors import EdgeError
 from ..base.progress import Progress, silent
 from ..base.spec import ImageSize
+from ..bundle.store import verify_artifacts
 from ..bundle.types import Artifact, Bundle
 from ..images.palette import ATTENTION, RAMP, ramp
 from ..images.preprocessing import normalised
@@ -108,9 +109,10 @@ def patch_fidelity(
             largest core count in its highest precision.
 
     Raises:
-        EdgeError: there is no `dense` output, or an artifact can't be run on this machine.
+        EdgeError: there is no `dense` output, or an artifact was changed or can't be run on this machine.
     """
     artifacts = comparable_artifacts(bundle, size)
+    verify_artifacts(bundle, artifacts)
     frames = read_golden(bundle.directory, artifacts[0].core_count, size).frames
     best = artifacts[-1]
     if checkpoint is not None:
