@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,16 @@ def test_a_size_that_the_bundle_does_not_have_is_refused(result):
     asked = ExportRequest(Path(), core_counts=(8,), image_sizes=(ImageSize(64, 64),))
     with pytest.raises(EdgeError, match="has no models of 64x64"):
         sensitivity(asked, bundle=result.bundle.directory, count=1)
+
+
+def test_a_recipe_that_was_changed_is_not_measured(result, tmp_path):
+    changed = shutil.copytree(result.bundle.directory, tmp_path / "changed")
+    recipe = changed / "recipe.safetensors"
+    content = bytearray(recipe.read_bytes())
+    content[-1] ^= 1
+    recipe.write_bytes(content)
+    with pytest.raises(EdgeError, match=r"is not what was exported; changed: recipe\.safetensors"):
+        sensitivity(ExportRequest(Path(), core_counts=(8,)), bundle=changed, count=1)
 
 
 def test_by_what_a_task_says(result):

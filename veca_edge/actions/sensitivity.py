@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ..base.errors import EdgeError, unknown_name
 from ..base.progress import Progress, silent
 from ..base.tasks import Task
-from ..bundle.store import open_bundle
+from ..bundle.store import open_bundle, verify_file
 from ..bundle.types import Bundle
 from ..calibration.recipe import QuantizationRecipe
 from ..images.geometry import Resize
@@ -110,7 +110,7 @@ def prepared_as(bundle: Bundle, images: ImageSource) -> ImageSource:
 
 
 def recipe_of(bundle: Bundle, digest: str) -> QuantizationRecipe:
-    """A bundle's recipe. Raises `EdgeError` where it has none, or was made from another checkpoint."""
+    """A bundle's recipe. Raises `EdgeError` where it has none, was changed, or was made from another checkpoint."""
     if digest != bundle.checkpoint.digest:
         raise EdgeError(
             f"The bundle {bundle.directory} was made from another checkpoint ('{bundle.checkpoint.name}').",
@@ -120,4 +120,4 @@ def recipe_of(bundle: Bundle, digest: str) -> QuantizationRecipe:
         raise EdgeError(
             f"The bundle {bundle.directory} holds nothing that is quantized.", "Export it with --precision int8."
         )
-    return QuantizationRecipe.load(bundle.directory / bundle.recipe)
+    return QuantizationRecipe.load(verify_file(bundle, bundle.recipe))

@@ -209,6 +209,12 @@ def verify_artifacts(bundle: Bundle, artifacts: Iterable[Artifact]) -> None:
     _verify(bundle, {**files_beside(bundle, chosen), **chosen}, silent)
 
 
+def verify_file(bundle: Bundle, relative: str) -> Path:
+    """A file beside the models, as it was written. Raises `EdgeError` where it is missing or was changed."""
+    _verify(bundle, {relative: bundle.files.get(relative, "")}, silent)
+    return inside(bundle.directory, relative)
+
+
 def files_beside(bundle: Bundle, paths: Iterable[str]) -> dict[str, str]:
     """Digests, by path, of a bundle's other files in the folders that artifacts have of their own: shared weights."""
     folders = {path.rpartition("/")[0] for path in paths} - {""}
