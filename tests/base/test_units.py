@@ -41,7 +41,7 @@ from veca_edge.base.units import (
         (parse_share, "5%", 0.05),
         (parse_share, "250 %", 2.5),
         (parse_share, "0.05", 0.05),
-        (parse_share, "1", 1.0),
+        (parse_share, "0.99", 0.99),
         (parse_share, "0", 0.0),
         (parse_points, "0.5pp", 0.005),
         (parse_points, "100pp", 1.0),
