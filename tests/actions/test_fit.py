@@ -286,7 +286,7 @@ def test_what_is_wrong_with_data(tmp_path):
     Image.fromarray(np.zeros((8, 8), np.uint8)).save(folder / "masks" / "3.png")
     refused(asked, "3.png", "8 x 8")
     (folder / "masks" / "3.png").unlink()
-    refused(asked, "1 images have nothing in", "3.png")
+    refused(asked, "Nothing is in ", " for 1 image: ", "3.png")
 
 
 def test_depth_in_an_unknown_unit(tmp_path):

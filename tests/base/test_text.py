@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from veca_edge.base.text import by_number
+from veca_edge.base.text import by_number, counted
 
 
 def test_numbers_in_names_sort_as_numbers():
@@ -20,3 +20,7 @@ def test_numbers_in_names_sort_as_numbers():
         "cores16_int8_32x32",
         "cores64_int8_32x32",
     ]
+
+
+def test_one_thing_is_not_many():
+    assert [counted(count, "image") for count in (0, 1, 2, 1234)] == ["0 images", "1 image", "2 images", "1,234 images"]

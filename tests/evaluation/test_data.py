@@ -74,7 +74,7 @@ def test_masks_and_depths_beside_images(task, tmp_path):
     assert len(found) == 6
     assert all((s.mask if task == Task.SEGMENT else s.depth).is_file() for s in found)
     next((folder / ("masks" if task == Task.SEGMENT else "depth")).iterdir()).unlink()
-    with pytest.raises(EdgeError, match="1 images have no mask or depth"):
+    with pytest.raises(EdgeError, match="No mask or depth is there for 1 image: "):
         open_data(str(folder), KNOWN)
 
 

@@ -93,7 +93,7 @@ def test_a_journal_of_another_run_is_not_added_to(run):
 
 
 def test_too_many_failures_are_named_and_go_on_with_more(run):
-    with pytest.raises(EdgeError, match=r"1 images could not be used, and --max-failures allows 0: bird/00010.png"):
+    with pytest.raises(EdgeError, match=r"1 image could not be used, and --max-failures allows 0: bird/00010.png"):
         run(max_failures=0)
     found, rest = run(max_failures=1)
     assert (found.totals.images, found.totals.failed) == (39, 1)

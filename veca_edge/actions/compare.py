@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..base.errors import EdgeError, unknown_name
-from ..base.text import quoted
+from ..base.text import counted, quoted
 from ..bundle.store import opened
 from ..bundle.types import Agreement, Bundle, Fidelity
 from ..profiles.comparison import DEFAULT_MAX_SLOWDOWN, ComparedVariant, compared, name_of
@@ -96,7 +96,7 @@ class TimeComparison:
         count, found = len(self.variants), len(self.regressions)
         open_ones = sum(any(c.is_open for c in v.changes) and not v.is_regression for v in self.variants)
         allowed = f"{100 * self.max_slowdown:g}%"
-        first = f"{found} of {count} variant{'' if count == 1 else 's'} got slower by more than {allowed}."
+        first = f"{found} of {counted(count, 'variant')} got slower by more than {allowed}."
         return first + (f" Of {open_ones} the samples can't exclude it." if open_ones else "")
 
     def to_json(self) -> dict[str, Any]:

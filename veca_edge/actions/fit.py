@@ -14,6 +14,7 @@ from ..base.files import write_atomically
 from ..base.progress import Progress, silent
 from ..base.spec import GraphSpec, ImageSize
 from ..base.tasks import Task, task_named
+from ..base.text import counted
 from ..base.versions import own_version
 from ..demo import DEMO_IMAGE_SIZE
 from ..fitting.features import Features, Wanted, cached_features
@@ -102,7 +103,9 @@ def _checked(request: FitRequest) -> tuple[Task, LabelledFolder]:
         raise EdgeError(f"--map-stride is for masks and depth, and the task is {task}.", "Leave it out.")
     folder = find_labelled(request.data, task)
     if len(folder.images) < LEAST_IMAGES:
-        raise EdgeError(f"{request.data} has {len(folder.images)} images.", f"At least {LEAST_IMAGES} are needed.")
+        raise EdgeError(
+            f"{request.data} has {counted(len(folder.images), 'image')}.", f"At least {LEAST_IMAGES} are needed."
+        )
     return task, folder
 
 

@@ -13,6 +13,7 @@ from ..base.errors import EdgeError
 from ..base.progress import Progress
 from ..base.spec import ImageSize
 from ..base.tasks import Task
+from ..base.text import counted
 from ..demo import demo_calibration, demo_evaluation
 from ..images.folder import ImageSet, find_images, load_images, sample
 from ..images.labelled import pictures_of, targets_of, truth_maps
@@ -64,7 +65,7 @@ def choose_images(
         for chosen in (loaded, judges):
             if chosen is not None and chosen.skipped:
                 named = ", ".join(f"{s.path} ({s.reason})" for s in chosen.skipped[:8])
-                said.append(f"{len(chosen.skipped)} images could not be read and were left out: {named}")
+                said.append(f"Without {counted(len(chosen.skipped), 'image')} that could not be read: {named}")
         folders = {path.parent for path in judges.paths}
         if request.images.evaluation is not None and judges.labels_note is not None and len(folders) > 1:
             said.append(judges.labels_note)
@@ -90,7 +91,8 @@ def known_truth(
         if len(beyond):
             named = ", ".join(str(judges.paths[i]) for i in beyond[:6])
             raise EdgeError(
-                f"The masks of {len(beyond)} images have classes beyond the {head.classes} of the head: {named}.",
+                f"The masks of {counted(len(beyond), 'image')} have classes beyond the {head.classes} of the head: "
+                f"{named}.",
                 "Give the head and the masks of one set of classes; 255 marks pixels that nobody labelled.",
             )
     return Truth(judges.labels, masks, maps.get(Task.DEPTH))
@@ -142,7 +144,9 @@ def choose_files(request: ExportRequest) -> ChosenFiles:
             )
         used = sample(left, asked.count, asked.seed) if left else []
     if used and len(used) < FEW_IMAGES:
-        notes.append(f"Only {len(used)} images calibrate: ranges from so few are rough, 128 are usual.")
+        notes.append(
+            f"Only {counted(len(used), 'image')} to calibrate with: ranges from so few are rough, 128 are usual."
+        )
     return ChosenFiles(used, judged, notes)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..base.errors import EdgeError, GateError, unknown_name
 from ..base.spec import ImageSize
-from ..base.text import quoted
+from ..base.text import counted, quoted
 from ..bundle.store import open_bundle
 from ..bundle.types import Bundle
 from ..evaluation.known import KnownFidelity, known_fidelity
@@ -308,7 +308,7 @@ def _notes(
     notes += sources
     images = best.fidelity.reference.images if best.fidelity else 0
     if best.fidelity and not sources:
-        notes.append(f"Fidelity was measured on {images} image{'' if images == 1 else 's'}.")
+        notes.append(f"Fidelity was measured on {counted(images, 'image')}.")
     measured = {(c.artifact.name, c.artifact.format) for c in every}
     missing = [
         a.name

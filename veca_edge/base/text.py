@@ -19,6 +19,11 @@ def quoted(*words: str | Path) -> str:
     return " ".join(shlex.quote(str(word)) for word in words)
 
 
+def counted(count: int, noun: str) -> str:
+    """`1 image`, `1,234 images`."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def by_number(text: str) -> tuple[list[str], list[int]]:
     """What sorts `cores8` before `cores16`: the text between the numbers, then the numbers."""
     parts = re.split("([0-9]+)", text)

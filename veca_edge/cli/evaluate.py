@@ -13,7 +13,7 @@ import typer
 from ..actions.evaluate_request import EvaluateRequest
 from ..actions.request import CheckpointSource
 from ..base.options import made_of
-from ..base.text import by_number, quoted
+from ..base.text import by_number, counted, quoted
 from . import options
 from .console import Column, Terminal, command
 from .fields import Group, Typed, with_fields
@@ -71,20 +71,21 @@ def show(terminal: Terminal, found: Evaluated) -> None:
     shown, metrics = metric_table(totals, "FP32 ")
     columns = [Column("variant", False), *(Column(m.label) for m in shown)]
     rows = [[name, *(estimate_text(each.get(m.name)) for m in shown)] for name, each in metrics.items()]
-    terminal.table(columns, rows, f"{totals.images:,} images of {facts.data}, with 95% intervals")
+    terminal.table(columns, rows, f"{counted(totals.images, 'image')} of {facts.data}, with 95% intervals")
     for name in sorted(totals.variants, key=by_number):
         if least := totals.variants[name].own.worst:
             named = ", ".join(f"{image} ({cosine:.4f})" for cosine, image in least[:SHOWN_WORST])
             terminal.say(f"{name}: least like the reference on {named}")
     if totals.failed:
         named = "; ".join(f"{name} ({why})" for name, why in totals.failures[:SHOWN_FAILURES])
-        terminal.note(f"{totals.failed} images could not be used and were left out: {named}")
+        terminal.note(f"Without {counted(totals.failed, 'image')} that could not be used: {named}")
     for note in found.notes:
         terminal.note(note)
     if evaluation.timed:
         rate = evaluation.timed / max(evaluation.seconds, 1e-9)
         terminal.say(
-            f"{evaluation.timed:,} images in {evaluation.seconds:.1f} s with {evaluation.workers}: {rate:.1f}/s"
+            f"{counted(evaluation.timed, 'image')} in {evaluation.seconds:.1f} s with {evaluation.workers}: "
+            f"{rate:.1f}/s"
         )
     else:
         terminal.note("All of them were evaluated before, and read; --again evaluates them anew.")

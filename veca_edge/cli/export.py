@@ -15,7 +15,7 @@ from ..actions.run_file import targets_of
 from ..base import lists
 from ..base.errors import EdgeError
 from ..base.options import made_of
-from ..base.text import quoted
+from ..base.text import counted, quoted
 from ..cluster.options import ClusterOptions
 from ..targets.table import target_named
 from . import options
@@ -230,7 +230,7 @@ def fidelity_tables(terminal: Terminal, fidelity: Sequence[Fidelity]) -> None:
         count = here[0].reference.images
         agreement_table(
             terminal,
-            f"Agreement with the FP32 model at the same core count, {size}, {count} images",
+            f"Agreement with the FP32 model at the same core count, {size}, {counted(count, 'image')}",
             [(f, f.reference) for f in here],
         )
         agreement_table(terminal, "The same with the FP32 model at its full core bank", [(f, f.elastic) for f in here])

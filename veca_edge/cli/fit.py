@@ -11,7 +11,7 @@ from ..actions.fit_request import FitRequest
 from ..actions.request import DEFAULT_CORE_COUNT, CheckpointSource
 from ..base.options import made_of
 from ..base.spec import ImageSize
-from ..base.text import quoted
+from ..base.text import counted, quoted
 from . import options
 from .console import Column, Terminal, command
 from .fields import Group, Typed, with_fields
@@ -40,7 +40,9 @@ def fit(
 def show(terminal: Terminal, result: FitResult, request: FitRequest) -> None:
     head, first = result.head, result.held_out[0]
     what = "bins" if head.depth_range else "classes"
-    title = f"{head.task}, {head.classes} {what}: {result.trained} images trained it, {first.images} judge it"
+    title = (
+        f"{head.task}, {head.classes} {what}: {counted(result.trained, 'image')} trained it, {first.images} judge it"
+    )
     terminal.table(*table_of(result.held_out, head.labels), title)
     terminal.say(f"Head: {result.path}", "bold green")
     for note in result.notes:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from ..base.options import made_of
+from ..base.text import counted
 from ..targets.table import linters
 from . import options
 from .console import command
@@ -45,7 +46,7 @@ def lint(
         terminal.result({"file": file, "target": target, "findings": findings})
         if findings:
             rules = len({finding.rule for finding in findings})
-            found = f"{len(findings)} finding{'' if len(findings) == 1 else 's'}"
-            terminal.say(f"{found} of {rules} rule{'' if rules == 1 else 's'}.", "red")
+            found = counted(len(findings), "finding")
+            terminal.say(f"{found} of {counted(rules, 'rule')}.", "red")
             raise typer.Exit(1)
         terminal.say(f"No findings: {file} keeps every rule of the target '{target}'.", "green")

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from ..base.errors import EdgeError
+from ..base.text import counted
 from .console import Column, Terminal
 from .next_steps import show_next
 from .signals import ENDING
@@ -146,7 +147,7 @@ def said(decision: Decision) -> str:
 
 def show(terminal: Terminal, summary: Summary) -> None:
     terminal.say(
-        f"{summary.frames} frames in {summary.seconds:.1f} s, {summary.fps:.1f} frames/s"
+        f"{counted(summary.frames, 'frame')} in {summary.seconds:.1f} s, {summary.fps:.1f} frames/s"
         + ("" if summary.prepare_p50_ms is None else f"; preparing took {summary.prepare_p50_ms:.1f} ms of each")
     )
     if summary.within_budget is not None:
@@ -161,7 +162,7 @@ def show(terminal: Terminal, summary: Summary) -> None:
     if summary.dropped:
         terminal.say(f"{summary.dropped} frames were dropped for newer ones")
     if summary.reconnected:
-        terminal.say(f"the source was lost and came back {summary.reconnected} times")
+        terminal.say(f"the source was lost and came back {counted(summary.reconnected, 'time')}")
     terminal.say()
     if summary.stages:
         terminal.table(

@@ -12,7 +12,7 @@ from ..actions.request import DEFAULT_CORE_COUNT, CheckpointSource, ExportReques
 from ..base import lists
 from ..base.errors import EdgeError
 from ..base.options import made_of, option
-from ..base.text import quoted
+from ..base.text import counted, quoted
 from . import options
 from .console import Column, Terminal, command
 from .fields import Group, Typed, with_fields, words_of
@@ -142,7 +142,8 @@ def show(terminal: Terminal, found: Sensitivity) -> None:
             ]
             for layer in found.layers
         ],
-        f"This layer alone in INT8 against the FP32 model: the worst of {counts} cores, {found.images} images",
+        f"This layer alone in INT8 against the FP32 model: the worst of {counts} cores, "
+        f"{counted(found.images, 'image')}",
     )
     terminal.result(as_json(found))
 

@@ -66,5 +66,6 @@ def verify(bundle: options.BundlePath, typed: Typed, json: options.Json = False,
             raise typer.Exit(1)
         not_run = sum(c.cosine is None for c in checks)
         rest = f"; {not_run} of them were not run here, and only their digests checked" if not_run else ""
-        terminal.say(f"All {len(checks)} variants are what was exported{rest}.", "green")
+        said = "The variant is" if len(checks) == 1 else f"All {len(checks)} variants are"
+        terminal.say(f"{said} what was exported{rest}.", "green")
         show_next(terminal, opened, done="verify")

@@ -12,6 +12,7 @@ from pathlib import Path
 from ..base.errors import EdgeError
 from ..base.files import open_regular, read_limited
 from ..base.tasks import Task
+from ..base.text import counted
 from ..images.folder import SUFFIXES
 from ..images.labelled import TARGET_SUFFIXES, TARGETS, pictures_of
 from ..images.preprocessing import MAX_FILE_BYTES, UNREADABLE, decoded, reason
@@ -95,7 +96,7 @@ def open_folder(folder: Path, classes: Classes, size: int) -> DataSet:
                 digest.add(target, _size_of(folder / target))
     if missing:
         raise EdgeError(
-            f"{len(missing)} images have no mask or depth: {', '.join(missing[:6])}.",
+            f"No mask or depth is there for {counted(len(missing), 'image')}: {', '.join(missing[:6])}.",
             "Add files of the same names, or remove those images.",
         )
     labels, notes = _folder_labels(sorted(folders), loose, classes)

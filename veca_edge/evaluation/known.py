@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from ..base.tasks import Task
+from ..base.text import counted
 from ..bundle.types import Agreement, Bundle, Fidelity
 from .metrics import fidelity_of
 from .store import Evaluation, read_evaluations
@@ -44,7 +45,7 @@ def known_fidelity(bundle: Bundle) -> KnownFidelity:
 
 
 def _images(evaluation: Evaluation) -> str:
-    return f"the {evaluation.totals.images:,} images of {evaluation.facts.data}"
+    return f"the {counted(evaluation.totals.images, 'image')} of {evaluation.facts.data}"
 
 
 def _with_labels(found: Fidelity, exported: Fidelity | None) -> Fidelity:

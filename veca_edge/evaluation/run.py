@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ..base.errors import EdgeError
 from ..base.progress import Progress
+from ..base.text import counted
 from .compute import Outcome
 from .journal import open_journal
 from .samples import Chunk, DataSet
@@ -76,7 +77,8 @@ def evaluate_data(
         if not journal.totals.images:
             journal_path.unlink()  # or the same command would not look at them again
             raise EdgeError(
-                f"None of the {journal.totals.failed} images of {data.name} could be used: {_named(journal.totals)}.",
+                f"None of {counted(journal.totals.failed, 'image')} of {data.name} could be used: "
+                f"{_named(journal.totals)}.",
                 "Check --data.",
             )
         evaluation = Evaluation(
@@ -101,6 +103,6 @@ def _check_failures(totals: Totals, most: int) -> None:
     if totals.failed <= most:
         return
     raise EdgeError(
-        f"{totals.failed} images could not be used, and --max-failures allows {most}: {_named(totals)}.",
+        f"{counted(totals.failed, 'image')} could not be used, and --max-failures allows {most}: {_named(totals)}.",
         "Mend them and evaluate --again, or allow more and run the same command: it goes on where it stopped.",
     )

@@ -21,6 +21,7 @@ import numpy as np
 from ..base.errors import EdgeError
 from ..base.files import read_limited
 from ..base.tasks import Task
+from ..base.text import counted
 from ..model.labels import load_labels
 from ..model.tensor_files import listed
 from .folder import find_images
@@ -100,7 +101,7 @@ def find_labelled(folder: str | Path, task: Task) -> LabelledFolder:
     stems = {path: path.relative_to(folder / "images").with_suffix("").as_posix() for path in images}
     if missing := [str(path) for path, stem in stems.items() if stem not in targets]:
         raise EdgeError(
-            f"{len(missing)} images have nothing in {folder / kind}: {listed(missing)}.",
+            f"Nothing is in {folder / kind} for {counted(len(missing), 'image')}: {listed(missing)}.",
             f"Add {' or '.join(TARGET_SUFFIXES[task])} files of the same names, or remove those images.",
         )
     found = tuple(LabelledImage(path, targets[stem]) for path, stem in stems.items())
@@ -243,7 +244,7 @@ def _png(file: TargetFile, modes: Sequence[str], what: str) -> np.ndarray:
         raise EdgeError(f"{file} can't be read: {reason(error)}.", "Mend or remove it, and its image.") from error
     if shallow:
         raise EdgeError(
-            f"{file} is not {what}: its pixels are grey of {bits} bit{'s' * (bits > 1)}.",
+            f"{file} is not {what}: its pixels are grey of {counted(bits, 'bit')}.",
             "Save it anew from the numbers it was made of: such pixels are stretched to 0..255 when they are opened.",
         )
     raise EdgeError(f"{file} is not {what}: its pixels are '{mode}'.", "Convert it, or choose another --task.")

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
+from ..base.text import counted
 from .measurement import Measurement
 from .verdict import Speedup, samples_needed, speedup
 
@@ -118,7 +119,7 @@ class ComparedVariant:
 def name_of(measurement: Measurement) -> str:
     """`16 cores, int8, 256x256, 2 threads`: the variant and the setting that were measured."""
     m = measurement
-    threads = f"{m.threads} thread{'' if m.threads == 1 else 's'}" if m.threads else ""
+    threads = counted(m.threads, "thread") if m.threads else ""
     parts = (f"{m.core_count} cores", m.precision, str(m.image_size), threads, m.setting)
     return ", ".join(part for part in parts if part)
 

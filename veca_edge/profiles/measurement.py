@@ -14,6 +14,7 @@ from msgspec import Meta
 
 from ..base.json_files import typed
 from ..base.spec import ImageSize, check_precision, variant_name
+from ..base.text import counted
 from ..bundle.types import Artifact, Count, Digest
 from .machine import Machine
 
@@ -226,7 +227,7 @@ class Measurement:
         """Why the numbers should not be trusted, in sentences; empty where they can be."""
         found = list(self.recorded_warnings)
         if len(self.samples_ms) < FEW_SAMPLES:
-            found.append(f"Only {len(self.samples_ms)} samples: p95 and p99 are close to the slowest call.")
+            found.append(f"Only {counted(len(self.samples_ms), 'sample')}: p95 and p99 are close to the slowest call.")
         if self.spread > MAX_SPREAD:
             found.append(f"The middle half of the samples spans {self.spread:.0%} of the median.")
         if self.p99_ms > MAX_TAIL * self.p50_ms:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from ..base.tasks import Task
+from ..base.text import counted
 from ..bundle.types import Bundle
 from ..evaluation.metrics import MetricValue, metric_table, overlaps, recalls
 from ..evaluation.statistics import VariantStatistics
@@ -55,8 +56,8 @@ def _section(label: str, evaluation: Evaluation, bundle: Bundle) -> EvaluationSe
         named = "; ".join(f"{name} ({why})" for name, why in totals.failures[:WORST_IMAGES])
         left_out = f"{totals.failed} could not be used: {named}"
     sentence = (
-        f"{totals.images:,} images ({facts.kind}, sha256 of names, sizes and labels {facts.data_digest[:12]}); "
-        f"{left_out}. {evaluation.created_at[:10]}, {evaluation.workers}."
+        f"{counted(totals.images, 'image')} ({facts.kind}, sha256 of names, sizes and labels "
+        f"{facts.data_digest[:12]}); {left_out}. {evaluation.created_at[:10]}, {evaluation.workers}."
     )
     remarks = [r for name, v in totals.variants.items() if (r := _remark(name, v, bundle)) is not None]
     return EvaluationSection(label, sentence, tuple(m.label for m in shown), rows, tuple(remarks))

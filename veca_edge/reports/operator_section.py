@@ -9,6 +9,7 @@ from typing import NamedTuple
 from ..actions.candidate import Candidate
 from ..base.progress import Progress
 from ..base.spec import PRECISIONS
+from ..base.text import counted
 from ..bundle.store import verify_artifacts
 from ..profiles.machine import this_machine
 from ..proof.golden import read_golden
@@ -87,7 +88,7 @@ def _profile_here(subject: ReportedBundle, chosen: Sequence[Candidate], progress
     frames = read_golden(directory, first.core_count, first.image_size).frames
     times = tuple(operator_times(directory, chosen, frames, progress))
     threads = {t.threads for t in times if t.threads}
-    settings = "".join(f", {n} thread{'' if n == 1 else 's'}" for n in sorted(threads))
+    settings = "".join(f", {counted(n, 'thread')}" for n in sorted(threads))
     return Operators(
         subject.label,
         f"{here.name}, ONNX Runtime {here.versions.get('onnxruntime', '')}{settings}",

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from ..actions.recorded_run import RecordedRun, load_run
 from ..base.errors import EdgeError
 from ..base.spec import ImageSize
+from ..base.text import counted
 from ..runtime.tally import CoreCountSummary, StageSummary
 from .facts import ReportedBundle
 from .text import machine_facts
@@ -52,11 +53,11 @@ def _section(path: Path, run: RecordedRun, subjects: Sequence[ReportedBundle]) -
             "Leave it out of --runs, or give its bundle as well.",
         )
     summary = run.summary
-    threads = "" if run.threads is None else f", {run.threads} thread{'s' * (run.threads > 1)}"
+    threads = "" if run.threads is None else f", {counted(run.threads, 'thread')}"
     sentences = [
         f"{run.precision} at {ImageSize(*run.image_size)}{threads} on {run.machine.name} "
         f"({machine_facts(run.machine)}), {run.created_at[:10]}.",
-        f"{summary.frames:,} frames in {summary.seconds:.1f} s, {summary.fps:.1f} a second; "
+        f"{counted(summary.frames, 'frame')} in {summary.seconds:.1f} s, {summary.fps:.1f} a second; "
         f"{_times(summary.dropped, 'frame gave', 'frames gave')} way to a newer one; "
         f"the source came back {_times(summary.reconnected, 'time', 'times')}.",
     ]

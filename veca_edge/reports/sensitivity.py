@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from ..base.errors import EdgeError, MissingDependency
 from ..base.files import write_atomically
+from ..base.text import counted
 
 if TYPE_CHECKING:
     from ..calibration.sensitivity import LayerSensitivity
@@ -67,7 +68,9 @@ def plot_sensitivity(layers: Sequence[LayerSensitivity], images: int, path: Path
     axes.set_yticks(range(len(layers)), [layer.name for layer in layers], fontsize=8)
     axes.set_ylim(len(layers) - 0.4, -0.6)
     axes.set_xlabel(AXES[by])
-    axes.set_title(f"This layer alone in INT8, {', '.join(map(str, counts))} cores, {images} images", fontsize=10)
+    axes.set_title(
+        f"This layer alone in INT8, {', '.join(map(str, counts))} cores, {counted(images, 'image')}", fontsize=10
+    )
     axes.grid(axis="x", alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)

@@ -18,6 +18,7 @@ import numpy as np
 
 from ..base.cpu_features import usable_cpu_count
 from ..base.errors import EdgeError, MissingDependency
+from ..base.text import counted
 from ..images.pictures import Layout, Picture, plane_in, plane_shapes
 from ..images.preprocessing import MAX_PIXELS
 from .capture import Captured, hdr_error
@@ -142,7 +143,7 @@ class Video:
         count, end = 0, _End()
         # Of a file what is beside the pictures, too: sound may last longer than they do.
         packets = self._container.demux() if self._is_file else self._container.demux(self._stream)
-        with self._named(lambda: f"{self.label} can't be decoded after {count} frames"):
+        with self._named(lambda: f"{self.label} can't be decoded after {counted(count, 'frame')}"):
             for packet in packets:
                 end.add(packet, packet.stream is self._stream)
                 if packet.stream is not self._stream:
@@ -150,7 +151,7 @@ class Video:
                 for frame in packet.decode():
                     is_early = since is not None and frame.pts is not None and frame.pts < since
                     if self._is_file and not is_early and (packet.is_corrupt or frame.is_corrupt):
-                        raise EdgeError(f"{self.label} is damaged after {count} frames.", CONVERT)
+                        raise EdgeError(f"{self.label} is damaged after {counted(count, 'frame')}.", CONVERT)
                     yield TimedPicture(self._picture(frame), frame.pts)
                     count += 1
         if self._is_file:
@@ -164,8 +165,8 @@ class Video:
         stated_s, there_s = stated / _MICROSECONDS, end.at - begin / _MICROSECONDS
         if stated_s - there_s > max(SHORT_S, 1.5 * end.longest_s):
             raise EdgeError(
-                f"{self.label} says that it lasts {stated_s:.1f} s, but ends after {there_s:.1f} s and {count} frames: "
-                "it was cut off, or is damaged.",
+                f"{self.label} says that it lasts {stated_s:.1f} s, but ends after {there_s:.1f} s and "
+                f"{counted(count, 'frame')}: it was cut off, or is damaged.",
                 CONVERT,
             )
 
