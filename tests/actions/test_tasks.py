@@ -166,7 +166,7 @@ def test_masks_with_classes_that_the_head_does_not_know(tmp_path, fitted):
     with pytest.raises(EdgeError, match=r"beyond the 2 of the head: .*3\.png"):
         export(replace(asked, images=ImageSource(evaluation=folder)))
     (folder / "masks" / "4.png").unlink()
-    with pytest.raises(EdgeError, match=r"have nothing in .*4\.png"):
+    with pytest.raises(EdgeError, match=r"Nothing is in .* for 1 image: .*4\.png"):
         export(replace(asked, images=ImageSource(evaluation=folder)))
 
 
