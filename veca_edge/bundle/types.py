@@ -166,6 +166,12 @@ class Agreement:
     attention: CosineStatistics | None = None
 
     @property
+    def cosines(self) -> dict[str, CosineStatistics]:
+        """By output, of those that are compared by their directions and are there."""
+        found = {"cls": self.cls, "dense": self.dense, "attention": self.attention}
+        return {name: statistics for name, statistics in found.items() if statistics is not None}
+
+    @property
     def lowest_mean(self) -> float:
         """How alike they are in one number: the lower of the two mean cosines, or of what the tasks say without.
 
@@ -185,7 +191,7 @@ class Agreement:
     @property
     def is_broken(self) -> bool:
         """Whether some outputs were not numbers, whichever of them."""
-        means = [s.mean for s in (self.cls, self.dense, self.attention) if s is not None]
+        means = [statistics.mean for statistics in self.cosines.values()]
         errors = [d.mean_error for d in (self.depth, self.depth_truth) if d is not None]
         return not all(map(math.isfinite, (*means, *errors)))
 

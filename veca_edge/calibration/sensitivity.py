@@ -24,7 +24,7 @@ from .recipe import QuantizationRecipe, quantized_variants
 BATCH = 8
 # What a layer alone may harm, each 0 where nothing changes: features, or what a task says of the same images.
 LOSSES: Mapping[str, Callable[[Agreement], float | None]] = {
-    "cosine": lambda a: 1.0 - a.lowest_mean if a.cls or a.dense or a.attention else None,
+    "cosine": lambda a: 1.0 - a.lowest_mean if a.cosines else None,
     "top1": lambda a: None if a.top1_agreement is None else 1.0 - a.top1_agreement,
     "miou": lambda a: None if a.segmentation is None else 1.0 - a.segmentation.miou,
     "depth": lambda a: None if a.depth is None else a.depth.mean_error,

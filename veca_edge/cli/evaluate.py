@@ -77,7 +77,7 @@ def show(terminal: Terminal, found: Evaluated) -> None:
             named = ", ".join(f"{image} ({cosine:.4f})" for cosine, image in least[:SHOWN_WORST])
             terminal.say(f"{name}: least like the reference on {named}")
     if totals.failed:
-        named = "; ".join(f"{name} ({why})" for name, why in totals.failures[:SHOWN_FAILURES])
+        named = totals.named_failures(SHOWN_FAILURES)
         terminal.note(f"Without {counted(totals.failed, 'image')} that could not be used: {named}")
     for note in found.notes:
         terminal.note(note)

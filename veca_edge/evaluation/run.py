@@ -19,6 +19,8 @@ from .statistics import Totals
 from .store import Evaluation, EvaluationFacts, evaluation_stem, evaluations_folder, load_evaluation, save_evaluation
 
 STAGE = "evaluating"
+# How many images that could not be used are named.
+NAMED = 8
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ def evaluate_data(
             journal_path.unlink()  # or the same command would not look at them again
             raise EdgeError(
                 f"None of {counted(journal.totals.failed, 'image')} of {data.name} could be used: "
-                f"{_named(journal.totals)}.",
+                f"{journal.totals.named_failures(NAMED)}.",
                 "Check --data.",
             )
         evaluation = Evaluation(
@@ -95,14 +97,11 @@ def evaluate_data(
     return evaluation
 
 
-def _named(totals: Totals) -> str:
-    return "; ".join(f"{name} ({why})" for name, why in totals.failures[:8])
-
-
 def _check_failures(totals: Totals, most: int) -> None:
     if totals.failed <= most:
         return
     raise EdgeError(
-        f"{counted(totals.failed, 'image')} could not be used, and --max-failures allows {most}: {_named(totals)}.",
+        f"{counted(totals.failed, 'image')} could not be used, and --max-failures allows {most}: "
+        f"{totals.named_failures(NAMED)}.",
         "Mend them and evaluate --again, or allow more and run the same command: it goes on where it stopped.",
     )

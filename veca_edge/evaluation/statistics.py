@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 
 from ..base.errors import EdgeError
-from ..proof.fidelity import cosine, counted_labels, depth_differences, labels_of
+from ..proof.fidelity import counted_labels, depth_differences, labels_of, output_cosines
 from .exact import EXACT, GROUPS, ExactSum, QuantileSketch, decode_exact, encode_exact
 
 # How many of the worst images, and of the failures, are kept by name.
@@ -196,10 +196,8 @@ class OutputStatistics:
         """Of one image, without the batch axis; as far as both have them."""
         for output, sums in (("cls", self.cls), ("dense", self.dense), ("attention", self.attention)):
             if output in outputs and output in expected:
-                both = outputs[output], expected[output]
-                if output == "attention":
-                    both = tuple(looks.ravel() for looks in both)
-                sums.add(np.atleast_1d(cosine(*both)), group, name)
+                cosines = output_cosines(output, outputs[output], expected[output])
+                sums.add(np.atleast_1d(cosines), group, name)
         if "logits" in outputs and "logits" in expected:
             same = int(outputs["logits"].argmax()) == int(expected["logits"].argmax())
             self.top1.add(int(same), 1, group)
@@ -276,6 +274,10 @@ class Totals:
     failures: list[tuple[str, str]] = field(default_factory=list, metadata={"merge": first_failures})
     variants: dict[str, VariantStatistics] = field(default_factory=dict)
     references: dict[str, TruthStatistics] = field(default_factory=dict)
+
+    def named_failures(self, most: int) -> str:
+        """The first of them, and why each failed."""
+        return "; ".join(f"{name} ({why})" for name, why in self.failures[:most])
 
     def to_json(self) -> dict[str, Any]:
         return msgspec.to_builtins(self, enc_hook=encode_exact)

@@ -275,8 +275,6 @@ def _core_counts(path: Path, said: Mapping[str, Any]) -> tuple[int, ...]:
 
 
 def _task_of(found: _Found) -> Task:
-    if found.layout.task is not None:
-        return found.layout.task
     if found.rank == 4:
         return Task.DEPTH if len(found.bias) == 1 else Task.SEGMENT
     return Task.CLASSIFY

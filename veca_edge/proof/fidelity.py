@@ -29,6 +29,7 @@ __all__ = (
     "depth_differences",
     "labels_of",
     "likeness",
+    "output_cosines",
     "statistics_of",
 )
 
@@ -44,6 +45,15 @@ def cosine(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     norms = np.linalg.norm(a, axis=-1) * np.linalg.norm(b, axis=-1)
     both_zero = ~a.any(axis=-1) & ~b.any(axis=-1)
     return np.where(both_zero, 1.0, (a * b).sum(-1) / np.where(norms == 0, 1.0, norms))
+
+
+def output_cosines(name: str, value: np.ndarray, expected: np.ndarray) -> np.ndarray:
+    """Cosines of an output's vectors: attention `[..., h, w]` is one, class scores `[..., K, h, w]` are one a patch."""
+    if name == "attention":
+        value, expected = (a.reshape(*a.shape[:-2], -1) for a in (value, expected))
+    elif name == "segmentation_logits":
+        value, expected = np.moveaxis(value, -3, -1), np.moveaxis(expected, -3, -1)
+    return cosine(value, expected)
 
 
 def labels_of(
@@ -63,11 +73,7 @@ def likeness(name: str, value: np.ndarray, expected: np.ndarray) -> float:
         return float((value == expected).mean())
     if name == "depth":
         return 1.0 - float(np.mean(np.abs(value - expected) / np.maximum(np.abs(expected), 1e-6)))
-    if name == "attention":
-        value, expected = (a.reshape(len(a), -1) for a in (value, expected))
-    if name == "segmentation_logits":
-        value, expected = np.moveaxis(value, 1, -1), np.moveaxis(expected, 1, -1)
-    return float(cosine(value, expected).mean())
+    return float(output_cosines(name, value, expected).mean())
 
 
 # Outputs that are compared by their directions: vectors, and a map as one.
@@ -204,10 +210,7 @@ class Comparison:
         self.images += len(next(iter(outputs.values())))
         for name, collected in self.cosines.items():
             if name in outputs and name in expected:
-                both = (outputs[name], expected[name])
-                if name == "attention":
-                    both = tuple(maps.reshape(len(maps), -1) for maps in both)
-                collected.append(cosine(*both).ravel())
+                collected.append(output_cosines(name, outputs[name], expected[name]).ravel())
         if "logits" in outputs and "logits" in expected:
             self.predicted.append(outputs["logits"].argmax(-1))
             self.expected.append(expected["logits"].argmax(-1))

@@ -58,12 +58,7 @@ class Gate:
         """What the gate asks of these outputs, as far as they are there."""
         found = [
             Requirement(f"mean cosine of {name}", "--min-cosine", statistics.mean, self.min_cosine, True)
-            for name, statistics in (
-                ("cls", agreement.cls),
-                ("dense", agreement.dense),
-                ("attention", agreement.attention),
-            )
-            if statistics is not None
+            for name, statistics in agreement.cosines.items()
         ]
         if self.min_agreement is not None:
             shares = (

@@ -53,8 +53,7 @@ def _section(label: str, evaluation: Evaluation, bundle: Bundle) -> EvaluationSe
     rows = tuple(EvaluationRow(n, tuple(_cell(found.get(m.name)) for m in shown)) for n, found in metrics.items())
     left_out = "all of them could be read"
     if totals.failed:
-        named = "; ".join(f"{name} ({why})" for name, why in totals.failures[:WORST_IMAGES])
-        left_out = f"{totals.failed} could not be used: {named}"
+        left_out = f"{totals.failed} could not be used: {totals.named_failures(WORST_IMAGES)}"
     sentence = (
         f"{counted(totals.images, 'image')} ({facts.kind}, sha256 of names, sizes and labels "
         f"{facts.data_digest[:12]}); {left_out}. {evaluation.created_at[:10]}, {evaluation.workers}."

@@ -58,8 +58,8 @@ def _section(path: Path, run: RecordedRun, subjects: Sequence[ReportedBundle]) -
         f"{run.precision} at {ImageSize(*run.image_size)}{threads} on {run.machine.name} "
         f"({machine_facts(run.machine)}), {run.created_at[:10]}.",
         f"{counted(summary.frames, 'frame')} in {summary.seconds:.1f} s, {summary.fps:.1f} a second; "
-        f"{_times(summary.dropped, 'frame gave', 'frames gave')} way to a newer one; "
-        f"the source came back {_times(summary.reconnected, 'time', 'times')}.",
+        f"{counted(summary.dropped, 'frame')} gave way to a newer one; "
+        f"the source came back {counted(summary.reconnected, 'time')}.",
     ]
     held = [
         f"{within:.1%} of the frames within {budget:g} ms {what}"
@@ -70,10 +70,6 @@ def _section(path: Path, run: RecordedRun, subjects: Sequence[ReportedBundle]) -
         if within is not None
     ]
     if held:
-        sentences.append(f"{', '.join(held)}; the core count changed {_times(summary.switches, 'time', 'times')}.")
+        sentences.append(f"{', '.join(held)}; the core count changed {counted(summary.switches, 'time')}.")
     stages = tuple(StageRow(stage, MEANINGS.get(stage.name, "")) for stage in summary.stages)
     return RunSection(f"{run.model} on {run.source}", tuple(sentences), stages, summary.core_counts)
-
-
-def _times(count: int, one: str, several: str) -> str:
-    return f"{count:,} {one if count == 1 else several}"
