@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from veca_edge.base.text import counted
+
 from . import npu
-from .common import OF_FRAME, RESULTS, counted, median, read_results, say
+from .common import OF_FRAME, RESULTS, median, read_results, say
 from .elastic import compared
 from .toolchains import INT8_TARGETS
 from .web import MOST_FIRST_MS

@@ -181,6 +181,18 @@ def random_frames(count: int, size: ImageSize, seed: int = 0) -> np.ndarray:
 # ------------------------------------------------------------------------------------------ frames
 
 
+def photograph(height: int, width: int, seed: int = 0) -> np.ndarray:
+    """uint8 `[h, w, 3]` with the contrast of photographs and their spectrum, f^-1.2 (Tolhurst et al., 1992)."""
+    random = np.random.default_rng(seed)
+    frequency = np.hypot(np.fft.fftfreq(height)[:, None] * height, np.fft.rfftfreq(width)[None] * width)
+    frequency[0, 0] = np.inf
+    made = np.empty((height, width, 3), np.uint8)
+    for channel in range(3):
+        values = np.fft.irfft2(np.exp(2j * np.pi * random.random(frequency.shape)) / frequency**1.2, (height, width))
+        made[..., channel] = np.clip(128 + 55 * values / values.std(), 0, 255)
+    return made
+
+
 def made_video(path: Path, size: tuple[int, int], frames: int) -> Path:
     """Smooth colours under moving noise, as MPEG-4."""
     cv2 = import_cv2("Writing the video")
@@ -299,11 +311,6 @@ def limit_threads(threads: int) -> dict[str, str]:
 
 def say(*parts: object) -> None:
     print(*parts, flush=True)
-
-
-def counted(count: int, noun: str) -> str:
-    """Such as `1 thread`, `2 threads`."""
-    return f"{count} {noun}{'s' * (count > 1)}"
 
 
 def megabytes(peaks: Sequence[int]) -> str:

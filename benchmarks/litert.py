@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from veca_edge.base.spec import GraphSpec, ImageSize
+from veca_edge.base.text import counted
 from veca_edge.model.checkpoint import Checkpoint, random_checkpoint
 from veca_edge.model.config import FAMILIES
 from veca_edge.profiles.measurement import utc_now
@@ -23,7 +24,6 @@ from .common import (
     add_memory_option,
     add_output_option,
     add_round_options,
-    counted,
     median,
     megabytes,
     numbers,

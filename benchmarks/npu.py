@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from veca_edge.base.spec import GraphSpec, ImageSize
+from veca_edge.base.text import counted
 from veca_edge.calibration.calibrate import calibrate
 from veca_edge.calibration.recipe import quantized_variants
 from veca_edge.calibration.search import PER_TOKEN
@@ -30,7 +31,7 @@ from veca_edge.model.folding import inference_weights
 from veca_edge.model.plan import Variant
 from veca_edge.profiles.measurement import utc_now
 
-from .common import add_output_option, counted, say, table, write_result
+from .common import add_output_option, say, table, write_result
 
 OUTPUTS = ("cls", "dense")
 DEMO = "demo"

@@ -17,7 +17,17 @@ from veca_edge.images.pictures import Layout, Picture
 from veca_edge.images.preprocessing import prepare
 from veca_edge.profiles.sampling import OtherLoad
 
-from .common import VIDEO_SIZES, add_output_option, add_round_options, interleaved, median, say, table, write_result
+from .common import (
+    VIDEO_SIZES,
+    add_output_option,
+    add_round_options,
+    interleaved,
+    median,
+    photograph,
+    say,
+    table,
+    write_result,
+)
 from .live import prepared_before
 
 # Milliseconds on one core, for 256 px.
@@ -26,18 +36,6 @@ AT_MOST = {"1080p": 3.0, "4k": 8.0}
 DIFFERENCE = 1.0
 LAYOUTS = (Layout.RGB, Layout.I420, Layout.NV12, Layout.YUYV)
 IN_ONE_STEP = "in one step"
-
-
-def photograph(height: int, width: int, seed: int = 0) -> np.ndarray:
-    """uint8 `[h, w, 3]` with the contrast of photographs and their spectrum, f^-1.2 (Tolhurst et al., 1992)."""
-    random = np.random.default_rng(seed)
-    frequency = np.hypot(np.fft.fftfreq(height)[:, None] * height, np.fft.rfftfreq(width)[None] * width)
-    frequency[0, 0] = np.inf
-    made = np.empty((height, width, 3), np.uint8)
-    for channel in range(3):
-        values = np.fft.irfft2(np.exp(2j * np.pi * random.random(frequency.shape)) / frequency**1.2, (height, width))
-        made[..., channel] = np.clip(128 + 55 * values / values.std(), 0, 255)
-    return made
 
 
 def in_layout(layout: Layout, pixels: np.ndarray) -> Picture:

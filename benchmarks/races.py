@@ -16,22 +16,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from veca_edge.base.spec import GraphSpec, ImageSize
+from veca_edge.base.text import counted
 from veca_edge.model.checkpoint import random_checkpoint
 from veca_edge.model.config import FAMILIES
 from veca_edge.profiles.machine import this_machine
 from veca_edge.profiles.measurement import utc_now
 
-from .common import (
-    PACKAGES,
-    add_output_option,
-    add_round_options,
-    counted,
-    median,
-    read_results,
-    say,
-    table,
-    write_result,
-)
+from .common import PACKAGES, add_output_option, add_round_options, median, read_results, say, table, write_result
 from .peers import check, make_task
 from .race import race
 from .toolchains import LABELS, Candidate, make_candidates

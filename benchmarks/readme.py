@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from veca_edge.base.files import write_atomically
+from veca_edge.base.text import counted
 from veca_edge.model.config import FAMILIES
 
 from . import litert, npu, races
-from .common import OF_FRAME, PACKAGES, RESULTS, counted, median, megabytes, read_results, say, table
+from .common import OF_FRAME, PACKAGES, RESULTS, median, megabytes, read_results, say, table
 from .elastic import compared
 from .scaling import DENSE, PLOT, plot
 from .toolchains import INT8_TARGETS, LABELS, OTHER_TARGETS

@@ -27,6 +27,7 @@ from veca_edge.actions.profile import ProfileRequest, profile
 from veca_edge.actions.serve import ServeRequest, serve_bundle
 from veca_edge.base.errors import EdgeError
 from veca_edge.base.spec import ImageSize
+from veca_edge.base.text import counted
 from veca_edge.bundle.types import Bundle
 from veca_edge.model.config import FAMILIES, Family
 from veca_edge.profiles.measurement import utc_now
@@ -35,7 +36,7 @@ from veca_edge.profiles.sampling import OtherLoad
 from veca_edge.profiles.verdict import verdicts
 
 from .bundles import made_bundle
-from .common import add_output_option, counted, median, numbers, say, table, write_result
+from .common import add_output_option, median, numbers, say, table, write_result
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 WORDS = ("--no-sandbox",)

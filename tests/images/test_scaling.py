@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from benchmarks.common import photograph
 from veca_edge.base.errors import EdgeError
 from veca_edge.images import scaling
 from veca_edge.images.preprocessing import Preprocessing, prepare
@@ -85,19 +86,6 @@ def test_small_frames_come_out_as_they_always_did(shape):
     for resize in ("crop", "letterbox", "stretch"):
         before = Preprocessing(resize, interpolation="bicubic-antialiased")
         np.testing.assert_array_equal(prepare(pixels, 16, Preprocessing(resize)), prepare(pixels, 16, before))
-
-
-def photograph(height, width, seed):
-    """Noise with the contrast of photographs and their spectrum: amplitude falls as f^-1.2 (Tolhurst et al., 1992)."""
-    random = np.random.default_rng(seed)
-    frequency = np.hypot(np.fft.fftfreq(height)[:, None] * height, np.fft.rfftfreq(width)[None] * width)
-    frequency[0, 0] = np.inf
-    channels = []
-    for _ in range(3):
-        phases = np.exp(2j * np.pi * random.random(frequency.shape))
-        values = np.fft.irfft2(phases / frequency**1.2, (height, width))
-        channels.append(np.clip(128 + 55 * values / values.std(), 0, 255))
-    return np.stack(channels, -1).astype(np.uint8)
 
 
 @pytest.mark.parametrize(("size", "times"), [(24, 3), (31, 3), (47, 2), (63, 2), (90, 1), (127, 1)])
