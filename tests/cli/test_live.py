@@ -14,6 +14,7 @@ from PIL import Image
 from terminal import at_terminal
 from videos import written
 
+from veca_edge.base.text import counted
 from veca_edge.demo import demo_evaluation
 
 COMMAND = [sys.executable, "-m", "veca_edge", "run"]
@@ -150,12 +151,11 @@ def test_a_camera_that_goes_keeps_what_was_recorded(veca_edge, bundle, video, tm
     monkeypatch.setattr(cv2, "VideoCapture", lambda _: real(str(video)))
     ended = veca_edge("run", bundle, "--source", "0", "--csv", tmp_path / "t.csv")
     refused(ended, "The camera 0 gave no more frames after 10")
-    frames = int(re.search(r"(\d+) frames in", ended.out)[1])
     with open(tmp_path / "t.csv", newline="") as file:
         rows = list(csv.DictReader(file))
-    assert len(rows) == frames
+    assert re.search(rf"^{counted(len(rows), 'frame')} in ", ended.out, re.MULTILINE)
     assert int(rows[-1]["frame"]) == 9, "the newest frame is never dropped"
-    assert int(rows[-1]["dropped"]) == 10 - frames
+    assert int(rows[-1]["dropped"]) == 10 - len(rows)
     assert float(rows[-1]["frame_ms"]) == pytest.approx(
         sum(float(rows[-1][name]) for name in ("wait_ms", "prepare_ms", "latency_ms")), abs=0.01
     )
